@@ -1,0 +1,36 @@
+// HTTP messages as plain values, so that rooms that handle them do not compile Beast.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace dsm::http {
+
+// Header names compare without case.
+struct LessNoCase {
+  bool operator()(std::string_view a, std::string_view b) const;
+  using is_transparent = void;
+};
+using Headers = std::map<std::string, std::string, LessNoCase>;
+
+struct Request {
+  std::string method;   // "GET"
+  std::string path;     // "/v1/models", percent-decoded, without the query
+  std::string query;    // "a=b&c=d", as sent
+  Headers headers;
+  std::string body;
+  std::string remote;   // "10.0.0.1:1234"
+
+  // The header's value, or "" when it is absent.
+  std::string_view header(std::string_view name) const;
+};
+
+struct Response {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  Headers headers;
+};
+
+}  // namespace dsm::http

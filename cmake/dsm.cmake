@@ -1,0 +1,54 @@
+# Helpers that every room uses, so that warnings, sanitizers and test labels are said once.
+
+option(DSM_WERROR "Treat warnings in our own code as errors" ON)
+set(DSM_SANITIZE "" CACHE STRING "Sanitizers for all our targets: 'address,undefined' or 'thread'; empty for none")
+
+find_package(Threads REQUIRED)
+
+# Usage requirements shared by all of our targets.
+add_library(dsm_options INTERFACE)
+target_compile_features(dsm_options INTERFACE cxx_std_23)
+target_include_directories(dsm_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_link_libraries(dsm_options INTERFACE Threads::Threads)
+target_compile_options(dsm_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor)
+if(DSM_WERROR)
+  target_compile_options(dsm_options INTERFACE -Werror)
+endif()
+if(DSM_SANITIZE)
+  target_compile_options(dsm_options INTERFACE -fsanitize=${DSM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1)
+  target_link_options(dsm_options INTERFACE -fsanitize=${DSM_SANITIZE})
+  # GCC 12 reports false positives of these when sanitizer code is between the lines.
+  target_compile_options(dsm_options INTERFACE -Wno-maybe-uninitialized -Wno-tsan)
+endif()
+
+# dsm_library(NAME n SRCS ... [PUBLIC libs...] [PRIVATE libs...])
+function(dsm_library)
+  cmake_parse_arguments(A "" "NAME" "SRCS;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${A_NAME} STATIC ${A_SRCS})
+  target_link_libraries(${A_NAME} PUBLIC dsm_options ${A_PUBLIC} PRIVATE ${A_PRIVATE})
+endfunction()
+
+# dsm_executable(NAME n SRCS ... [LIBS ...]); the program lands in the root of the build folder.
+function(dsm_executable)
+  cmake_parse_arguments(A "" "NAME" "SRCS;LIBS" ${ARGN})
+  add_executable(${A_NAME} ${A_SRCS})
+  target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS})
+  set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+endfunction()
+
+# dsm_test(NAME n SRCS ... [LIBS ...] [LABEL unit|integration] [ARGS ...])
+# One GoogleTest program, run as one ctest test from the root of the repository.
+function(dsm_test)
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  cmake_parse_arguments(A "" "NAME;LABEL" "SRCS;LIBS;ARGS" ${ARGN})
+  if(NOT A_LABEL)
+    set(A_LABEL unit)
+  endif()
+  find_package(GTest REQUIRED)
+  add_executable(${A_NAME} ${A_SRCS})
+  target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS} GTest::gmock GTest::gtest GTest::gmock_main)
+  add_test(NAME ${A_NAME} COMMAND ${A_NAME} ${A_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${A_NAME} PROPERTIES LABELS ${A_LABEL} TIMEOUT 300)
+endfunction()

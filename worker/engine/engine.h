@@ -1,0 +1,78 @@
+// The engine: one thread that schedules, runs steps and hands tokens out. submit() and cancel() may be called from
+// any thread and do not wait for a step. Sinks are called on the engine thread and must be quick and not call back
+// into the engine except cancel().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/result.h"
+#include "worker/engine/batch.h"
+#include "worker/engine/runner.h"
+#include "worker/engine/scheduler.h"
+
+namespace dsm::engine {
+
+enum class FinishReason { kStop, kLength, kCancelled, kError };
+
+struct GenerateRequest {
+  std::vector<TokenId> prompt;         // at least one token
+  std::int32_t max_tokens = 16;        // new tokens at most
+  std::vector<TokenId> stop_tokens;    // end of sequence ids; not handed out as text
+  bool ignore_eos = false;
+  SamplingParams sampling;
+  std::string cache_salt;              // prefix-cache hits only within the same salt
+};
+
+// What a request's sink receives: zero or more tokens; the last event has `finished`.
+struct TokenEvent {
+  std::vector<TokenId> tokens;
+  std::optional<FinishReason> finished;
+  std::optional<Error> error;          // with kError
+  std::int32_t cached_prompt_tokens = 0;
+};
+using TokenSink = std::function<void(const TokenEvent&)>;
+
+struct EngineStats {
+  int waiting = 0;            // accepted, not scheduled yet
+  int running = 0;
+  int kv_blocks_used = 0;
+  int kv_blocks_total = 0;
+  std::uint64_t prompt_tokens = 0;       // since start
+  std::uint64_t generation_tokens = 0;   // since start
+  std::uint64_t preemptions = 0;
+  std::uint64_t prefix_hit_tokens = 0;
+  std::uint64_t prefix_query_tokens = 0;
+  std::uint64_t steps = 0;
+  bool serving = false;                  // the group is formed
+  std::string last_error;
+};
+
+class Engine {
+ public:
+  Engine(const SchedulerConfig& config, Runner& runner, Clock& clock, Logger log);
+  ~Engine();  // stops; requests still in work end with kCancelled
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // kInvalid: too long for the context or the cache (message says the numbers); kExhausted: the queue is full;
+  // kCancelled: shutting down.
+  Result<SequenceId> submit(GenerateRequest request, TokenSink sink);
+  // The sequence ends at the next step and its blocks are freed; unknown ids are ignored.
+  void cancel(SequenceId id);
+  EngineStats stats() const;
+  // The time at which the loop last made a round: a health check compares it with now.
+  TimePoint last_round() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dsm::engine
