@@ -1,0 +1,69 @@
+# The project's commands. Each does its own set-up; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+JOBS ?= $(shell nproc)
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## Real Kubernetes, operator, model and an answer on this machine
+	@scripts/demo
+
+.PHONY: demo-down
+demo-down: ## Stop the demo and remove everything it made, also after a crash
+	@scripts/demo-down
+
+.PHONY: build
+build: ## Optimised programs in build/release
+	@scripts/install-deps build
+	@cmake --preset release
+	@cmake --build --preset release -j $(JOBS)
+
+.PHONY: test
+test: lint unit integration threads e2e ## Everything: lint, unit, integration, threads, end to end
+
+.PHONY: dev
+dev:
+	@scripts/install-deps build
+	@cmake --preset dev
+	@cmake --build --preset dev -j $(JOBS)
+
+.PHONY: unit
+unit: dev ## Unit tests under ASan and UBSan
+	@ctest --preset dev -L unit -j $(JOBS)
+
+.PHONY: integration
+integration: dev build ## Tests across rooms: numbers, tokenizer, OpenAI clients against the worker
+	@scripts/install-deps python
+	@ctest --preset dev -L integration -j $(JOBS)
+	@.local/venv/bin/python -m pytest -q tests
+
+.PHONY: threads
+threads: ## Tests of threaded rooms under ThreadSanitizer
+	@scripts/install-deps build
+	@cmake --preset tsan
+	@cmake --build --preset tsan -j $(JOBS) --target thread_tests
+	@ctest --preset tsan -L threads -j $(JOBS)
+
+.PHONY: e2e
+e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yours)
+	@scripts/e2e $(E2E_ARGS)
+
+.PHONY: lint
+lint: ## Formatting, clang-tidy on changed files, shell, YAML, chart
+	@scripts/lint
+
+.PHONY: format
+format: ## Format the C++ sources in place
+	@scripts/lint --fix
+
+.PHONY: bench
+bench: ## Measure: apply to first token, edit to first write, memory, tokens per second
+	@scripts/bench
+
+.PHONY: clean
+clean: demo-down ## Remove build outputs and local state
+	@rm -rf build .local
