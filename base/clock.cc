@@ -19,8 +19,12 @@ std::tm utc(WallTime time) {
 
 }  // namespace
 
-TimePoint SystemClock::now() const { return std::chrono::steady_clock::now(); }
-WallTime SystemClock::wall_now() const { return std::chrono::system_clock::now(); }
+TimePoint SystemClock::now() const {
+  return std::chrono::steady_clock::now();
+}
+WallTime SystemClock::wall_now() const {
+  return std::chrono::system_clock::now();
+}
 
 void SystemClock::wait_until(std::condition_variable& cv, std::unique_lock<std::mutex>& lock,
                              TimePoint deadline) {

@@ -11,8 +11,8 @@ namespace dsm {
 
 using Millis = std::chrono::milliseconds;
 using Seconds = std::chrono::seconds;
-using TimePoint = std::chrono::steady_clock::time_point;      // for durations and deadlines
-using WallTime = std::chrono::system_clock::time_point;       // for time stamps that people read
+using TimePoint = std::chrono::steady_clock::time_point;  // for durations and deadlines
+using WallTime = std::chrono::system_clock::time_point;   // for time stamps that people read
 
 class Clock {
  public:

@@ -24,7 +24,9 @@ std::string number_text(double value) {
 Flags::Flags(std::string program, std::string description)
     : program_(std::move(program)), description_(std::move(description)) {}
 
-void Flags::add_flag(Flag flag) { flags_.push_back(std::move(flag)); }
+void Flags::add_flag(Flag flag) {
+  flags_.push_back(std::move(flag));
+}
 
 void Flags::add(const std::string& name, std::string* value, const std::string& help) {
   add_flag({name, help, *value, false,
@@ -81,7 +83,8 @@ Status Flags::parse(int argc, const char* const* argv) {
     for (auto& candidate : flags_) {
       if (candidate.name == name) flag = &candidate;
     }
-    if (flag == nullptr) return fail(ErrorKind::kInvalid, "unknown flag --" + name + "; see --help");
+    if (flag == nullptr)
+      return fail(ErrorKind::kInvalid, "unknown flag --" + name + "; see --help");
     if (!has_value) {
       const bool next_is_value = i + 1 < argc && std::string(argv[i + 1]).substr(0, 2) != "--";
       if (next_is_value) {
@@ -103,7 +106,8 @@ Status Flags::parse(int argc, const char* const* argv) {
 std::string Flags::help() const {
   std::string text = program_ + ": " + description_ + "\n\n";
   for (const auto& flag : flags_) {
-    text += "  --" + flag.name + "  (default '" + flag.default_text + "')\n      " + flag.help + "\n";
+    text +=
+        "  --" + flag.name + "  (default '" + flag.default_text + "')\n      " + flag.help + "\n";
   }
   return text;
 }

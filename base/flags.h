@@ -22,9 +22,11 @@ class Flags {
   void add(const std::string& name, int* value, const std::string& help);
   void add(const std::string& name, std::int64_t* value, const std::string& help);
   void add(const std::string& name, double* value, const std::string& help);
-  void add(const std::string& name, bool* value, const std::string& help);  // --x, --x=true, --x false
+  void add(const std::string& name, bool* value,
+           const std::string& help);  // --x, --x=true, --x false
 
-  // kInvalid names the flag and what was expected. "--help" gives kCancelled with the help text as its message.
+  // kInvalid names the flag and what was expected. "--help" gives kCancelled with the help text as
+  // its message.
   Status parse(int argc, const char* const* argv);
   std::string help() const;
 

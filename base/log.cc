@@ -15,7 +15,8 @@ std::string json_quoted(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-void append_field(std::string& line, LogFormat format, std::string_view key, const LogValue& value) {
+void append_field(std::string& line, LogFormat format, std::string_view key,
+                  const LogValue& value) {
   const std::string text = value.quoted() ? json_quoted(value.text()) : value.text();
   if (format == LogFormat::kJson) {
     line += "," + json_quoted(key) + ":" + text;

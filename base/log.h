@@ -1,5 +1,6 @@
-// Structured logging: a constant lower-case message and key-values, as text for people or JSON for the
-// cluster. Two levels. Never log prompts, tokens of users or secrets. Thread-safe; a Logger is cheap to copy.
+// Structured logging: a constant lower-case message and key-values, as text for people or JSON for
+// the cluster. Two levels. Never log prompts, tokens of users or secrets. Thread-safe; a Logger is
+// cheap to copy.
 //
 //   log.info("pod created", {{"model", name}, {"pod", pod}});
 #pragma once
@@ -52,7 +53,8 @@ class Logger {
 
  private:
   struct Sink;
-  void write(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) const;
+  void write(LogLevel level, std::string_view message,
+             std::initializer_list<LogField> fields) const;
 
   std::shared_ptr<Sink> sink_;
   std::vector<std::pair<std::string, LogValue>> fields_;

@@ -48,7 +48,8 @@ class ProcessCollector {
     for (int number = 3; fields >> field && number <= 24; ++number) {  // numbering of proc(5)
       if (number == 14 || number == 15) cpu_ticks += std::stod(field);
       if (number == 22) start_.Set(boot_time() + std::stod(field) / ticks);
-      if (number == 24) resident_.Set(std::stod(field) * static_cast<double>(sysconf(_SC_PAGESIZE)));
+      if (number == 24)
+        resident_.Set(std::stod(field) * static_cast<double>(sysconf(_SC_PAGESIZE)));
     }
     cpu_.Set(cpu_ticks / ticks);
     std::error_code error;
@@ -85,6 +86,8 @@ struct ProcessMetrics::Gauges : ProcessCollector {
 ProcessMetrics::ProcessMetrics(MetricsRegistry& registry)
     : gauges_(std::make_unique<Gauges>(registry)) {}
 ProcessMetrics::~ProcessMetrics() = default;
-void ProcessMetrics::update() { gauges_->update(); }
+void ProcessMetrics::update() {
+  gauges_->update();
+}
 
 }  // namespace dsm

@@ -1,5 +1,6 @@
-// prometheus-cpp's core types under one roof: a registry is made in main, each component builds its own struct
-// of metrics from it, and the HTTP server serves metrics_text(). Thread-safe as prometheus-cpp is.
+// prometheus-cpp's core types under one roof: a registry is made in main, each component builds its
+// own struct of metrics from it, and the HTTP server serves metrics_text(). Thread-safe as
+// prometheus-cpp is.
 #pragma once
 
 #include <prometheus/counter.h>
@@ -20,8 +21,8 @@ std::string metrics_text(const MetricsRegistry& registry);
 // Its content type.
 inline constexpr const char* kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
 
-// process_cpu_seconds_total, process_resident_memory_bytes, process_start_time_seconds and process_open_fds.
-// update() reads /proc; call it before metrics_text().
+// process_cpu_seconds_total, process_resident_memory_bytes, process_start_time_seconds and
+// process_open_fds. update() reads /proc; call it before metrics_text().
 class ProcessMetrics {
  public:
   explicit ProcessMetrics(MetricsRegistry& registry);

@@ -18,7 +18,8 @@ constexpr std::uint64_t mix64(std::uint64_t x) {
 // Lower-case hexadecimal SHA-256 of the bytes (OpenSSL).
 std::string sha256_hex(std::string_view bytes);
 
-// `bytes` random bytes from the operating system as lower-case hexadecimal; for tokens and request ids.
+// `bytes` random bytes from the operating system as lower-case hexadecimal; for tokens and request
+// ids.
 std::string random_hex(std::size_t bytes);
 
 }  // namespace dsm

@@ -1,6 +1,6 @@
-// Errors as values. A function that can fail in an expected way returns Result<T>; the caller must look.
-// The kind says what a caller can do about it, the message says what happened, with context added once
-// where it is known. Values only: no threading concerns.
+// Errors as values. A function that can fail in an expected way returns Result<T>; the caller must
+// look. The kind says what a caller can do about it, the message says what happened, with context
+// added once where it is known. Values only: no threading concerns.
 #pragma once
 
 #include <expected>
@@ -11,14 +11,14 @@
 namespace dsm {
 
 enum class ErrorKind {
-  kTransient,   // may succeed when tried again later (connection lost, 5xx, time-out)
-  kConflict,    // somebody else changed or owns the thing (409)
-  kNotFound,    // the thing does not exist (404)
-  kInvalid,     // the input is wrong and stays wrong (400, 422, corrupt file)
-  kDenied,      // not allowed (401, 403)
-  kCancelled,   // given up on purpose
-  kExhausted,   // no room now: queue full, 429; retry_after may be set
-  kInternal,    // a bug or a broken device
+  kTransient,  // may succeed when tried again later (connection lost, 5xx, time-out)
+  kConflict,   // somebody else changed or owns the thing (409)
+  kNotFound,   // the thing does not exist (404)
+  kInvalid,    // the input is wrong and stays wrong (400, 422, corrupt file)
+  kDenied,     // not allowed (401, 403)
+  kCancelled,  // given up on purpose
+  kExhausted,  // no room now: queue full, 429; retry_after may be set
+  kInternal,   // a bug or a broken device
 };
 
 // The kind's name in lower case, for logs and metrics labels.

@@ -1,5 +1,5 @@
-// An asynchronous HTTP/1.1 client for long-lived line streams and small requests to many peers, on a few
-// threads (Boost.Beast, plain TCP). Callbacks run on the client's threads and must be quick.
+// An asynchronous HTTP/1.1 client for long-lived line streams and small requests to many peers, on
+// a few threads (Boost.Beast, plain TCP). Callbacks run on the client's threads and must be quick.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 namespace dsm::http {
 
 struct Target {
-  std::string host;       // address or DNS name
+  std::string host;  // address or DNS name
   std::uint16_t port = 80;
   std::string path = "/";
   Headers headers;
@@ -31,8 +31,9 @@ class Client {
   explicit Client(int threads = 1);
   ~Client();
 
-  // GET whose body is read line by line. on_end is called once: Status{} when the peer ended the body,
-  // kTransient when the connection failed or no byte came for idle_timeout_s, else the answer's status as an error.
+  // GET whose body is read line by line. on_end is called once: Status{} when the peer ended the
+  // body, kTransient when the connection failed or no byte came for idle_timeout_s, else the
+  // answer's status as an error.
   std::unique_ptr<Handle> get_lines(Target target, int idle_timeout_s,
                                     std::function<void(std::string_view line)> on_line,
                                     std::function<void(Status)> on_end);

@@ -15,12 +15,12 @@ struct LessNoCase {
 using Headers = std::map<std::string, std::string, LessNoCase>;
 
 struct Request {
-  std::string method;   // "GET"
-  std::string path;     // "/v1/models", percent-decoded, without the query
-  std::string query;    // "a=b&c=d", as sent
+  std::string method;  // "GET"
+  std::string path;    // "/v1/models", percent-decoded, without the query
+  std::string query;   // "a=b&c=d", as sent
   Headers headers;
   std::string body;
-  std::string remote;   // "10.0.0.1:1234"
+  std::string remote;  // "10.0.0.1:1234"
 
   // The header's value, or "" when it is absent.
   std::string_view header(std::string_view name) const;

@@ -1,6 +1,7 @@
-// An HTTP/1.1 server on Boost.Beast: a few threads, any number of connections, no thread per connection.
-// Routes are added before start(). Handlers run on the server's threads and must not block; a handler that has
-// to wait takes the streaming form and answers later from any thread through its Exchange.
+// An HTTP/1.1 server on Boost.Beast: a few threads, any number of connections, no thread per
+// connection. Routes are added before start(). Handlers run on the server's threads and must not
+// block; a handler that has to wait takes the streaming form and answers later from any thread
+// through its Exchange.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +17,19 @@ namespace dsm::http {
 
 struct ServerOptions {
   std::string host = "0.0.0.0";
-  std::uint16_t port = 0;                      // 0: the system chooses; see Server::port()
+  std::uint16_t port = 0;  // 0: the system chooses; see Server::port()
   int threads = 2;
-  std::size_t max_body_bytes = 16 << 20;       // more is answered 413
-  std::size_t max_header_bytes = 64 << 10;     // more is answered 431
-  int read_timeout_s = 60;                     // to read one whole request once its first byte is there
-  int idle_timeout_s = 300;                    // between requests of a kept-alive connection
-  int write_timeout_s = 60;                    // a client that reads nothing for so long is dropped
-  std::size_t max_connections = 10000;         // more are closed at once
+  std::size_t max_body_bytes = 16 << 20;    // more is answered 413
+  std::size_t max_header_bytes = 64 << 10;  // more is answered 431
+  int read_timeout_s = 60;              // to read one whole request once its first byte is there
+  int idle_timeout_s = 300;             // between requests of a kept-alive connection
+  int write_timeout_s = 60;             // a client that reads nothing for so long is dropped
+  std::size_t max_connections = 10000;  // more are closed at once
 };
 
-// One request waiting for its answer. Thread-safe; keep it alive until the answer is complete. Either respond() once,
-// or start(), write() any number of times, finish(). After the client went away all of them do nothing.
+// One request waiting for its answer. Thread-safe; keep it alive until the answer is complete.
+// Either respond() once, or start(), write() any number of times, finish(). After the client went
+// away all of them do nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -37,8 +39,8 @@ class Exchange {
   virtual void start(int status, Headers headers) = 0;
   virtual void write(std::string chunk) = 0;
   virtual void finish() = 0;
-  // Called once, on a server thread, when the client closed the connection before finish()/respond() was done
-  // (also at once when it already has). Set at most once.
+  // Called once, on a server thread, when the client closed the connection before
+  // finish()/respond() was done (also at once when it already has). Set at most once.
   virtual void on_close(std::function<void()> callback) = 0;
   virtual bool closed() const = 0;
   // Bytes written but not yet taken by the client: a producer looks here before it makes more.
@@ -61,11 +63,12 @@ class Server {
   void route(const std::string& method, const std::string& path, Handler handler);
   void route_async(const std::string& method, const std::string& path, AsyncHandler handler);
   void error_body(ErrorBody make);
-  // Every answer from now on carries "Connection: close" (draining), so that clients connect elsewhere.
+  // Every answer from now on carries "Connection: close" (draining), so that clients connect
+  // elsewhere.
   void close_connections_after_answer(bool on);
 
-  Status start();               // kTransient with the address when it cannot listen
-  std::uint16_t port() const;   // after start()
+  Status start();              // kTransient with the address when it cannot listen
+  std::uint16_t port() const;  // after start()
   std::size_t connections() const;
   // Stops accepting, closes idle connections at once and the others when `grace_s` has passed.
   void stop(int grace_s = 0);

@@ -1,6 +1,7 @@
-// Collectives between the ranks of one tensor-parallel group. Every rank calls the same operations in the same
-// order with the same sizes; buffers are host memory. One thread per rank uses a Communicator, but abort() may be
-// called from any thread and makes the others' pending and later calls throw.
+// Collectives between the ranks of one tensor-parallel group. Every rank calls the same operations
+// in the same order with the same sizes; buffers are host memory. One thread per rank uses a
+// Communicator, but abort() may be called from any thread and makes the others' pending and later
+// calls throw.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +10,8 @@
 
 namespace dsm::comm {
 
-// A rank was lost, a step's deadline passed or abort() was called: the communicator is of no further use; a new
-// one is made at the next rendezvous epoch.
+// A rank was lost, a step's deadline passed or abort() was called: the communicator is of no
+// further use; a new one is made at the next rendezvous epoch.
 class CommError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

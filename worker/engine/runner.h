@@ -1,6 +1,6 @@
-// The seam between deciding and computing: the engine submits a Batch and polls for its Samples. Real runs use
-// the group runner (model on this and other ranks); tests use scripted tokens.
-// Called from the engine thread only.
+// The seam between deciding and computing: the engine submits a Batch and polls for its Samples.
+// Real runs use the group runner (model on this and other ranks); tests use scripted tokens. Called
+// from the engine thread only.
 #pragma once
 
 #include <optional>
@@ -15,13 +15,14 @@ class Runner {
  public:
   virtual ~Runner() = default;
   // Starts a step; does not wait for it. Steps finish in the order of submission.
-  // kTransient: the group is broken (a rank was lost); the step is not running, KV contents are lost.
+  // kTransient: the group is broken (a rank was lost); the step is not running, KV contents are
+  // lost.
   virtual Status submit(Batch batch) = 0;
   // Waits until the oldest step finished or the deadline passed (then nullopt).
   // kTransient as for submit(): all steps in flight are gone, KV contents are lost.
   virtual Result<std::optional<Samples>> poll(TimePoint deadline) = 0;
-  // After kTransient: waits until the ranks have met again or the deadline passed. True when steps can be
-  // submitted again, with an empty KV cache.
+  // After kTransient: waits until the ranks have met again or the deadline passed. True when steps
+  // can be submitted again, with an empty KV cache.
   virtual bool recover(TimePoint deadline) = 0;
 };
 

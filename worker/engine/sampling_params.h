@@ -12,8 +12,8 @@ struct SamplingParams {
   int top_k = 0;             // 0 = off
   float top_p = 1.0F;        // (0, 1]
   float min_p = 0.0F;        // [0, 1]
-  // Random numbers are a function of (seed, position, token id) alone, so the same seed gives the same tokens
-  // whatever else is in the batch.
+  // Random numbers are a function of (seed, position, token id) alone, so the same seed gives the
+  // same tokens whatever else is in the batch.
   std::uint64_t seed = 0;
 };
 
