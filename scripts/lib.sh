@@ -1,0 +1,18 @@
+# What the scripts here share: sourced by bash, after `cd` to the root of the repository.
+# shellcheck shell=bash
+
+# What can be shared by all checkouts on this machine: toolchains, binaries and images, each under
+# a name that says what it was made from, so that it is right or absent, never stale.
+cache=${DSM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/deepseek-operator}
+mkdir -p "$cache"
+
+started=$SECONDS
+# One line of progress with the time since the start of the script, on standard error: what a script
+# answers is on standard output.
+say() { printf '[%3ds] %s\n' $((SECONDS - started)) "$*" >&2; }
+
+# An error is one sentence that says what to do.
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
