@@ -1,0 +1,53 @@
+// The names that objects of a model carry, each said once. Values only.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace dsm::api {
+
+inline constexpr std::string_view kGroup = "deepseek-operator.io";
+inline constexpr std::string_view kVersion = "v1alpha1";
+inline constexpr std::string_view kApiVersion = "deepseek-operator.io/v1alpha1";
+inline constexpr std::string_view kKind = "DeepSeekModel";
+inline constexpr std::string_view kPlural = "deepseekmodels";
+
+// The field manager of everything that the operator applies.
+inline constexpr std::string_view kFieldManager = "deepseek-operator";
+
+// Every child carries these two, so that one label selector finds all of them.
+inline constexpr std::string_view kNameLabel = "app.kubernetes.io/name";
+inline constexpr std::string_view kNameValue = "deepseek-worker";
+inline constexpr std::string_view kManagedByLabel = "app.kubernetes.io/managed-by";
+inline constexpr std::string_view kManagedByValue = "deepseek-operator";
+// The model that a child belongs to.
+inline constexpr std::string_view kModelLabel = "deepseek-operator.io/model";
+// The revision that a pod was made from; also the name of its ControllerRevision's last part.
+inline constexpr std::string_view kRevisionLabel = "deepseek-operator.io/revision";
+// Number of the group among those of its revision.
+inline constexpr std::string_view kGroupLabel = "deepseek-operator.io/group";
+// Number of the pod in its group; 0 is the leader.
+inline constexpr std::string_view kPodIndexLabel = "deepseek-operator.io/pod-index";
+// leader or worker.
+inline constexpr std::string_view kRoleLabel = "deepseek-operator.io/role";
+inline constexpr std::string_view kRoleLeader = "leader";
+inline constexpr std::string_view kRoleWorker = "worker";
+
+inline constexpr int kHttpPort = 8000;
+inline constexpr int kInternalPort = 8001;
+inline constexpr int kControlPort = 8002;
+inline constexpr int kServicePort = 80;
+
+// Where the per-model token of the internal port is in a worker, and its key in the Secret.
+inline constexpr std::string_view kTokenFolder = "/etc/dsm/internal";
+inline constexpr std::string_view kTokenKey = "token";
+
+std::string serving_service(std::string_view model);  // <model>
+std::string ranks_service(std::string_view model);    // <model>-ranks
+std::string token_secret(std::string_view model);     // <model>-internal
+std::string revision_object(std::string_view model,
+                            std::string_view revision);  // <model>-<revision>
+std::string group_name(std::string_view model, std::string_view revision, int group);
+std::string pod_name(std::string_view model, std::string_view revision, int group, int pod);
+
+}  // namespace dsm::api

@@ -1,0 +1,127 @@
+// What a user may say in a DeepSeekModel's spec, as a typed value. parse_spec() is the only place
+// that reads the JSON; it knows the same fields, defaults and bounds as crds/deepseekmodels.yaml
+// (a test holds the two together), because an object may have been stored under another schema.
+// Plain values, no threading concerns.
+#pragma once
+
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace dsm::api {
+
+using StringMap = std::map<std::string, std::string>;
+
+// Where the weights are. `path` is what the worker reads: below the claim's root for kClaim,
+// absolute inside the worker image for kImage.
+struct ModelLocation {
+  enum class Kind { kClaim, kImage };
+  Kind kind = Kind::kImage;
+  std::string claim;  // name of the PersistentVolumeClaim; empty for kImage
+  std::string path;
+};
+
+struct Model {
+  std::string uri;          // pvc://<claim>/<path> or image:///<absolute path>
+  std::string served_name;  // empty: the name of the DeepSeekModel
+  std::string revision;     // the user's own name for the version of the weights
+};
+
+struct Parallelism {
+  int tensor = 1;         // ranks in a group: 1, 2, 4 or 8
+  int ranks_per_pod = 1;  // divides tensor
+
+  int pods_per_group() const { return tensor / ranks_per_pod; }
+};
+
+struct Accelerator {
+  std::string resource = "cpu";
+};
+
+// Absent numbers are left to the worker, which derives them from the model and its container.
+struct Engine {
+  std::optional<int> max_model_len;
+  std::optional<int> max_num_seqs;
+  std::optional<int> max_num_batched_tokens;
+  std::optional<int> kv_cache_tokens;
+  bool prefix_caching = true;
+  bool deterministic = true;
+  int threads = 0;  // 0: as many as the container may use cores
+};
+
+struct Rollout {
+  int max_surge = 1;
+  int max_unavailable = 0;
+};
+
+struct Toleration {
+  std::string key;
+  std::string op = "Equal";  // Equal or Exists
+  std::string value;
+  std::string effect;  // empty: every effect
+  std::optional<long> seconds;
+};
+
+struct Placement {
+  StringMap node_selector;
+  std::vector<Toleration> tolerations;
+  std::string priority_class_name;
+};
+
+struct EnvVar {
+  std::string name;
+  std::string value;
+};
+
+struct Template {
+  StringMap labels;
+  StringMap annotations;
+  std::vector<EnvVar> env;
+  StringMap requests;  // resource name -> quantity
+  StringMap limits;
+};
+
+struct Spec {
+  Model model;
+  Parallelism parallelism;
+  int replicas = 1;   // groups
+  std::string image;  // empty: the operator's default worker image
+  Accelerator accelerator;
+  Engine engine;
+  Rollout rollout;
+  int drain_seconds = 60;
+  Placement placement;
+  Template pod_template;
+};
+
+// Longest name of a DeepSeekModel: names of children grow from it and must stay DNS labels.
+inline constexpr std::size_t kMaxNameLength = 40;
+
+// Reads and checks a spec. An error is kInvalid, names the field's path and says what to write
+// instead ("spec.parallelism.tensor: is 3; use 1, 2, 4 or 8"). Unknown fields are refused.
+Result<Spec> parse_spec(const nlohmann::json& spec);
+
+// The model's own name as a child's name grows from it: DNS-1035, at most kMaxNameLength.
+dsm::Status check_name(std::string_view name);
+
+// Splits a model.uri; the same check parse_spec() makes.
+Result<ModelLocation> parse_uri(std::string_view uri);
+
+// The part of the spec that shapes pods (all but replicas and rollout) as JSON with every default
+// left out, so that a field added by a later release does not change the text of an older spec.
+// parse_spec() reads it back.
+nlohmann::json pod_shape(const Spec& spec);
+
+// Eight hexadecimal digits of the pod shape's SHA-256: the revision's name.
+std::string revision_of(const Spec& spec);
+
+// Every path that parse_spec() knows ("model.uri", "engine.threads", "placement.tolerations[].key",
+// "template.labels{}"), for the test that compares it with the CRD.
+std::vector<std::string> spec_field_paths();
+
+}  // namespace dsm::api

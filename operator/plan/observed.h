@@ -1,0 +1,117 @@
+// What one decision about one model looks at, and how the raw objects of the API server and of the
+// worker become it. Everything here is a value: the runtime fills an Observed from its caches and
+// hands it to plan(); nothing in it points back. No I/O, no clock, no threading concerns.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+
+namespace dsm::plan {
+
+// The fields of a worker pod that a decision reads; this is what a store keeps of a pod.
+struct PodView {
+  std::string name;
+  std::string uid;
+  std::string owner_uid;  // uid of the controlling owner; empty: none
+  std::string revision;   // from the labels; group and index are -1 when the label is no number
+  int group = -1;
+  int index = -1;
+
+  std::string phase;  // Pending, Running, Succeeded, Failed, Unknown
+  std::string node;
+  std::string ip;
+  WallTime created;
+  // When it should be gone (deletionTimestamp counts the grace period in); absent: not deleted.
+  std::optional<WallTime> deletion;
+  bool ready = false;    // condition Ready
+  bool running = false;  // the worker container runs now
+  int restarts = 0;      // of the worker container
+
+  // Since when the scheduler finds no node, and its words; absent: scheduled or not yet tried.
+  std::optional<WallTime> unschedulable_since;
+  std::string unschedulable_message;
+
+  std::string waiting_reason;  // CrashLoopBackOff, ImagePullBackOff, ContainerCreating, ...
+  std::string waiting_message;
+  std::string exit_reason;  // how the container ended last: Error, OOMKilled, Completed, ...
+  int exit_code = 0;
+  std::string exit_message;   // its termination message, or its last lines
+  std::string status_reason;  // of the pod: Evicted, NodeLost, ...
+  std::string status_message;
+
+  bool operator==(const PodView&) const = default;
+};
+
+// Reads a Pod object. Never fails: what is missing stays at its default.
+PodView pod_view(const nlohmann::json& pod);
+
+// One line of a leader's status stream.
+struct LeaderStatus {
+  std::string phase;  // Starting, Rendezvous, Loading, Ready, Draining, Failed
+  std::string reason;
+  std::string message;
+  std::string last_error;
+  long loaded_bytes = 0;
+  long total_bytes = 0;
+  long queue_depth = 0;
+  long running = 0;
+  long kv_used = 0;
+  long kv_total = 0;
+  double tokens_per_second = 0;
+  long max_model_len = 0;
+  WallTime received;  // set by the reader of the stream
+
+  bool operator==(const LeaderStatus&) const = default;
+};
+
+// Reads a line of GET /internal/status; kInvalid when it is not a JSON object.
+Result<LeaderStatus> leader_status(std::string_view line, WallTime received);
+
+// A status line older than this says nothing any more.
+inline constexpr Seconds kStatusStale{10};
+
+// A write of an earlier plan that the API server refused.
+struct WriteFailure {
+  std::string kind;  // Pod, Service, Secret, ControllerRevision
+  std::string name;
+  ErrorKind error = ErrorKind::kInternal;  // kDenied: quota or admission; kConflict: name taken
+  std::string message;                     // the API server's words
+  WallTime time;
+};
+
+// How this operator was started.
+struct Config {
+  std::string worker_image;                  // for models that name none
+  std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
+};
+
+struct Observed {
+  // The DeepSeekModel as the API server gave it: metadata, spec, status.
+  nlohmann::json model;
+  // Every pod in the model's namespace with the label deepseek-operator.io/model=<name>.
+  std::vector<PodView> pods;
+  // Services and ControllerRevisions of the model (watched by the label managed-by), and the Secret
+  // <model>-internal (read by name; its `data` is not needed here). Each with apiVersion and kind,
+  // which items of a list lack. When a POST of a child was refused because the name is taken, the
+  // runtime reads that object and puts it here too, whoever made it.
+  std::vector<nlohmann::json> children;
+  // The newest line of each leader, by the uid of its pod.
+  std::map<std::string, LeaderStatus> leaders;
+  // The newest failure per kind and name; forgotten when a write of the same object succeeds or
+  // after ten minutes.
+  std::vector<WriteFailure> failures;
+  // 64 hexadecimal digits, fresh for every Observed; used only when the token Secret is made.
+  std::string fresh_token;
+  // When this process last wrote the model's status; absent: never.
+  std::optional<WallTime> status_written;
+  WallTime now;
+  Config config;
+};
+
+}  // namespace dsm::plan
