@@ -1,0 +1,150 @@
+"""Bringing a cluster up: in what order, and what is waited for."""
+
+import fcntl
+import os
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import cgroups, cleanup, components, images, network, pki, preflight, processes
+from .layout import CHECKOUT, NODE_IP, NODE_NAME, Layout
+from .shell import Failure, say, succeeds, wait_for
+
+_CLUSTER_DIR = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def locked(cluster: Layout):
+    """One `up`, `down` or `ctl` at a time that changes this cluster."""
+    cluster.local.mkdir(parents=True, exist_ok=True)
+    with open(cluster.local / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another command that changes this cluster")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def programs() -> Path:
+    """The folder of the Go programs, built at the first time. Progress goes to our standard error."""
+    done = subprocess.run([_CLUSTER_DIR / "binaries"], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise Failure("the cluster's programs could not be built; the messages are above")
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def kubectl(cluster: Layout, where: Path, *argv: object) -> tuple[str, ...]:
+    return (f"{where}/kubectl", f"--kubeconfig={cluster.kubeconfig}", "--request-timeout=5s", *map(str, argv))
+
+
+def port_of(cluster: Layout) -> int:
+    return int((cluster.run / "port").read_text())
+
+
+def is_running(cluster: Layout) -> bool:
+    return (all(processes.pid_of(cluster, name) for name in components.NAMES)
+            and (cluster.run / "complete").exists()
+            and cluster.kubeconfig.exists()
+            and succeeds(*kubectl(cluster, programs(), "get", "--raw", "/readyz")))
+
+
+def start(cluster: Layout, name: str) -> None:
+    processes.start(cluster, components.component(cluster, programs(), port_of(cluster), name))
+
+
+def api_is_ready(cluster: Layout) -> bool:
+    return succeeds(*kubectl(cluster, programs(), "get", "--raw", "/readyz"))
+
+
+def up(cluster: Layout) -> None:
+    with locked(cluster):
+        if is_running(cluster):
+            say(f"the cluster {cluster.id} is running already")
+            return
+        preflight.check(cluster)
+        where = programs()
+        cleanup.take_down_orphans()
+        if cleanup.exists(cluster):
+            say("removing what an earlier run left behind")
+            cleanup.take_down(cluster)
+        _prepare(cluster)
+        say(f"starting the control plane of {cluster.id}")
+        for name in ("etcd", "containerd", "kube-apiserver", "forwarder"):
+            start(cluster, name)
+        wait_for("the API server's readiness", lambda: api_is_ready(cluster), 120,
+                 f"see {cluster.logs}/kube-apiserver.log and etcd.log")
+        say("starting the node")
+        for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
+            start(cluster, name)
+        wait_for("containerd's start", lambda: succeeds("ctr", "-a", cluster.containerd_socket, "version"), 60,
+                 f"see {cluster.logs}/containerd.log")
+        images.load_pause(cluster)
+        with _kernel_settings_kept():
+            start(cluster, "kubelet")
+            _apply(cluster, where, "coredns.yaml")
+            start(cluster, "coredns")
+            _wait_until_usable(cluster, where)
+        (cluster.run / "complete").touch()
+        say(f"the cluster {cluster.id} is ready: export KUBECONFIG={cluster.kubeconfig}")
+
+
+def _prepare(cluster: Layout) -> None:
+    cluster.data.mkdir(parents=True)
+    cluster.run.mkdir(parents=True)
+    (cluster.data / "checkout").write_text(str(CHECKOUT))
+    for log in cluster.logs.glob("*.log"):
+        log.unlink()
+    port = preflight.choose_port(cluster)
+    (cluster.run / "port").write_text(str(port))
+    cgroups.create(cluster.cgroup)
+    network.create(cluster)
+    pki.create(cluster)
+    pki.write_component_kubeconfigs(cluster)
+    pki.write_kubeconfig(cluster, "admin", f"https://127.0.0.1:{port}", cluster.kubeconfig)
+    components.write_configs(cluster)
+
+
+def _apply(cluster: Layout, where: Path, manifest: str) -> None:
+    # RBAC is filled by the API server itself a moment after it is ready, so it may refuse at first.
+    wait_for(f"applying {manifest}",
+             lambda: succeeds(*kubectl(cluster, where, "apply", "-f", _CLUSTER_DIR / "manifests" / manifest)), 30)
+
+
+def _wait_until_usable(cluster: Layout, where: Path) -> None:
+    wait_for("the node's readiness", lambda: succeeds(
+        *kubectl(cluster, where, "wait", "--for=condition=Ready", f"node/{NODE_NAME}", "--timeout=2s")), 120,
+        f"see {cluster.logs}/kubelet.log and containerd.log")
+    wait_for("the default service account", lambda: succeeds(
+        *kubectl(cluster, where, "get", "serviceaccount", "default", "-n", "default")), 60,
+        f"see {cluster.logs}/kube-controller-manager.log")
+    wait_for("CoreDNS", lambda: succeeds(
+        "nsenter", f"--net={cluster.netns}", "curl", "-sf", f"http://{NODE_IP}:8181/ready"), 60,
+        f"see {cluster.logs}/coredns.log")
+
+
+@contextmanager
+def _kernel_settings_kept():
+    """kubelet sets these for the whole machine when it starts; they are put back when it has."""
+    settings = [Path("/proc/sys") / p for p in (
+        "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
+        "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes")]
+    before = {path: path.read_text() for path in settings if path.exists()}
+    try:
+        yield
+    finally:
+        for path, value in before.items():
+            if path.read_text() != value and os.access(path, os.W_OK):
+                path.write_text(value)
+
+
+def down(cluster: Layout) -> None:
+    if os.geteuid() != 0:
+        raise Failure("taking a cluster down needs root: run it again with sudo")
+    with locked(cluster):
+        cleanup.take_down_orphans()
+        if cleanup.exists(cluster):
+            cleanup.take_down(cluster)
+            say(f"the cluster {cluster.id} is gone; its logs stay in {cluster.logs}")
+        else:
+            say(f"there is no cluster {cluster.id}")

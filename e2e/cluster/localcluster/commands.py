@@ -1,0 +1,180 @@
+"""The command lines of up, down and ctl, and the one place where a Failure becomes a message."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from . import cluster as lifecycle
+from . import components, images, network, processes
+from .layout import Layout, layout
+from .shell import Failure, run, say, wait_for
+
+
+def _parser(prog: str, about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=about)
+    parser.add_argument("--name", default=os.environ.get("DSM_CLUSTER_NAME", "demo"),
+                        help="which cluster of this checkout (default: demo)")
+    return parser
+
+
+def _guarded(body: Callable[[], int | None]) -> int:
+    try:
+        return body() or 0
+    except Failure as why:
+        print(f"{Path(sys.argv[0]).name}: {why}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def up() -> int:
+    parser = _parser("e2e/cluster/up", "Starts a Kubernetes cluster on this machine; does nothing if it runs already.")
+    cluster = layout(parser.parse_args().name)
+
+    def body() -> None:
+        lifecycle.up(cluster)
+        print(cluster.kubeconfig)
+
+    return _guarded(body)
+
+
+def down() -> int:
+    parser = _parser("e2e/cluster/down", "Removes a cluster and everything that is left of it, also after a crash.")
+    cluster = layout(parser.parse_args().name)
+    return _guarded(lambda: lifecycle.down(cluster))
+
+
+def ctl() -> int:
+    parser = _parser("e2e/cluster/ctl", "Looks into a running cluster and disturbs it.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, about: str, run: Callable, **arguments: dict) -> None:
+        sub = commands.add_parser(name, help=about, description=about)
+        for argument, options in arguments.items():
+            sub.add_argument(argument, **options)
+        sub.set_defaults(run=run)
+
+    which = {"component": {"choices": components.NAMES, "metavar": "COMPONENT"}}
+    rest = {"argv": {"nargs": argparse.REMAINDER, "metavar": "-- ARGUMENTS"}}
+    command("status", "each component and its process", _status)
+    command("restart", "stop and start a component", _restart, **which)
+    command("stop", "end a component", _stop, **which)
+    command("start", "start a component that was ended", _start, **which)
+    command("kill", "kill a component without a chance to clean up", _kill, **which)
+    command("pause", "hold a component still (SIGSTOP)", _pause, **which)
+    command("resume", "let a paused component go on", _resume, **which)
+    command("logs", "print a component's log", _logs, **which)
+    command("nsenter", "run a command in the cluster's network, where Services and pods have their addresses",
+            _nsenter, **rest)
+    command("load-image", "load OCI image archives into the node", _load_image,
+            archive={"nargs": "+", "type": Path, "metavar": "ARCHIVE"})
+    command("ctr", "containerd's own client, for images and containers", _ctr, **rest)
+    command("kill-container", "send a signal to a container's first process", _kill_container,
+            namespace={"metavar": "NAMESPACE"}, pod={"metavar": "POD"}, container={"metavar": "CONTAINER"},
+            signal={"nargs": "?", "default": "KILL", "metavar": "SIGNAL"})
+    command("id", "the name from which all names of this cluster grow", _id)
+    args = parser.parse_args()
+    cluster = layout(args.name)
+
+    def body() -> int | None:
+        if not cluster.run.exists() and args.run is not _id:
+            raise Failure(f"the cluster {cluster.id} does not run: start it with e2e/cluster/up --name {cluster.name}")
+        return args.run(cluster, args)
+
+    return _guarded(body)
+
+
+def _id(cluster: Layout, _args: argparse.Namespace) -> None:
+    print(cluster.id)
+
+
+def _status(cluster: Layout, _args: argparse.Namespace) -> int:
+    missing = 0
+    for name in components.NAMES:
+        pid = processes.pid_of(cluster, name)
+        missing += pid is None
+        print(f"{name:24} {f'running, pid {pid}' if pid else f'NOT RUNNING, see {cluster.logs}/{name}.log'}")
+    return 1 if missing else 0
+
+
+def _stop(cluster: Layout, args: argparse.Namespace) -> None:
+    with lifecycle.locked(cluster):
+        processes.stop(cluster, args.component)
+
+
+def _start(cluster: Layout, args: argparse.Namespace) -> None:
+    with lifecycle.locked(cluster):
+        _start_and_wait(cluster, args.component)
+
+
+def _restart(cluster: Layout, args: argparse.Namespace) -> None:
+    with lifecycle.locked(cluster):
+        processes.stop(cluster, args.component)
+        _start_and_wait(cluster, args.component)
+
+
+def _start_and_wait(cluster: Layout, name: str) -> None:
+    lifecycle.start(cluster, name)
+    if name in ("etcd", "kube-apiserver", "forwarder"):
+        wait_for("the API server's readiness", lambda: lifecycle.api_is_ready(cluster), 60,
+                 f"see {cluster.logs}/{name}.log")
+
+
+def _kill(cluster: Layout, args: argparse.Namespace) -> None:
+    with lifecycle.locked(cluster):
+        processes.stop(cluster, args.component, signal.SIGKILL)
+
+
+def _pause(cluster: Layout, args: argparse.Namespace) -> None:
+    processes.send(cluster, args.component, signal.SIGSTOP)
+
+
+def _resume(cluster: Layout, args: argparse.Namespace) -> None:
+    processes.send(cluster, args.component, signal.SIGCONT)
+
+
+def _logs(cluster: Layout, args: argparse.Namespace) -> None:
+    sys.stdout.write((cluster.logs / f"{args.component}.log").read_text(errors="replace"))
+
+
+def _argv(args: argparse.Namespace, example: str) -> list[str]:
+    argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    if not argv:
+        raise Failure(f"say what to run, as in: e2e/cluster/ctl {example}")
+    return argv
+
+
+def _nsenter(cluster: Layout, args: argparse.Namespace) -> None:
+    argv = _argv(args, "nsenter -- curl http://10.96.0.1")
+    network.enter(cluster.netns)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as why:
+        raise Failure(f"cannot run {argv[0]}: {why.strerror}") from why
+
+
+def _load_image(cluster: Layout, args: argparse.Namespace) -> None:
+    for archive in args.archive:
+        images.load(cluster, archive)
+        say(f"loaded {archive}")
+
+
+def _ctr(cluster: Layout, args: argparse.Namespace) -> int:
+    argv = _argv(args, "ctr -- images list")
+    return subprocess.run(["ctr", "--address", str(cluster.containerd_socket), "--namespace", "k8s.io", *argv]).returncode
+
+
+def _kill_container(cluster: Layout, args: argparse.Namespace) -> None:
+    where = lifecycle.programs()
+    pod = json.loads(run(*lifecycle.kubectl(cluster, where, "get", "pod", "-n", args.namespace, args.pod, "-o", "json")))
+    for status in pod["status"].get("containerStatuses", []):
+        if status["name"] == args.container and "running" in status["state"]:
+            container = status["containerID"].removeprefix("containerd://")
+            images.ctr(cluster, "task", "kill", "--signal", args.signal.removeprefix("SIG"), container)
+            return
+    raise Failure(f"the pod {args.namespace}/{args.pod} has no running container {args.container}")
