@@ -1,0 +1,225 @@
+// Parameters of the operators: plain structs with the shape of every pointer. All matrices are
+// row-major, all activations FP32; `ld*` is the distance between rows in elements. No ownership, no
+// threading concerns.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dsm::kernels {
+
+enum class DType : std::uint8_t { kF32, kF16, kBF16 };
+
+constexpr std::size_t bytes_of(DType type) {
+  return type == DType::kF32 ? 4 : 2;
+}
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+// Output columns that one panel of a packed matrix feeds.
+inline constexpr int kPanel = 64;
+// Rows (tokens) that one work item handles against a panel.
+inline constexpr int kRowBlock = 64;
+// Positions per KV block; a block is also one fixed split of the attention's sum.
+inline constexpr int kKvBlock = 64;
+// Row-parallel sums are cut into this many fixed segments of K, whatever the number of ranks.
+inline constexpr int kSegments = 8;
+
+// A weight [n, k] packed for reading lanes over n: panel p holds columns n of p * 64 .. + 63.
+//   BF16: [panels][ceil(k / 2)][64][2]  (two consecutive k of a column side by side; odd k is
+//   padded with zero) F32:  [panels][k][64]
+// Columns past n are zero.
+struct PackedMatrix {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // kF32 or kBF16
+  int n = 0;
+  int k = 0;
+};
+
+constexpr int panels_of(const PackedMatrix& w) {
+  return (w.n + kPanel - 1) / kPanel;
+}
+
+// A weight whose K is cut into segments; each is packed alone. Segment i multiplies x[offset[i] ..
+// + part[i].k).
+struct SegmentedMatrix {
+  PackedMatrix part[kSegments];
+  int offset[kSegments] = {};
+  int count = 0;  // this rank's segments: a power of two
+};
+
+struct EmbeddingParams {
+  const std::int32_t* tokens = nullptr;  // [rows]
+  const void* table = nullptr;           // [vocab, width], BF16 or F32
+  DType dtype = DType::kBF16;
+  float* y = nullptr;  // [rows, width]
+  int rows = 0;
+  int width = 0;
+};
+
+// y = x / sqrt(mean(x^2) + eps) * weight. width is a multiple of 16.
+struct RmsNormParams {
+  const float* x = nullptr;  // [rows, width], ldx
+  std::int64_t ldx = 0;
+  const std::int32_t* row_index = nullptr;  // [rows] rows of x to take; null: 0, 1, 2, ...
+  const float* weight = nullptr;            // [width]
+  float* y = nullptr;                       // [rows, width], ldy
+  std::int64_t ldy = 0;
+  int rows = 0;
+  int width = 0;
+  float eps = 0;
+};
+
+// y[r, j] = sum_k x[r, k] w[j, k], one FMA chain in k per output. `batch` such products with
+// strides between them (attention heads); weights of product b are w[b].
+struct LinearParams {
+  const float* x = nullptr;  // [rows, k] at x + b * x_step, ldx
+  std::int64_t ldx = 0;
+  std::int64_t x_step = 0;
+  const PackedMatrix* w = nullptr;  // [batch], all of the same n and k
+  float* y = nullptr;               // [rows, n] at y + b * y_step, ldy
+  std::int64_t ldy = 0;
+  std::int64_t y_step = 0;
+  int rows = 0;
+  int batch = 1;
+};
+
+// Slots [begin, end) of a grouped operator use one expert's weights.
+struct Group {
+  int begin = 0;
+  int end = 0;
+};
+
+// h[s, j] = silu(g) * u * weight[s] with [g | u] = x[token[s]] times the group's gate and up rows.
+// Panel p of a gate_up matrix holds 32 gate columns (j = 32 p ..) and then the same 32 up columns.
+struct GateUpParams {
+  const float* x = nullptr;  // [tokens, k], ldx
+  std::int64_t ldx = 0;
+  const std::int32_t* token = nullptr;  // [slots], rising within a group
+  const float* weight = nullptr;        // [slots]
+  const Group* groups = nullptr;        // [group_count]
+  const PackedMatrix* w = nullptr;      // [group_count]
+  int group_count = 0;
+  float* h = nullptr;  // [slots, width of the group], ldh >= width rounded up to 32
+  std::int64_t ldh = 0;
+};
+
+// partial[t] = balanced tree over this rank's segments of (one FMA chain through the groups that
+// hold token t, in group order, and through each group's K segment). y[t] = residual[t] +
+// partial[t], or partial[t] without residual.
+struct RowParallelParams {
+  const float* h = nullptr;  // [slots, k], ldh
+  std::int64_t ldh = 0;
+  const std::int32_t* token = nullptr;  // [slots], rising within a group
+  const Group* groups = nullptr;        // [group_count]; the first group holds every token
+  const SegmentedMatrix* w = nullptr;   // [group_count], all of the same n and segment count
+  int group_count = 0;
+  int tokens = 0;
+  const float* residual = nullptr;  // [tokens, n], ldy; may be y itself
+  float* y = nullptr;               // [tokens, n], ldy
+  std::int64_t ldy = 0;
+};
+
+// y[i] = residual[i] + the balanced tree over the ranks' partial sums; ranks is 2, 4 or 8.
+struct TreeSumParams {
+  const float* parts = nullptr;  // [ranks, count]
+  int ranks = 0;
+  std::int64_t count = 0;           // multiple of 16
+  const float* residual = nullptr;  // [count]; may be y itself
+  float* y = nullptr;               // [count]
+};
+
+// One layer's latent cache. The key side stands dimension by dimension within a block, so that
+// scores have their lanes over positions; the value side (the latent again) position by position.
+struct KvLayer {
+  float* keys = nullptr;    // [blocks, latent + rope, 64]
+  float* values = nullptr;  // [blocks, 64, latent]
+  int latent = 0;           // multiple of 16
+  int rope = 0;             // multiple of 16
+};
+
+// Where a token of the batch stands.
+struct TokenPlace {
+  std::int32_t position = 0;
+  std::int32_t block = 0;  // KV block of this position; its slot is position % 64
+};
+
+// Cosines and sines per position for pairs (2i, 2i+1).
+struct RopeTable {
+  const float* cos = nullptr;  // [positions, rope / 2]
+  const float* sin = nullptr;  // [positions, rope / 2]
+  int pairs = 0;
+};
+
+// Row t of kv_a = [latent | rope]: norms the latent, rotates the rope part, writes both to the
+// cache.
+struct KvWriteParams {
+  const float* kv_a = nullptr;  // [tokens, latent + rope], ld
+  std::int64_t ld = 0;
+  const float* norm = nullptr;         // [latent]
+  const TokenPlace* places = nullptr;  // [tokens]
+  KvLayer kv;
+  RopeTable rope;
+  int tokens = 0;
+  float eps = 0;
+};
+
+// query[t, h, at ..] = rotated q[t, h, from ..] (rope values each).
+struct RopeQueryParams {
+  const float* q = nullptr;  // [tokens, heads, head_dim]
+  int head_dim = 0;
+  int from = 0;
+  float* query = nullptr;  // [tokens, heads, query_dim]
+  int query_dim = 0;
+  int at = 0;
+  const TokenPlace* places = nullptr;  // [tokens]
+  RopeTable rope;
+  int tokens = 0;
+  int heads = 0;
+};
+
+// Rows of consecutive (token, head) pairs of one sequence, as one work item.
+struct AttentionItem {
+  std::int32_t row_begin = 0;  // row = token in the batch * heads + head
+  std::int32_t row_end = 0;
+  const std::int32_t* block_table = nullptr;
+};
+
+// out[row] = softmax(scale * query . keys) values, over positions 0 .. the token's own, one split
+// per KV block: each split has its own maximum and sums, splits are merged in order.
+struct AttentionParams {
+  const float* query = nullptr;        // [tokens * heads, latent + rope]
+  float* out = nullptr;                // [tokens * heads, latent]
+  const TokenPlace* places = nullptr;  // [tokens]
+  const AttentionItem* items = nullptr;
+  int item_count = 0;
+  int heads = 0;
+  KvLayer kv;
+  float scale = 0;
+};
+// (token, head) pairs of one work item at most.
+inline constexpr int kAttentionRows = 32;
+
+// DeepSeek-V3's noaux_tc router: scores s = sigmoid(logits); the choice is by s + bias; a group's
+// score is the sum of its two best; only the best topk_group groups take part; ties go to the
+// lowest id. The weights are s of the chosen (without bias), normalised if asked, times scale.
+// Experts of a token come out in rising id.
+struct RouterParams {
+  const float* logits = nullptr;  // [tokens, experts], ld
+  std::int64_t ld = 0;
+  const float* bias = nullptr;  // [experts]
+  int tokens = 0;
+  int experts = 0;
+  int groups = 0;
+  int topk_groups = 0;
+  int top_k = 0;
+  bool normalise = false;
+  float scale = 0;
+  std::int32_t* chosen = nullptr;  // [tokens, top_k]
+  float* weights = nullptr;        // [tokens, top_k]
+};
+inline constexpr int kMaxExperts = 1024;
+inline constexpr int kMaxTopK = 64;
+
+}  // namespace dsm::kernels
