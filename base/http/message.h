@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,7 +19,7 @@ struct Request {
   std::string method;  // "GET"
   std::string path;    // "/v1/models", percent-decoded, without the query
   std::string query;   // "a=b&c=d", as sent
-  Headers headers;
+  Headers headers;     // of a repeated header the values are joined with ", "
   std::string body;
   std::string remote;  // "10.0.0.1:1234"
 
@@ -32,5 +33,11 @@ struct Response {
   std::string body;
   Headers headers;
 };
+
+// "Not Found" for 404; "" for a status that we never send.
+std::string_view status_text(int status);
+
+// "%41b" -> "Ab"; nullopt for a broken escape or an escaped NUL.
+std::optional<std::string> percent_decode(std::string_view text);
 
 }  // namespace dsm::http

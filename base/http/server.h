@@ -2,6 +2,10 @@
 // connection. Routes are added before start(). Handlers run on the server's threads and must not
 // block; a handler that has to wait takes the streaming form and answers later from any thread
 // through its Exchange.
+//
+// A client that closes its connection, or only its sending half, while an answer is being made is
+// gone: the Exchange closes and the producer is told. Requests that a client sends ahead are
+// answered in order, one at a time.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +31,10 @@ struct ServerOptions {
   std::size_t max_connections = 10000;  // more are closed at once
 };
 
-// One request waiting for its answer. Thread-safe; keep it alive until the answer is complete.
-// Either respond() once, or start(), write() any number of times, finish(). After the client went
-// away all of them do nothing.
+// One request waiting for its answer. Thread-safe; keep it alive until the answer is complete: when
+// the last owner drops it before that, the client gets a 500, or the connection ends if the answer
+// had begun. Either respond() once, or start(), write() any number of times, finish(). After the
+// client went away, and after the server stopped, all of them do nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -39,8 +44,9 @@ class Exchange {
   virtual void start(int status, Headers headers) = 0;
   virtual void write(std::string chunk) = 0;
   virtual void finish() = 0;
-  // Called once, on a server thread, when the client closed the connection before
-  // finish()/respond() was done (also at once when it already has). Set at most once.
+  // Called once when the client closed the connection (or the server stopped) before
+  // finish()/respond(): on a server thread, or at once on this one when it already has. Set at most
+  // once.
   virtual void on_close(std::function<void()> callback) = 0;
   virtual bool closed() const = 0;
   // Bytes written but not yet taken by the client: a producer looks here before it makes more.
@@ -49,7 +55,7 @@ class Exchange {
 
 using Handler = std::function<Response(const Request&)>;
 using AsyncHandler = std::function<void(std::shared_ptr<Exchange>)>;
-// Makes the body of an error that the server itself answers (400, 404, 405, 408, 413, 431).
+// Makes the body of an error that the server itself answers (400, 404, 405, 408, 413, 431, 500).
 using ErrorBody = std::function<Response(int status, const std::string& message)>;
 
 class Server {
@@ -59,7 +65,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // `path` is exact, or a prefix when it ends with "/*".
+  // `path` is exact, or a prefix when it ends with "/*". GET routes answer HEAD too.
   void route(const std::string& method, const std::string& path, Handler handler);
   void route_async(const std::string& method, const std::string& path, AsyncHandler handler);
   void error_body(ErrorBody make);
@@ -70,7 +76,8 @@ class Server {
   Status start();              // kTransient with the address when it cannot listen
   std::uint16_t port() const;  // after start()
   std::size_t connections() const;
-  // Stops accepting, closes idle connections at once and the others when `grace_s` has passed.
+  // Stops accepting, closes idle connections at once and the others after their answer, or when
+  // `grace_s` has passed. Not from a handler. Afterwards no handler or callback runs.
   void stop(int grace_s = 0);
 
  private:
