@@ -48,8 +48,8 @@ struct Sample {
 
 struct Samples {
   StepId id = 0;
-  std::vector<Sample>
-      samples;  // in the order of the batch's rows, rows without wants_sample left out
+  // In the order of the batch's rows, rows without wants_sample left out.
+  std::vector<Sample> samples;
 };
 
 }  // namespace dsm::engine

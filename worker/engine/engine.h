@@ -1,6 +1,11 @@
-// The engine: one thread that schedules, runs steps and hands tokens out. submit() and cancel() may be called from
-// any thread and do not wait for a step. Sinks are called on the engine thread and must be quick and not call back
-// into the engine except cancel().
+// The engine: one thread that schedules, runs steps and hands tokens out. submit(), cancel(),
+// stats() and last_round() may be called from any thread and do not wait for a step. Sinks are
+// called on the engine thread and must be quick, not throw, and not call back into the engine
+// except cancel().
+//
+// When the runner loses its group, running sequences go back to the queue and are recomputed after
+// the ranks have met again: their sinks see a pause. When a step fails in another way, its
+// sequences end with kError. `runner` and `clock` outlive the engine; `config` is validate()d.
 #pragma once
 
 #include <cstdint>
@@ -14,43 +19,33 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "worker/engine/batch.h"
+#include "worker/engine/request.h"
 #include "worker/engine/runner.h"
 #include "worker/engine/scheduler.h"
 
 namespace dsm::engine {
 
-enum class FinishReason { kStop, kLength, kCancelled, kError };
-
-struct GenerateRequest {
-  std::vector<TokenId> prompt;         // at least one token
-  std::int32_t max_tokens = 16;        // new tokens at most
-  std::vector<TokenId> stop_tokens;    // end of sequence ids; not handed out as text
-  bool ignore_eos = false;
-  SamplingParams sampling;
-  std::string cache_salt;              // prefix-cache hits only within the same salt
-};
-
 // What a request's sink receives: zero or more tokens; the last event has `finished`.
 struct TokenEvent {
   std::vector<TokenId> tokens;
   std::optional<FinishReason> finished;
-  std::optional<Error> error;          // with kError
+  std::optional<Error> error;  // with kError
   std::int32_t cached_prompt_tokens = 0;
 };
 using TokenSink = std::function<void(const TokenEvent&)>;
 
 struct EngineStats {
-  int waiting = 0;            // accepted, not scheduled yet
+  int waiting = 0;  // accepted, not scheduled yet
   int running = 0;
   int kv_blocks_used = 0;
   int kv_blocks_total = 0;
-  std::uint64_t prompt_tokens = 0;       // since start
-  std::uint64_t generation_tokens = 0;   // since start
+  std::uint64_t prompt_tokens = 0;      // since start
+  std::uint64_t generation_tokens = 0;  // since start
   std::uint64_t preemptions = 0;
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t prefix_query_tokens = 0;
   std::uint64_t steps = 0;
-  bool serving = false;                  // the group is formed
+  bool serving = false;  // the group is formed
   std::string last_error;
 };
 
@@ -61,8 +56,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // kInvalid: too long for the context or the cache (message says the numbers); kExhausted: the queue is full;
-  // kCancelled: shutting down.
+  // kInvalid: too long for the context or the cache (message says the numbers); kExhausted: the
+  // queue is full; kCancelled: shutting down.
   Result<SequenceId> submit(GenerateRequest request, TokenSink sink);
   // The sequence ends at the next step and its blocks are freed; unknown ids are ignored.
   void cancel(SequenceId id);

@@ -18,11 +18,12 @@ class Runner {
   // kTransient: the group is broken (a rank was lost); the step is not running, KV contents are
   // lost.
   virtual Status submit(Batch batch) = 0;
-  // Waits until the oldest step finished or the deadline passed (then nullopt).
+  // Waits until the oldest step finished or the deadline passed (then nullopt). With no step in
+  // flight and a deadline that has passed it tells whether the group is still whole.
   // kTransient as for submit(): all steps in flight are gone, KV contents are lost.
   virtual Result<std::optional<Samples>> poll(TimePoint deadline) = 0;
-  // After kTransient: waits until the ranks have met again or the deadline passed. True when steps
-  // can be submitted again, with an empty KV cache.
+  // Before the first submit() and after kTransient: waits until the ranks have met again or the
+  // deadline passed. True when steps can be submitted again, with an empty KV cache.
   virtual bool recover(TimePoint deadline) = 0;
 };
 

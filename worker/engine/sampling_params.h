@@ -15,6 +15,8 @@ struct SamplingParams {
   // Random numbers are a function of (seed, position, token id) alone, so the same seed gives the
   // same tokens whatever else is in the batch.
   std::uint64_t seed = 0;
+
+  bool operator==(const SamplingParams&) const = default;
 };
 
 // kInvalid with the field's OpenAI name in the message when a value is out of bounds.

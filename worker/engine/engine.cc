@@ -1,0 +1,255 @@
+#include "worker/engine/engine.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "worker/engine/invariant.h"
+
+namespace dsm::engine {
+namespace {
+
+// How long the loop waits in one place before it shows that it is alive and looks for a shutdown.
+constexpr Millis kRound{100};
+
+struct Accepted {
+  SequenceId id;
+  GenerateRequest request;
+  TokenSink sink;
+};
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(const SchedulerConfig& config, Runner& r, Clock& c, Logger l)
+      : scheduler(config), runner(r), clock(c), log(std::move(l)) {
+    shared.stats.kv_blocks_total = config.num_blocks;
+    round_at = clock.now();
+    thread = std::thread([this] { loop(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      shared.stopping = true;
+    }
+    wake.notify_all();
+    thread.join();
+  }
+
+  // --- engine thread ---
+
+  void loop() {
+    while (take_inbox()) {
+      round();
+      publish();
+    }
+    for (auto& [id, sink] : std::exchange(sinks, {})) {
+      sink({.tokens = {}, .finished = FinishReason::kCancelled, .error = {}});
+    }
+  }
+
+  // Moves what was submitted and cancelled to the scheduler; waits for it when there is no work.
+  // False when the engine is to stop.
+  bool take_inbox() {
+    std::vector<Accepted> inbox;
+    std::vector<SequenceId> cancels;
+    {
+      std::unique_lock lock(mutex);
+      const TimePoint deadline = clock.now() + kRound;
+      while (serving && scheduler.idle() && shared.inbox.empty() && shared.cancels.empty() &&
+             !shared.stopping && clock.now() < deadline) {
+        clock.wait_until(wake, lock, deadline);
+      }
+      inbox.swap(shared.inbox);
+      cancels.swap(shared.cancels);
+      shared.stats.waiting += static_cast<int>(inbox.size());
+      stopping = shared.stopping;
+    }
+    round_at = clock.now();
+    for (Accepted& a : inbox) {
+      sinks.emplace(a.id, std::move(a.sink));
+      scheduler.submit(a.id, std::move(a.request));
+    }
+    for (const SequenceId id : cancels) {
+      if (const auto output = scheduler.cancel(id)) {
+        deliver(*output, std::nullopt);
+      }
+    }
+    return !stopping;
+  }
+
+  void round() {
+    if (!serving) {
+      serving = runner.recover(clock.now() + kRound);
+      round_at = clock.now();
+      if (serving) {
+        log.info("engine serves");
+      }
+    } else if (scheduler.idle()) {
+      // Nothing is in flight: this only asks whether the group is still whole.
+      if (const auto health = runner.poll(clock.now()); !health) {
+        lost(health.error());
+      }
+    } else {
+      step();
+    }
+  }
+
+  void step() {
+    Batch batch = scheduler.schedule();
+    if (const Status submitted = runner.submit(std::move(batch)); !submitted) {
+      lost(submitted.error());
+      return;
+    }
+    while (!stop_requested()) {
+      auto samples = runner.poll(clock.now() + kRound);
+      round_at = clock.now();
+      if (!samples) {
+        lost(samples.error());
+        return;
+      }
+      if (*samples) {
+        ++steps;
+        for (const Output& output : scheduler.commit(**samples)) {
+          deliver(output, std::nullopt);
+        }
+        return;
+      }
+    }
+  }
+
+  void lost(const Error& error) {
+    serving = false;
+    last_error = error.message;
+    const bool can_retry = error.kind == ErrorKind::kTransient;
+    log.info(can_retry ? "group lost, running sequences are recomputed" : "step failed",
+             {{"error", error.message}, {"running", scheduler.stats().running}});
+    for (const Output& output : can_retry ? scheduler.requeue_all() : scheduler.fail_step()) {
+      deliver(output, error);
+    }
+  }
+
+  void deliver(const Output& output, const std::optional<Error>& error) {
+    const auto it = sinks.find(output.sequence);
+    invariant(it != sinks.end(), "each sequence has a sink until it finished");
+    TokenEvent event;
+    if (output.token) {
+      event.tokens.push_back(*output.token);
+    }
+    event.finished = output.finished;
+    if (output.finished == FinishReason::kError) {
+      event.error = error;
+    }
+    event.cached_prompt_tokens = output.cached_prompt_tokens;
+    if (!output.finished) {
+      it->second(event);
+      return;
+    }
+    const TokenSink sink = std::move(it->second);
+    sinks.erase(it);
+    sink(event);
+  }
+
+  void publish() {
+    const SchedulerStats s = scheduler.stats();
+    const std::lock_guard lock(mutex);
+    EngineStats& stats = shared.stats;
+    stats.waiting = s.waiting;
+    stats.running = s.running;
+    stats.kv_blocks_used = s.blocks_used;
+    stats.prompt_tokens = s.prompt_tokens;
+    stats.generation_tokens = s.generation_tokens;
+    stats.preemptions = s.preemptions;
+    stats.prefix_hit_tokens = s.prefix_hit_tokens;
+    stats.prefix_query_tokens = s.prefix_query_tokens;
+    stats.steps = steps;
+    stats.serving = serving;
+    stats.last_error = last_error;
+  }
+
+  bool stop_requested() {
+    const std::lock_guard lock(mutex);
+    return shared.stopping;
+  }
+
+  // --- engine thread only ---
+  Scheduler scheduler;
+  Runner& runner;
+  Clock& clock;
+  Logger log;
+  std::unordered_map<SequenceId, TokenSink> sinks;
+  bool serving = false;
+  bool stopping = false;
+  std::uint64_t steps = 0;
+  std::string last_error;
+
+  // --- any thread ---
+  mutable std::mutex mutex;
+  std::condition_variable wake;
+  struct Shared {  // under `mutex`
+    std::vector<Accepted> inbox;
+    std::vector<SequenceId> cancels;
+    SequenceId next_id = 1;
+    bool stopping = false;
+    EngineStats stats;
+  } shared;
+  std::atomic<TimePoint> round_at;
+  std::thread thread;  // last: it uses all of the above
+};
+
+Engine::Engine(const SchedulerConfig& config, Runner& runner, Clock& clock, Logger log)
+    : impl_(std::make_unique<Impl>(config, runner, clock, std::move(log))) {}
+
+Engine::~Engine() = default;
+
+Result<SequenceId> Engine::submit(GenerateRequest request, TokenSink sink) {
+  Impl& impl = *impl_;
+  const SchedulerConfig& config = impl.scheduler.config();
+  if (const Status status = admissible(config, request); !status) {
+    return std::unexpected(status.error());
+  }
+  SequenceId id = 0;
+  {
+    const std::lock_guard lock(impl.mutex);
+    if (impl.shared.stopping) {
+      return fail(ErrorKind::kCancelled, "the engine is shutting down");
+    }
+    const std::size_t waiting =
+        static_cast<std::size_t>(impl.shared.stats.waiting) + impl.shared.inbox.size();
+    if (waiting >= static_cast<std::size_t>(config.max_waiting)) {
+      return std::unexpected(Error{
+          .kind = ErrorKind::kExhausted,
+          .message = "the queue is full: " + std::to_string(waiting) + " requests are waiting",
+          .retry_after_s = 1});
+    }
+    id = impl.shared.next_id++;
+    impl.shared.inbox.push_back({.id = id, .request = std::move(request), .sink = std::move(sink)});
+  }
+  impl.wake.notify_all();
+  return id;
+}
+
+void Engine::cancel(SequenceId id) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->shared.cancels.push_back(id);
+  }
+  impl_->wake.notify_all();
+}
+
+EngineStats Engine::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  EngineStats stats = impl_->shared.stats;
+  stats.waiting += static_cast<int>(impl_->shared.inbox.size());
+  return stats;
+}
+
+TimePoint Engine::last_round() const {
+  return impl_->round_at;
+}
+
+}  // namespace dsm::engine

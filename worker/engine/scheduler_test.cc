@@ -1,0 +1,386 @@
+// The scheduler's rules, one by one.
+#include "worker/engine/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+
+#include "worker/engine/fake_model.h"
+
+namespace dsm::engine {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+std::vector<TokenId> prompt(int size, TokenId first = 0) {
+  std::vector<TokenId> tokens(static_cast<std::size_t>(size));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+GenerateRequest request(int prompt_size, int max_tokens, TokenId first = 0) {
+  GenerateRequest r;
+  r.prompt = prompt(prompt_size, first);
+  r.max_tokens = max_tokens;
+  return r;
+}
+
+SchedulerConfig small() {
+  return {.max_num_seqs = 4,
+          .max_batch_tokens = 128,
+          .max_model_len = 512,
+          .num_blocks = 16,
+          .prefix_caching = true,
+          .max_waiting = 8};
+}
+
+// Runs steps with the fake model and collects what each sequence received.
+struct Loop {
+  explicit Loop(const SchedulerConfig& config = small())
+      : scheduler(config), model(config.num_blocks) {}
+
+  Batch step() {
+    Batch batch = scheduler.schedule();
+    if (!batch.rows.empty()) {
+      take(scheduler.commit(model.run(batch)));
+    }
+    scheduler.check_invariants();
+    return batch;
+  }
+  void run() {
+    while (!scheduler.idle()) {
+      step();
+    }
+  }
+  void take(const std::vector<Output>& outputs) {
+    for (const Output& o : outputs) {
+      if (o.token) {
+        tokens[o.sequence].push_back(*o.token);
+      }
+      if (o.finished) {
+        finished[o.sequence] = *o.finished;
+      }
+      cached[o.sequence] = o.cached_prompt_tokens;
+    }
+  }
+
+  Scheduler scheduler;
+  FakeModel model;
+  std::map<SequenceId, std::vector<TokenId>> tokens;
+  std::map<SequenceId, FinishReason> finished;
+  std::map<SequenceId, int> cached;
+};
+
+TEST(Scheduler, HasAnEmptyBatchWithoutWork) {
+  Loop loop;
+  EXPECT_THAT(loop.step().rows, IsEmpty());
+  EXPECT_FALSE(loop.scheduler.step_in_flight());
+}
+
+TEST(Scheduler, ComputesAPromptThenDecodesUntilMaxTokens) {
+  Loop loop;
+  loop.scheduler.submit(1, request(10, 3));
+  const Batch first = loop.step();
+  ASSERT_THAT(first.rows, SizeIs(1));
+  EXPECT_EQ(first.rows[0].tokens, prompt(10));
+  EXPECT_TRUE(first.rows[0].wants_sample);
+  const Batch second = loop.step();
+  EXPECT_THAT(second.rows[0].tokens, ElementsAre(loop.tokens[1][0]));
+  EXPECT_EQ(second.rows[0].start, 10);
+  loop.run();
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(10), 3));
+  EXPECT_EQ(loop.finished[1], FinishReason::kLength);
+  EXPECT_EQ(loop.scheduler.stats().blocks_used, 0);
+}
+
+TEST(Scheduler, CutsALongPromptIntoChunksOfTheBudget) {
+  Loop loop;
+  loop.scheduler.submit(1, request(300, 1));
+  std::vector<std::size_t> chunks;
+  while (!loop.scheduler.idle()) {
+    const Batch b = loop.step();
+    chunks.push_back(b.token_count());
+    EXPECT_EQ(b.rows[0].wants_sample, chunks.size() == 3);
+  }
+  EXPECT_THAT(chunks, ElementsAre(128, 128, 44));
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(300), 1));
+}
+
+TEST(Scheduler, DecodesRunningSequencesBesideAPromptsChunks) {
+  Loop loop;
+  loop.scheduler.submit(1, request(5, 10));
+  loop.step();
+  loop.scheduler.submit(2, request(300, 1, 1000));
+  const Batch b = loop.step();
+  ASSERT_THAT(b.rows, SizeIs(2));
+  EXPECT_EQ(b.rows[0].sequence, 1U);
+  EXPECT_THAT(b.rows[0].tokens, SizeIs(1));
+  EXPECT_THAT(b.rows[1].tokens, SizeIs(127));
+}
+
+TEST(Scheduler, AdmitsInOrderUpToMaxNumSeqs) {
+  Loop loop;
+  for (SequenceId id = 1; id <= 6; ++id) {
+    loop.scheduler.submit(id, request(4, 2, static_cast<TokenId>(id * 10)));
+  }
+  const Batch b = loop.step();
+  ASSERT_THAT(b.rows, SizeIs(4));
+  EXPECT_EQ(b.rows[3].sequence, 4U);
+  EXPECT_EQ(loop.scheduler.stats().waiting, 2);
+  loop.run();
+  EXPECT_THAT(loop.finished, SizeIs(6));
+}
+
+TEST(Scheduler, DoesNotLetAShortRequestPassALongOneAtTheFront) {
+  SchedulerConfig config = small();
+  config.num_blocks = 4;
+  Loop loop(config);
+  loop.scheduler.submit(1, request(128, 60));
+  loop.scheduler.submit(2, request(192, 1, 1000));  // needs 3 blocks, 2 are free
+  loop.scheduler.submit(3, request(4, 1, 5000));
+  const Batch b = loop.step();
+  ASSERT_THAT(b.rows, SizeIs(1));
+  loop.run();
+  EXPECT_THAT(loop.finished, SizeIs(3));
+}
+
+TEST(Scheduler, EndsAtAStopTokenAndDoesNotHandItOut) {
+  const auto answer = FakeModel::answer(prompt(8), 5);
+  Loop loop;
+  GenerateRequest r = request(8, 20);
+  r.stop_tokens = {answer[4]};
+  loop.scheduler.submit(1, r);
+  r.ignore_eos = true;
+  r.max_tokens = 6;
+  loop.scheduler.submit(2, r);
+  loop.run();
+  EXPECT_THAT(loop.tokens[1], ElementsAre(answer[0], answer[1], answer[2], answer[3]));
+  EXPECT_EQ(loop.finished[1], FinishReason::kStop);
+  EXPECT_THAT(loop.tokens[2], SizeIs(6));
+  EXPECT_EQ(loop.finished[2], FinishReason::kLength);
+}
+
+TEST(Scheduler, EndsWithLengthWhenTheContextIsFull) {
+  SchedulerConfig config = small();
+  config.max_model_len = 70;
+  Loop loop(config);
+  loop.scheduler.submit(1, request(64, 1000));
+  loop.run();
+  EXPECT_THAT(loop.tokens[1], SizeIs(6));
+  EXPECT_EQ(loop.finished[1], FinishReason::kLength);
+}
+
+TEST(Scheduler, UsesTheWholeCacheForOneSequence) {
+  SchedulerConfig config = small();
+  config.num_blocks = 2;
+  EXPECT_EQ(config.context_limit(), 129);
+  Loop loop(config);
+  loop.scheduler.submit(1, request(100, 1000));
+  loop.run();
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(100), 29));
+}
+
+TEST(Scheduler, PreemptsTheYoungestAndRecomputesItWithItsTokens) {
+  SchedulerConfig config = small();
+  config.num_blocks = 4;
+  Loop loop(config);
+  loop.scheduler.submit(1, request(60, 120));
+  loop.scheduler.submit(2, request(60, 120, 1000));
+  loop.run();
+  EXPECT_GT(loop.scheduler.stats().preemptions, 0U);
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(60), 120));
+  EXPECT_EQ(loop.tokens[2], FakeModel::answer(prompt(60, 1000), 120));
+}
+
+TEST(Scheduler, FindsASharedPrefixOfFullBlocks) {
+  Loop loop;
+  loop.scheduler.submit(1, request(130, 2));
+  loop.run();
+  loop.scheduler.submit(2, request(200, 2));
+  const Batch b = loop.step();
+  EXPECT_EQ(b.rows[0].start, 128);
+  EXPECT_EQ(loop.cached[2], 128);
+  loop.run();
+  EXPECT_EQ(loop.tokens[2], FakeModel::answer(prompt(200), 2));
+  EXPECT_EQ(loop.scheduler.stats().prefix_hit_tokens, 128U);
+}
+
+TEST(Scheduler, RecomputesTheLastTokenOfAPromptThatIsWhollyCached) {
+  Loop loop;
+  loop.scheduler.submit(1, request(128, 1));
+  loop.run();
+  loop.scheduler.submit(2, request(128, 1));
+  const Batch b = loop.step();
+  EXPECT_EQ(b.rows[0].start, 64);
+  EXPECT_EQ(loop.tokens[2], loop.tokens[1]);
+}
+
+TEST(Scheduler, SharesABlockBetweenRunningSequences) {
+  Loop loop;
+  loop.scheduler.submit(1, request(70, 50));
+  loop.step();
+  loop.scheduler.submit(2, request(70, 50));
+  const Batch b = loop.step();
+  ASSERT_THAT(b.rows, SizeIs(2));
+  EXPECT_EQ(b.rows[0].block_table[0], b.rows[1].block_table[0]);
+  EXPECT_NE(b.rows[0].block_table[1], b.rows[1].block_table[1]);
+  loop.run();
+  EXPECT_EQ(loop.tokens[1], loop.tokens[2]);
+}
+
+TEST(Scheduler, FindsNothingAcrossSaltsOrWithTheCacheOff) {
+  Loop salted;
+  salted.scheduler.submit(1, request(130, 1));
+  salted.run();
+  GenerateRequest other = request(130, 1);
+  other.cache_salt = "tenant-b";
+  salted.scheduler.submit(2, other);
+  salted.run();
+  EXPECT_EQ(salted.cached[2], 0);
+
+  SchedulerConfig config = small();
+  config.prefix_caching = false;
+  Loop off(config);
+  off.scheduler.submit(1, request(130, 1));
+  off.run();
+  off.scheduler.submit(2, request(130, 1));
+  off.run();
+  EXPECT_EQ(off.cached[2], 0);
+}
+
+TEST(Scheduler, CancelsAWaitingAndARunningSequenceAtOnce) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Loop loop(config);
+  loop.scheduler.submit(1, request(10, 50));
+  loop.scheduler.submit(2, request(10, 50));
+  loop.step();
+  EXPECT_EQ(loop.scheduler.cancel(2)->finished, FinishReason::kCancelled);
+  EXPECT_EQ(loop.scheduler.cancel(1)->finished, FinishReason::kCancelled);
+  EXPECT_FALSE(loop.scheduler.cancel(1));
+  EXPECT_TRUE(loop.scheduler.idle());
+  EXPECT_EQ(loop.scheduler.stats().blocks_used, 0);
+}
+
+TEST(Scheduler, CancelsASequenceInAStepWhenTheStepIsCommitted) {
+  Loop loop;
+  loop.scheduler.submit(1, request(10, 50));
+  const Batch b = loop.scheduler.schedule();
+  EXPECT_FALSE(loop.scheduler.cancel(1));
+  const auto outputs = loop.scheduler.commit(loop.model.run(b));
+  ASSERT_THAT(outputs, SizeIs(1));
+  EXPECT_EQ(outputs[0].finished, FinishReason::kCancelled);
+  EXPECT_FALSE(outputs[0].token);
+  EXPECT_EQ(loop.scheduler.stats().blocks_used, 0);
+}
+
+TEST(Scheduler, RecomputesRunningSequencesAfterALostGroup) {
+  Loop loop;
+  loop.scheduler.submit(1, request(100, 10));
+  loop.scheduler.submit(2, request(100, 10, 1000));
+  loop.step();
+  loop.step();
+  loop.step();
+  loop.scheduler.schedule();
+  EXPECT_THAT(loop.scheduler.requeue_all(), IsEmpty());
+  loop.model.forget();
+  loop.scheduler.check_invariants();
+  EXPECT_EQ(loop.scheduler.stats().running, 0);
+  EXPECT_EQ(loop.scheduler.stats().blocks_used, 0);
+  EXPECT_EQ(loop.step().rows[0].start, 0) << "nothing may be found in the lost cache";
+  loop.run();
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(100), 10));
+  EXPECT_EQ(loop.tokens[2], FakeModel::answer(prompt(100, 1000), 10));
+}
+
+TEST(Scheduler, GivesUpASequenceThatLosesTheGroupEachTime) {
+  Loop loop;
+  loop.scheduler.submit(1, request(10, 10));
+  for (int i = 1; i < Scheduler::kMaxLosses; ++i) {
+    loop.scheduler.schedule();
+    EXPECT_THAT(loop.scheduler.requeue_all(), IsEmpty());
+  }
+  loop.scheduler.schedule();
+  const auto ended = loop.scheduler.requeue_all();
+  ASSERT_THAT(ended, SizeIs(1));
+  EXPECT_EQ(ended[0].finished, FinishReason::kError);
+  EXPECT_TRUE(loop.scheduler.idle());
+}
+
+TEST(Scheduler, EndsOnlyTheSequencesOfAFailedStep) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Loop loop(config);
+  loop.scheduler.submit(1, request(10, 10));
+  loop.scheduler.submit(2, request(10, 10));
+  loop.scheduler.schedule();
+  const auto ended = loop.scheduler.fail_step();
+  ASSERT_THAT(ended, SizeIs(1));
+  EXPECT_EQ(ended[0].sequence, 1U);
+  EXPECT_EQ(ended[0].finished, FinishReason::kError);
+  loop.model.forget();
+  loop.run();
+  EXPECT_EQ(loop.tokens[2], FakeModel::answer(prompt(10), 10));
+}
+
+TEST(Scheduler, RefusesRequestsThatCanNeverRunWithTheNumbers) {
+  SchedulerConfig config = small();
+  EXPECT_FALSE(admissible(config, request(0, 1)));
+  EXPECT_FALSE(admissible(config, request(1, 0)));
+  EXPECT_TRUE(admissible(config, request(511, 1)));
+  const auto refused = admissible(config, request(512, 1));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(refused.error().message, HasSubstr("512"));
+  config.num_blocks = 2;
+  EXPECT_FALSE(admissible(config, request(129, 1)));
+  GenerateRequest hot = request(1, 1);
+  hot.sampling.temperature = 3;
+  EXPECT_FALSE(admissible(config, hot));
+}
+
+TEST(Scheduler, RefusesAConfigurationThatCannotWork) {
+  EXPECT_TRUE(validate(small()));
+  for (auto field : {&SchedulerConfig::max_num_seqs, &SchedulerConfig::max_batch_tokens,
+                     &SchedulerConfig::max_model_len, &SchedulerConfig::num_blocks,
+                     &SchedulerConfig::max_waiting}) {
+    SchedulerConfig config = small();
+    config.*field = 0;
+    EXPECT_FALSE(validate(config));
+  }
+  SchedulerConfig config = small();
+  config.max_num_seqs = config.max_batch_tokens + 1;
+  EXPECT_FALSE(validate(config));
+}
+
+TEST(SamplingParams, HaveBounds) {
+  EXPECT_TRUE(validate(SamplingParams{}));
+  EXPECT_TRUE(validate(SamplingParams{.temperature = 2, .top_k = 5, .top_p = 0.1F, .min_p = 1}));
+  EXPECT_FALSE(validate(SamplingParams{.temperature = -0.1F}));
+  EXPECT_FALSE(validate(SamplingParams{.temperature = NAN}));
+  EXPECT_FALSE(validate(SamplingParams{.top_k = -1}));
+  EXPECT_FALSE(validate(SamplingParams{.top_p = 0}));
+  EXPECT_FALSE(validate(SamplingParams{.top_p = 1.1F}));
+  EXPECT_FALSE(validate(SamplingParams{.min_p = -1}));
+}
+
+TEST(Batch, ComparesByValue) {
+  Row row;
+  row.tokens = {1, 2};
+  row.block_table = {0};
+  Batch a;
+  a.rows.push_back(row);
+  Batch b = a;
+  EXPECT_EQ(a, b);
+  EXPECT_EQ(a.token_count(), 2U);
+  b.rows[0].sampling.seed = 7;
+  EXPECT_FALSE(a == b);
+}
+
+}  // namespace
+}  // namespace dsm::engine
