@@ -16,3 +16,15 @@ die() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2
   exit 1
 }
+
+# Copies lines from standard input to standard error, all that match and of the others one every 5 s:
+#   some-long-build | progress_of '^STEP'
+progress_of() {
+  local last=-5 line
+  while IFS= read -r line; do
+    if [[ $line =~ $1 ]] || ((SECONDS - last >= 5)); then
+      last=$SECONDS
+      printf '        %s\n' "${line:0:120}" >&2
+    fi
+  done
+}
