@@ -1,0 +1,31 @@
+// A pod that is not the leader: loads its ranks' weights once, connects to the leader for ever (a
+// leader that is away is waited for), and executes the batches it is sent.
+#pragma once
+
+#include <memory>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/group/group.h"
+#include "worker/group/rank_executor.h"
+
+namespace dsm::group {
+
+class FollowerGroup {
+ public:
+  // `options` are validate()d, pod_index > 0. `clock` outlives the group. Loading and connecting
+  // start at once, on threads of their own.
+  FollowerGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log);
+  ~FollowerGroup();  // leaves the group and stops all threads
+  FollowerGroup(const FollowerGroup&) = delete;
+  FollowerGroup& operator=(const FollowerGroup&) = delete;
+
+  // Any thread.
+  GroupState state() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dsm::group

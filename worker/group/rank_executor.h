@@ -1,0 +1,32 @@
+// What a group does with a batch on one rank: the seam between the group (threads, sockets, epochs)
+// and the model. Real: worker/group/model_rank.h; tests: arithmetic.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "base/result.h"
+#include "worker/comm/communicator.h"
+#include "worker/engine/batch.h"
+
+namespace dsm::group {
+
+class RankExecutor {
+ public:
+  virtual ~RankExecutor() = default;
+  // Runs one step on this rank. Rank 0 returns a sample per row that wants one, in order; what
+  // other ranks return is ignored. Called on the rank's own thread. Throws comm::CommError when the
+  // group is broken; any other exception counts as a failed step.
+  virtual engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) = 0;
+};
+
+// Bytes of weights that are in place, and how many there will be.
+using LoadProgress = std::function<void(std::uint64_t loaded, std::uint64_t total)>;
+
+// Makes the executor of one rank: reads its weights. Called on the rank's own thread, for all ranks
+// of a process at the same time.
+using RankLoader =
+    std::function<Result<std::unique_ptr<RankExecutor>>(int rank, const LoadProgress& progress)>;
+
+}  // namespace dsm::group
