@@ -2,11 +2,17 @@
 
 namespace dsm::api {
 
-std::string serving_service(std::string_view model) { return std::string(model); }
+std::string serving_service(std::string_view model) {
+  return std::string(model);
+}
 
-std::string ranks_service(std::string_view model) { return std::string(model) + "-ranks"; }
+std::string ranks_service(std::string_view model) {
+  return std::string(model) + "-ranks";
+}
 
-std::string token_secret(std::string_view model) { return std::string(model) + "-internal"; }
+std::string token_secret(std::string_view model) {
+  return std::string(model) + "-internal";
+}
 
 std::string revision_object(std::string_view model, std::string_view revision) {
   return std::string(model) + "-" + std::string(revision);

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <map>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -120,8 +120,15 @@ nlohmann::json pod_shape(const Spec& spec);
 // Eight hexadecimal digits of the pod shape's SHA-256: the revision's name.
 std::string revision_of(const Spec& spec);
 
-// Every path that parse_spec() knows ("model.uri", "engine.threads", "placement.tolerations[].key",
-// "template.labels{}"), for the test that compares it with the CRD.
-std::vector<std::string> spec_field_paths();
+// A field that parse_spec() knows, for the test that compares it with the CRD. Paths look like
+// "model.uri", "placement.tolerations[].key", "template.labels{}".
+struct Field {
+  std::string path;
+  std::string type;              // string, integer, boolean
+  nlohmann::json default_value;  // null: none
+  std::optional<long> min;       // of an integer
+  std::optional<long> max;       // of an integer; of a string its length
+};
+std::vector<Field> spec_fields();
 
 }  // namespace dsm::api

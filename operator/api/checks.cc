@@ -1,0 +1,183 @@
+// What a text in the spec may look like. Each check says what to write instead.
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "operator/api/names.h"
+#include "operator/api/spec_fields.h"
+
+namespace dsm::api {
+namespace {
+
+bool alnum(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0;
+}
+bool lower_alnum(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+
+// Every character is a letter, a digit or one of `others`.
+bool made_of(std::string_view text, std::string_view others) {
+  return std::ranges::all_of(
+      text, [&](char c) { return alnum(c) || others.find(c) != std::string_view::npos; });
+}
+
+bool alnum_ends(std::string_view text) {
+  return !text.empty() && alnum(text.front()) && alnum(text.back());
+}
+
+bool dns_label(std::string_view text) {
+  return !text.empty() && text.size() <= 63 && lower_alnum(text.front()) &&
+         lower_alnum(text.back()) &&
+         std::ranges::all_of(text, [](char c) { return lower_alnum(c) || c == '-'; });
+}
+
+bool dns_subdomain(std::string_view text) {
+  if (text.size() > 253) return false;
+  while (true) {
+    const auto dot = text.find('.');
+    if (!dns_label(text.substr(0, dot))) return false;
+    if (dot == std::string_view::npos) return true;
+    text.remove_prefix(dot + 1);
+  }
+}
+
+// A path whose parts are plain names: no "..", nothing that a container's argument would expand.
+bool plain_path(std::string_view path) {
+  if (path.empty() || !made_of(path, "._/@:+=-")) return false;
+  while (true) {
+    const auto slash = path.find('/');
+    const auto part = path.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") return false;
+    if (slash == std::string_view::npos) return true;
+    path.remove_prefix(slash + 1);
+  }
+}
+
+std::unexpected<Error> bad(std::string_view text, std::string_view remedy) {
+  return fail(ErrorKind::kInvalid, "is \"" + std::string(text) + "\"; " + std::string(remedy));
+}
+
+}  // namespace
+
+dsm::Status check_name(std::string_view name) {
+  if (dns_label(name) && name.size() <= kMaxNameLength && name.front() >= 'a') return {};
+  return fail(ErrorKind::kInvalid, "metadata.name: is \"" + std::string(name) +
+                                       "\"; use at most 40 lower-case letters, digits and '-', "
+                                       "beginning with a letter");
+}
+
+Result<ModelLocation> parse_uri(std::string_view uri) {
+  constexpr std::string_view kClaimScheme = "pvc://";
+  constexpr std::string_view kImageScheme = "image:///";
+  if (uri.starts_with(kImageScheme)) {
+    const auto path = uri.substr(kImageScheme.size());
+    if (!plain_path(path)) {
+      return bad(uri, "after image:/// comes the folder's path in the worker image, without '..'");
+    }
+    return ModelLocation{ModelLocation::Kind::kImage, "", "/" + std::string(path)};
+  }
+  if (uri.starts_with(kClaimScheme)) {
+    const auto rest = uri.substr(kClaimScheme.size());
+    const auto slash = rest.find('/');
+    const auto claim = rest.substr(0, slash);
+    const auto path = slash == std::string_view::npos ? std::string_view() : rest.substr(slash + 1);
+    if (!dns_subdomain(claim)) {
+      return bad(uri, "after pvc:// comes the name of a PersistentVolumeClaim");
+    }
+    if (!path.empty() && !plain_path(path)) {
+      return bad(uri, "after the claim comes the folder's path in the volume, without '..'");
+    }
+    return ModelLocation{ModelLocation::Kind::kClaim, std::string(claim), std::string(path)};
+  }
+  return bad(uri,
+             "use pvc://<claim>/<path> for weights on a PersistentVolumeClaim or "
+             "image:///<path> for weights inside the worker image");
+}
+
+dsm::Status check_uri(std::string_view text) {
+  auto location = parse_uri(text);
+  if (!location) return std::unexpected(location.error());
+  return {};
+}
+
+dsm::Status check_served_name(std::string_view text) {
+  if (alnum(text.front()) && made_of(text, "._/:-")) return {};
+  return bad(text, "use letters, digits and . _ / : - beginning with a letter or digit");
+}
+
+dsm::Status check_model_revision(std::string_view text) {
+  if (alnum_ends(text) && made_of(text, "._-")) return {};
+  return bad(text, "use letters, digits and . _ - with a letter or digit at both ends");
+}
+
+dsm::Status check_image(std::string_view text) {
+  if (alnum(text.front()) && made_of(text, "._/:@-")) return {};
+  return bad(text, "use an image reference such as registry.example/worker:1.0");
+}
+
+dsm::Status check_label_key(std::string_view text) {
+  const auto slash = text.find('/');
+  const auto name = slash == std::string_view::npos ? text : text.substr(slash + 1);
+  const bool prefix_ok = slash == std::string_view::npos || dns_subdomain(text.substr(0, slash));
+  if (prefix_ok && name.size() <= 63 && alnum_ends(name) && made_of(name, "._-")) return {};
+  return bad(text, "use a Kubernetes key: [prefix/]name, the name of at most 63 characters");
+}
+
+dsm::Status check_label_value(std::string_view text) {
+  if (text.empty() || (alnum_ends(text) && made_of(text, "._-"))) return {};
+  return bad(text, "use letters, digits and . _ - with a letter or digit at both ends");
+}
+
+dsm::Status check_own_label_key(std::string_view text) {
+  if (auto ok = check_label_key(text); !ok) return ok;
+  const auto prefix = text.substr(0, text.find('/'));
+  if (prefix == kGroup || text == kNameLabel || text == kManagedByLabel) {
+    return bad(text, "this key is the operator's own; choose another");
+  }
+  return {};
+}
+
+dsm::Status check_any_text(std::string_view) {
+  return {};
+}
+
+dsm::Status check_quantity(std::string_view text) {
+  const auto digits = std::ranges::find_if_not(
+      text, [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0 || c == '.'; });
+  const std::string_view number = text.substr(0, static_cast<std::size_t>(digits - text.begin()));
+  const std::string_view unit = text.substr(number.size());
+  constexpr std::array<std::string_view, 15> kUnits = {"",   "m",  "k",  "M",  "G",  "T",  "P", "E",
+                                                       "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "u"};
+  const bool number_ok = !number.empty() && number != "." && std::ranges::count(number, '.') <= 1;
+  if (number_ok && std::ranges::find(kUnits, unit) != kUnits.end()) return {};
+  return bad(text, "use a quantity such as 2, 500m or 4Gi");
+}
+
+dsm::Status check_env_name(std::string_view text) {
+  if (text == "POD_IP") return bad(text, "the operator sets POD_IP itself");
+  if (made_of(text, "_") && std::isdigit(static_cast<unsigned char>(text.front())) == 0) return {};
+  return bad(text, "use letters, digits and _ not beginning with a digit");
+}
+
+dsm::Status check_toleration_op(std::string_view text) {
+  if (text == "Equal" || text == "Exists") return {};
+  return bad(text, "use Equal or Exists");
+}
+
+dsm::Status check_toleration_effect(std::string_view text) {
+  if (text == "NoSchedule" || text == "PreferNoSchedule" || text == "NoExecute") return {};
+  return bad(text, "use NoSchedule, PreferNoSchedule or NoExecute, or leave it out for all");
+}
+
+dsm::Status check_dns_name(std::string_view text) {
+  if (dns_subdomain(text)) return {};
+  return bad(text, "use lower-case letters, digits, '-' and '.'");
+}
+
+dsm::Status check_resource(std::string_view text) {
+  if (text == "cpu") return {};
+  return bad(text, "this release computes on CPUs: use cpu, or leave accelerator out");
+}
+
+}  // namespace dsm::api

@@ -1,0 +1,50 @@
+// The reasons of conditions, groups and events, each with what it says. docs/api.md tells a user
+// what to do about each; a test compares the two.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace dsm::api {
+
+// All is well or on its way.
+inline constexpr std::string_view kFirstVisit = "FirstVisit";  // the operator just saw it
+inline constexpr std::string_view kAllGroupsReady = "AllGroupsReady";
+inline constexpr std::string_view kScaledToZero = "ScaledToZero";
+inline constexpr std::string_view kAsWanted = "AsWanted";  // nothing to do, nothing wrong
+inline constexpr std::string_view kCreatingGroups = "CreatingGroups";
+inline constexpr std::string_view kRollingUpdate = "RollingUpdate";
+inline constexpr std::string_view kRemovingGroups = "RemovingGroups";
+inline constexpr std::string_view kRecovering = "Recovering";  // a group that served is mended
+
+// Why a group is not ready, in the order of its life.
+inline constexpr std::string_view kCreating = "Creating";  // pods are being made
+inline constexpr std::string_view kUnschedulable = "Unschedulable";
+inline constexpr std::string_view kStarting = "Starting";  // image, volumes, container
+inline constexpr std::string_view kImagePull = "ImagePull";
+inline constexpr std::string_view kContainerConfig = "ContainerConfig";
+inline constexpr std::string_view kLoadingWeights = "LoadingWeights";
+inline constexpr std::string_view kRendezvous = "Rendezvous";
+inline constexpr std::string_view kCrashLoop = "CrashLoop";
+inline constexpr std::string_view kOOMKilled = "OOMKilled";
+inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader says Failed
+inline constexpr std::string_view kPodLost = "PodLost";
+inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
+inline constexpr std::string_view kDraining = "Draining";
+
+// What a person has to change.
+inline constexpr std::string_view kInvalidSpec = "InvalidSpec";
+inline constexpr std::string_view kNameConflict = "NameConflict";
+inline constexpr std::string_view kQuotaExceeded = "QuotaExceeded";
+inline constexpr std::string_view kWriteRefused = "WriteRefused";  // admission, or a bad field
+inline constexpr std::string_view kSurgeUnschedulable = "SurgeUnschedulable";
+
+inline constexpr std::array kAllReasons = {
+    kFirstVisit,        kAllGroupsReady, kScaledToZero,    kAsWanted,       kCreatingGroups,
+    kRollingUpdate,     kRemovingGroups, kRecovering,      kCreating,       kUnschedulable,
+    kStarting,          kImagePull,      kContainerConfig, kLoadingWeights, kRendezvous,
+    kCrashLoop,         kOOMKilled,      kWorkerFailed,    kPodLost,        kNodeLost,
+    kDraining,          kInvalidSpec,    kNameConflict,    kQuotaExceeded,  kWriteRefused,
+    kSurgeUnschedulable};
+
+}  // namespace dsm::api

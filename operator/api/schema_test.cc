@@ -1,0 +1,128 @@
+// Holds crds/deepseekmodels.yaml and the C++ structs together: every field of the one is known to
+// the other, with the same type, default and bounds, and every field has prose.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <yaml-cpp/yaml.h>
+
+#include <map>
+#include <set>
+
+#include "operator/api/names.h"
+#include "operator/api/spec.h"
+#include "operator/api/status.h"
+
+namespace dsm::api {
+namespace {
+
+// The leaves of a schema by path, as spec_fields() writes paths.
+void collect_leaves(const YAML::Node& schema, const std::string& path,
+                    std::map<std::string, YAML::Node>& out) {
+  const auto type = schema["type"].as<std::string>("");
+  if (type == "object" && schema["properties"]) {
+    for (const auto& property : schema["properties"]) {
+      const auto name = property.first.as<std::string>();
+      collect_leaves(property.second, path.empty() ? name : path + "." + name, out);
+    }
+  } else if (type == "object") {
+    out.emplace(path + "{}", schema["additionalProperties"]);
+  } else if (type == "array") {
+    collect_leaves(schema["items"], path + "[]", out);
+  } else {
+    out.emplace(path, schema);
+  }
+}
+
+void collect_without_prose(const YAML::Node& schema, const std::string& path,
+                           std::vector<std::string>& out) {
+  if (!schema["description"] || schema["description"].as<std::string>().size() < 15) {
+    out.push_back(path);
+  }
+  for (const auto& property : schema["properties"]) {
+    collect_without_prose(property.second, path + "." + property.first.as<std::string>(), out);
+  }
+  if (schema["items"] && schema["items"]["properties"]) {
+    for (const auto& property : schema["items"]["properties"]) {
+      collect_without_prose(property.second, path + "[]." + property.first.as<std::string>(), out);
+    }
+  }
+}
+
+class Schema : public testing::Test {
+ protected:
+  const YAML::Node crd = YAML::LoadFile("crds/deepseekmodels.yaml");
+  const YAML::Node version = crd["spec"]["versions"][0];
+  const YAML::Node root = version["schema"]["openAPIV3Schema"];
+
+  std::map<std::string, YAML::Node> leaves(const std::string& part) const {
+    std::map<std::string, YAML::Node> out;
+    collect_leaves(root["properties"][part], "", out);
+    return out;
+  }
+};
+
+TEST_F(Schema, names_are_those_of_the_code) {
+  EXPECT_EQ(crd["metadata"]["name"].as<std::string>(),
+            std::string(kPlural) + "." + std::string(kGroup));
+  EXPECT_EQ(crd["spec"]["names"]["kind"].as<std::string>(), kKind);
+  EXPECT_EQ(version["name"].as<std::string>(), kVersion);
+  EXPECT_TRUE(version["subresources"]["status"]);
+  EXPECT_EQ(version["subresources"]["scale"]["labelSelectorPath"].as<std::string>(),
+            ".status.selector");
+}
+
+TEST_F(Schema, spec_has_the_fields_that_the_parser_knows) {
+  std::set<std::string> in_schema;
+  for (const auto& [path, node] : leaves("spec")) in_schema.insert(path);
+  std::set<std::string> in_code;
+  for (const auto& field : spec_fields()) in_code.insert(field.path);
+  EXPECT_THAT(in_schema, testing::ContainerEq(in_code));
+}
+
+TEST_F(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
+  const auto schema = leaves("spec");
+  for (const auto& field : spec_fields()) {
+    SCOPED_TRACE(field.path);
+    const auto found = schema.find(field.path);
+    ASSERT_NE(found, schema.end());
+    const YAML::Node& node = found->second;
+    const bool quantity = node["x-kubernetes-int-or-string"].as<bool>(false);
+    EXPECT_EQ(quantity ? "string" : node["type"].as<std::string>(), field.type);
+    EXPECT_EQ(node["default"].as<std::string>("none"), field.default_value.is_null() ? "none"
+                                                       : field.default_value.is_string()
+                                                           ? field.default_value.get<std::string>()
+                                                           : field.default_value.dump());
+    if (field.type == "integer") {
+      if (!node["enum"]) {
+        EXPECT_EQ(node["minimum"].as<long>(), field.min);
+        EXPECT_EQ(node["maximum"].as<long>(), field.max);
+      }
+    } else if (field.type == "string" && !node["enum"]) {
+      EXPECT_EQ(node["maxLength"].as<long>(), field.max);
+    }
+  }
+}
+
+TEST_F(Schema, an_empty_spec_gets_its_nested_defaults_too) {
+  // Without a default for the object itself, defaults inside it are not filled in.
+  for (const char* name : {"parallelism", "accelerator", "engine", "rollout"}) {
+    const YAML::Node node = root["properties"]["spec"]["properties"][name];
+    EXPECT_TRUE(node["default"] && node["default"].IsMap() && node["default"].size() == 0) << name;
+  }
+}
+
+TEST_F(Schema, status_has_the_fields_that_the_operator_writes) {
+  std::set<std::string> in_schema;
+  for (const auto& [path, node] : leaves("status")) in_schema.insert(path);
+  const auto paths = status_field_paths();
+  EXPECT_THAT(in_schema, testing::ContainerEq(std::set<std::string>(paths.begin(), paths.end())));
+}
+
+TEST_F(Schema, every_field_has_prose) {
+  std::vector<std::string> bare;
+  collect_without_prose(root["properties"]["spec"], "spec", bare);
+  collect_without_prose(root["properties"]["status"], "status", bare);
+  EXPECT_THAT(bare, testing::IsEmpty());
+}
+
+}  // namespace
+}  // namespace dsm::api

@@ -1,0 +1,123 @@
+// The one description of the spec's fields: name, type and bounds of each. visit_spec() walks it
+// with a visitor; parsing, writing and listing are three visitors (spec.cc), so a field that is
+// added here is known to all of them. Private to operator/api.
+//
+// A visitor has: object(name, body), list(name, values, max, body), text(name, value, TextRule),
+// number(name, value, min, max), truth(name, value), map(name, values, MapRule).
+#pragma once
+
+#include "operator/api/spec.h"
+
+namespace dsm::api {
+
+using TextCheck = dsm::Status (*)(std::string_view);
+
+struct TextRule {
+  std::size_t max_length;
+  bool required = false;
+  TextCheck check = nullptr;  // of a text that is not empty
+};
+
+struct MapRule {
+  std::size_t max_entries;
+  std::size_t max_length;  // of a value
+  TextCheck check_key;
+  TextCheck check_value;
+  bool numbers_too = false;  // a value may be written as an integer (quantities)
+};
+
+dsm::Status check_uri(std::string_view text);
+dsm::Status check_served_name(std::string_view text);
+dsm::Status check_model_revision(std::string_view text);
+dsm::Status check_image(std::string_view text);
+dsm::Status check_label_key(std::string_view text);  // any valid key
+dsm::Status check_label_value(std::string_view text);
+dsm::Status check_own_label_key(std::string_view text);  // and not one of the operator's
+dsm::Status check_any_text(std::string_view text);
+dsm::Status check_quantity(std::string_view text);
+dsm::Status check_env_name(std::string_view text);
+dsm::Status check_toleration_op(std::string_view text);
+dsm::Status check_toleration_effect(std::string_view text);
+dsm::Status check_dns_name(std::string_view text);
+dsm::Status check_resource(std::string_view text);
+
+// The part that shapes pods.
+template <typename Visitor>
+void visit_pod_shape(Visitor& v, Spec& s) {
+  v.object("model", [&] {
+    v.text("uri", s.model.uri, {.max_length = 512, .required = true, .check = check_uri});
+    v.text("servedName", s.model.served_name, {.max_length = 128, .check = check_served_name});
+    v.text("revision", s.model.revision, {.max_length = 63, .check = check_model_revision});
+  });
+  v.object("parallelism", [&] {
+    v.number("tensor", s.parallelism.tensor, 1, 8);
+    v.number("ranksPerPod", s.parallelism.ranks_per_pod, 1, 8);
+  });
+  v.text("image", s.image, {.max_length = 512, .check = check_image});
+  v.object("accelerator", [&] {
+    v.text("resource", s.accelerator.resource, {.max_length = 63, .check = check_resource});
+  });
+  v.object("engine", [&] {
+    v.number("maxModelLen", s.engine.max_model_len, 64, 1048576);
+    v.number("maxNumSeqs", s.engine.max_num_seqs, 1, 4096);
+    v.number("maxNumBatchedTokens", s.engine.max_num_batched_tokens, 1, 1048576);
+    v.number("kvCacheTokens", s.engine.kv_cache_tokens, 64, 1000000000);
+    v.truth("prefixCaching", s.engine.prefix_caching);
+    v.truth("deterministic", s.engine.deterministic);
+    v.number("threads", s.engine.threads, 0, 1024);
+  });
+  v.number("drainSeconds", s.drain_seconds, 0, 3600);
+  v.object("placement", [&] {
+    v.map("nodeSelector", s.placement.node_selector,
+          {.max_entries = 32,
+           .max_length = 63,
+           .check_key = check_label_key,
+           .check_value = check_label_value});
+    v.list("tolerations", s.placement.tolerations, 32, [&](Toleration& t) {
+      v.text("key", t.key, {.max_length = 316, .check = check_label_key});
+      v.text("operator", t.op, {.max_length = 6, .check = check_toleration_op});
+      v.text("value", t.value, {.max_length = 63, .check = check_label_value});
+      v.text("effect", t.effect, {.max_length = 16, .check = check_toleration_effect});
+      v.number("tolerationSeconds", t.seconds, 0, 31536000);
+    });
+    v.text("priorityClassName", s.placement.priority_class_name,
+           {.max_length = 253, .check = check_dns_name});
+  });
+  v.object("template", [&] {
+    v.map("labels", s.pod_template.labels,
+          {.max_entries = 32,
+           .max_length = 63,
+           .check_key = check_own_label_key,
+           .check_value = check_label_value});
+    v.map("annotations", s.pod_template.annotations,
+          {.max_entries = 32,
+           .max_length = 4096,
+           .check_key = check_own_label_key,
+           .check_value = check_any_text});
+    v.list("env", s.pod_template.env, 64, [&](EnvVar& e) {
+      v.text("name", e.name, {.max_length = 128, .required = true, .check = check_env_name});
+      v.text("value", e.value, {.max_length = 4096});
+    });
+    v.object("resources", [&] {
+      const MapRule rule{.max_entries = 16,
+                         .max_length = 32,
+                         .check_key = check_label_key,
+                         .check_value = check_quantity,
+                         .numbers_too = true};
+      v.map("requests", s.pod_template.requests, rule);
+      v.map("limits", s.pod_template.limits, rule);
+    });
+  });
+}
+
+template <typename Visitor>
+void visit_spec(Visitor& v, Spec& s) {
+  visit_pod_shape(v, s);
+  v.number("replicas", s.replicas, 0, 1000);
+  v.object("rollout", [&] {
+    v.number("maxSurge", s.rollout.max_surge, 0, 100);
+    v.number("maxUnavailable", s.rollout.max_unavailable, 0, 100);
+  });
+}
+
+}  // namespace dsm::api

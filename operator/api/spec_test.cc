@@ -1,0 +1,179 @@
+#include "operator/api/spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace dsm::api {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+json minimal() {
+  return {{"model", {{"uri", "image:///models/deepseek-tiny"}}}};
+}
+
+std::string mistake(const json& spec) {
+  auto parsed = parse_spec(spec);
+  return parsed ? "parsed" : parsed.error().message;
+}
+
+TEST(Spec, a_model_uri_is_enough_and_the_rest_has_defaults) {
+  auto spec = parse_spec(minimal());
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->parallelism.tensor, 1);
+  EXPECT_EQ(spec->replicas, 1);
+  EXPECT_EQ(spec->rollout.max_surge, 1);
+  EXPECT_EQ(spec->rollout.max_unavailable, 0);
+  EXPECT_EQ(spec->drain_seconds, 60);
+  EXPECT_TRUE(spec->engine.prefix_caching);
+  EXPECT_FALSE(spec->engine.max_model_len);
+}
+
+TEST(Spec, every_field_is_read) {
+  json full = minimal();
+  full["model"]["servedName"] = "tiny";
+  full["model"]["revision"] = "2025-01";
+  full["parallelism"] = {{"tensor", 4}, {"ranksPerPod", 2}};
+  full["replicas"] = 3;
+  full["image"] = "registry.example/worker:1";
+  full["engine"] = {{"maxModelLen", 1024},
+                    {"maxNumSeqs", 8},
+                    {"threads", 2},
+                    {"prefixCaching", false},
+                    {"kvCacheTokens", 4096}};
+  full["placement"] = {
+      {"nodeSelector", {{"disk", "fast"}}},
+      {"tolerations", {{{"key", "gpu"}, {"operator", "Exists"}, {"tolerationSeconds", 5}}}},
+      {"priorityClassName", "high"}};
+  full["template"] = {{"labels", {{"team", "a"}}},
+                      {"env", {{{"name", "LANG"}, {"value", "C"}}}},
+                      {"resources", {{"requests", {{"cpu", 1}, {"memory", "256Mi"}}}}}};
+  auto spec = parse_spec(full);
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->parallelism.pods_per_group(), 2);
+  EXPECT_EQ(spec->model.served_name, "tiny");
+  EXPECT_EQ(spec->engine.max_model_len, 1024);
+  EXPECT_EQ(spec->placement.tolerations.at(0).seconds, 5);
+  EXPECT_EQ(spec->pod_template.requests.at("cpu"), "1");
+  EXPECT_EQ(spec->pod_template.env.at(0).value, "C");
+}
+
+TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
+  json spec = minimal();
+  spec["parallelism"]["tensor"] = 3;
+  EXPECT_EQ(mistake(spec), "spec.parallelism.tensor: is 3; use 1, 2, 4 or 8");
+  spec["parallelism"] = {{"tensor", 2}, {"ranksPerPod", 4}};
+  EXPECT_EQ(mistake(spec),
+            "spec.parallelism.ranksPerPod: is 4; use a divisor of tensor, which is 2");
+  spec = minimal();
+  spec["rollout"] = {{"maxSurge", 0}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.rollout: maxSurge and maxUnavailable are both 0"));
+  spec = minimal();
+  spec["engine"]["threads"] = "four";
+  EXPECT_EQ(mistake(spec), "spec.engine.threads: must be a whole number");
+  spec = minimal();
+  spec["replicas"] = -1;
+  EXPECT_EQ(mistake(spec), "spec.replicas: is -1; use 0 to 1000");
+  spec = minimal();
+  spec["template"]["env"] = {{{"name", "POD_IP"}}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.template.env[0].name: is \"POD_IP\"; the operator"));
+  spec = minimal();
+  spec["template"]["labels"] = {{"deepseek-operator.io/role", "leader"}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.template.labels: a key is"));
+  EXPECT_EQ(mistake(json::object()), "spec.model.uri: is missing; it is required");
+  EXPECT_EQ(mistake(json::array()), "spec: is not an object");
+}
+
+TEST(Spec, an_unknown_field_is_refused_at_every_depth) {
+  json spec = minimal();
+  spec["scaling"] = {{"minReplicas", 1}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.scaling: is not a field of this version"));
+  spec = minimal();
+  spec["model"]["sha256"] = "x";
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.model.sha256: is not a field"));
+  spec = minimal();
+  spec["placement"]["tolerations"] = {{{"kei", "x"}}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.placement.tolerations[0].kei: is not a field"));
+}
+
+TEST(Spec, an_accelerator_that_this_release_cannot_use_is_refused) {
+  json spec = minimal();
+  spec["accelerator"]["resource"] = "nvidia.com/gpu";
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.accelerator.resource: is \"nvidia.com/gpu\"; this "
+                                       "release computes on CPUs"));
+}
+
+TEST(Uri, the_two_schemes_are_read) {
+  auto image = parse_uri("image:///models/deepseek-tiny");
+  ASSERT_TRUE(image);
+  EXPECT_EQ(image->path, "/models/deepseek-tiny");
+  auto claim = parse_uri("pvc://weights/r1/7b");
+  ASSERT_TRUE(claim);
+  EXPECT_EQ(claim->claim, "weights");
+  EXPECT_EQ(claim->path, "r1/7b");
+  EXPECT_TRUE(parse_uri("pvc://weights"));
+}
+
+TEST(Uri, anything_else_is_refused) {
+  for (const char* uri :
+       {"hf://deepseek/r1", "/models/x", "image://models/x", "image:///../etc", "pvc://Weights/x",
+        "pvc:///x", "pvc://w/a/../b", "pvc://w/$(POD_IP)", "image:///", "pvc://w/a//b", ""}) {
+    EXPECT_FALSE(parse_uri(uri)) << uri;
+  }
+}
+
+TEST(Name, must_be_a_short_dns_1035_label) {
+  EXPECT_TRUE(check_name("deepseek-tiny"));
+  EXPECT_TRUE(check_name(std::string(40, 'a')));
+  for (const auto& name : {std::string(41, 'a'), std::string("7b"), std::string("a.b"),
+                           std::string("a-"), std::string("A"), std::string()}) {
+    EXPECT_FALSE(check_name(name)) << name;
+  }
+}
+
+TEST(Revision, follows_what_shapes_pods_and_nothing_else) {
+  const auto revision = [](const json& spec) { return revision_of(*parse_spec(spec)); };
+  const std::string base = revision(minimal());
+  EXPECT_EQ(base.size(), 8U);
+  json scaled = minimal();
+  scaled["replicas"] = 7;
+  scaled["rollout"] = {{"maxSurge", 2}};
+  EXPECT_EQ(revision(scaled), base);
+  json image = minimal();
+  image["image"] = "other:1";
+  EXPECT_NE(revision(image), base);
+  json weights = minimal();
+  weights["model"]["revision"] = "v2";
+  EXPECT_NE(revision(weights), base);
+}
+
+TEST(Revision, a_default_that_is_written_out_changes_nothing) {
+  json written = minimal();
+  written["parallelism"] = {{"tensor", 1}, {"ranksPerPod", 1}};
+  written["engine"] = {{"prefixCaching", true}, {"threads", 0}};
+  written["drainSeconds"] = 60;
+  EXPECT_EQ(revision_of(*parse_spec(written)), revision_of(*parse_spec(minimal())));
+}
+
+TEST(Revision, is_the_same_in_every_release) {
+  // Models that run would all be rolled by an upgrade if this changed.
+  EXPECT_EQ(pod_shape(*parse_spec(minimal())).dump(),
+            R"({"model":{"uri":"image:///models/deepseek-tiny"}})");
+  EXPECT_EQ(revision_of(*parse_spec(minimal())), "95d6bc40");
+}
+
+TEST(PodShape, is_read_back_as_the_same_spec) {
+  json spec = minimal();
+  spec["parallelism"]["tensor"] = 8;
+  spec["placement"]["tolerations"] = {{{"operator", "Exists"}}};
+  spec["template"]["env"] = {{{"name", "A"}, {"value", "b"}}};
+  const auto first = parse_spec(spec);
+  ASSERT_TRUE(first);
+  const auto again = parse_spec(pod_shape(*first));
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(pod_shape(*again), pod_shape(*first));
+}
+
+}  // namespace
+}  // namespace dsm::api
