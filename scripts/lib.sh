@@ -6,10 +6,10 @@
 cache=${DSM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/deepseek-operator}
 mkdir -p "$cache"
 
-started=$SECONDS
-# One line of progress with the time since the start of the script, on standard error: what a script
-# answers is on standard output.
-say() { printf '[%3ds] %s\n' $((SECONDS - started)) "$*" >&2; }
+# One line of progress on standard error, with the time since the first of our scripts began (one may call
+# the other). What a script answers is on standard output.
+export DSM_STARTED=${DSM_STARTED:-$(date +%s)}
+say() { printf '[%3ds] %s\n' $(($(date +%s) - DSM_STARTED)) "$*" >&2; }
 
 # An error is one sentence that says what to do.
 die() {

@@ -73,7 +73,12 @@ def ctl() -> int:
             _nsenter, **rest)
     command("load-image", "load OCI image archives into the node", _load_image,
             archive={"nargs": "+", "type": Path, "metavar": "ARCHIVE"})
+    command("tag-image", "give an image of the node another name", _tag_image,
+            image={"metavar": "IMAGE"}, new_name={"metavar": "NEW-NAME"})
     command("ctr", "containerd's own client, for images and containers", _ctr, **rest)
+    command("pod-pid", "print the process id, on this machine, of a container's first process", _pod_pid,
+            namespace={"metavar": "NAMESPACE"}, pod={"metavar": "POD"},
+            container={"nargs": "?", "metavar": "CONTAINER"})
     command("kill-container", "send a signal to a container's first process", _kill_container,
             namespace={"metavar": "NAMESPACE"}, pod={"metavar": "POD"}, container={"metavar": "CONTAINER"},
             signal={"nargs": "?", "default": "KILL", "metavar": "SIGNAL"})
@@ -169,12 +174,29 @@ def _ctr(cluster: Layout, args: argparse.Namespace) -> int:
     return subprocess.run(["ctr", "--address", str(cluster.containerd_socket), "--namespace", "k8s.io", *argv]).returncode
 
 
-def _kill_container(cluster: Layout, args: argparse.Namespace) -> None:
-    where = lifecycle.programs()
-    pod = json.loads(run(*lifecycle.kubectl(cluster, where, "get", "pod", "-n", args.namespace, args.pod, "-o", "json")))
-    for status in pod["status"].get("containerStatuses", []):
-        if status["name"] == args.container and "running" in status["state"]:
-            container = status["containerID"].removeprefix("containerd://")
-            images.ctr(cluster, "task", "kill", "--signal", args.signal.removeprefix("SIG"), container)
+def _tag_image(cluster: Layout, args: argparse.Namespace) -> None:
+    images.ctr(cluster, "images", "tag", "--force", args.image, args.new_name)
+
+
+def _running_container(cluster: Layout, namespace: str, pod: str, name: str | None) -> str:
+    """The id of a pod's container; of its first one if no name is given."""
+    command = lifecycle.kubectl(cluster, lifecycle.programs(), "get", "pod", "-n", namespace, pod, "-o", "json")
+    for status in json.loads(run(*command))["status"].get("containerStatuses", []):
+        if name in (None, status["name"]) and "running" in status["state"]:
+            return status["containerID"].removeprefix("containerd://")
+    raise Failure(f"the pod {namespace}/{pod} has no running container{f' {name}' if name else ''}")
+
+
+def _pod_pid(cluster: Layout, args: argparse.Namespace) -> None:
+    container = _running_container(cluster, args.namespace, args.pod, args.container)
+    for line in images.ctr(cluster, "task", "list").splitlines():
+        task, pid, *_ = line.split()
+        if task == container:
+            print(pid)
             return
-    raise Failure(f"the pod {args.namespace}/{args.pod} has no running container {args.container}")
+    raise Failure(f"the container of {args.namespace}/{args.pod} has just ended")
+
+
+def _kill_container(cluster: Layout, args: argparse.Namespace) -> None:
+    container = _running_container(cluster, args.namespace, args.pod, args.container)
+    images.ctr(cluster, "task", "kill", "--signal", args.signal.removeprefix("SIG"), container)

@@ -1,10 +1,12 @@
 """Running other programs, with errors that say which one failed and why."""
 
+import os
 import subprocess
 import sys
 import time
 
-_started = time.monotonic()
+# When the script that called us began, so that its lines of progress and ours go on from each other.
+_started = float(os.environ.setdefault("DSM_STARTED", str(int(time.time()))))
 
 
 class Failure(Exception):
@@ -12,7 +14,7 @@ class Failure(Exception):
 
 
 def say(text: str) -> None:
-    print(f"[{time.monotonic() - _started:4.1f}s] {text}", file=sys.stderr, flush=True)
+    print(f"[{time.time() - _started:3.0f}s] {text}", file=sys.stderr, flush=True)
 
 
 def run(*argv: object, check: bool = True, stdin: str | None = None) -> str:
