@@ -10,6 +10,8 @@ import signal
 import time
 from pathlib import Path
 
+from .shell import Failure
+
 # kubelet wants these to exist where it is told to put its pods.
 NEEDED = ("cpu", "cpuset", "memory", "pids")
 
@@ -64,13 +66,14 @@ def create(group: str) -> None:
 
 
 def _enable(group: Path) -> None:
-    have = (group / "cgroup.controllers").read_text().split()
-    for name in have:
+    """Lets the groups below have the controllers that this one has (v2)."""
+    for name in (group / "cgroup.controllers").read_text().split():
         try:
             (group / "cgroup.subtree_control").write_text(f"+{name}")
-        except OSError:
+        except OSError as why:
             if name in NEEDED:
-                raise
+                raise Failure(f"the cgroup controller {name} cannot be given to groups below {group} ({why.strerror}):"
+                              " inside a container, move its processes into a group below the root first") from why
 
 
 def join(group: str) -> None:

@@ -28,7 +28,8 @@ def take_down(cluster: Layout) -> None:
     for path in (*sockets, *_scattered(cluster)):
         path.unlink(missing_ok=True)
     for folder in (cluster.run, cluster.data):
-        shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+        if folder.exists():
+            shutil.rmtree(folder)
     cgroups.remove(cluster.cgroup)
     for folder in (cluster.pki, cluster.config):
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +67,10 @@ def _shim_sockets(cluster: Layout) -> list[Path]:
 
 def _scattered(cluster: Layout) -> list[Path]:
     """Files that cannot be told to go elsewhere: the CNI library's cache and kubelet's links to logs."""
-    found = list(Path("/var/lib/cni/results").glob(f"{cluster.id}-*"))
+    # Each of our pods has an entry for our network and one for its loopback, both with the sandbox's id.
+    results = Path("/var/lib/cni/results")
+    found = list(results.glob(f"{cluster.id}-*"))
+    found += [results / f"cni-loopback-{f.name.removeprefix(cluster.id + '-').rpartition('-')[0]}-lo" for f in found]
     for link in Path("/var/log/containers").glob("*.log"):
         if os.path.islink(link) and os.readlink(link).startswith(f"{cluster.data}/"):
             found.append(link)
