@@ -1,0 +1,34 @@
+// The kinds of Kubernetes objects that this project talks about, as compile-time values.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace dsm::kube {
+
+struct Resource {
+  std::string_view group;  // "" for the core group
+  std::string_view version;
+  std::string_view plural;  // as in URLs
+  std::string_view kind;
+  bool namespaced = true;
+
+  // "v1" or "apps/v1", as in an object's apiVersion.
+  std::string api_version() const {
+    return group.empty() ? std::string(version) : std::string(group) + "/" + std::string(version);
+  }
+  bool operator==(const Resource&) const = default;
+};
+
+inline constexpr Resource kPods{"", "v1", "pods", "Pod"};
+inline constexpr Resource kServices{"", "v1", "services", "Service"};
+inline constexpr Resource kSecrets{"", "v1", "secrets", "Secret"};
+inline constexpr Resource kConfigMaps{"", "v1", "configmaps", "ConfigMap"};
+inline constexpr Resource kControllerRevisions{"apps", "v1", "controllerrevisions",
+                                               "ControllerRevision"};
+inline constexpr Resource kLeases{"coordination.k8s.io", "v1", "leases", "Lease"};
+inline constexpr Resource kEvents{"events.k8s.io", "v1", "events", "Event"};
+inline constexpr Resource kDeepSeekModels{"deepseek-operator.io", "v1alpha1", "deepseekmodels",
+                                          "DeepSeekModel"};
+
+}  // namespace dsm::kube
