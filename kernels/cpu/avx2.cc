@@ -1,0 +1,54 @@
+// The operators with AVX2 and FMA: 16 lanes are two registers.
+#include <immintrin.h>
+
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/tables.h"
+
+namespace dsm::kernels {
+namespace {
+
+struct Avx2 {
+  struct F {
+    __m256 lo;
+    __m256 hi;
+  };
+  static constexpr int kAccumulators = 4;  // 8 of the 16 registers
+
+  static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static void store(float* p, F x) {
+    _mm256_storeu_ps(p, x.lo);
+    _mm256_storeu_ps(p + 8, x.hi);
+  }
+  static F set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  static F add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+  static F sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+  static F mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+  static F div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  static F max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+  static F min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+  static F fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+  }
+  static __m256 add_exponent8(__m256 p, __m256 shifted) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(
+        _mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+  }
+  static F add_exponent(F p, F shifted) {
+    return {add_exponent8(p.lo, shifted.lo), add_exponent8(p.hi, shifted.hi)};
+  }
+  static void load_pairs(const char* p, F& even, F& odd) {
+    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000U));
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32));
+    even = {_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+    odd = {_mm256_castsi256_ps(_mm256_and_si256(a, high)),
+           _mm256_castsi256_ps(_mm256_and_si256(b, high))};
+  }
+};
+
+}  // namespace
+
+constinit const Ops kAvx2Ops = Kernels<Avx2>::table("avx2");
+
+}  // namespace dsm::kernels

@@ -1,0 +1,48 @@
+// The operators in plain C++: the definition of the right answer, for any processor. fmaf is exact
+// with or without hardware for it (slow without).
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/tables.h"
+
+namespace dsm::kernels {
+namespace {
+
+struct Generic {
+  // The vector extension lets the compiler use what the baseline has; every operation is per lane.
+  typedef float F __attribute__((vector_size(64)));
+  typedef std::uint32_t U __attribute__((vector_size(64)));
+  static constexpr int kAccumulators = 4;
+
+  static F load(const float* p) {
+    F x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static void store(float* p, F x) { __builtin_memcpy(p, &x, sizeof x); }
+  static F set(float x) { return F{} + x; }
+  static F add(F a, F b) { return a + b; }
+  static F sub(F a, F b) { return a - b; }
+  static F mul(F a, F b) { return a * b; }
+  static F div(F a, F b) { return a / b; }
+  static F max(F a, F b) { return a > b ? a : b; }
+  static F min(F a, F b) { return a < b ? a : b; }
+  static F fma(F a, F b, F c) {
+    F y;
+    for (int i = 0; i < kLanes; ++i) y[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return y;
+  }
+  static F add_exponent(F p, F shifted) {
+    return reinterpret_cast<F>(reinterpret_cast<U>(p) + (reinterpret_cast<U>(shifted) << 23));
+  }
+  static void load_pairs(const char* p, F& even, F& odd) {
+    U x;
+    __builtin_memcpy(&x, p, sizeof x);
+    even = reinterpret_cast<F>(x << 16);
+    odd = reinterpret_cast<F>(x & 0xffff0000U);
+  }
+};
+
+}  // namespace
+
+constinit const Ops kGenericOps = Kernels<Generic>::table("generic");
+
+}  // namespace dsm::kernels

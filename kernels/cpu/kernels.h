@@ -1,0 +1,561 @@
+// The operators, written once over a vector type V of 16 lanes and compiled once per instruction
+// set (generic.cc, avx2.cc, avx512.cc). kernels/ops.h says why all of them give the same bits.
+//
+// Everything here has internal linkage, and no header with inline functions is included: code
+// compiled for AVX-512 must not be merged by the linker with the same function compiled for a plain
+// processor.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace dsm::kernels {
+namespace {
+
+constexpr int kLanes = 16;
+
+// exp for x <= 88; below -86 it is exp(-86), about 4e-38. exp(0) is exactly 1. x = n ln 2 + r: a
+// polynomial in r (coefficients 1/i!, |r| <= 0.35, relative error below 1e-7), then n is added to
+// the exponent.
+template <class V>
+inline typename V::F exp16(typename V::F x) {
+  const auto magic =
+      V::set(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  x = V::max(x, V::set(-86.0F));
+  const auto shifted = V::fma(x, V::set(1.44269504F), magic);
+  const auto n = V::sub(shifted, magic);
+  auto r = V::fma(n, V::set(-0.693359375F), x);
+  r = V::fma(n, V::set(2.12194440e-4F), r);
+  auto p = V::set(1.0F / 5040);
+  p = V::fma(p, r, V::set(1.0F / 720));
+  p = V::fma(p, r, V::set(1.0F / 120));
+  p = V::fma(p, r, V::set(1.0F / 24));
+  p = V::fma(p, r, V::set(1.0F / 6));
+  p = V::fma(p, r, V::set(0.5F));
+  p = V::fma(p, r, V::set(1.0F));
+  p = V::fma(p, r, V::set(1.0F));
+  return V::add_exponent(p, shifted);
+}
+
+template <class V>
+inline typename V::F sigmoid16(typename V::F x) {
+  const auto one = V::set(1.0F);
+  return V::div(one, V::add(one, exp16<V>(V::min(V::sub(V::set(0.0F), x), V::set(88.0F)))));
+}
+
+// The sum over lanes in one fixed tree.
+template <class V>
+inline float sum16(typename V::F x) {
+  float lane[kLanes];
+  V::store(lane, x);
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    for (int i = 0; i < step; ++i) lane[i] += lane[i + step];
+  }
+  return lane[0];
+}
+
+template <class V>
+inline float max16(typename V::F x) {
+  float lane[kLanes];
+  V::store(lane, x);
+  float best = lane[0];
+  for (int i = 1; i < kLanes; ++i) best = lane[i] > best ? lane[i] : best;
+  return best;
+}
+
+// ---- The one matrix product
+// -------------------------------------------------------------------------------------
+
+// The right-hand side: `vectors` column vectors of 16 next to each other.
+struct Columns {
+  const char* data;        // at the first vector
+  std::int64_t row_bytes;  // from one k (FP32) or one pair of k (BF16) to the next
+  int vectors;
+  int k;
+};
+
+template <bool kPairs>
+inline Columns panel_columns(const PackedMatrix& w, int panel) {
+  const int left = w.n - panel * kPanel;
+  const std::int64_t row_bytes = kPairs ? kPanel * 2 * 2 : kPanel * 4;
+  const std::int64_t rows = kPairs ? (w.k + 1) / 2 : w.k;
+  return {static_cast<const char*>(w.data) + panel * rows * row_bytes, row_bytes,
+          (left < kPanel ? left + kLanes - 1 : kPanel) / kLanes, w.k};
+}
+
+// acc[m][v] continues its chain over all k. kRows * kVectors accumulators live in registers.
+template <class V, bool kPairs, int kRows, int kVectors>
+inline __attribute__((always_inline)) void chain(const float* const* x, const char* w,
+                                                 std::int64_t row_bytes, int k,
+                                                 typename V::F (&acc)[kRows][kVectors]) {
+  using F = typename V::F;
+  if constexpr (kPairs) {
+    int i = 0;
+    for (; i + 1 < k; i += 2, w += row_bytes) {
+      F even[kVectors];
+      F odd[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) V::load_pairs(w + v * 64, even[v], odd[v]);
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) {
+        const F a = V::set(x[m][i]);
+        const F b = V::set(x[m][i + 1]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          acc[m][v] = V::fma(b, odd[v], V::fma(a, even[v], acc[m][v]));
+        }
+      }
+    }
+    if (i < k) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        F even;
+        F odd;
+        V::load_pairs(w + v * 64, even, odd);
+#pragma GCC unroll 4
+        for (int m = 0; m < kRows; ++m) acc[m][v] = V::fma(V::set(x[m][i]), even, acc[m][v]);
+      }
+    }
+  } else {
+    for (int i = 0; i < k; ++i, w += row_bytes) {
+      F b[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v)
+        b[v] = V::load(reinterpret_cast<const float*>(w) + v * kLanes);
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) {
+        const F a = V::set(x[m][i]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) acc[m][v] = V::fma(a, b[v], acc[m][v]);
+      }
+    }
+  }
+}
+
+// Rows of a product: x[r] holds k inputs, y[r] receives `vectors` * 16 sums.
+struct ProductRows {
+  const float* x[kRowBlock];
+  float* y[kRowBlock];
+  int count = 0;
+
+  void add(const float* from, float* to) {
+    x[count] = from;
+    y[count++] = to;
+  }
+};
+
+template <class V, bool kPairs, int kRows, int kVectors>
+inline void tile(const Columns& w, const float* const* x, float* const* y, int vector, bool go_on) {
+  typename V::F acc[kRows][kVectors];
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      acc[m][v] = go_on ? V::load(y[m] + (vector + v) * kLanes) : V::set(0.0F);
+    }
+  }
+  chain<V, kPairs, kRows, kVectors>(x, w.data + vector * 64, w.row_bytes, w.k, acc);
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) V::store(y[m] + (vector + v) * kLanes, acc[m][v]);
+  }
+}
+
+template <class V, bool kPairs, int kRows>
+inline void strip(const Columns& w, const float* const* x, float* const* y, bool go_on) {
+  constexpr int kMost = V::kAccumulators / kRows;
+  int v = 0;
+  if constexpr (kMost >= 4) {
+    for (; v + 4 <= w.vectors; v += 4) tile<V, kPairs, kRows, 4>(w, x, y, v, go_on);
+  }
+  if constexpr (kMost >= 2) {
+    for (; v + 2 <= w.vectors; v += 2) tile<V, kPairs, kRows, 2>(w, x, y, v, go_on);
+  }
+  for (; v < w.vectors; ++v) tile<V, kPairs, kRows, 1>(w, x, y, v, go_on);
+}
+
+// y[r] = the chain of x[r] against the columns, begun at zero or, with go_on, at what y[r] holds.
+template <class V, bool kPairs>
+__attribute__((noinline)) void product(const Columns& w, const ProductRows& rows, bool go_on) {
+  int r = 0;
+  for (; r + 4 <= rows.count; r += 4) strip<V, kPairs, 4>(w, rows.x + r, rows.y + r, go_on);
+  for (; r + 2 <= rows.count; r += 2) strip<V, kPairs, 2>(w, rows.x + r, rows.y + r, go_on);
+  for (; r < rows.count; ++r) strip<V, kPairs, 1>(w, rows.x + r, rows.y + r, go_on);
+}
+
+template <class V>
+inline void panel_product(const PackedMatrix& w, int panel, const ProductRows& rows, bool go_on) {
+  if (w.dtype == DType::kBF16) {
+    product<V, true>(panel_columns<true>(w, panel), rows, go_on);
+  } else {
+    product<V, false>(panel_columns<false>(w, panel), rows, go_on);
+  }
+}
+
+// ---- Operators
+// --------------------------------------------------------------------------------------------------
+
+template <class V>
+struct Kernels {
+  using F = typename V::F;
+
+  static void embedding(const EmbeddingParams& p, int begin, int end) {
+    for (int r = begin; r < end; ++r) {
+      const std::int64_t from = static_cast<std::int64_t>(p.tokens[r]) * p.width;
+      float* y = p.y + static_cast<std::int64_t>(r) * p.width;
+      if (p.dtype == DType::kBF16) {
+        const auto* row = static_cast<const std::uint16_t*>(p.table) + from;
+        for (int i = 0; i < p.width; ++i) {
+          y[i] = __builtin_bit_cast(float, static_cast<std::uint32_t>(row[i]) << 16);
+        }
+      } else {
+        const auto* row = static_cast<const float*>(p.table) + from;
+        for (int i = 0; i < p.width; ++i) y[i] = row[i];
+      }
+    }
+  }
+
+  static void norm_row(const float* x, const float* weight, float* y, int width, float eps) {
+    F sum = V::set(0.0F);
+    for (int i = 0; i < width; i += kLanes) {
+      const F value = V::load(x + i);
+      sum = V::fma(value, value, sum);
+    }
+    const float inverse = 1.0F / __builtin_sqrtf(sum16<V>(sum) / static_cast<float>(width) + eps);
+    for (int i = 0; i < width; i += kLanes) {
+      V::store(y + i, V::mul(V::load(weight + i), V::mul(V::load(x + i), V::set(inverse))));
+    }
+  }
+
+  static void rms_norm(const RmsNormParams& p, int begin, int end) {
+    for (int r = begin; r < end; ++r) {
+      const std::int64_t from = p.row_index != nullptr ? p.row_index[r] : r;
+      norm_row(p.x + from * p.ldx, p.weight, p.y + r * p.ldy, p.width, p.eps);
+    }
+  }
+
+  static void linear(const LinearParams& p, int which, int begin, int end, int panel) {
+    const float* x = p.x + which * p.x_step;
+    float* y = p.y + which * p.y_step + panel * kPanel;
+    const int width = p.w[which].n - panel * kPanel;
+    const bool whole = width >= kPanel || width % kLanes == 0;
+    alignas(64) float sums[kRowBlock][kPanel];  // where the last vector must not be stored whole
+    for (int row = begin; row < end; row += kRowBlock) {
+      ProductRows rows;
+      for (int r = row; r < end && r < row + kRowBlock; ++r) {
+        rows.add(x + r * p.ldx, whole ? y + r * p.ldy : sums[r - row]);
+      }
+      panel_product<V>(p.w[which], panel, rows, false);
+      for (int r = 0; !whole && r < rows.count; ++r) {
+        for (int i = 0; i < width; ++i) y[(row + r) * p.ldy + i] = sums[r][i];
+      }
+    }
+  }
+
+  static void gate_up(const GateUpParams& p, int group, int begin, int end, int panel) {
+    constexpr int kHalf = kPanel / 2;
+    alignas(64) float sums[kRowBlock][kPanel];
+    for (int slot = begin; slot < end; slot += kRowBlock) {
+      ProductRows rows;
+      for (int s = slot; s < end && s < slot + kRowBlock; ++s) {
+        rows.add(p.x + p.token[s] * p.ldx, sums[s - slot]);
+      }
+      panel_product<V>(p.w[group], panel, rows, false);
+      for (int r = 0; r < rows.count; ++r) {
+        float* h = p.h + (slot + r) * p.ldh + panel * kHalf;
+        const F weight = V::set(p.weight[slot + r]);
+        for (int i = 0; i < kHalf; i += kLanes) {
+          const F gate = V::load(sums[r] + i);
+          const F silu = V::mul(gate, sigmoid16<V>(gate));
+          V::store(h + i, V::mul(V::mul(silu, V::load(sums[r] + kHalf + i)), weight));
+        }
+      }
+    }
+  }
+
+  // The first slot of [begin, end) whose token is not below `token`.
+  static int slot_of(const std::int32_t* tokens, int begin, int end, int token) {
+    while (begin < end) {
+      const int middle = begin + (end - begin) / 2;
+      if (tokens[middle] < token) {
+        begin = middle + 1;
+      } else {
+        end = middle;
+      }
+    }
+    return begin;
+  }
+
+  static void row_parallel(const RowParallelParams& p, int begin, int end, int panel) {
+    // Partial sums on their way up the tree: a finished subtree waits for its sibling, so
+    // log2(segments) + 1 suffice.
+    constexpr int kDepth = 4;
+    static_assert(kSegments <= 1 << (kDepth - 1));
+    alignas(64) float waiting[kDepth][kRowBlock][kPanel];
+    int depth = 0;
+    const int left = p.w[0].part[0].n - panel * kPanel;
+    const int vectors = (left < kPanel ? left + kLanes - 1 : kPanel) / kLanes;
+    const int segments = p.w[0].count;
+    for (int s = 0; s < segments; ++s) {
+      auto& sums = waiting[depth++];
+      for (int g = 0; g < p.group_count; ++g) {
+        const int first = slot_of(p.token, p.groups[g].begin, p.groups[g].end, begin);
+        const int last = slot_of(p.token, first, p.groups[g].end, end);
+        const float* h = p.h + p.w[g].offset[s];
+        ProductRows rows;
+        for (int slot = first; slot < last; ++slot) {
+          rows.add(h + slot * p.ldh, sums[p.token[slot] - begin]);
+        }
+        panel_product<V>(p.w[g].part[s], panel, rows, g > 0);
+      }
+      for (int done = s + 1; done % 2 == 0; done /= 2, --depth) {
+        for (int t = 0; t < end - begin; ++t) {
+          float* to = waiting[depth - 2][t];
+          const float* from = waiting[depth - 1][t];
+          for (int v = 0; v < vectors * kLanes; v += kLanes) {
+            V::store(to + v, V::add(V::load(to + v), V::load(from + v)));
+          }
+        }
+      }
+    }
+    for (int t = begin; t < end; ++t) {
+      const std::int64_t at = t * p.ldy + panel * kPanel;
+      for (int v = 0; v < vectors * kLanes; v += kLanes) {
+        F sum = V::load(waiting[0][t - begin] + v);
+        if (p.residual != nullptr) sum = V::add(V::load(p.residual + at + v), sum);
+        V::store(p.y + at + v, sum);
+      }
+    }
+  }
+
+  static void tree_sum(const TreeSumParams& p, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; i += kLanes) {
+      F part[kSegments];
+      for (int r = 0; r < p.ranks; ++r) part[r] = V::load(p.parts + r * p.count + i);
+      for (int step = 1; step < p.ranks; step *= 2) {
+        for (int r = 0; r < p.ranks; r += 2 * step) part[r] = V::add(part[r], part[r + step]);
+      }
+      V::store(p.y + i, V::add(V::load(p.residual + i), part[0]));
+    }
+  }
+
+  // Pair i of x turned by the angle of `position`, stored with a step between elements.
+  static void rotate(const float* x, float* y, std::int64_t step, const RopeTable& rope,
+                     int position) {
+    const float* c = rope.cos + static_cast<std::int64_t>(position) * rope.pairs;
+    const float* s = rope.sin + static_cast<std::int64_t>(position) * rope.pairs;
+    for (int i = 0; i < rope.pairs; ++i) {
+      const float a = x[2 * i];
+      const float b = x[2 * i + 1];
+      y[2 * i * step] = a * c[i] - b * s[i];
+      y[(2 * i + 1) * step] = a * s[i] + b * c[i];
+    }
+  }
+
+  static void kv_write(const KvWriteParams& p, int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      const TokenPlace place = p.places[t];
+      const int slot = place.position % kKvBlock;
+      const float* from = p.kv_a + t * p.ld;
+      float* value =
+          p.kv.values + (static_cast<std::int64_t>(place.block) * kKvBlock + slot) * p.kv.latent;
+      float* key = p.kv.keys +
+                   static_cast<std::int64_t>(place.block) * kKvBlock * (p.kv.latent + p.kv.rope) +
+                   slot;
+      norm_row(from, p.norm, value, p.kv.latent, p.eps);
+      for (int i = 0; i < p.kv.latent; ++i) key[i * kKvBlock] = value[i];
+      rotate(from + p.kv.latent, key + p.kv.latent * kKvBlock, kKvBlock, p.rope, place.position);
+    }
+  }
+
+  static void rope_query(const RopeQueryParams& p, int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      for (int h = 0; h < p.heads; ++h) {
+        const std::int64_t row = static_cast<std::int64_t>(t) * p.heads + h;
+        rotate(p.q + row * p.head_dim + p.from, p.query + row * p.query_dim + p.at, 1, p.rope,
+               p.places[t].position);
+      }
+    }
+  }
+
+  static void attention(const AttentionParams& p, int which) {
+    const AttentionItem& item = p.items[which];
+    const int rows = item.row_end - item.row_begin;
+    const int dim = p.kv.latent + p.kv.rope;
+    alignas(64) float score[kAttentionRows][kKvBlock];
+    alignas(64) float fresh[kAttentionRows][kPanel];  // this block's part of the output
+    alignas(64) float best[kAttentionRows];           // running maximum
+    alignas(64) float total[kAttentionRows];          // running denominator
+    alignas(64) float block_best[kAttentionRows];
+    alignas(64) float block_total[kAttentionRows];
+    alignas(64) float keep[kAttentionRows];  // factor of what stands
+    alignas(64) float take[kAttentionRows];  // factor of the new block
+    const auto position = [&](int r) { return p.places[(item.row_begin + r) / p.heads].position; };
+    const float* query = p.query + static_cast<std::int64_t>(item.row_begin) * dim;
+    float* out = p.out + static_cast<std::int64_t>(item.row_begin) * p.kv.latent;
+    const int last = position(rows - 1);  // rows rise in position
+
+    for (int b = 0; b * kKvBlock <= last; ++b) {
+      const std::int64_t block = item.block_table[b];
+      // Positions of this block that some row sees: slots past them may hold another sequence's
+      // data.
+      const int seen = last - b * kKvBlock + 1 < kKvBlock ? last - b * kKvBlock + 1 : kKvBlock;
+      const int vectors = (seen + kLanes - 1) / kLanes;
+      const Columns keys{reinterpret_cast<const char*>(p.kv.keys + block * kKvBlock * dim),
+                         kKvBlock * 4, vectors, dim};
+      ProductRows scores;
+      for (int r = 0; r < rows; ++r)
+        scores.add(query + static_cast<std::int64_t>(r) * dim, score[r]);
+      product<V, false>(keys, scores, false);
+
+      for (int r = 0; r < rows; ++r) {
+        const int valid =
+            position(r) - b * kKvBlock + 1 < kKvBlock ? position(r) - b * kKvBlock + 1 : kKvBlock;
+        if (valid <= 0) {
+          for (int i = 0; i < vectors * kLanes; ++i) score[r][i] = 0.0F;
+          block_best[r] = best[r];
+          block_total[r] = 0.0F;
+          continue;
+        }
+        for (int i = valid; i < vectors * kLanes; ++i) score[r][i] = -__builtin_inff();
+        F top = V::set(-__builtin_inff());
+        for (int i = 0; i < vectors * kLanes; i += kLanes) {
+          const F s = V::mul(V::load(score[r] + i), V::set(p.scale));
+          V::store(score[r] + i, s);
+          top = V::max(top, s);
+        }
+        block_best[r] = max16<V>(top);
+        for (int i = 0; i < vectors * kLanes; i += kLanes) {
+          V::store(score[r] + i, exp16<V>(V::sub(V::load(score[r] + i), V::set(block_best[r]))));
+        }
+        for (int i = valid; i < vectors * kLanes; ++i) score[r][i] = 0.0F;
+        F sum = V::set(0.0F);
+        for (int i = 0; i < vectors * kLanes; i += kLanes) sum = V::add(sum, V::load(score[r] + i));
+        block_total[r] = sum16<V>(sum);
+      }
+
+      if (b > 0) {
+        for (int r = rows; r < (rows + kLanes - 1) / kLanes * kLanes; ++r) {
+          best[r] = block_best[r] = total[r] = block_total[r] = 0.0F;
+        }
+        for (int r = 0; r < rows; r += kLanes) {
+          const F top = V::max(V::load(best + r), V::load(block_best + r));
+          const F old_factor = exp16<V>(V::sub(V::load(best + r), top));
+          const F new_factor = exp16<V>(V::sub(V::load(block_best + r), top));
+          V::store(best + r, top);
+          V::store(keep + r, old_factor);
+          V::store(take + r, new_factor);
+          V::store(total + r, V::fma(V::load(block_total + r), new_factor,
+                                     V::mul(V::load(total + r), old_factor)));
+        }
+      } else {
+        for (int r = 0; r < rows; ++r) {
+          best[r] = block_best[r];
+          total[r] = block_total[r];
+        }
+      }
+
+      for (int from = 0; from < p.kv.latent; from += kPanel) {
+        const int width = p.kv.latent - from < kPanel ? p.kv.latent - from : kPanel;
+        const Columns values{
+            reinterpret_cast<const char*>(p.kv.values + block * kKvBlock * p.kv.latent + from),
+            p.kv.latent * 4, width / kLanes, seen};
+        ProductRows sums;
+        for (int r = 0; r < rows; ++r) {
+          sums.add(score[r],
+                   b > 0 ? fresh[r] : out + static_cast<std::int64_t>(r) * p.kv.latent + from);
+        }
+        product<V, false>(values, sums, false);
+        for (int r = 0; b > 0 && r < rows; ++r) {
+          float* to = out + static_cast<std::int64_t>(r) * p.kv.latent + from;
+          for (int i = 0; i < width; i += kLanes) {
+            V::store(to + i, V::fma(V::load(fresh[r] + i), V::set(take[r]),
+                                    V::mul(V::load(to + i), V::set(keep[r]))));
+          }
+        }
+      }
+    }
+    for (int r = 0; r < rows; ++r) {
+      float* to = out + static_cast<std::int64_t>(r) * p.kv.latent;
+      for (int i = 0; i < p.kv.latent; i += kLanes) {
+        V::store(to + i, V::div(V::load(to + i), V::set(total[r])));
+      }
+    }
+  }
+
+  // The index of the highest value, the lowest index on a tie.
+  static int best_of(const float* value, int count) {
+    int best = 0;
+    for (int i = 1; i < count; ++i) {
+      if (value[i] > value[best]) best = i;
+    }
+    return best;
+  }
+
+  static void route(const RouterParams& p, const float* logits, std::int32_t* chosen,
+                    float* weights) {
+    alignas(64) float score[kMaxExperts + kLanes];
+    float choice[kMaxExperts];
+    float group_score[kMaxExperts];
+    bool group_taken[kMaxExperts];
+    const float low = -__builtin_inff();
+    for (int e = 0; e < p.experts; e += kLanes) {
+      float lane[kLanes] = {};
+      for (int i = 0; i < kLanes && e + i < p.experts; ++i) lane[i] = logits[e + i];
+      V::store(score + e, sigmoid16<V>(V::load(lane)));
+    }
+    for (int e = 0; e < p.experts; ++e) choice[e] = score[e] + p.bias[e];
+
+    const int size = p.experts / p.groups;
+    for (int g = 0; g < p.groups; ++g) {
+      float first = low;
+      float second = low;
+      for (int e = g * size; e < (g + 1) * size; ++e) {
+        if (choice[e] > first) {
+          second = first;
+          first = choice[e];
+        } else if (choice[e] > second) {
+          second = choice[e];
+        }
+      }
+      group_score[g] = first + second;
+      group_taken[g] = false;
+    }
+    for (int i = 0; i < p.topk_groups; ++i) {
+      const int g = best_of(group_score, p.groups);
+      group_taken[g] = true;
+      group_score[g] = low;
+    }
+    for (int e = 0; e < p.experts; ++e) {
+      if (!group_taken[e / size]) choice[e] = low;
+    }
+    for (int i = 0; i < p.top_k; ++i) {
+      const int e = best_of(choice, p.experts);
+      choice[e] = low;
+      int at = i;  // into its place by id
+      for (; at > 0 && chosen[at - 1] > e; --at) chosen[at] = chosen[at - 1];
+      chosen[at] = e;
+    }
+    float sum = 0.0F;
+    for (int i = 0; i < p.top_k; ++i) sum += score[chosen[i]];
+    for (int i = 0; i < p.top_k; ++i) {
+      const float s = score[chosen[i]];
+      weights[i] = (p.normalise ? s / (sum + 1e-20F) : s) * p.scale;
+    }
+  }
+
+  static void router(const RouterParams& p, int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      route(p, p.logits + t * p.ld, p.chosen + static_cast<std::int64_t>(t) * p.top_k,
+            p.weights + static_cast<std::int64_t>(t) * p.top_k);
+    }
+  }
+
+  static constexpr Ops table(const char* name) {
+    return {name,     embedding, rms_norm,   linear,    gate_up, row_parallel,
+            tree_sum, kv_write,  rope_query, attention, router};
+  }
+};
+
+}  // namespace
+}  // namespace dsm::kernels

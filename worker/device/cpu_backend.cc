@@ -1,0 +1,182 @@
+#include "worker/device/cpu_backend.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "worker/device/thread_pool.h"
+
+namespace dsm::device {
+namespace {
+
+using namespace kernels;  // parameter structs
+
+// Anonymous mappings, cut from the front; huge pages where the system has them.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    for (const auto& chunk : chunks_) ::munmap(chunk.data(), chunk.size());
+  }
+
+  void* allocate(std::size_t bytes) {
+    bytes = (std::max<std::size_t>(bytes, 1) + 63) / 64 * 64;
+    if (bytes > left_.size()) {
+      const std::size_t size = std::max(bytes, kChunk);
+      void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (memory == MAP_FAILED) throw std::bad_alloc();
+      ::madvise(memory, size, MADV_HUGEPAGE);
+      chunks_.emplace_back(static_cast<std::byte*>(memory), size);
+      left_ = chunks_.back();
+    }
+    std::byte* taken = left_.data();
+    left_ = left_.subspan(bytes);
+    return taken;
+  }
+
+ private:
+  static constexpr std::size_t kChunk = 4 << 20;
+  std::vector<std::span<std::byte>> chunks_;
+  std::span<std::byte> left_;
+};
+
+// Multiply-adds below which an operator is done by the caller alone: a fork and its join cost about
+// as much.
+constexpr std::int64_t kForkWork = 1 << 17;
+// Rows of a cheap operator (norms, rope) per work item.
+constexpr int kLightRows = 16;
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(int threads, const Ops& ops)
+      : ops_(ops), name_(std::string("cpu/") + ops.name), pool_(threads) {}
+
+  std::string_view name() const override { return name_; }
+  void* allocate(std::size_t bytes) override { return arena_.allocate(bytes); }
+
+  PackedMatrix pack(std::span<const WeightPiece> pieces) override {
+    int n = 0;
+    for (const auto& piece : pieces) n += piece.n;
+    return kernels::pack(pieces,
+                         arena_.allocate(packed_bytes(packed_dtype(pieces), n, pieces[0].k)));
+  }
+
+  void embedding(const EmbeddingParams& p) override { ops_.embedding(p, 0, p.rows); }
+
+  void rms_norm(const RmsNormParams& p) override {
+    light(p.rows, p.width, [&](int begin, int end) { ops_.rms_norm(p, begin, end); });
+  }
+
+  void linear(const LinearParams& p) override {
+    const int blocks = blocks_of(p.rows);
+    const int panels = panels_of(p.w[0]);
+    const std::int64_t work = std::int64_t{p.rows} * p.batch * p.w[0].n * p.w[0].k;
+    run(work, blocks * panels * p.batch, [&](int item) {
+      // Neighbouring items share weights, not rows: the panel is the larger of the two.
+      const int block = item % blocks;
+      const int panel = item / blocks % panels;
+      ops_.linear(p, item / blocks / panels, block * kRowBlock,
+                  std::min(p.rows, (block + 1) * kRowBlock), panel);
+    });
+  }
+
+  void gate_up(const GateUpParams& p) override {
+    int items = 0;
+    std::int64_t work = 0;
+    for (int g = 0; g < p.group_count; ++g) {
+      const int slots = p.groups[g].end - p.groups[g].begin;
+      items += slots > 0 ? panels_of(p.w[g]) : 0;
+      work += std::int64_t{slots} * p.w[g].n * p.w[g].k;
+    }
+    run(work, items, [&](int item) {
+      for (int g = 0; g < p.group_count; ++g) {
+        if (p.groups[g].begin == p.groups[g].end) continue;
+        const int panels = panels_of(p.w[g]);
+        if (item < panels) return ops_.gate_up(p, g, p.groups[g].begin, p.groups[g].end, item);
+        item -= panels;
+      }
+    });
+  }
+
+  void row_parallel(const RowParallelParams& p) override {
+    const int blocks = blocks_of(p.tokens);
+    const int panels = panels_of(p.w[0].part[0]);
+    std::int64_t work = 0;
+    for (int g = 0; g < p.group_count; ++g) {
+      for (int s = 0; s < p.w[g].count; ++s) {
+        work +=
+            std::int64_t{p.groups[g].end - p.groups[g].begin} * p.w[g].part[s].n * p.w[g].part[s].k;
+      }
+    }
+    run(work, blocks * panels, [&](int item) {
+      const int begin = item % blocks * kRowBlock;
+      ops_.row_parallel(p, begin, std::min(p.tokens, begin + kRowBlock), item / blocks);
+    });
+  }
+
+  void tree_sum(const TreeSumParams& p) override { ops_.tree_sum(p, 0, p.count); }
+
+  void kv_write(const KvWriteParams& p) override {
+    light(p.tokens, p.kv.latent, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
+  }
+
+  void rope_query(const RopeQueryParams& p) override {
+    light(p.tokens, p.heads * p.rope.pairs,
+          [&](int begin, int end) { ops_.rope_query(p, begin, end); });
+  }
+
+  void attention(const AttentionParams& p) override {
+    std::int64_t work = 0;
+    for (int i = 0; i < p.item_count; ++i) {
+      const AttentionItem& item = p.items[i];
+      work += std::int64_t{item.row_end - item.row_begin} *
+              (p.places[(item.row_end - 1) / p.heads].position + kKvBlock) *
+              (2 * p.kv.latent + p.kv.rope);
+    }
+    // From the end: later items of a long prompt see more positions, and the long ones shall not
+    // come last.
+    run(work, p.item_count, [&](int item) { ops_.attention(p, p.item_count - 1 - item); });
+  }
+
+  void router(const RouterParams& p) override {
+    light(p.tokens, p.experts * 8, [&](int begin, int end) { ops_.router(p, begin, end); });
+  }
+
+ private:
+  static int blocks_of(int rows) { return (rows + kRowBlock - 1) / kRowBlock; }
+
+  template <class Work>
+  void run(std::int64_t multiply_adds, int items, const Work& work) {
+    if (multiply_adds >= kForkWork) {
+      pool_.run(items, work);
+    } else {
+      for (int i = 0; i < items; ++i) work(i);
+    }
+  }
+
+  template <class Work>
+  void light(int rows, int row_work, const Work& work) {
+    const int items = (rows + kLightRows - 1) / kLightRows;
+    run(std::int64_t{rows} * row_work * 4, items,
+        [&](int item) { work(item * kLightRows, std::min(rows, (item + 1) * kLightRows)); });
+  }
+
+  const Ops& ops_;
+  std::string name_;
+  Arena arena_;
+  ThreadPool pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int threads, const Ops& ops) {
+  return std::make_unique<CpuBackend>(threads, ops);
+}
+
+}  // namespace dsm::device

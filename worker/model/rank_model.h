@@ -1,0 +1,73 @@
+// One rank of the model: its weights, its KV cache and the computation of a step. The graph is
+// DeepSeek-V3's: latent attention (absorbed, so that the cache holds one latent and one rotated key
+// per token), dense layers, then mixtures of experts with one shared expert.
+//
+// A row's logits do not depend, to the last bit, on what else is in the batch, on how its prompt
+// was cut into chunks, on which blocks hold its cache, on the number of ranks or threads, or on the
+// instruction set (see kernels/ops.h).
+//
+// One thread uses a RankModel, its rank's. Ranks of a group are different objects, in one process
+// or in several.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "kernels/ops.h"
+#include "worker/comm/communicator.h"
+#include "worker/engine/batch.h"
+#include "worker/model/config.h"
+
+namespace dsm::model {
+
+struct RankSpec {
+  int rank = 0;
+  int size = 1;                       // 1, 2, 4 or 8
+  int threads = 1;                    // of this rank, the caller's included
+  const kernels::Ops* ops = nullptr;  // null: the best this processor can run
+};
+
+struct KvSpec {
+  int num_blocks = 0;  // of engine::kBlockTokens tokens
+};
+
+class RankModel {
+ public:
+  // `progress` is called on this thread with the bytes of this rank's slice. kInvalid: the model
+  // cannot be cut so, or the checkpoint does not fit the configuration; kNotFound: no file;
+  // kExhausted: not enough memory.
+  static Result<std::unique_ptr<RankModel>> load(
+      const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
+      int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);
+  ~RankModel();
+
+  // Collective: every rank calls it with the same batch. Writes the rows' keys and values. Returns
+  // on rank 0 the logits [n, vocab] of the last token of each row with wants_sample, in the order
+  // of rows, and an empty span elsewhere; valid until the next call. Throws comm::CommError when
+  // the group is broken (the KV cache is then undefined) and std::logic_error when the batch breaks
+  // its contract (ids or sizes out of range). Allocates no memory once a batch of the largest shape
+  // has been seen.
+  std::span<const float> forward(const engine::Batch& batch, comm::Communicator& comm);
+  // As forward, but the logits of every token of every row.
+  std::span<const float> forward_all(const engine::Batch& batch, comm::Communicator& comm);
+
+  const ModelConfig& config() const;
+  // For the log: device and instruction set.
+  std::string_view device() const;
+
+ private:
+  struct Impl;
+  explicit RankModel(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Bytes that one token takes in the KV cache of each rank: FP32, the latent twice (once laid out
+// for scores, once for sums) and the rotated key, in every layer.
+std::int64_t kv_bytes_per_token(const ModelConfig& config);
+
+}  // namespace dsm::model

@@ -1,0 +1,63 @@
+// One rank's slice of a checkpoint, packed for its device. Split over ranks: attention heads, MLP
+// and expert columns, the vocabulary of the head. On every rank: embedding, norms, router, the
+// projections to q's and kv's latents.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "base/result.h"
+#include "kernels/params.h"
+#include "worker/device/backend.h"
+#include "worker/model/config.h"
+#include "worker/model/safetensors.h"
+
+namespace dsm::model {
+
+// This rank's share of `total` units that divide by the number of ranks.
+struct Share {
+  int begin = 0;
+  int end = 0;
+  int size() const { return end - begin; }
+};
+constexpr Share share_of(int total, int rank, int ranks) {
+  return {total / ranks * rank, total / ranks * (rank + 1)};
+}
+
+struct LayerWeights {
+  const float* attention_norm = nullptr;  // [hidden]
+  kernels::PackedMatrix latents;          // hidden -> q_lora | kv_lora | rope
+  const float* q_norm = nullptr;          // [q_lora]
+  const float* kv_norm = nullptr;         // [kv_lora]
+  kernels::PackedMatrix q_b;              // q_lora -> local heads * (nope | rope)
+  std::vector<kernels::PackedMatrix>
+      key_up;  // [local heads] nope -> kv_lora (the key half of kv_b, transposed)
+  std::vector<kernels::PackedMatrix> value_up;  // [local heads] kv_lora -> v
+  kernels::SegmentedMatrix output;              // local heads * v -> hidden
+
+  const float* mlp_norm = nullptr;     // [hidden]
+  kernels::PackedMatrix router;        // hidden -> experts; n = 0 in a dense layer
+  const float* router_bias = nullptr;  // [experts]
+  std::vector<kernels::PackedMatrix>
+      gate_up;  // dense: one; else the shared expert, then the experts by id
+  std::vector<kernels::SegmentedMatrix> down;  // as gate_up
+};
+
+struct ModelWeights {
+  const void* embedding = nullptr;  // [vocab, hidden]
+  kernels::DType embedding_dtype = kernels::DType::kBF16;
+  std::vector<LayerWeights> layers;
+  const float* final_norm = nullptr;  // [hidden]
+  kernels::PackedMatrix head;         // hidden -> this rank's part of the vocabulary
+};
+
+using LoadProgress = std::function<void(std::int64_t loaded, std::int64_t total)>;
+
+// Checks every shape before it reads the first weight. `progress` counts bytes of this rank's
+// slice.
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
+                                  int ranks, device::Backend& backend,
+                                  const LoadProgress& progress);
+
+}  // namespace dsm::model
