@@ -9,18 +9,21 @@
 
 namespace dsm::kube {
 
-// True after `duration`, false when `stop` was requested before.
-inline bool sleep_for(Clock& clock, Millis duration, const std::stop_token& stop) {
+// True at `deadline`, false when `stop` was requested before.
+inline bool sleep_until(Clock& clock, TimePoint deadline, const std::stop_token& stop) {
   std::mutex mutex;
   std::condition_variable wake;
   const std::stop_callback notify(stop, [&] {
     const std::lock_guard lock(mutex);
     wake.notify_all();
   });
-  const TimePoint deadline = clock.now() + duration;
   std::unique_lock lock(mutex);
   while (!stop.stop_requested() && clock.now() < deadline) clock.wait_until(wake, lock, deadline);
   return !stop.stop_requested();
+}
+
+inline bool sleep_for(Clock& clock, Millis duration, const std::stop_token& stop) {
+  return sleep_until(clock, clock.now() + duration, stop);
 }
 
 }  // namespace dsm::kube
