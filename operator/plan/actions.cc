@@ -1,0 +1,300 @@
+#include "operator/plan/actions.h"
+
+#include <algorithm>
+#include <set>
+
+#include "operator/api/names.h"
+#include "operator/api/reasons.h"
+#include "operator/plan/pod.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+
+// Revisions that nothing uses are kept for a revert; older ones are removed.
+constexpr std::size_t kRevisionHistory = 5;
+// The other ranks of a group go when its leader should have been gone for this long.
+constexpr Seconds kLeaderOverdue{30};
+
+std::string meta(const json& object, const char* key) {
+  const json value = object.value(json::json_pointer(std::string("/metadata/") + key), json());
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+Cause refusal(const WriteFailure& failure) {
+  const bool quota = failure.message.find("quota") != std::string::npos;
+  return {"Pending", quota ? api::kQuotaExceeded : api::kWriteRefused,
+          "the API server refuses " + failure.kind + " " + failure.name + ": " + failure.message,
+          true};
+}
+
+bool lasting(const WriteFailure& failure) {
+  return failure.error == ErrorKind::kDenied || failure.error == ErrorKind::kInvalid;
+}
+
+class ChildPlanner {
+ public:
+  ChildPlanner(const Look& look, Plan& plan) : look_(look), plan_(plan) {}
+
+  // Returns whether the child is there and ours, or is being made so.
+  bool want(json object) {
+    const std::string kind = object["kind"];
+    const std::string name = object["metadata"]["name"];
+    const WriteFailure* failure = look_.failure(kind, name);
+    const bool recent = failure != nullptr && failure->time + kRetryRefused > look_.observed.now;
+    if (failure != nullptr && lasting(*failure) && !obstacles_.refused) {
+      obstacles_.refused = refusal(*failure);
+    }
+    if (recent) look_again_in(plan_, failure->time + kRetryRefused - look_.observed.now);
+    const json* there = look_.child(kind, name);
+    if (there == nullptr) {
+      const bool taken = failure != nullptr && failure->error == ErrorKind::kConflict;
+      if (taken) conflict(kind, name, "somebody else");
+      if (!recent) write(ChildWrite::Verb::kCreate, std::move(object));
+      return !taken;
+    }
+    if (controller_uid(*there) != look_.owner.uid) {
+      foreign(kind, name, *there);
+      // The name may have become free without our hearing of it: the object is not watched.
+      if (!recent) write(ChildWrite::Verb::kCreate, std::move(object));
+      return false;
+    }
+    if (meta(*there, "deletionTimestamp").empty() && kind == "Service" && !recent &&
+        !says_the_same(object, *there)) {
+      object["metadata"]["uid"] = meta(*there, "uid");
+      write(ChildWrite::Verb::kApply, std::move(object));
+    }
+    return true;
+  }
+
+  Obstacles take() { return std::move(obstacles_); }
+
+ private:
+  void write(ChildWrite::Verb verb, json object) {
+    std::string api_version = object["apiVersion"];
+    std::string kind = object["kind"];
+    std::string name = object["metadata"]["name"];
+    plan_.children.push_back(
+        {verb, std::move(api_version), std::move(kind), std::move(name), std::move(object)});
+  }
+
+  void foreign(const std::string& kind, const std::string& name, const json& object) {
+    const json owners = object.value(json::json_pointer("/metadata/ownerReferences"), json());
+    const bool earlier = owners.is_array() && std::ranges::any_of(owners, [&](const json& owner) {
+                           return owner.value("kind", "") == api::kKind &&
+                                  owner.value("name", "") == look_.owner.name;
+                         });
+    conflict(
+        kind, name,
+        earlier ? "an earlier model of this name, and is about to be removed" : "somebody else");
+  }
+
+  void conflict(const std::string& kind, const std::string& name, const std::string& whose) {
+    obstacles_.conflicts.push_back(kind + " " + name + " belongs to " + whose +
+                                   "; it is left alone. Rename the model, or remove that " + kind);
+    look_again_in(plan_, kRetryRefused);
+  }
+
+  const Look& look_;
+  Plan& plan_;
+  Obstacles obstacles_;
+};
+
+Revision new_revision(const Look& look) {
+  Revision revision{look.revision, *look.spec,
+                    look.spec->image.empty() ? look.observed.config.worker_image : look.spec->image,
+                    1};
+  for (const auto& [name, other] : look.revisions) {
+    revision.number = std::max(revision.number, other.number + 1);
+  }
+  return revision;
+}
+
+void remove_old_revisions(const Look& look, const std::vector<Group>& groups, Plan& plan) {
+  std::set<std::string> used = {look.revision, look.before.current_revision,
+                                look.before.updated_revision};
+  for (const Group& group : groups) used.insert(group.revision);
+  std::vector<const Revision*> unused;
+  for (const auto& [name, revision] : look.revisions) {
+    if (!used.contains(name)) unused.push_back(&revision);
+  }
+  if (unused.size() <= kRevisionHistory) return;
+  std::ranges::sort(unused, std::greater<>(), &Revision::number);
+  for (std::size_t i = kRevisionHistory; i < unused.size(); ++i) {
+    const auto name = api::revision_object(look.owner.name, unused[i]->name);
+    const json* object = look.child("ControllerRevision", name);
+    plan.remove.push_back({"apps/v1", "ControllerRevision", name, meta(*object, "uid"),
+                           "nothing has used it for a long time"});
+  }
+}
+
+class PodPlanner {
+ public:
+  PodPlanner(const Look& look, const std::vector<Group>& groups, Obstacles& obstacles, Plan& plan)
+      : look_(look), groups_(groups), obstacles_(obstacles), plan_(plan) {}
+
+  // Other ranks must outlive the leader, because it finishes its requests with them: where the
+  // leader runs, it alone is deleted first (SIGTERM makes it drain within the pod's grace period),
+  // the others when it is gone.
+  void clear_away(const GoingGroup& going) {
+    const Group& group = groups_[going.group];
+    const PodView* leader = group.leader();
+    const WallTime now = look_.observed.now;
+    if (!going.at_once && leader != nullptr && leader->running) {
+      if (!leader->deletion) {
+        remove(*leader, going.why);
+        plan_.events.push_back({false, "GroupRemoved", "Remove",
+                                "removing group " + group.name + ": " + std::string(going.why) +
+                                    "; it finishes its requests first"});
+        return;
+      }
+      const WallTime overdue = *leader->deletion + kLeaderOverdue;
+      if (now < overdue) return look_again_in(plan_, overdue - now);
+    }
+    bool first = true;
+    for (const PodView* pod : group.pods) {
+      if (pod == nullptr || pod->deletion) continue;
+      remove(*pod, going.why);
+      if (first && leader != nullptr && !leader->deletion) {
+        plan_.events.push_back({false, "GroupRemoved", "Remove",
+                                "removing group " + group.name + ": " + std::string(going.why)});
+      }
+      first = false;
+    }
+  }
+
+  // Makes lost pods again, with the same rank and revision, as soon as their names are free: the
+  // survivors keep their weights.
+  void mend(const Group& group) {
+    const auto revision = look_.revisions.find(group.revision);
+    if (revision == look_.revisions.end()) return;
+    for (int i = 0; i < group.want; ++i) {
+      const PodView* pod = group.pods[static_cast<std::size_t>(i)];
+      if (pod == nullptr) {
+        if (make(revision->second, {group.number, i, {}}) && group.served) {
+          plan_.events.push_back({false, "PodReplaced", "Mend",
+                                  "making pod " + group.name + "-" + std::to_string(i) +
+                                      " again; the others of its group keep their weights"});
+        }
+      } else if (!pod->deletion && (pod->phase == "Failed" || pod->phase == "Succeeded")) {
+        remove(*pod, "it has ended");
+      } else if (pod->deletion) {
+        look_again_in(plan_, *pod->deletion + kStuckAfter + Seconds(1) - look_.observed.now);
+      }
+    }
+  }
+
+  void create(const Revision& revision, int count) {
+    const int pods = revision.spec.parallelism.pods_per_group();
+    const auto avoid = failed_nodes();
+    int number = 0;
+    for (int made = 0; made < count; ++made, ++number) {
+      while (!free(revision, number, pods)) ++number;
+      bool any = false;
+      for (int i = 0; i < pods; ++i) any = make(revision, {number, i, avoid}) || any;
+      if (!any) continue;
+      plan_.events.push_back({false, "GroupCreated", "Create",
+                              "making group " +
+                                  api::group_name(look_.owner.name, revision.name, number) + ": " +
+                                  std::to_string(pods) + (pods == 1 ? " pod" : " pods") +
+                                  " of revision " + revision.name});
+    }
+  }
+
+ private:
+  void remove(const PodView& pod, std::string_view why) {
+    plan_.remove.push_back({"v1", "Pod", pod.name, pod.uid, std::string(why)});
+  }
+
+  // False when nothing is written: pods cannot work now, the name is not free, or the API server
+  // refused this pod a moment ago.
+  bool make(const Revision& revision, const PodPlace& place) {
+    const std::string name =
+        api::pod_name(look_.owner.name, revision.name, place.group, place.index);
+    if (obstacles_.no_pods || pod_name_taken(look_.observed, name)) return false;
+    if (const WriteFailure* failure = look_.failure("Pod", name)) {
+      if (lasting(*failure) && !obstacles_.refused) obstacles_.refused = refusal(*failure);
+      if (failure->error == ErrorKind::kConflict) {
+        obstacles_.conflicts.push_back("Pod " + name +
+                                       " belongs to somebody else; it is left alone. Remove it");
+      }
+      const WallTime retry = failure->time + kRetryRefused;
+      if (failure->error != ErrorKind::kTransient && retry > look_.observed.now) {
+        look_again_in(plan_, retry - look_.observed.now);
+        return false;
+      }
+    }
+    plan_.create_pods.push_back(
+        pod_json(look_.owner, revision, place, look_.observed.config.pull_policy));
+    return true;
+  }
+
+  // A name that is still going is taken, and so is one that somebody else has.
+  bool free(const Revision& revision, int number, int pods) const {
+    for (int i = 0; i < pods; ++i) {
+      const auto name = api::pod_name(look_.owner.name, revision.name, number, i);
+      if (pod_name_taken(look_.observed, name)) return false;
+      const WriteFailure* failure = look_.failure("Pod", name);
+      if (failure != nullptr && failure->error == ErrorKind::kConflict) return false;
+    }
+    return true;
+  }
+
+  std::vector<std::string> failed_nodes() const {
+    std::set<std::string> nodes;
+    for (const Group& group : groups_) {
+      for (const PodView* pod : group.pods) {
+        if (pod == nullptr || pod->node.empty()) continue;
+        const bool stuck = pod->deletion && *pod->deletion + kStuckAfter < look_.observed.now;
+        if (stuck || (group.crash_looping && pod->restarts >= kRestartBound)) {
+          nodes.insert(pod->node);
+        }
+      }
+    }
+    return {nodes.begin(), nodes.end()};
+  }
+
+  const Look& look_;
+  const std::vector<Group>& groups_;
+  Obstacles& obstacles_;
+  Plan& plan_;
+};
+
+}  // namespace
+
+void look_again_in(Plan& plan, std::chrono::nanoseconds wait) {
+  const Millis rounded = std::max(Millis(1), std::chrono::ceil<Millis>(wait));
+  if (plan.requeue_after == Millis(0) || rounded < plan.requeue_after) plan.requeue_after = rounded;
+}
+
+Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan& plan) {
+  ChildPlanner children(look, plan);
+  children.want(serving_service_json(look.owner));
+  const bool names = children.want(ranks_service_json(look.owner));
+  const bool token = children.want(token_secret_json(look.owner, look.observed.fresh_token));
+  bool revision = true;
+  if (look.spec) {
+    const Revision* there = look.wanted();
+    revision =
+        children.want(revision_json(look.owner, there != nullptr ? *there : new_revision(look)));
+  }
+  remove_old_revisions(look, groups, plan);
+  Obstacles obstacles = children.take();
+  const bool needs_names = !look.spec || look.spec->parallelism.pods_per_group() > 1;
+  obstacles.no_pods = !token || !revision || (needs_names && !names);
+  return obstacles;
+}
+
+void plan_pods(const Look& look, const std::vector<Group>& groups, const RolloutDecision& decision,
+               Obstacles& obstacles, Plan& plan) {
+  PodPlanner pods(look, groups, obstacles, plan);
+  for (const GoingGroup& going : decision.going) pods.clear_away(going);
+  for (const std::size_t i : decision.keep) pods.mend(groups[i]);
+  for (const std::size_t i : decision.old) pods.mend(groups[i]);
+  // Without its ControllerRevision a pod could not be made again after the next edit.
+  const Revision* wanted = look.wanted();
+  if (wanted != nullptr && look.spec) pods.create(*wanted, decision.create);
+}
+
+}  // namespace dsm::plan

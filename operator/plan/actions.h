@@ -1,0 +1,34 @@
+// What is to be written: children, pods made, pods removed. Private to operator/plan.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "operator/plan/groups.h"
+#include "operator/plan/look.h"
+#include "operator/plan/plan.h"
+#include "operator/plan/rollout.h"
+
+namespace dsm::plan {
+
+// What stands in the way of writing, for the status.
+struct Obstacles {
+  std::vector<std::string> conflicts;  // sentences about names that somebody else has
+  std::optional<Cause> refused;        // the first write that the API server refuses
+  bool no_pods = false;                // pods would not work; none are made
+};
+
+// Children that are missing or differ go into `plan`; revisions that nothing uses are removed.
+Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan& plan);
+
+// Removals and new pods for a decision, with their events.
+void plan_pods(const Look& look, const std::vector<Group>& groups, const RolloutDecision& decision,
+               Obstacles& obstacles, Plan& plan);
+
+// Earlier of the two waits; zero means none.
+void look_again_in(Plan& plan, std::chrono::nanoseconds wait);
+
+// A write that was refused is tried again after this time, a name that is taken looked at again.
+inline constexpr Seconds kRetryRefused{15};
+
+}  // namespace dsm::plan

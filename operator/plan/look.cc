@@ -1,0 +1,89 @@
+#include "operator/plan/look.h"
+
+#include <algorithm>
+
+#include "operator/api/names.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+
+json part(const json& object, const char* pointer) {
+  return object.value(json::json_pointer(pointer), json());
+}
+
+std::string text(const json& value) {
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+void read_spec(const json& spec, Look& look) {
+  auto name = api::check_name(look.owner.name);
+  auto parsed = api::parse_spec(spec);
+  if (!name) {
+    look.mistake = name.error().message;
+  } else if (!parsed) {
+    look.mistake = parsed.error().message;
+  } else if (parsed->image.empty() && look.observed.config.worker_image.empty()) {
+    look.mistake =
+        "spec.image: is missing and the operator has no default; set it, or start the operator "
+        "with --worker-image";
+  } else {
+    look.spec = *std::move(parsed);
+  }
+  if (look.spec) {
+    look.revision = api::revision_of(*look.spec);
+    look.desired = look.spec->replicas;
+    return;
+  }
+  look.revision = look.before.updated_revision;
+  const json replicas = part(spec, "/replicas");
+  look.desired = replicas.is_number_integer() ? std::max(0, replicas.get<int>())
+                                              : std::max(1, look.before.replicas);
+}
+
+}  // namespace
+
+const Revision* Look::wanted() const {
+  const auto it = revisions.find(revision);
+  return it == revisions.end() ? nullptr : &it->second;
+}
+
+const WriteFailure* Look::failure(std::string_view kind, std::string_view name) const {
+  const auto it = std::ranges::find_if(
+      observed.failures, [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });
+  return it == observed.failures.end() ? nullptr : &*it;
+}
+
+const json* Look::child(std::string_view kind, std::string_view name) const {
+  const auto it = std::ranges::find_if(observed.children, [&](const json& object) {
+    return text(part(object, "/kind")) == kind && text(part(object, "/metadata/name")) == name;
+  });
+  return it == observed.children.end() ? nullptr : &*it;
+}
+
+Look look_at(const Observed& observed) {
+  Look look(observed);
+  const json& model = observed.model;
+  if (!model.is_object()) {
+    look.going = true;
+    return look;
+  }
+  look.owner = {text(part(model, "/metadata/name")), text(part(model, "/metadata/namespace")),
+                text(part(model, "/metadata/uid"))};
+  const json generation = part(model, "/metadata/generation");
+  if (generation.is_number_integer()) look.generation = generation.get<long>();
+  look.going = !part(model, "/metadata/deletionTimestamp").is_null();
+  look.before = api::parse_status(part(model, "/status"));
+  for (const json& child : observed.children) {
+    if (text(part(child, "/kind")) != "ControllerRevision") continue;
+    if (controller_uid(child) != look.owner.uid) continue;
+    if (auto revision = parse_revision(child)) {
+      look.revisions.emplace(revision->name, *std::move(revision));
+    }
+  }
+  read_spec(part(model, "/spec"), look);
+  return look;
+}
+
+}  // namespace dsm::plan

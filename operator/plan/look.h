@@ -1,0 +1,40 @@
+// An Observed, understood once: who the model is, what it asks for, what was said before, which
+// revisions exist. Private to operator/plan; points into the Observed.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "operator/api/spec.h"
+#include "operator/api/status.h"
+#include "operator/plan/children.h"
+#include "operator/plan/observed.h"
+
+namespace dsm::plan {
+
+struct Look {
+  explicit Look(const Observed& from) : observed(from) {}
+
+  const Observed& observed;
+  Owner owner;
+  long generation = 0;
+  bool going = false;  // the model is being deleted
+  api::ModelStatus before;
+  std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
+  std::string mistake;
+  std::string revision;                       // wanted; with a wrong spec the one wanted before
+  int desired = 0;                            // groups
+  std::map<std::string, Revision> revisions;  // those whose ControllerRevision is there and ours
+
+  // The revision that is wanted, when its ControllerRevision is there.
+  const Revision* wanted() const;
+  // The newest refusal of a write of this object; nullptr: none.
+  const WriteFailure* failure(std::string_view kind, std::string_view name) const;
+  // A child as it is in the cluster, whoever made it; nullptr: not there.
+  const nlohmann::json* child(std::string_view kind, std::string_view name) const;
+};
+
+Look look_at(const Observed& observed);
+
+}  // namespace dsm::plan

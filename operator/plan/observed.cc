@@ -1,0 +1,138 @@
+#include "operator/plan/observed.h"
+
+#include <charconv>
+
+#include "operator/api/names.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+
+// Looks along a path of keys; a missing or strange part gives null.
+const json& at(const json& from, std::initializer_list<std::string_view> keys) {
+  static const json kNull;
+  const json* here = &from;
+  for (const auto key : keys) {
+    if (!here->is_object()) return kNull;
+    const auto it = here->find(key);
+    if (it == here->end()) return kNull;
+    here = &*it;
+  }
+  return *here;
+}
+
+std::string text(const json& from, std::initializer_list<std::string_view> keys) {
+  const json& value = at(from, keys);
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+long number(const json& from, std::initializer_list<std::string_view> keys) {
+  const json& value = at(from, keys);
+  return value.is_number() ? value.get<long>() : 0;
+}
+
+int number_of(const std::string& digits) {
+  int value = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  return error == std::errc() && end == digits.data() + digits.size() ? value : -1;
+}
+
+std::string controller_uid(const json& object) {
+  const json& owners = at(object, {"metadata", "ownerReferences"});
+  if (!owners.is_array()) return {};
+  for (const auto& owner : owners) {
+    if (at(owner, {"controller"}) == json(true)) return text(owner, {"uid"});
+  }
+  return {};
+}
+
+// The end of a long text: the last lines of a log say what went wrong.
+std::string tail(std::string text) {
+  constexpr std::size_t kMost = 300;
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  if (text.size() <= kMost) return text;
+  std::size_t from = text.size() - kMost;
+  // Not into the middle of a UTF-8 character.
+  while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0U) == 0x80U) ++from;
+  return "..." + text.substr(from);
+}
+
+void read_conditions(const json& pod, PodView& view) {
+  const json& conditions = at(pod, {"status", "conditions"});
+  if (!conditions.is_array()) return;
+  for (const auto& condition : conditions) {
+    const auto type = text(condition, {"type"});
+    const auto status = text(condition, {"status"});
+    if (type == "Ready") view.ready = status == "True";
+    if (type == "PodScheduled" && status == "False" &&
+        text(condition, {"reason"}) == "Unschedulable") {
+      view.unschedulable_since = from_rfc3339(text(condition, {"lastTransitionTime"}));
+      view.unschedulable_message = tail(text(condition, {"message"}));
+    }
+  }
+}
+
+void read_container(const json& pod, PodView& view) {
+  const json& containers = at(pod, {"status", "containerStatuses"});
+  if (!containers.is_array() || containers.empty()) return;
+  const json& worker = containers.front();
+  view.restarts = static_cast<int>(number(worker, {"restartCount"}));
+  view.running = at(worker, {"state", "running"}).is_object();
+  view.waiting_reason = text(worker, {"state", "waiting", "reason"});
+  view.waiting_message = tail(text(worker, {"state", "waiting", "message"}));
+  const json& ended_now = at(worker, {"state", "terminated"});
+  const json& ended = ended_now.is_object() ? ended_now : at(worker, {"lastState", "terminated"});
+  view.exit_reason = text(ended, {"reason"});
+  view.exit_code = static_cast<int>(number(ended, {"exitCode"}));
+  view.exit_message = tail(text(ended, {"message"}));
+}
+
+}  // namespace
+
+PodView pod_view(const json& pod) {
+  PodView view;
+  view.name = text(pod, {"metadata", "name"});
+  view.uid = text(pod, {"metadata", "uid"});
+  view.owner_uid = controller_uid(pod);
+  view.revision = text(pod, {"metadata", "labels", api::kRevisionLabel});
+  view.group = number_of(text(pod, {"metadata", "labels", api::kGroupLabel}));
+  view.index = number_of(text(pod, {"metadata", "labels", api::kPodIndexLabel}));
+  view.phase = text(pod, {"status", "phase"});
+  view.node = text(pod, {"spec", "nodeName"});
+  view.ip = text(pod, {"status", "podIP"});
+  view.created = from_rfc3339(text(pod, {"metadata", "creationTimestamp"}));
+  if (const auto deletion = text(pod, {"metadata", "deletionTimestamp"}); !deletion.empty()) {
+    view.deletion = from_rfc3339(deletion);
+  }
+  view.status_reason = text(pod, {"status", "reason"});
+  view.status_message = tail(text(pod, {"status", "message"}));
+  read_conditions(pod, view);
+  read_container(pod, view);
+  return view;
+}
+
+Result<LeaderStatus> leader_status(std::string_view line, WallTime received) {
+  const json parsed = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object()) {
+    return fail(ErrorKind::kInvalid, "a line of the status stream is not a JSON object");
+  }
+  LeaderStatus status;
+  status.phase = text(parsed, {"phase"});
+  status.reason = text(parsed, {"reason"});
+  status.message = tail(text(parsed, {"message"}));
+  status.last_error = tail(text(parsed, {"lastError"}));
+  status.loaded_bytes = number(parsed, {"loadedBytes"});
+  status.total_bytes = number(parsed, {"totalBytes"});
+  status.queue_depth = number(parsed, {"queueDepth"});
+  status.running = number(parsed, {"running"});
+  status.kv_used = number(parsed, {"kvUsed"});
+  status.kv_total = number(parsed, {"kvTotal"});
+  status.max_model_len = number(parsed, {"maxModelLen"});
+  const json& rate = at(parsed, {"tokensPerSecond"});
+  if (rate.is_number()) status.tokens_per_second = rate.get<double>();
+  status.received = received;
+  return status;
+}
+
+}  // namespace dsm::plan

@@ -1,0 +1,145 @@
+#include "operator/plan/plan.h"
+
+#include <algorithm>
+
+#include "operator/api/reasons.h"
+#include "operator/plan/report.h"
+
+namespace dsm::plan {
+namespace {
+
+// Pure changes of numbers are written at most this often.
+constexpr Seconds kNumbersEvery{5};
+constexpr Seconds kSurgeRetry{300};
+constexpr Seconds kReplaceFirstWait{120};
+constexpr Seconds kReplaceLongestWait{1800};
+
+// With a wrong spec nothing is begun and nothing given up: what is there is kept and mended.
+RolloutDecision keep_all(const Look& look, const std::vector<Group>& groups) {
+  RolloutDecision decision;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].ended) {
+      decision.going.push_back({i, "no pod of it is left", true});
+    } else {
+      (groups[i].revision == look.revision ? decision.keep : decision.old).push_back(i);
+    }
+  }
+  return decision;
+}
+
+bool waits_for(const std::optional<api::Backoff>& backoff, std::string_view reason, WallTime now) {
+  return backoff && backoff->reason == reason && now < from_rfc3339(backoff->until);
+}
+
+// What was said before counts only for the same revision.
+std::optional<api::Backoff> backoff_before(const Look& look) {
+  return look.before.updated_revision == look.revision ? look.before.backoff : std::nullopt;
+}
+
+// The surge group that was tried again has found its nodes.
+bool surge_fits(const std::vector<Group>& groups, const RolloutDecision& decision) {
+  if (decision.old.empty()) return true;
+  return std::ranges::any_of(decision.keep, [&](std::size_t i) {
+    const Group& group = groups[i];
+    return !group.ready && std::ranges::all_of(group.pods, [](const PodView* pod) {
+      return pod != nullptr && !pod->node.empty();
+    });
+  });
+}
+
+bool all_ready(const Look& look, const std::vector<Group>& groups,
+               const RolloutDecision& decision) {
+  return decision.old.empty() && static_cast<int>(decision.keep.size()) == look.desired &&
+         std::ranges::all_of(decision.keep, [&](std::size_t i) { return groups[i].ready; });
+}
+
+std::optional<api::Backoff> next_backoff(const Look& look, const std::vector<Group>& groups,
+                                         const RolloutDecision& decision) {
+  auto backoff = backoff_before(look);
+  const auto again = [&](std::string_view reason, auto wait) {
+    const int count = backoff && backoff->reason == reason ? backoff->count : 0;
+    return api::Backoff{std::string(reason), count + 1,
+                        to_rfc3339(look.observed.now + wait(count))};
+  };
+  if (decision.surge_failed) {
+    return again(api::kSurgeUnschedulable, [](int) { return kSurgeRetry; });
+  }
+  if (decision.replaced) {
+    return again(api::kCrashLoop, [](int count) {
+      return std::min(kReplaceLongestWait, kReplaceFirstWait * (1 << std::min(count, 8)));
+    });
+  }
+  if (!backoff) return backoff;
+  const bool over = backoff->reason == api::kSurgeUnschedulable ? surge_fits(groups, decision)
+                                                                : all_ready(look, groups, decision);
+  return over ? std::nullopt : backoff;
+}
+
+RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
+  if (!look.spec) return keep_all(look, groups);
+  const WallTime now = look.observed.now;
+  const auto backoff = backoff_before(look);
+  return decide({.groups = groups,
+                 .revision = look.revision,
+                 .desired = look.desired,
+                 .max_surge = look.spec->rollout.max_surge,
+                 .max_unavailable = look.spec->rollout.max_unavailable,
+                 .surge_waits = waits_for(backoff, api::kSurgeUnschedulable, now),
+                 .may_replace = !waits_for(backoff, api::kCrashLoop, now),
+                 .now = now});
+}
+
+// Times at which something becomes true by itself.
+void plan_wake_up(const Look& look, const std::vector<Group>& groups,
+                  const RolloutDecision& decision, const std::optional<api::Backoff>& backoff,
+                  Plan& plan) {
+  const WallTime now = look.observed.now;
+  const auto at = [&](WallTime time) {
+    if (time > now) look_again_in(plan, time - now);
+  };
+  if (backoff) at(from_rfc3339(backoff->until) + Seconds(1));
+  for (const Group& group : groups) {
+    if (decision.surge_pending && group.unschedulable_since) {
+      at(*group.unschedulable_since + kSurgePatience);
+    }
+    for (const PodView* pod : group.pods) {
+      if (pod != nullptr && pod->deletion) at(*pod->deletion + kStuckAfter + Seconds(1));
+    }
+  }
+}
+
+void plan_status(const Look& look, const api::ModelStatus& after, Plan& plan) {
+  const auto before = api::to_json(look.before);
+  auto wanted = api::to_json(after);
+  if (wanted == before) return;
+  const auto& written = look.observed.status_written;
+  if (written && api::same_but_numbers(look.before, after)) {
+    const auto next = *written + kNumbersEvery;
+    if (next > look.observed.now) return look_again_in(plan, next - look.observed.now);
+  }
+  plan.status = std::move(wanted);
+  for (auto& note : news(look.before, after)) plan.events.push_back(std::move(note));
+}
+
+}  // namespace
+
+Plan plan(const Observed& observed) {
+  Plan out;
+  const Look look = look_at(observed);
+  if (look.going) return out;
+  std::map<std::string, int> pods_per_revision;
+  for (const auto& [name, revision] : look.revisions) {
+    pods_per_revision[name] = revision.spec.parallelism.pods_per_group();
+  }
+  const auto groups =
+      groups_of(observed, {look.owner.name, look.owner.uid, look.before, pods_per_revision});
+  const RolloutDecision decision = decide_for(look, groups);
+  Obstacles obstacles = plan_children(look, groups, out);
+  plan_pods(look, groups, decision, obstacles, out);
+  const auto backoff = next_backoff(look, groups, decision);
+  plan_wake_up(look, groups, decision, backoff, out);
+  plan_status(look, report({look, groups, decision, obstacles, backoff}), out);
+  return out;
+}
+
+}  // namespace dsm::plan

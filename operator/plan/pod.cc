@@ -1,0 +1,207 @@
+#include "operator/plan/pod.h"
+
+#include <algorithm>
+
+#include "operator/api/names.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kModelMount = "/var/lib/deepseek/model";
+constexpr int kUser = 65532;
+
+std::string model_folder(const api::ModelLocation& location) {
+  if (location.kind == api::ModelLocation::Kind::kImage) return location.path;
+  return location.path.empty() ? kModelMount : std::string(kModelMount) + "/" + location.path;
+}
+
+// The worker's command line. What the user left out is left to the worker.
+std::vector<std::string> worker_args(const Owner& owner, const Revision& revision,
+                                     const PodPlace& place, const api::ModelLocation& location) {
+  const api::Spec& spec = revision.spec;
+  const std::string group = api::group_name(owner.name, revision.name, place.group);
+  std::vector<std::string> args;
+  const auto add = [&](const char* flag, std::string value) {
+    args.emplace_back(flag);
+    args.push_back(std::move(value));
+  };
+  const auto add_number = [&](const char* flag, const std::optional<int>& value) {
+    if (value) add(flag, std::to_string(*value));
+  };
+  add("--model", model_folder(location));
+  add("--served-name", spec.model.served_name.empty() ? owner.name : spec.model.served_name);
+  add("--port", std::to_string(api::kHttpPort));
+  add("--internal-port", std::to_string(api::kInternalPort));
+  add("--internal-token-file", std::string(api::kTokenFolder) + "/" + std::string(api::kTokenKey));
+  add("--tensor-parallel", std::to_string(spec.parallelism.tensor));
+  if (spec.parallelism.pods_per_group() > 1) {
+    add("--ranks-per-pod", std::to_string(spec.parallelism.ranks_per_pod));
+    add("--pod-index", std::to_string(place.index));
+    add("--leader-host", group + "-0." + api::ranks_service(owner.name) + "." + owner.ns + ".svc");
+    add("--advertise-host", "$(POD_IP)");
+    add("--control-port", std::to_string(api::kControlPort));
+  }
+  add_number("--max-model-len", spec.engine.max_model_len);
+  add_number("--max-num-seqs", spec.engine.max_num_seqs);
+  add_number("--max-num-batched-tokens", spec.engine.max_num_batched_tokens);
+  add_number("--kv-cache-tokens", spec.engine.kv_cache_tokens);
+  add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
+  add("--deterministic", spec.engine.deterministic ? "true" : "false");
+  add("--threads", std::to_string(spec.engine.threads));
+  add("--drain-timeout", std::to_string(spec.drain_seconds));
+  add("--log-format", "json");
+  add("--model-name", owner.name);
+  add("--namespace", owner.ns);
+  add("--group", group);
+  add("--revision", revision.name);
+  add("--pod-name", group + "-" + std::to_string(place.index));
+  return args;
+}
+
+// The worker answers health on threads of its own, so a busy engine does not time a probe out.
+json probe(const char* path, int period, int timeout, int failures) {
+  return {{"httpGet", {{"path", path}, {"port", "http"}}},
+          {"periodSeconds", period},
+          {"timeoutSeconds", timeout},
+          {"failureThreshold", failures}};
+}
+
+json container(const Owner& owner, const Revision& revision, const PodPlace& place,
+               const api::ModelLocation& location, const std::string& pull_policy) {
+  const api::Template& wanted = revision.spec.pod_template;
+  json env = json::array();
+  env.push_back(
+      {{"name", "POD_IP"}, {"valueFrom", {{"fieldRef", {{"fieldPath", "status.podIP"}}}}}});
+  for (const auto& variable : wanted.env) {
+    env.push_back({{"name", variable.name}, {"value", variable.value}});
+  }
+  json mounts = json::array();
+  mounts.push_back({{"name", "tmp"}, {"mountPath", "/tmp"}});
+  mounts.push_back({{"name", "internal"}, {"mountPath", api::kTokenFolder}, {"readOnly", true}});
+  if (location.kind == api::ModelLocation::Kind::kClaim) {
+    mounts.push_back({{"name", "model"}, {"mountPath", kModelMount}, {"readOnly", true}});
+  }
+  json resources = json::object();
+  if (!wanted.requests.empty()) resources["requests"] = wanted.requests;
+  if (!wanted.limits.empty()) resources["limits"] = wanted.limits;
+  return {{"name", "worker"},
+          {"image", revision.image},
+          {"imagePullPolicy", pull_policy},
+          {"command", {"deepseek-worker"}},
+          {"args", worker_args(owner, revision, place, location)},
+          {"env", std::move(env)},
+          {"ports",
+           {{{"name", "http"}, {"containerPort", api::kHttpPort}},
+            {{"name", "internal"}, {"containerPort", api::kInternalPort}},
+            {{"name", "control"}, {"containerPort", api::kControlPort}}}},
+          {"resources", std::move(resources)},
+          {"volumeMounts", std::move(mounts)},
+          // An hour to load the weights; being ready is asked often, because an answer waits on it.
+          {"startupProbe", probe("/health/startup", 1, 5, 3600)},
+          {"readinessProbe", probe("/health/ready", 2, 5, 2)},
+          {"livenessProbe", probe("/health/live", 10, 10, 6)},
+          // What a crashed worker said last becomes the reason in the model's status.
+          {"terminationMessagePolicy", "FallbackToLogsOnError"},
+          {"securityContext",
+           {{"allowPrivilegeEscalation", false},
+            {"readOnlyRootFilesystem", true},
+            {"capabilities", {{"drop", {"ALL"}}}}}}};
+}
+
+json volumes(const Owner& owner, const api::ModelLocation& location) {
+  json out = json::array();
+  out.push_back({{"name", "tmp"}, {"emptyDir", json::object()}});
+  out.push_back(
+      {{"name", "internal"},
+       {"secret", {{"secretName", api::token_secret(owner.name)}, {"defaultMode", 0444}}}});
+  if (location.kind == api::ModelLocation::Kind::kClaim) {
+    out.push_back({{"name", "model"},
+                   {"persistentVolumeClaim", {{"claimName", location.claim}, {"readOnly", true}}}});
+  }
+  return out;
+}
+
+json tolerations(const api::Placement& placement) {
+  json out = json::array();
+  for (const auto& t : placement.tolerations) {
+    json entry = {{"operator", t.op}};
+    if (!t.key.empty()) entry["key"] = t.key;
+    if (!t.value.empty()) entry["value"] = t.value;
+    if (!t.effect.empty()) entry["effect"] = t.effect;
+    if (t.seconds) entry["tolerationSeconds"] = *t.seconds;
+    out.push_back(std::move(entry));
+  }
+  // A dead node's ranks are given up after 30 s instead of the cluster's 5 minutes, unless the user
+  // has said something about that taint.
+  for (const char* key : {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}) {
+    const bool said = std::ranges::any_of(placement.tolerations, [&](const api::Toleration& t) {
+      return t.key == key || (t.key.empty() && t.op == "Exists");
+    });
+    if (said) continue;
+    out.push_back(
+        {{"key", key}, {"operator", "Exists"}, {"effect", "NoExecute"}, {"tolerationSeconds", 30}});
+  }
+  return out;
+}
+
+json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& place) {
+  const api::Template& wanted = revision.spec.pod_template;
+  json metadata =
+      child_metadata(owner, api::pod_name(owner.name, revision.name, place.group, place.index));
+  json& labels = metadata["labels"];
+  for (const auto& [key, value] : wanted.labels) labels[key] = value;
+  labels[std::string(api::kRevisionLabel)] = revision.name;
+  labels[std::string(api::kGroupLabel)] = std::to_string(place.group);
+  labels[std::string(api::kPodIndexLabel)] = std::to_string(place.index);
+  labels[std::string(api::kRoleLabel)] = place.index == 0 ? api::kRoleLeader : api::kRoleWorker;
+  if (!wanted.annotations.empty()) metadata["annotations"] = wanted.annotations;
+  return metadata;
+}
+
+}  // namespace
+
+json pod_json(const Owner& owner, const Revision& revision, const PodPlace& place,
+              const std::string& pull_policy) {
+  const api::Spec& spec = revision.spec;
+  // A spec that was parsed has a readable uri.
+  const api::ModelLocation location = api::parse_uri(spec.model.uri).value();
+  json pod_spec = {
+      // <pod>.<model>-ranks.<namespace>.svc
+      {"hostname", api::pod_name(owner.name, revision.name, place.group, place.index)},
+      {"subdomain", api::ranks_service(owner.name)},
+      {"restartPolicy", "Always"},
+      {"terminationGracePeriodSeconds", spec.drain_seconds + kGraceBeyondDrain},
+      {"automountServiceAccountToken", false},
+      {"enableServiceLinks", false},
+      {"securityContext",
+       {{"runAsNonRoot", true},
+        {"runAsUser", kUser},
+        {"runAsGroup", kUser},
+        {"seccompProfile", {{"type", "RuntimeDefault"}}}}},
+      {"tolerations", tolerations(spec.placement)},
+      {"volumes", volumes(owner, location)},
+      {"containers", json::array({container(owner, revision, place, location, pull_policy)})}};
+  if (!spec.placement.node_selector.empty()) {
+    pod_spec["nodeSelector"] = spec.placement.node_selector;
+  }
+  if (!spec.placement.priority_class_name.empty()) {
+    pod_spec["priorityClassName"] = spec.placement.priority_class_name;
+  }
+  json avoid = json::array();
+  for (const auto& node : place.avoid_nodes) {
+    const json field = {{"key", "metadata.name"}, {"operator", "NotIn"}, {"values", {node}}};
+    avoid.push_back({{"weight", 100}, {"preference", {{"matchFields", json::array({field})}}}});
+  }
+  if (!avoid.empty()) {
+    pod_spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] =
+        std::move(avoid);
+  }
+  return {{"apiVersion", "v1"},
+          {"kind", "Pod"},
+          {"metadata", pod_metadata(owner, revision, place)},
+          {"spec", std::move(pod_spec)}};
+}
+
+}  // namespace dsm::plan

@@ -1,0 +1,26 @@
+// A worker pod as JSON. The only place where the worker's command line, probes, mounts and security
+// settings are written.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "operator/plan/children.h"
+
+namespace dsm::plan {
+
+struct PodPlace {
+  int group = 0;
+  int index = 0;                         // 0: the leader
+  std::vector<std::string> avoid_nodes;  // rather not there: a group failed on them
+};
+
+// `pull_policy` is an imagePullPolicy.
+nlohmann::json pod_json(const Owner& owner, const Revision& revision, const PodPlace& place,
+                        const std::string& pull_policy);
+
+// Time between SIGTERM and SIGKILL beyond the drain limit, in seconds.
+inline constexpr int kGraceBeyondDrain = 15;
+
+}  // namespace dsm::plan

@@ -1,0 +1,320 @@
+#include "operator/plan/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "operator/api/names.h"
+#include "operator/api/reasons.h"
+
+namespace dsm::plan {
+namespace {
+
+std::string of(int a, int b, const char* what) {
+  return std::to_string(a) + " of " + std::to_string(b) + " groups " + what;
+}
+
+struct Verdict {
+  api::Truth truth = api::Truth::kFalse;
+  std::string_view reason;
+  std::string message;
+};
+
+Verdict yes(std::string_view reason, std::string message) {
+  return {api::Truth::kTrue, reason, std::move(message)};
+}
+Verdict no(std::string_view reason, std::string message) {
+  return {api::Truth::kFalse, reason, std::move(message)};
+}
+
+class Reporter {
+ public:
+  explicit Reporter(const Finding& finding)
+      : f_(finding), look_(finding.look), before_(finding.look.before), status_(before_) {}
+
+  api::ModelStatus take() {
+    count();
+    describe_groups();
+    measure();
+    status_.observed_generation = look_.generation;
+    status_.selector = std::string(api::kModelLabel) + "=" + look_.owner.name + "," +
+                       std::string(api::kRoleLabel) + "=" + std::string(api::kRoleLeader);
+    status_.endpoint =
+        "http://" + api::serving_service(look_.owner.name) + "." + look_.owner.ns + ".svc";
+    status_.updated_revision = look_.revision;
+    if (look_.spec && complete_) status_.current_revision = look_.revision;
+    status_.backoff = f_.backoff;
+    find_trouble();
+    set(api::kReady, ready());
+    set(api::kProgressing, progressing());
+    set(api::kDegraded, degraded());
+    set(api::kStalled, stalled());
+    return std::move(status_);
+  }
+
+ private:
+  const Group& at(std::size_t i) const { return f_.groups[i]; }
+
+  void count() {
+    const auto& d = f_.decision;
+    for (const auto i : d.keep) kept_ready_ += at(i).ready ? 1 : 0;
+    ready_ = kept_ready_;
+    for (const auto i : d.old) ready_ += at(i).ready ? 1 : 0;
+    const auto kept = static_cast<int>(d.keep.size());
+    const auto live = kept + static_cast<int>(d.old.size());
+    complete_ = d.old.empty() && kept == look_.desired && kept_ready_ == kept;
+    status_.replicas = std::min(look_.desired, live);
+    status_.updated_replicas = std::min(look_.desired, kept);
+    status_.ready_replicas = std::min(look_.desired, ready_);
+    status_.ready = std::to_string(status_.ready_replicas) + "/" + std::to_string(look_.desired);
+  }
+
+  api::GroupStatus describe(const Group& group, const GoingGroup* going) const {
+    api::GroupStatus out;
+    out.name = group.name;
+    out.revision = group.revision;
+    out.restarts = group.restarts;
+    if (going != nullptr) {
+      out.phase = "Draining";
+      out.reason = api::kDraining;
+      out.message = "is removed: " + std::string(going->why);
+    } else if (group.cause) {
+      out.phase = group.cause->phase;
+      out.reason = group.cause->reason;
+      out.message = group.cause->message;
+    } else {
+      out.phase = "Ready";
+    }
+    for (const PodView* pod : group.pods) {
+      if (pod == nullptr || pod->node.empty()) continue;
+      if (std::ranges::find(out.nodes, pod->node) == out.nodes.end())
+        out.nodes.push_back(pod->node);
+    }
+    const auto old = std::ranges::find(before_.groups, group.name, &api::GroupStatus::name);
+    if (group.leader_status != nullptr) {
+      out.loaded_bytes = group.leader_status->loaded_bytes;
+      out.total_bytes = group.leader_status->total_bytes;
+    } else if (old != before_.groups.end()) {
+      out.loaded_bytes = old->loaded_bytes;
+      out.total_bytes = old->total_bytes;
+    }
+    return out;
+  }
+
+  void describe_groups() {
+    status_.groups.clear();
+    for (std::size_t i = 0; i < f_.groups.size(); ++i) {
+      const auto going = std::ranges::find(f_.decision.going, i, &GoingGroup::group);
+      status_.groups.push_back(
+          describe(at(i), going == f_.decision.going.end() ? nullptr : &*going));
+    }
+    std::ranges::sort(status_.groups, {}, &api::GroupStatus::name);
+  }
+
+  // A leader that is silent for a moment (the operator has just started) does not make the numbers
+  // jump to zero: those said before stand until all ready leaders have spoken.
+  void measure() {
+    api::Capacity sum;
+    long queue = 0;
+    double rate = 0;
+    bool all = true;
+    bool any = false;
+    for (const Group& group : f_.groups) {
+      const LeaderStatus* leader = group.leader_status;
+      if (leader != nullptr) queue += leader->queue_depth;
+      any = any || leader != nullptr;
+      if (!group.ready) continue;
+      all = all && leader != nullptr;
+      if (leader == nullptr) continue;
+      sum.kv_tokens += leader->kv_total;
+      rate += leader->tokens_per_second;
+      sum.max_context = sum.max_context == 0 ? leader->max_model_len
+                                             : std::min(sum.max_context, leader->max_model_len);
+    }
+    if (any || ready_ == 0) status_.queue_depth = queue;
+    if (!all) return;
+    sum.tokens_per_second = std::lround(rate);
+    if (ready_names(status_) == ready_names(before_)) {
+      sum.tokens_per_second = std::max(sum.tokens_per_second, before_.capacity.tokens_per_second);
+    }
+    status_.capacity = sum;
+  }
+
+  static std::set<std::string> ready_names(const api::ModelStatus& status) {
+    std::set<std::string> names;
+    for (const auto& group : status.groups) {
+      if (group.phase == "Ready") names.insert(group.name);
+    }
+    return names;
+  }
+
+  // The first thing that is wrong, from the one that a person must mend to the one that passes.
+  void find_trouble() {
+    if (!look_.spec) {
+      trouble_ = Cause{"", api::kInvalidSpec, look_.mistake, true};
+    } else if (!f_.obstacles.conflicts.empty()) {
+      std::string text;
+      for (const auto& one : f_.obstacles.conflicts) text += (text.empty() ? "" : ". ") + one;
+      trouble_ = Cause{"", api::kNameConflict, text, true};
+    } else if (f_.obstacles.refused) {
+      trouble_ = f_.obstacles.refused;
+    }
+    const auto blame = [&](std::size_t i) {
+      const Group& group = at(i);
+      if (!trouble_ && group.cause && group.cause->hard) {
+        trouble_ = group.cause;
+        trouble_->message = "group " + group.name + ": " + trouble_->message;
+      }
+      if (!recovering_ && group.cause && group.served) recovering_ = &group;
+    };
+    for (const auto i : f_.decision.keep) blame(i);
+    for (const auto i : f_.decision.old) blame(i);
+    for (const auto& going : f_.decision.going) {
+      if (at(going.group).stuck && at(going.group).served) blame(going.group);
+    }
+    if (!trouble_ && f_.backoff && f_.backoff->reason == api::kCrashLoop && !complete_) {
+      trouble_ = Cause{"", api::kCrashLoop,
+                       "groups were replaced " + std::to_string(f_.backoff->count) +
+                           " times because they kept crashing",
+                       true};
+    }
+  }
+
+  bool surge_failed() const { return f_.backoff && f_.backoff->reason == api::kSurgeUnschedulable; }
+
+  Verdict ready() const {
+    const auto& d = f_.decision;
+    if (trouble_ && trouble_->reason == api::kInvalidSpec) {
+      return no(trouble_->reason, trouble_->message);
+    }
+    if (before_.conditions.empty()) {
+      return {api::Truth::kUnknown, api::kFirstVisit, "the operator has just seen this model"};
+    }
+    if (trouble_) return no(trouble_->reason, trouble_->message);
+    if (complete_ && look_.desired == 0) {
+      return yes(api::kScaledToZero, "spec.replicas is 0: nothing runs, requests are refused");
+    }
+    if (complete_) {
+      return yes(api::kAllGroupsReady,
+                 of(kept_ready_, look_.desired, "answer at ") + status_.endpoint);
+    }
+    if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
+    if (!d.old.empty()) return no(api::kRollingUpdate, rolling_message());
+    for (const auto i : d.keep) {
+      if (at(i).cause) {
+        return no(at(i).cause->reason, "group " + at(i).name + ": " + at(i).cause->message);
+      }
+    }
+    return no(api::kCreatingGroups, of(ready_, look_.desired, "are ready"));
+  }
+
+  std::string rolling_message() const {
+    return of(kept_ready_, look_.desired, "are ready with revision ") + look_.revision + "; " +
+           of(status_.ready_replicas, look_.desired, "answer");
+  }
+
+  std::string surge_message() const {
+    return "no node has room for a surge group of revision " + look_.revision +
+           ". Add capacity, or set spec.rollout.maxUnavailable to 1 so that an old group goes "
+           "first; it is tried again every few minutes";
+  }
+
+  Verdict progressing() const {
+    const auto& d = f_.decision;
+    if (!look_.spec) return no(api::kInvalidSpec, "nothing is changed until the spec is mended");
+    if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
+    if (!d.old.empty()) return yes(api::kRollingUpdate, rolling_message());
+    if (recovering_ != nullptr) {
+      return yes(api::kRecovering, "group " + recovering_->name + " is mended");
+    }
+    if (!complete_) return yes(api::kCreatingGroups, of(ready_, look_.desired, "are ready"));
+    if (!d.going.empty()) {
+      return yes(api::kRemovingGroups,
+                 std::to_string(d.going.size()) + " groups finish their requests and go");
+    }
+    return no(api::kAsWanted, "there is nothing to change");
+  }
+
+  Verdict degraded() const {
+    if (trouble_) return yes(trouble_->reason, trouble_->message);
+    if (recovering_ != nullptr) {
+      return yes(recovering_->cause->reason,
+                 "group " + recovering_->name +
+                     " has served and is coming back: " + recovering_->cause->message);
+    }
+    return no(api::kAsWanted, "nothing is wrong");
+  }
+
+  Verdict stalled() const {
+    if (trouble_ &&
+        (trouble_->reason == api::kInvalidSpec || trouble_->reason == api::kNameConflict)) {
+      return yes(trouble_->reason, trouble_->message);
+    }
+    if (surge_failed()) return yes(api::kSurgeUnschedulable, surge_message());
+    if (trouble_ && f_.backoff && f_.backoff->reason == api::kCrashLoop &&
+        f_.backoff->count >= kStalledAfterReplacements) {
+      return yes(api::kCrashLoop, trouble_->message);
+    }
+    return no(api::kAsWanted, "nothing waits for a person");
+  }
+
+  void set(std::string_view type, const Verdict& verdict) {
+    api::Condition condition;
+    condition.type = type;
+    condition.status = verdict.truth;
+    condition.observed_generation = look_.generation;
+    condition.reason = verdict.reason;
+    condition.message = verdict.message;
+    api::set_condition(status_, std::move(condition), look_.observed.now);
+  }
+
+  const Finding& f_;
+  const Look& look_;
+  const api::ModelStatus& before_;
+  api::ModelStatus status_;
+  int kept_ready_ = 0;  // ready groups of the wanted revision
+  int ready_ = 0;       // and of others that stay
+  bool complete_ = false;
+  std::optional<Cause> trouble_;
+  const Group* recovering_ = nullptr;
+};
+
+// The condition where it is True; nullptr otherwise.
+const api::Condition* true_of(const api::ModelStatus& status, std::string_view type) {
+  const auto* condition = api::find_condition(status, type);
+  return condition != nullptr && condition->status == api::Truth::kTrue ? condition : nullptr;
+}
+
+}  // namespace
+
+api::ModelStatus report(const Finding& finding) {
+  return Reporter(finding).take();
+}
+
+std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStatus& after) {
+  std::vector<EventNote> out;
+  const auto* ready = true_of(after, api::kReady);
+  if (ready != nullptr && true_of(before, api::kReady) == nullptr) {
+    out.push_back({false, "Ready", "Watch", ready->message});
+  }
+  if (!before.current_revision.empty() && before.current_revision != after.current_revision) {
+    out.push_back({false, "RolloutComplete", "Roll",
+                   "all groups run revision " + after.current_revision + "; it was " +
+                       before.current_revision});
+  }
+  const auto* was = true_of(before, api::kDegraded);
+  const auto* is = true_of(after, api::kDegraded);
+  if (is != nullptr && (was == nullptr || was->reason != is->reason)) {
+    out.push_back({true, is->reason, "Watch", is->message});
+  }
+  const auto* was_stalled = true_of(before, api::kStalled);
+  const auto* stalled = true_of(after, api::kStalled);
+  if (stalled != nullptr && (was_stalled == nullptr || was_stalled->reason != stalled->reason) &&
+      (is == nullptr || is->reason != stalled->reason)) {
+    out.push_back({true, stalled->reason, "Watch", stalled->message});
+  }
+  for (auto& note : out) note.message.resize(std::min<std::size_t>(note.message.size(), 1000));
+  return out;
+}
+
+}  // namespace dsm::plan

@@ -1,0 +1,27 @@
+// What is said about a look: the model's status and the events of its changes. Private to
+// operator/plan.
+#pragma once
+
+#include <vector>
+
+#include "operator/plan/actions.h"
+
+namespace dsm::plan {
+
+struct Finding {
+  const Look& look;
+  const std::vector<Group>& groups;
+  const RolloutDecision& decision;
+  const Obstacles& obstacles;
+  std::optional<api::Backoff> backoff;
+};
+
+api::ModelStatus report(const Finding& finding);
+
+// Events for what changed between two statuses.
+std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStatus& after);
+
+// Whole-group replacements without success after which the model is Stalled.
+inline constexpr int kStalledAfterReplacements = 3;
+
+}  // namespace dsm::plan
