@@ -158,6 +158,9 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path)
     return fail(ErrorKind::kInvalid, name + ": byte " +
                                          std::to_string(kLengthBytes + error.byte - 1) +
                                          ": the header is not JSON");
+  } catch (const Json::exception& error) {
+    // A number that no type holds.
+    return fail(ErrorKind::kInvalid, name + ": the header is not JSON: " + error.what());
   }
   if (!json.is_object())
     return fail(ErrorKind::kInvalid, name + ": byte 8: the header is not an object");
