@@ -1,0 +1,244 @@
+#include "worker/server/api.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "base/random.h"
+
+namespace dsm::server {
+namespace {
+
+constexpr Millis kTick{1000};
+constexpr std::int32_t kDefaultCompletionTokens = 16;  // as OpenAI documents it for /v1/completions
+
+std::uint64_t random_seed() {
+  return std::stoull(random_hex(8), nullptr, 16);
+}
+
+ApiError no_such_model(const std::string& name) {
+  return {.status = 404,
+          .message = "The model '" + name + "' does not exist.",
+          .param = "model",
+          .code = "model_not_found",
+          .retry_after_s = 0};
+}
+
+}  // namespace
+
+std::string request_id_of(const http::Request& request) {
+  const std::string_view given = request.header("x-request-id");
+  const bool harmless =
+      !given.empty() && given.size() <= 128 && std::all_of(given.begin(), given.end(), [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' ||
+               c == '.' || c == ':';
+      });
+  return harmless ? std::string(given) : "req-" + random_hex(12);
+}
+
+// A request that was let in leaves when this goes out of scope, unless a Generation took it over.
+class Api::Entered {
+ public:
+  explicit Entered(Drain& drain) : drain_(drain.enter() ? &drain : nullptr) {}
+  ~Entered() {
+    if (drain_ != nullptr) drain_->leave();
+  }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+  explicit operator bool() const { return drain_ != nullptr; }
+  void hand_over() { drain_ = nullptr; }
+
+ private:
+  Drain* drain_;
+};
+
+Api::Api(const ServedModel& model, engine::Engine& engine, WorkerMetrics& metrics, Drain& drain,
+         Clock& clock, Logger log)
+    : model_(model),
+      engine_(engine),
+      metrics_(metrics),
+      drain_(drain),
+      clock_(clock),
+      log_(std::move(log)),
+      env_{.engine = engine_,
+           .tokenizer = model_.tokenizer,
+           .metrics = metrics_,
+           .drain = drain_,
+           .outlet = outlet_,
+           .clock = clock_,
+           .log = log_},
+      outlet_(clock, kTick, [this](TimePoint now) { tick(now); }) {}
+
+Api::~Api() {
+  stop();
+}
+
+ApiError Api::too_long(std::size_t tokens, const char* param) const {
+  return {.status = 400,
+          .message = "This model's context holds " + std::to_string(model_.max_model_len) +
+                     " tokens, at least one of them for the answer; the prompt has at least " +
+                     std::to_string(tokens) + ".",
+          .param = param,
+          .code = "context_length_exceeded",
+          .retry_after_s = 0};
+}
+
+GenerationSpec Api::spec(ApiKind kind, const http::Request& request,
+                         const GenerationOptions& options) const {
+  GenerationSpec spec;
+  spec.head.kind = kind;
+  spec.head.id = (kind == ApiKind::kChat ? "chatcmpl-" : "cmpl-") + random_hex(12);
+  spec.head.created =
+      std::chrono::duration_cast<Seconds>(clock_.wall_now().time_since_epoch()).count();
+  spec.head.model = model_.name;
+  spec.request_id = request_id_of(request);
+  spec.options = options;
+  return spec;
+}
+
+Parsed<engine::GenerateRequest> Api::sequence(std::vector<engine::TokenId> prompt,
+                                              const GenerationOptions& options,
+                                              const char* param) const {
+  if (prompt.empty()) return bad_parameter(param, std::string("'") + param + "' has no tokens");
+  const auto room =
+      static_cast<std::int64_t>(model_.max_model_len) - static_cast<std::int64_t>(prompt.size());
+  if (room < 1) return std::unexpected(too_long(prompt.size(), param));
+  engine::GenerateRequest sequence;
+  sequence.prompt = std::move(prompt);
+  // More than the context has left cannot come; the answer then ends with "length".
+  sequence.max_tokens = static_cast<std::int32_t>(
+      std::min<std::int64_t>(options.max_tokens.value_or(model_.max_model_len), room));
+  sequence.stop_tokens = options.stop_token_ids;
+  if (!options.ignore_eos) {
+    sequence.stop_tokens.insert(sequence.stop_tokens.end(), model_.eos_tokens.begin(),
+                                model_.eos_tokens.end());
+  }
+  sequence.sampling = options.sampling;
+  sequence.sampling.seed = options.seed.value_or(random_seed());
+  sequence.cache_salt = options.cache_salt;
+  return sequence;
+}
+
+Parsed<GenerationSpec> Api::chat_spec(const http::Request& request) const {
+  auto chat = parse_chat(request.body, model_.defaults);
+  if (!chat) return std::unexpected(chat.error());
+  if (chat->model != model_.name) return std::unexpected(no_such_model(chat->model));
+  std::size_t least = 0;
+  for (const auto& message : chat->messages) {
+    least += model_.tokenizer.least_tokens(message.content);
+  }
+  if (least >= static_cast<std::size_t>(model_.max_model_len)) {
+    return std::unexpected(too_long(least, "messages"));
+  }
+  const auto prompt =
+      model_.chat_template.encode(model_.tokenizer, chat->messages, chat->template_options);
+  if (!prompt) return bad_parameter("messages", prompt.error().message);
+  auto one = sequence(prompt->ids, chat->options, "messages");
+  if (!one) return std::unexpected(one.error());
+  GenerationSpec made = spec(ApiKind::kChat, request, chat->options);
+  made.reasoning = prompt->starts_in_reasoning ? ChoiceOutput::Reasoning::kInside
+                                               : ChoiceOutput::Reasoning::kAnswer;
+  made.sequences.push_back(std::move(*one));
+  made.prompt_param = "messages";
+  return made;
+}
+
+Parsed<GenerationSpec> Api::completion_spec(const http::Request& request) const {
+  auto completion = parse_completion(request.body, model_.defaults, model_.vocab_size);
+  if (!completion) return std::unexpected(completion.error());
+  if (completion->model != model_.name) return std::unexpected(no_such_model(completion->model));
+  if (!completion->options.max_tokens) completion->options.max_tokens = kDefaultCompletionTokens;
+  GenerationSpec made = spec(ApiKind::kCompletion, request, completion->options);
+  made.prompt_param = "prompt";
+  for (auto& prompt : completion->prompts) {
+    std::vector<engine::TokenId> ids;
+    if (const auto* text = std::get_if<std::string>(&prompt)) {
+      const std::size_t least = model_.tokenizer.least_tokens(*text);
+      if (least >= static_cast<std::size_t>(model_.max_model_len)) {
+        return std::unexpected(too_long(least, "prompt"));
+      }
+      ids = model_.tokenizer.encode_prompt(*text);
+    } else {
+      ids = std::move(std::get<std::vector<engine::TokenId>>(prompt));
+    }
+    auto one = sequence(std::move(ids), completion->options, "prompt");
+    if (!one) return std::unexpected(one.error());
+    made.sequences.push_back(std::move(*one));
+  }
+  return made;
+}
+
+void Api::refuse(http::Exchange& exchange, const ApiError& error) const {
+  metrics_.rejected(error.status >= 500 ? "unavailable" : "invalid");
+  http::Response response = error_response(error);
+  const std::string id = request_id_of(exchange.request());
+  response.headers["X-Request-Id"] = id;
+  // The message may quote the request: only what went wrong is logged.
+  log_.info("request refused",
+            {{"request_id", id}, {"status", error.status}, {"param", error.param}});
+  exchange.respond(std::move(response));
+}
+
+void Api::run(std::shared_ptr<http::Exchange> exchange,
+              Parsed<GenerationSpec> (Api::*make_spec)(const http::Request&) const) {
+  const TimePoint arrived = clock_.now();
+  Entered entered(drain_);
+  if (!entered) return refuse(*exchange, unavailable("the server is shutting down", 1));
+  auto spec = (this->*make_spec)(exchange->request());
+  if (!spec) return refuse(*exchange, spec.error());
+  spec->arrived = arrived;
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return refuse(*exchange, unavailable("the server is shutting down", 1));
+  entered.hand_over();
+  auto generation = std::make_shared<Generation>(env_, std::move(*spec), std::move(exchange));
+  live_.push_back(generation);
+  generation->start();
+}
+
+void Api::chat(std::shared_ptr<http::Exchange> exchange) {
+  run(std::move(exchange), &Api::chat_spec);
+}
+
+void Api::completion(std::shared_ptr<http::Exchange> exchange) {
+  run(std::move(exchange), &Api::completion_spec);
+}
+
+http::Response Api::models() const {
+  http::Response response;
+  response.body = models_json(model_.name, model_.created, model_.max_model_len);
+  return response;
+}
+
+http::Response Api::model(const std::string& name) const {
+  if (name != model_.name) return error_response(no_such_model(name));
+  http::Response response;
+  response.body = model_json(model_.name, model_.created, model_.max_model_len);
+  return response;
+}
+
+void Api::tick(TimePoint now) {
+  std::vector<std::weak_ptr<Generation>> live;
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(live_, [](const auto& weak) { return weak.expired(); });
+    live = live_;
+  }
+  for (const auto& weak : live) {
+    if (const auto generation = weak.lock()) generation->keep_alive(now);
+  }
+}
+
+void Api::stop() {
+  std::vector<std::weak_ptr<Generation>> live;
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    live = live_;
+  }
+  for (const auto& weak : live) {
+    if (const auto generation = weak.lock()) {
+      generation->abort(unavailable("the server is shutting down", 1));
+    }
+  }
+}
+
+}  // namespace dsm::server

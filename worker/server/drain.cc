@@ -1,0 +1,59 @@
+#include "worker/server/drain.h"
+
+namespace dsm::server {
+
+bool Drain::refusing_locked() const {
+  return begun_ && (hurry_ || clock_.now() >= *begun_ + limits_.unready);
+}
+
+bool Drain::enter() {
+  const std::lock_guard lock(mutex_);
+  if (refusing_locked()) return false;
+  ++in_flight_;
+  return true;
+}
+
+void Drain::leave() {
+  const std::lock_guard lock(mutex_);
+  --in_flight_;
+  changed_.notify_all();
+}
+
+void Drain::begin(bool at_once) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (at_once) limits_.unready = Millis(0);
+    if (begun_) return;
+    begun_ = clock_.now();
+  }
+  if (on_begin_) on_begin_();
+}
+
+bool Drain::begun() const {
+  const std::lock_guard lock(mutex_);
+  return begun_.has_value();
+}
+
+void Drain::hurry() {
+  const std::lock_guard lock(mutex_);
+  hurry_ = true;
+  changed_.notify_all();
+}
+
+bool Drain::wait() {
+  std::unique_lock lock(mutex_);
+  const TimePoint refuse_at = begun_.value_or(clock_.now()) + limits_.unready;
+  const TimePoint limit = refuse_at + limits_.finish;
+  while (!hurry_ && clock_.now() < refuse_at) clock_.wait_until(changed_, lock, refuse_at);
+  while (!hurry_ && in_flight_ > 0 && clock_.now() < limit) {
+    clock_.wait_until(changed_, lock, limit);
+  }
+  return in_flight_ == 0;
+}
+
+int Drain::in_flight() const {
+  const std::lock_guard lock(mutex_);
+  return in_flight_;
+}
+
+}  // namespace dsm::server

@@ -1,0 +1,83 @@
+// The leader's metrics: our own names (dsm_*, with units), and beside them the names that gateways,
+// autoscalers and dashboards made for vLLM read (vllm:*), from the same numbers. Thread-safe.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "worker/engine/engine.h"
+
+namespace dsm::server {
+
+class WorkerMetrics {
+ public:
+  // `model_name` is the label of every series.
+  WorkerMetrics(MetricsRegistry& registry, const std::string& model_name, int max_model_len,
+                int kv_blocks);
+
+  // Gauges and counters that the engine keeps; called before each scrape.
+  void update(const engine::EngineStats& stats);
+
+  void first_token(double seconds_since_arrival);
+  void next_token(double seconds_since_last);
+  struct Finished {
+    std::string reason;  // stop, length, cancelled, error
+    double seconds = 0;  // since arrival
+    int prompt_tokens = 0;
+    int generation_tokens = 0;
+  };
+  void finished(const Finished& request);
+  void rejected(const std::string& reason);  // queue_full, unavailable, invalid
+
+ private:
+  // A number that is shown under both names.
+  struct Gauge {
+    prometheus::Gauge* ours;
+    prometheus::Gauge* vllm;
+    void set(double value) const;
+  };
+  struct Counter {
+    prometheus::Counter* ours;
+    prometheus::Counter* vllm;
+    void add(double value) const;
+    void raise_to(double value) const;
+  };
+  struct Histogram {
+    prometheus::Histogram* ours;
+    prometheus::Histogram* vllm;
+    void observe(double value) const;
+  };
+  using Labels = std::map<std::string, std::string>;
+  Gauge gauge(const char* ours, const char* vllm, const char* help);
+  Counter counter(const char* ours, const char* vllm, const char* help, const Labels& extra = {},
+                  const Labels& extra_vllm = {});
+  Histogram histogram(const char* ours, const char* vllm, const char* help,
+                      const std::vector<double>& bounds);
+
+  MetricsRegistry& registry_;
+  Labels labels_;
+  Labels labels_vllm_;
+  std::mutex update_mutex_;
+
+  Gauge waiting_;
+  Gauge running_;
+  Gauge kv_usage_;
+  Counter prompt_tokens_;
+  Counter generation_tokens_;
+  Counter preemptions_;
+  Counter prefix_queries_;
+  Counter prefix_hits_;
+  Counter steps_;
+  std::map<std::string, Counter> finished_;
+  std::map<std::string, Counter> rejected_;
+  Histogram first_token_;
+  Histogram next_token_;
+  Histogram duration_;
+  Histogram request_prompt_;
+  Histogram request_generation_;
+};
+
+}  // namespace dsm::server

@@ -1,0 +1,27 @@
+// What the API has to know of the model that it serves. Made once when the worker starts, constant
+// afterwards.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "worker/engine/batch.h"
+#include "worker/server/api_request.h"
+#include "worker/text/chat_template.h"
+#include "worker/text/tokenizer.h"
+
+namespace dsm::server {
+
+struct ServedModel {
+  std::string name;          // as clients call it
+  std::int64_t created = 0;  // Unix time
+  int max_model_len = 0;     // prompt and answer together, in tokens
+  int vocab_size = 0;        // of the model: a prompt's token ids are below it
+  text::Tokenizer tokenizer;
+  text::ChatTemplate chat_template;
+  std::vector<engine::TokenId> eos_tokens;
+  SamplingDefaults defaults;
+};
+
+}  // namespace dsm::server

@@ -1,0 +1,221 @@
+#include "worker/server/worker_server.h"
+
+#include <openssl/crypto.h>
+
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+namespace dsm::server {
+namespace {
+
+constexpr std::size_t kMaxApiBody = 8 << 20;
+constexpr std::size_t kMaxInternalBody = 4 << 10;
+
+// In constant time for texts of the same length.
+bool same_secret(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+}  // namespace
+
+Result<std::string> read_token(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return fail(ErrorKind::kInvalid, "cannot read the token file '" + path + "'");
+  std::string token((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  constexpr const char* kSpace = " \t\r\n";
+  token.erase(0, token.find_first_not_of(kSpace));
+  token.erase(token.find_last_not_of(kSpace) + 1);
+  if (token.empty()) return fail(ErrorKind::kInvalid, "the token file '" + path + "' is empty");
+  return token;
+}
+
+WorkerServer::WorkerServer(WorkerServerOptions options, MetricsRegistry& registry, Drain& drain,
+                           Clock& clock, Logger log)
+    : options_(std::move(options)),
+      registry_(registry),
+      drain_(drain),
+      clock_(clock),
+      log_(std::move(log)),
+      process_metrics_(registry) {
+  public_ = std::make_unique<http::Server>(http::ServerOptions{.host = options_.host,
+                                                               .port = options_.port,
+                                                               .threads = options_.threads,
+                                                               .max_body_bytes = kMaxApiBody},
+                                           log_);
+  public_->error_body(http_error);
+  add_public_routes();
+  if (options_.leader) add_api_routes();
+  if (!options_.internal_token_file.empty()) {
+    status_ = std::make_unique<StatusStream>([this] { return view(); }, options_.identity, clock_);
+    internal_ =
+        std::make_unique<http::Server>(http::ServerOptions{.host = options_.host,
+                                                           .port = options_.internal_port,
+                                                           .threads = 1,
+                                                           .max_body_bytes = kMaxInternalBody},
+                                       log_);
+    internal_->error_body(http_error);
+    add_internal_routes();
+  }
+  drain_.on_begin([this] {
+    log_.info("draining");
+    public_->close_connections_after_answer(true);
+  });
+}
+
+WorkerServer::~WorkerServer() {
+  stop(0);
+}
+
+Status WorkerServer::start() {
+  if (internal_) {
+    if (auto token = read_token(options_.internal_token_file); !token) {
+      return std::unexpected(token.error());
+    }
+    if (auto started = internal_->start(); !started) return started;
+  }
+  return public_->start();
+}
+
+std::uint16_t WorkerServer::port() const {
+  return public_->port();
+}
+
+std::uint16_t WorkerServer::internal_port() const {
+  return internal_ ? internal_->port() : 0;
+}
+
+void WorkerServer::watch_group(std::function<GroupView()> look) {
+  const std::lock_guard lock(mutex_);
+  attached_.group = std::move(look);
+}
+
+void WorkerServer::serve(Api& api, const engine::Engine& engine, WorkerMetrics& metrics) {
+  const std::lock_guard lock(mutex_);
+  attached_.api = &api;
+  attached_.engine = &engine;
+  attached_.metrics = &metrics;
+}
+
+WorkerServer::Attached WorkerServer::attached() const {
+  const std::lock_guard lock(mutex_);
+  return attached_;
+}
+
+WorkerView WorkerServer::view() const {
+  const Attached parts = attached();
+  WorkerView view;
+  if (parts.group) view.group = parts.group();
+  view.leader = options_.leader;
+  view.draining = drain_.begun();
+  view.max_model_len = options_.max_model_len;
+  if (parts.engine != nullptr) {
+    view.engine = parts.engine->stats();
+    view.engine_stuck = clock_.now() - parts.engine->last_round() > options_.stuck_after;
+  }
+  return view;
+}
+
+// Once the model has been served, requests are taken also while lost ranks come back: they wait in
+// the queue.
+bool WorkerServer::api_open(const Attached& parts) const {
+  if (parts.api == nullptr) return false;
+  if (!was_ready_) was_ready_ = parts.engine->stats().serving;
+  return was_ready_;
+}
+
+http::Response WorkerServer::not_serving() const {
+  const GroupView group = view().group;
+  return error_response(unavailable("the model is not being served yet: " + group.message, 2));
+}
+
+void WorkerServer::add_public_routes() {
+  const auto ready = [this](const http::Request&) { return health_response(ready_health(view())); };
+  public_->route("GET", "/health/startup",
+                 [this](const http::Request&) { return health_response(startup_health(view())); });
+  public_->route("GET", "/health/live",
+                 [this](const http::Request&) { return health_response(live_health(view())); });
+  public_->route("GET", "/health/ready", ready);
+  public_->route("GET", "/health", ready);
+  public_->route("GET", "/metrics", [this](const http::Request&) { return metrics_response(); });
+  public_->route("GET", "/version", [this](const http::Request&) {
+    http::Response response;
+    response.body = nlohmann::json{{"version", options_.version}}.dump();
+    return response;
+  });
+}
+
+http::Response WorkerServer::metrics_response() {
+  process_metrics_.update();
+  const Attached parts = attached();
+  if (parts.metrics != nullptr) parts.metrics->update(parts.engine->stats());
+  http::Response response;
+  response.content_type = kMetricsContentType;
+  response.body = metrics_text(registry_);
+  return response;
+}
+
+void WorkerServer::add_api_routes() {
+  const auto generate = [this](void (Api::*method)(std::shared_ptr<http::Exchange>)) {
+    return [this, method](std::shared_ptr<http::Exchange> exchange) {
+      const Attached parts = attached();
+      if (api_open(parts)) {
+        (parts.api->*method)(std::move(exchange));
+      } else {
+        exchange->respond(not_serving());
+      }
+    };
+  };
+  public_->route_async("POST", "/v1/chat/completions", generate(&Api::chat));
+  public_->route_async("POST", "/v1/completions", generate(&Api::completion));
+  public_->route("GET", "/v1/models", [this](const http::Request&) {
+    const Attached parts = attached();
+    return api_open(parts) ? parts.api->models() : not_serving();
+  });
+  public_->route("GET", "/v1/models/*", [this](const http::Request& request) {
+    const Attached parts = attached();
+    if (!api_open(parts)) return not_serving();
+    return parts.api->model(request.path.substr(std::string_view("/v1/models/").size()));
+  });
+}
+
+// The file is read each time, so that a token that is replaced needs no restart.
+std::optional<http::Response> WorkerServer::not_allowed(const http::Request& request) const {
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string_view given = request.header("authorization");
+  const auto token = read_token(options_.internal_token_file);
+  if (token && given.starts_with(kBearer) && same_secret(given.substr(kBearer.size()), *token)) {
+    return std::nullopt;
+  }
+  http::Response response = http_error(401, "a bearer token is needed");
+  response.headers["WWW-Authenticate"] = "Bearer";
+  return response;
+}
+
+void WorkerServer::add_internal_routes() {
+  internal_->route_async("GET", "/internal/status", [this](std::shared_ptr<http::Exchange> e) {
+    if (auto refusal = not_allowed(e->request())) {
+      e->respond(std::move(*refusal));
+    } else {
+      status_->add(std::move(e));
+    }
+  });
+  internal_->route("POST", "/internal/drain", [this](const http::Request& request) {
+    if (auto refusal = not_allowed(request)) return std::move(*refusal);
+    drain_.begin();
+    http::Response response;
+    response.status = 202;
+    response.body = "{}";
+    return response;
+  });
+}
+
+void WorkerServer::stop(int grace_s) {
+  public_->stop(grace_s);
+  status_.reset();
+  if (internal_) internal_->stop(grace_s);
+  const std::lock_guard lock(mutex_);
+  attached_ = {};
+}
+
+}  // namespace dsm::server

@@ -1,0 +1,91 @@
+#include "worker/server/worker_status.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace dsm::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string WorkerView::phase() const {
+  return draining && group.phase != "Failed" ? "Draining" : group.phase;
+}
+
+Health startup_health(const WorkerView& view) {
+  return {view.group.loaded, view.group.reason, view.group.message};
+}
+
+Health ready_health(const WorkerView& view) {
+  if (view.draining) return {false, "Draining", "the worker is shutting down"};
+  // A leader is ready only when its engine has taken the group over.
+  if (view.group.phase == "Ready" && view.leader && !(view.engine && view.engine->serving)) {
+    return {false, "EngineStarting", "the group is formed, the engine is about to take it over"};
+  }
+  return {view.group.phase == "Ready", view.group.reason, view.group.message};
+}
+
+Health live_health(const WorkerView& view) {
+  if (view.engine_stuck) return {false, "EngineStuck", "the engine's loop does not move"};
+  return {view.group.live, view.group.reason, view.group.message};
+}
+
+http::Response health_response(const Health& health) {
+  http::Response response;
+  response.status = health.good ? 200 : 503;
+  response.body = dump(Json{{"status", health.good ? "ok" : "unavailable"},
+                            {"reason", health.reason},
+                            {"message", health.message}});
+  return response;
+}
+
+std::string status_json(const WorkerView& view, const Identity& identity) {
+  const engine::EngineStats stats = view.engine.value_or(engine::EngineStats());
+  std::uint64_t loaded = 0;
+  std::uint64_t total = 0;
+  Json ranks = Json::array();
+  for (const RankView& rank : view.group.ranks) {
+    loaded += rank.loaded_bytes;
+    total += rank.total_bytes;
+    ranks.push_back({{"rank", rank.rank},
+                     {"phase", rank.phase},
+                     {"loadedBytes", rank.loaded_bytes},
+                     {"totalBytes", rank.total_bytes},
+                     {"error", rank.error}});
+  }
+  const std::string& error =
+      view.group.last_error.empty() ? stats.last_error : view.group.last_error;
+  const Json json = {{"phase", view.phase()},
+                     {"reason", view.draining ? "Draining" : view.group.reason},
+                     {"message", view.group.message},
+                     {"model", identity.model},
+                     {"namespace", identity.ns},
+                     {"revision", identity.revision},
+                     {"group", identity.group},
+                     {"pod", identity.pod},
+                     {"epoch", view.group.epoch},
+                     {"loadedBytes", loaded},
+                     {"totalBytes", total},
+                     {"queueDepth", stats.waiting},
+                     {"running", stats.running},
+                     {"kvUsed", stats.kv_blocks_used * engine::kBlockTokens},
+                     {"kvTotal", stats.kv_blocks_total * engine::kBlockTokens},
+                     {"tokensPerSecond", std::round(view.tokens_per_second * 10) / 10},
+                     {"maxModelLen", view.max_model_len},
+                     {"lastError", error},
+                     {"ranks", std::move(ranks)}};
+  return dump(json);
+}
+
+std::string with_time(const std::string& status_json, WallTime time) {
+  // The object's closing brace makes room for one more field.
+  return status_json.substr(0, status_json.size() - 1) + ",\"time\":\"" + to_rfc3339(time) + "\"}";
+}
+
+}  // namespace dsm::server
