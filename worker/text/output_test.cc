@@ -10,8 +10,6 @@
 namespace dsm::text {
 namespace {
 
-using testing::ElementsAre;
-
 TEST(Utf8, EachMaximalWrongPartBecomesOneReplacement) {
   EXPECT_EQ(to_valid_utf8("a\x80z"), "a\uFFFDz");
   EXPECT_EQ(to_valid_utf8("\xE4\xB8"), "\uFFFD");  // cut short
@@ -186,7 +184,7 @@ TEST(ReasoningParser, ACodePointThatAMarkerCutsShortStaysOnItsSide) {
   ASSERT_GT(emoji.size(), 1U);
   ReasoningParser parser(tokenizer, true);
   EXPECT_TRUE(parser.push(emoji.front()).empty());
-  ReasoningParser::Delta delta = parser.push(*tokenizer.special("</think>"));
+  ReasoningParser::Delta delta = parser.push(tokenizer.special("</think>").value());
   EXPECT_EQ(delta.reasoning, kReplacement);
   EXPECT_EQ(delta.content, "");
 }

@@ -35,9 +35,9 @@ void ReasoningParser::append(std::string_view text, Delta& delta) {
 ReasoningParser::Delta ReasoningParser::push(std::int32_t id) {
   Delta delta;
   if (in_reasoning_) ++reasoning_tokens_;
-  if (open_id_ && (id == *open_id_ || id == *close_id_)) {
+  if (open_id_ == id || close_id_ == id) {
     append(decoder_.flush(), delta);  // a code point does not go on behind a marker
-    in_reasoning_ = id == *open_id_;
+    in_reasoning_ = open_id_ == id;
     return delta;
   }
   if (open_id_) {

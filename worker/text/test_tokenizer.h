@@ -79,6 +79,7 @@ class TokenizerJson {
 inline std::vector<std::string> pieces(const Tokenizer& tokenizer,
                                        const std::vector<std::int32_t>& ids) {
   std::vector<std::string> out;
+  out.reserve(ids.size());
   for (std::int32_t id : ids) out.emplace_back(tokenizer.piece(id));
   return out;
 }

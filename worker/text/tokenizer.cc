@@ -30,8 +30,8 @@ class PieceEncoder {
       return;
     }
     if (auto known = known_.find(piece); known != known_.end()) {
-      auto [begin, count] = known->second;
-      for (std::size_t i = 0; i < count; ++i) out_.push_back(out_[begin + i]);
+      const Place place = known->second;
+      for (std::size_t i = 0; i < place.count; ++i) out_.push_back(out_[place.begin + i]);
       return;
     }
     std::size_t begin = out_.size();

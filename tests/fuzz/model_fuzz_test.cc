@@ -1,0 +1,113 @@
+// Wrong checkpoints: a file is refused with a sentence, or what it gives lies inside it.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+
+#include "tests/fuzz/mutate.h"
+#include "worker/model/config.h"
+#include "worker/model/safetensors.h"
+
+namespace dsm::model {
+namespace {
+
+using fuzz::mutate;
+using fuzz::Random;
+
+std::string with_length(const std::string& header, const std::string& data) {
+  std::uint64_t size = header.size();
+  std::string bytes(8, '\0');
+  std::memcpy(bytes.data(), &size, 8);
+  return bytes + header + data;
+}
+
+class SafetensorsFuzz : public testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::create_directory(dir_); }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  void write(const char* name, const std::string& bytes) {
+    std::ofstream(dir_ / name, std::ios::binary | std::ios::trunc) << bytes;
+  }
+  std::filesystem::path dir_ = std::filesystem::temp_directory_path() /
+                               ("dsm-fuzz-" + std::to_string(std::random_device{}()));
+};
+
+TEST_F(SafetensorsFuzz, ATensorOfABrokenFileLiesInsideTheFile) {
+  std::string header =
+      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
+      R"("b":{"dtype":"BF16","shape":[4],"data_offsets":[16,24]}})";
+  std::string data(24, 'x');
+  Random random(1);
+  int opened = 0;
+  for (int i = 0; i < 3000; ++i) {
+    // The header with a length that fits, or the whole file with anything changed.
+    write("model.safetensors", random.chance(70) ? with_length(mutate(header, random), data)
+                                                 : mutate(with_length(header, data), random));
+    Result<SafetensorsFile> file = SafetensorsFile::open(dir_ / "model.safetensors");
+    if (!file) {
+      EXPECT_FALSE(file.error().message.empty());
+      continue;
+    }
+    ++opened;
+    unsigned sum = 0;  // the sanitizer sees a read outside of the mapping
+    for (const auto& [name, view] : file->tensors()) {
+      for (std::byte byte : view.bytes) sum += std::to_integer<unsigned>(byte);
+      for (std::int64_t extent : view.shape) EXPECT_GE(extent, 0);
+    }
+    EXPECT_LE(sum, 24U * 255U);
+  }
+  EXPECT_GT(opened, 50);
+}
+
+TEST_F(SafetensorsFuzz, ABrokenIndexIsRefusedOrNamesFilesThatAreThere) {
+  write("a.safetensors",
+        with_length(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "aaaa"));
+  std::string index = R"({"metadata":{"total_size":4},"weight_map":{"x":"a.safetensors"}})";
+  Random random(2);
+  int opened = 0;
+  for (int i = 0; i < 1500; ++i) {
+    write("model.safetensors.index.json", mutate(index, random));
+    Result<Checkpoint> checkpoint = Checkpoint::open(dir_);
+    if (!checkpoint) {
+      EXPECT_FALSE(checkpoint.error().message.empty());
+      continue;
+    }
+    ++opened;
+    if (auto view = checkpoint->get("x", {1})) {
+      EXPECT_EQ(view->bytes.size(), 4U);
+    }
+  }
+  EXPECT_GT(opened, 20);
+}
+
+TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
+  std::ifstream in("models/deepseek-tiny/config.json");
+  std::string good{std::istreambuf_iterator<char>(in), {}};
+  ASSERT_TRUE(parse_model_config(good, "config.json").has_value());
+  Random random(3);
+  int accepted = 0;
+  for (int i = 0; i < 6000; ++i) {
+    Result<ModelConfig> config = parse_model_config(mutate(good, random), "config.json");
+    if (!config) {
+      EXPECT_EQ(config.error().kind, ErrorKind::kInvalid);
+      EXPECT_NE(config.error().message.find("config.json"), std::string::npos)
+          << config.error().message;
+      continue;
+    }
+    ++accepted;
+    for (int extent : {config->vocab_size, config->hidden_size, config->num_layers,
+                       config->num_heads, config->kv_lora_rank, config->qk_rope_head_dim,
+                       config->v_head_dim, config->max_positions}) {
+      EXPECT_GT(extent, 0);
+    }
+    EXPECT_LE(config->first_dense_layers, config->num_layers);
+    for (int ranks : {1, 2, 3, 8}) (void)check_tensor_parallel(*config, ranks);
+  }
+  EXPECT_GT(accepted, 100);
+}
+
+}  // namespace
+}  // namespace dsm::model
