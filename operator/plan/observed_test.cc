@@ -1,0 +1,126 @@
+#include "operator/plan/observed.h"
+
+#include <gtest/gtest.h>
+
+#include "operator/plan/children.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+
+TEST(PodView, reads_why_a_pod_does_not_run) {
+  const json pod = json::parse(R"({
+    "metadata": {"name": "p", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
+      "deletionTimestamp": "2026-01-01T00:01:15Z",
+      "labels": {"deepseek-operator.io/group": "x"}},
+    "spec": {"nodeName": "n"},
+    "status": {"phase": "Pending", "podIP": "10.0.0.1", "reason": "Evicted",
+      "conditions": [
+        {"type": "Ready", "status": "False"},
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+         "message": "0/3 nodes", "lastTransitionTime": "2026-01-01T00:00:05Z"}],
+      "containerStatuses": [{"restartCount": 4,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "tail\n"}}}]}
+  })");
+  const PodView view = pod_view(pod);
+  EXPECT_EQ(view.group, -1);  // the label is no number
+  EXPECT_EQ(view.node, "n");
+  EXPECT_EQ(view.ip, "10.0.0.1");
+  EXPECT_FALSE(view.ready);
+  EXPECT_FALSE(view.running);
+  EXPECT_EQ(view.restarts, 4);
+  EXPECT_EQ(view.waiting_reason, "CrashLoopBackOff");
+  EXPECT_EQ(view.exit_reason, "OOMKilled");
+  EXPECT_EQ(view.exit_code, 137);
+  EXPECT_EQ(view.exit_message, "tail");
+  EXPECT_EQ(view.unschedulable_message, "0/3 nodes");
+  EXPECT_EQ(view.unschedulable_since, from_rfc3339("2026-01-01T00:00:05Z"));
+  EXPECT_EQ(view.deletion, from_rfc3339("2026-01-01T00:01:15Z"));
+  EXPECT_EQ(view.status_reason, "Evicted");
+}
+
+TEST(PodView, survives_objects_of_any_shape) {
+  for (const char* text :
+       {"null", "[]", "{}", R"({"metadata": 3, "status": {"conditions": {}}})",
+        R"({"status": {"containerStatuses": [3], "conditions": [null, {"type": 1}]}})",
+        R"({"metadata": {"labels": [], "ownerReferences": [{"controller": true}, 1]}})"}) {
+    const PodView view = pod_view(json::parse(text));
+    EXPECT_EQ(view.group, -1) << text;
+    EXPECT_FALSE(view.ready) << text;
+  }
+}
+
+TEST(PodView, keeps_the_end_of_a_long_message) {
+  const std::string log = std::string(5000, 'x') + "é the last words";
+  const json pod = {{"status",
+                     {{"containerStatuses",
+                       {{{"state", {{"terminated", {{"message", log}, {"exitCode", 1}}}}}}}}}}};
+  const std::string kept = pod_view(pod).exit_message;
+  EXPECT_LT(kept.size(), 310U);
+  EXPECT_TRUE(kept.ends_with("the last words"));
+  EXPECT_NO_THROW(json(kept).dump());
+}
+
+TEST(LeaderStatus, is_read_from_a_line) {
+  const WallTime now = from_rfc3339("2026-01-01T00:00:00Z");
+  const auto status =
+      leader_status(R"({"phase":"Ready","queueDepth":3,"running":2,"kvUsed":1,"kvTotal":64,)"
+                    R"("tokensPerSecond":12.5,"maxModelLen":2048,"loadedBytes":7,"totalBytes":9})",
+                    now);
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->queue_depth, 3);
+  EXPECT_EQ(status->running, 2);
+  EXPECT_EQ(status->tokens_per_second, 12.5);
+  EXPECT_EQ(status->received, now);
+  EXPECT_FALSE(leader_status("not json", now));
+  EXPECT_FALSE(leader_status("[1]", now));
+}
+
+TEST(Children, a_field_that_we_do_not_own_is_no_difference) {
+  const Owner owner{"m", "ns", "u"};
+  json there = serving_service_json(owner);
+  EXPECT_TRUE(says_the_same(serving_service_json(owner), there));
+  there["spec"]["clusterIP"] = "10.96.0.7";
+  there["spec"]["ports"][0]["nodePort"] = 30000;
+  there["metadata"]["resourceVersion"] = "5";
+  EXPECT_TRUE(says_the_same(serving_service_json(owner), there));
+  there["spec"]["selector"].erase("deepseek-operator.io/role");
+  EXPECT_FALSE(says_the_same(serving_service_json(owner), there));
+}
+
+TEST(Children, a_second_port_is_a_difference) {
+  const Owner owner{"m", "ns", "u"};
+  json there = serving_service_json(owner);
+  there["spec"]["ports"].push_back({{"name", "other"}, {"port", 81}});
+  EXPECT_FALSE(says_the_same(serving_service_json(owner), there));
+}
+
+TEST(Children, a_revision_is_read_back_with_its_image) {
+  const auto spec = api::parse_spec({{"model", {{"uri", "pvc://w/x"}}}, {"replicas", 5}});
+  ASSERT_TRUE(spec);
+  const Owner owner{"m", "ns", "u"};
+  const auto back = parse_revision(revision_json(owner, {"abcd1234", *spec, "worker:1", 7}));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->name, "abcd1234");
+  EXPECT_EQ(back->image, "worker:1");
+  EXPECT_EQ(back->number, 7);
+  EXPECT_EQ(back->spec.model.uri, "pvc://w/x");
+  EXPECT_EQ(api::revision_of(back->spec), api::revision_of(*spec));
+  EXPECT_FALSE(parse_revision(json::object()));
+}
+
+TEST(Children, are_owned_by_the_model_so_that_nothing_is_left_behind) {
+  const Owner owner{"m", "ns", "u"};
+  for (const json& child :
+       {serving_service_json(owner), ranks_service_json(owner), token_secret_json(owner, "t")}) {
+    EXPECT_EQ(controller_uid(child), "u");
+    EXPECT_EQ(child["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], true);
+    EXPECT_EQ(child["metadata"]["labels"]["app.kubernetes.io/managed-by"], "deepseek-operator");
+  }
+  EXPECT_EQ(ranks_service_json(owner)["spec"]["publishNotReadyAddresses"], true);
+}
+
+}  // namespace
+}  // namespace dsm::plan

@@ -1,0 +1,142 @@
+#include "operator/plan/pod.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "operator/plan/observed.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::Not;
+
+const Owner kOwner{"tiny", "team", "uid-1"};
+
+Revision revision(json spec) {
+  if (!spec.contains("model")) spec["model"]["uri"] = "image:///models/deepseek-tiny";
+  auto parsed = api::parse_spec(spec);
+  EXPECT_TRUE(parsed) << parsed.error().message;
+  return {"abcd1234", parsed ? *parsed : api::Spec{}, "worker:1", 1};
+}
+
+json pod(const json& spec, int index = 0) {
+  return pod_json(kOwner, revision(spec), {2, index, {}}, "IfNotPresent");
+}
+
+std::vector<std::string> args(const json& pod) {
+  return pod["spec"]["containers"][0]["args"];
+}
+
+// The value after a flag; "" when the flag is not there.
+std::string flag(const json& pod, const std::string& name) {
+  const auto all = args(pod);
+  const auto it = std::ranges::find(all, name);
+  return it == all.end() ? "" : *(it + 1);
+}
+
+TEST(Pod, the_worker_gets_its_command_line) {
+  EXPECT_THAT(
+      args(pod({{"parallelism", {{"tensor", 4}, {"ranksPerPod", 2}}}, {"drainSeconds", 20}}, 1)),
+      ElementsAre("--model", "/models/deepseek-tiny", "--served-name", "tiny", "--port", "8000",
+                  "--internal-port", "8001", "--internal-token-file", "/etc/dsm/internal/token",
+                  "--tensor-parallel", "4", "--ranks-per-pod", "2", "--pod-index", "1",
+                  "--leader-host", "tiny-abcd1234-2-0.tiny-ranks.team.svc", "--advertise-host",
+                  "$(POD_IP)", "--control-port", "8002", "--prefix-caching", "true",
+                  "--deterministic", "true", "--threads", "0", "--drain-timeout", "20",
+                  "--log-format", "json", "--model-name", "tiny", "--namespace", "team", "--group",
+                  "tiny-abcd1234-2", "--revision", "abcd1234", "--pod-name", "tiny-abcd1234-2-1"));
+}
+
+TEST(Pod, a_group_of_one_pod_needs_no_leader_host) {
+  const json one = pod({{"parallelism", {{"tensor", 2}, {"ranksPerPod", 2}}}});
+  EXPECT_THAT(args(one), Not(Contains("--leader-host")));
+  EXPECT_EQ(flag(one, "--tensor-parallel"), "2");
+}
+
+TEST(Pod, engine_numbers_are_passed_only_when_given) {
+  EXPECT_THAT(args(pod(json::object())), Not(Contains("--max-model-len")));
+  const json given = pod({{"engine",
+                           {{"maxModelLen", 512},
+                            {"maxNumSeqs", 4},
+                            {"maxNumBatchedTokens", 256},
+                            {"kvCacheTokens", 2048},
+                            {"prefixCaching", false},
+                            {"threads", 1}}}});
+  EXPECT_EQ(flag(given, "--max-model-len"), "512");
+  EXPECT_EQ(flag(given, "--max-num-seqs"), "4");
+  EXPECT_EQ(flag(given, "--max-num-batched-tokens"), "256");
+  EXPECT_EQ(flag(given, "--kv-cache-tokens"), "2048");
+  EXPECT_EQ(flag(given, "--prefix-caching"), "false");
+  EXPECT_EQ(flag(given, "--threads"), "1");
+}
+
+TEST(Pod, weights_on_a_claim_are_mounted_read_only) {
+  const json claimed = pod({{"model", {{"uri", "pvc://weights/r1/7b"}, {"servedName", "r1"}}}});
+  EXPECT_EQ(flag(claimed, "--model"), "/var/lib/deepseek/model/r1/7b");
+  EXPECT_EQ(flag(claimed, "--served-name"), "r1");
+  const json volume = claimed["spec"]["volumes"].back();
+  EXPECT_EQ(volume["persistentVolumeClaim"]["claimName"], "weights");
+  EXPECT_EQ(volume["persistentVolumeClaim"]["readOnly"], true);
+  EXPECT_EQ(claimed["spec"]["containers"][0]["volumeMounts"].back()["readOnly"], true);
+}
+
+TEST(Pod, runs_without_privileges) {
+  const json made = pod(json::object());
+  const json& spec = made["spec"];
+  EXPECT_EQ(spec["automountServiceAccountToken"], false);
+  EXPECT_EQ(spec["securityContext"]["runAsNonRoot"], true);
+  EXPECT_EQ(spec["securityContext"]["runAsUser"], 65532);
+  EXPECT_EQ(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+  const json& container = spec["containers"][0]["securityContext"];
+  EXPECT_EQ(container["allowPrivilegeEscalation"], false);
+  EXPECT_EQ(container["readOnlyRootFilesystem"], true);
+  EXPECT_EQ(container["capabilities"]["drop"], json::array({"ALL"}));
+}
+
+TEST(Pod, the_grace_period_is_longer_than_the_drain) {
+  EXPECT_EQ(pod({{"drainSeconds", 100}})["spec"]["terminationGracePeriodSeconds"], 115);
+}
+
+TEST(Pod, is_what_pod_view_reads_back) {
+  json made = pod(json::object(), 1);
+  made["metadata"]["uid"] = "u";
+  const PodView view = pod_view(made);
+  EXPECT_EQ(view.name, "tiny-abcd1234-2-1");
+  EXPECT_EQ(view.revision, "abcd1234");
+  EXPECT_EQ(view.group, 2);
+  EXPECT_EQ(view.index, 1);
+  EXPECT_EQ(view.owner_uid, "uid-1");
+  EXPECT_EQ(made["spec"]["hostname"], view.name);
+}
+
+TEST(Pod, template_and_placement_are_applied_and_own_labels_win) {
+  const json made = pod({{"template",
+                          {{"labels", {{"team", "a"}}},
+                           {"annotations", {{"note", "x"}}},
+                           {"env", {{{"name", "LANG"}, {"value", "C"}}}},
+                           {"resources", {{"limits", {{"cpu", "2"}}}}}}},
+                         {"placement",
+                          {{"nodeSelector", {{"disk", "fast"}}},
+                           {"priorityClassName", "high"},
+                           {"tolerations",
+                            {{{"key", "node.kubernetes.io/unreachable"},
+                              {"operator", "Exists"},
+                              {"effect", "NoExecute"},
+                              {"tolerationSeconds", 5}}}}}}});
+  EXPECT_EQ(made["metadata"]["labels"]["team"], "a");
+  EXPECT_EQ(made["metadata"]["annotations"]["note"], "x");
+  EXPECT_EQ(made["spec"]["nodeSelector"]["disk"], "fast");
+  EXPECT_EQ(made["spec"]["priorityClassName"], "high");
+  EXPECT_EQ(made["spec"]["containers"][0]["env"][1]["name"], "LANG");
+  EXPECT_EQ(made["spec"]["containers"][0]["resources"]["limits"]["cpu"], "2");
+  // The user's word on a taint stands; the other one has the operator's.
+  ASSERT_EQ(made["spec"]["tolerations"].size(), 2U);
+  EXPECT_EQ(made["spec"]["tolerations"][0]["tolerationSeconds"], 5);
+  EXPECT_EQ(made["spec"]["tolerations"][1]["key"], "node.kubernetes.io/not-ready");
+}
+
+}  // namespace
+}  // namespace dsm::plan
