@@ -43,11 +43,13 @@ struct Scratch {
   std::int64_t hidden_stride;
 };
 
-// (token, head) pairs of an attention item: few when there is little to share out, never above the
-// kernel's bound.
+// (token, head) pairs of an attention item: all that the kernel takes when one thread works, since
+// pairs of one item share what they read of the cache; fewer when there is little to share out
+// between several.
 int attention_rows(std::int64_t pairs, int threads) {
+  if (threads == 1) return kernels::kAttentionRows;
   return static_cast<int>(
-      std::clamp<std::int64_t>(pairs / (4 * threads), 4, kernels::kAttentionRows));
+      std::clamp<std::int64_t>(pairs / (2 * threads), 4, kernels::kAttentionRows));
 }
 
 }  // namespace
