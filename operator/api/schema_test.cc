@@ -103,10 +103,18 @@ TEST_F(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
 }
 
 TEST_F(Schema, an_empty_spec_gets_its_nested_defaults_too) {
-  // Without a default for the object itself, defaults inside it are not filled in.
+  // Without a default for the object itself, defaults inside it are not filled in. An object with a
+  // CEL rule repeats them, because the rule is checked on the default as it is written.
   for (const char* name : {"parallelism", "accelerator", "engine", "rollout"}) {
+    SCOPED_TRACE(name);
     const YAML::Node node = root["properties"]["spec"]["properties"][name];
-    EXPECT_TRUE(node["default"] && node["default"].IsMap() && node["default"].size() == 0) << name;
+    ASSERT_TRUE(node["default"] && node["default"].IsMap());
+    const bool has_rule = node["x-kubernetes-validations"].IsDefined();
+    EXPECT_EQ(node["default"].size(), has_rule ? node["properties"].size() : 0);
+    for (const auto& entry : node["default"]) {
+      EXPECT_EQ(entry.second.as<std::string>(),
+                node["properties"][entry.first.as<std::string>()]["default"].as<std::string>());
+    }
   }
 }
 

@@ -60,11 +60,8 @@ class ChildPlanner {
       if (!recent) write(ChildWrite::Verb::kCreate, std::move(object));
       return false;
     }
-    if (meta(*there, "deletionTimestamp").empty() && kind == "Service" && !recent &&
-        !says_the_same(object, *there)) {
-      object["metadata"]["uid"] = meta(*there, "uid");
-      write(ChildWrite::Verb::kApply, std::move(object));
-    }
+    const bool going = !meta(*there, "deletionTimestamp").empty();
+    if (kind == "Service" && !going && !recent) mend_service(std::move(object), *there);
     return true;
   }
 
@@ -77,6 +74,21 @@ class ChildPlanner {
     std::string name = object["metadata"]["name"];
     plan_.children.push_back(
         {verb, std::move(api_version), std::move(kind), std::move(name), std::move(object)});
+  }
+
+  void mend_service(json wanted, const json& there) {
+    const json::json_pointer selector("/spec/selector");
+    const bool same =
+        says_the_same(wanted, there) && wanted.at(selector) == there.value(selector, json());
+    if (same) return;
+    wanted["metadata"]["uid"] = meta(there, "uid");
+    if (same_port_keys(wanted, there)) return write(ChildWrite::Verb::kApply, std::move(wanted));
+    plan_.children.push_back({ChildWrite::Verb::kMerge,
+                              wanted["apiVersion"],
+                              wanted["kind"],
+                              wanted["metadata"]["name"],
+                              {{"metadata", {{"uid", meta(there, "uid")}}},
+                               {"spec", {{"ports", wanted["spec"]["ports"]}}}}});
   }
 
   void foreign(const std::string& kind, const std::string& name, const json& object) {

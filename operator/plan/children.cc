@@ -1,5 +1,7 @@
 #include "operator/plan/children.h"
 
+#include <set>
+
 #include "operator/api/names.h"
 
 namespace dsm::plan {
@@ -112,6 +114,17 @@ bool says_the_same(const json& wanted, const json& actual) {
     return true;
   }
   return wanted == actual;
+}
+
+bool same_port_keys(const json& wanted, const json& actual) {
+  const auto keys = [](const json& service) {
+    std::set<std::pair<json, json>> out;
+    for (const json& port : service.value(json::json_pointer("/spec/ports"), json::array())) {
+      out.emplace(port.value("port", json()), port.value("protocol", json("TCP")));
+    }
+    return out;
+  };
+  return keys(wanted) == keys(actual);
 }
 
 }  // namespace dsm::plan

@@ -48,4 +48,8 @@ std::string controller_uid(const nlohmann::json& object);
 // the same length.
 bool says_the_same(const nlohmann::json& wanted, const nlohmann::json& actual);
 
+// True when a Service has the ports that `wanted` has, by their key (number and protocol). An apply
+// cannot mend a changed key: it adds ours beside the other one.
+bool same_port_keys(const nlohmann::json& wanted, const nlohmann::json& actual);
+
 }  // namespace dsm::plan

@@ -5,8 +5,9 @@
 // How the runtime carries a Plan out, in this order, each step only when it holds the lease:
 //   1. remove        DELETE with preconditions.uid. 404 and 409 (another uid) mean done.
 //   2. children      kCreate: POST. kApply: server-side apply with force, field manager
-//                    api::kFieldManager; the object carries metadata.uid, so that a child that was
-//                    deleted meanwhile is not made again under a stale plan.
+//                    api::kFieldManager. kMerge: JSON merge patch, for what apply cannot mend. Both
+//                    carry metadata.uid, so that a child that was deleted meanwhile is not made
+//                    again, and another one not changed, under a stale plan.
 //   3. create_pods   POST. 409 AlreadyExists is reported as a WriteFailure (kConflict) and is
 //                    harmless: names are deterministic.
 //   4. status        the whole status: server-side apply on /status with force. Left out:
@@ -43,12 +44,12 @@ struct Removal {
 };
 
 struct ChildWrite {
-  enum class Verb { kCreate, kApply };
+  enum class Verb { kCreate, kApply, kMerge };
   Verb verb = Verb::kCreate;
   std::string api_version;
   std::string kind;  // Service, Secret, ControllerRevision
   std::string name;
-  nlohmann::json object;  // complete, with apiVersion, kind, metadata.namespace
+  nlohmann::json object;  // complete, with apiVersion, kind, metadata.namespace; kMerge: the patch
 };
 
 struct EventNote {

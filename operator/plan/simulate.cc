@@ -145,9 +145,9 @@ void Simulation::lose_node(const std::string& name) {
   delete_pod(pod, 75);
 }
 
-void Simulation::drift(const std::string& service) {
+void Simulation::drift(const std::string& service, const json& merge_patch) {
   for (json& child : children_) {
-    if (child["metadata"]["name"] == service) child["spec"]["ports"][0]["port"] = 9;
+    if (child["metadata"]["name"] == service) child.merge_patch(merge_patch);
   }
   dirty_ = true;
 }
@@ -261,11 +261,20 @@ void Simulation::carry_out(const Plan& next) {
     if (child.verb == ChildWrite::Verb::kCreate) {
       object["metadata"]["uid"] = "uid-" + std::to_string(++uids_);
       children_.push_back(std::move(object));
-    } else {
-      for (json& there : children_) {
-        if (there["metadata"]["uid"] == object["metadata"]["uid"]) there.merge_patch(object);
-      }
+      done(child.kind, child.name);
+      continue;
     }
+    const auto there = std::ranges::find_if(children_, [&](const json& c) {
+      return c["metadata"]["uid"] == object["metadata"]["uid"];
+    });
+    if (there == children_.end()) continue;
+    // The API server keeps a port of another number beside the applied one and refuses the result.
+    if (child.verb == ChildWrite::Verb::kApply && !same_port_keys(object, *there)) {
+      refused(child.kind, child.name, ErrorKind::kInvalid, "duplicate port name");
+      continue;
+    }
+    if (object["spec"].contains("selector")) (*there)["spec"].erase("selector");
+    there->merge_patch(object);
     done(child.kind, child.name);
   }
   for (const json& object : next.create_pods) {

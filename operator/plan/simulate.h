@@ -42,7 +42,7 @@ class Simulation {
   void fail_pod(const std::string& short_name);    // evicted
   void crash_pod(const std::string& short_name);   // its container dies once
   void lose_node(const std::string& short_name);   // its node stops answering; the pod is evicted
-  void drift(const std::string& service);          // somebody changes a Service's ports
+  void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
 
   void run(int seconds);

@@ -314,12 +314,23 @@ TEST_F(History, a_quota_is_said_in_its_own_words_and_retried) {
 
 TEST_F(History, a_changed_service_is_mended) {
   ready();
-  sim.drift("m");
-  EXPECT_TRUE(sim.settle());
-  for (const json& child : sim.children()) {
-    if (child["metadata"]["name"] != "m") continue;
-    EXPECT_EQ(child["spec"]["ports"][0]["port"], 80);
+  const auto service = [&] {
+    const auto it = std::ranges::find_if(
+        sim.children(), [](const json& c) { return c["metadata"]["name"] == "m"; });
+    return (*it)["spec"];
+  };
+  const json before = service();
+  // Another port, another target of ours, a selector that nothing fulfils.
+  for (const json& change :
+       {json{{"ports", {{{"name", "x"}, {"port", 9}}}}},
+        json{{"ports", {{{"name", "http"}, {"port", 80}, {"protocol", "TCP"}}}}},
+        json{{"selector", {{"nobody", "has"}}}}}) {
+    sim.drift("m", {{"spec", change}});
+    ASSERT_NE(service(), before);
+    EXPECT_TRUE(sim.settle());
+    EXPECT_EQ(service(), before) << change;
   }
+  EXPECT_EQ(sim.condition("Degraded"), "False/AsWanted");
 }
 
 TEST_F(History, a_spec_that_became_wrong_keeps_what_serves) {
