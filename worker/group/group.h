@@ -27,8 +27,8 @@ struct GroupOptions {
   // The leader listens here. Port 0: any free one (LeaderGroup::control_port() says which).
   std::string bind_host = "0.0.0.0";
   std::uint16_t control_port = 8002;
-  // Where the other pods reach this pod's ranks. Empty: a follower takes the address from which it
-  // reaches the leader; a leader takes its host name.
+  // Where the other pods reach this pod's ranks. Empty: this end's address of the control
+  // connection.
   std::string advertise_host;
   // Shared secret of the group's pods; never sent, each side proves that it has it.
   std::string token;
@@ -52,12 +52,13 @@ struct GroupOptions {
 Status validate(const GroupOptions& options);
 
 enum class Phase {
+  kStarting,    // its pod has not been heard of yet
   kLoading,     // weights are being read
   kRendezvous,  // waits for other pods, or for communicators to connect
   kReady,       // executes steps
   kFailed,      // the weights cannot be loaded; `error` says why. It stays so.
 };
-// "Loading", "Rendezvous", "Ready", "Failed": as in the status stream.
+// "Starting", "Loading", ...: as in the status stream.
 std::string_view to_string(Phase phase);
 
 struct RankState {
@@ -66,6 +67,8 @@ struct RankState {
   std::uint64_t loaded_bytes = 0;
   std::uint64_t total_bytes = 0;
   std::string error;
+
+  bool operator==(const RankState&) const = default;
 };
 
 // A snapshot. The leader's has all ranks of the group, a follower's its own.

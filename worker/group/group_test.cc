@@ -1,0 +1,487 @@
+// Whole groups over loopback: leader, followers and the engine are real, the model is arithmetic.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "worker/engine/engine.h"
+#include "worker/engine/fake_model.h"
+#include "worker/group/channel.h"
+#include "worker/group/follower.h"
+#include "worker/group/leader.h"
+#include "worker/group/wire.h"
+
+namespace dsm::group {
+namespace {
+
+using engine::FakeModel;
+using engine::FinishReason;
+using engine::TokenId;
+using ::testing::HasSubstr;
+
+// Waits until the condition holds. It is asked often; the limit is for a test that fails.
+::testing::AssertionResult eventually(const std::function<bool()>& condition) {
+  const auto limit = std::chrono::steady_clock::now() + Seconds(60);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > limit) {
+      return ::testing::AssertionFailure() << "did not happen within a minute";
+    }
+    std::this_thread::sleep_for(Millis(2));
+  }
+  return ::testing::AssertionSuccess();
+}
+
+// What the test does to the ranks, and what it sees of them.
+struct Controls {
+  std::atomic<int> loads{0};
+  std::atomic<int> steps{0};
+  std::atomic<int> throw_on_rank{-1};  // once
+  std::atomic<int> hang_on_rank{-1};   // while it is set
+  std::atomic<int> fail_load_of_rank{-1};
+  std::atomic<bool> hold_load{false};
+};
+
+// Every rank computes the same tokens and compares them with the others', so that a rank that was
+// sent another batch, or none, is found.
+class FakeRank final : public RankExecutor {
+ public:
+  FakeRank(int rank, std::shared_ptr<Controls> controls)
+      : rank_(rank), controls_(std::move(controls)) {}
+
+  engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override {
+    ++controls_->steps;
+    int expected = rank_;
+    if (controls_->throw_on_rank.compare_exchange_strong(expected, -1)) {
+      throw std::logic_error("this batch is poison");
+    }
+    while (controls_->hang_on_rank == rank_) {
+      std::this_thread::sleep_for(Millis(1));
+    }
+    engine::Samples samples = model_.run(batch);
+    std::vector<float> mine{static_cast<float>(batch.id)};
+    for (const engine::Sample& s : samples.samples) {
+      mine.push_back(static_cast<float>(s.token));
+    }
+    std::vector<float> all(mine.size() * static_cast<std::size_t>(comm.size()));
+    comm.all_gather(mine, all);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i] != mine[i % mine.size()]) {
+        throw std::logic_error("the ranks disagree");
+      }
+    }
+    return samples;
+  }
+
+ private:
+  int rank_;
+  std::shared_ptr<Controls> controls_;
+  FakeModel model_{32};
+};
+
+RankLoader loader(const std::shared_ptr<Controls>& controls) {
+  return
+      [controls](int rank, const LoadProgress& progress) -> Result<std::unique_ptr<RankExecutor>> {
+        progress(50, 100);
+        while (controls->hold_load) {
+          std::this_thread::sleep_for(Millis(1));
+        }
+        if (controls->fail_load_of_rank == rank) {
+          return fail(ErrorKind::kNotFound, "no such checkpoint");
+        }
+        ++controls->loads;
+        progress(100, 100);
+        return std::make_unique<FakeRank>(rank, controls);
+      };
+}
+
+GroupOptions options(int tensor_parallel, int ranks_per_pod, int pod = 0, std::uint16_t port = 0) {
+  GroupOptions o;
+  o.tensor_parallel = tensor_parallel;
+  o.ranks_per_pod = ranks_per_pod;
+  o.pod_index = pod;
+  o.leader_host = "127.0.0.1";
+  o.bind_host = "127.0.0.1";
+  o.control_port = port;
+  o.token = "a secret";
+  o.revision = "r1";
+  o.model_digest = "digest";
+  o.heartbeat = Millis(50);
+  o.heartbeat_timeout = Millis(20'000);
+  o.step_timeout = Millis(20'000);
+  o.reconnect_min = Millis(5);
+  o.reconnect_max = Millis(50);
+  return o;
+}
+
+// A request in work, with its tokens.
+class Request {
+ public:
+  Request(engine::Engine& engine, std::vector<TokenId> prompt, int max_tokens) {
+    engine::GenerateRequest r;
+    r.prompt = std::move(prompt);
+    r.max_tokens = max_tokens;
+    const auto id = engine.submit(std::move(r), [state = state_](const engine::TokenEvent& event) {
+      const std::lock_guard lock(state->mutex);
+      state->tokens.insert(state->tokens.end(), event.tokens.begin(), event.tokens.end());
+      state->finished = event.finished;
+      state->error = event.error ? event.error->message : "";
+    });
+    EXPECT_TRUE(id);
+  }
+  std::size_t received() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->tokens.size();
+  }
+  std::optional<FinishReason> finished() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->finished;
+  }
+  std::vector<TokenId> tokens() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->tokens;
+  }
+  std::string error() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->error;
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::vector<TokenId> tokens;
+    std::optional<FinishReason> finished;
+    std::string error;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+// A group with its engine. Each pod has its own controls.
+class TestGroup {
+ public:
+  TestGroup(int tensor_parallel, int ranks_per_pod,
+            const std::function<void(GroupOptions&)>& change = {})
+      : tensor_parallel_(tensor_parallel), ranks_per_pod_(ranks_per_pod), change_(change) {
+    for (int pod = 0; pod < tensor_parallel / ranks_per_pod; ++pod) {
+      controls.push_back(std::make_shared<Controls>());
+    }
+    followers.resize(controls.size());
+  }
+
+  void start_leader() {
+    leader = std::make_unique<LeaderGroup>(with_change(0), loader(controls[0]), clock, Logger());
+    ASSERT_TRUE(leader->start());
+    port = leader->control_port();
+    engine = std::make_unique<engine::Engine>(
+        engine::SchedulerConfig{.max_num_seqs = 4, .max_batch_tokens = 64, .num_blocks = 32},
+        *leader, clock, Logger());
+  }
+  void stop_leader() {
+    engine.reset();
+    leader.reset();
+  }
+  void start_follower(std::size_t pod) {
+    followers[pod] = std::make_unique<FollowerGroup>(with_change(static_cast<int>(pod)),
+                                                     loader(controls[pod]), clock, Logger());
+  }
+  void start() {
+    start_leader();
+    for (std::size_t pod = 1; pod < followers.size(); ++pod) {
+      start_follower(pod);
+    }
+  }
+  ::testing::AssertionResult becomes_ready() {
+    return eventually([&] { return leader->state().ready(); });
+  }
+  ::testing::AssertionResult answers(std::vector<TokenId> prompt, int count) {
+    Request r(*engine, prompt, count);
+    if (auto done = eventually([&] { return r.finished().has_value(); }); !done) {
+      return done;
+    }
+    if (r.tokens() != FakeModel::answer(prompt, count)) {
+      return ::testing::AssertionFailure() << "wrong tokens: " << r.error();
+    }
+    return ::testing::AssertionSuccess();
+  }
+
+  SystemClock clock;
+  std::vector<std::shared_ptr<Controls>> controls;
+  std::uint16_t port = 0;
+  std::unique_ptr<LeaderGroup> leader;
+  std::unique_ptr<engine::Engine> engine;
+  std::vector<std::unique_ptr<FollowerGroup>> followers;  // the first stays empty
+
+ private:
+  GroupOptions with_change(int pod) const {
+    GroupOptions o = options(tensor_parallel_, ranks_per_pod_, pod, port);
+    if (change_) {
+      change_(o);
+    }
+    return o;
+  }
+
+  int tensor_parallel_;
+  int ranks_per_pod_;
+  std::function<void(GroupOptions&)> change_;
+};
+
+struct Shape {
+  int tensor_parallel;
+  int ranks_per_pod;
+};
+class GroupShapes : public ::testing::TestWithParam<Shape> {};
+
+TEST_P(GroupShapes, FormAndServe) {
+  TestGroup group(GetParam().tensor_parallel, GetParam().ranks_per_pod);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_TRUE(group.answers({1, 2, 3}, 40));
+  const GroupState state = group.leader->state();
+  EXPECT_EQ(state.reason, "Formed");
+  EXPECT_EQ(state.epoch, 1U);
+  EXPECT_TRUE(state.loaded);
+  EXPECT_TRUE(state.live);
+  ASSERT_EQ(static_cast<int>(state.ranks.size()), GetParam().tensor_parallel);
+  for (int rank = 0; rank < GetParam().tensor_parallel; ++rank) {
+    EXPECT_EQ(state.ranks[static_cast<std::size_t>(rank)].rank, rank);
+    EXPECT_EQ(state.ranks[static_cast<std::size_t>(rank)].loaded_bytes, 100U);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, GroupShapes,
+                         ::testing::Values(Shape{1, 1}, Shape{4, 4}, Shape{2, 1}, Shape{4, 1},
+                                           Shape{4, 2}),
+                         [](const auto& param_info) {
+                           return "Tp" + std::to_string(param_info.param.tensor_parallel) + "Per" +
+                                  std::to_string(param_info.param.ranks_per_pod);
+                         });
+
+TEST(Group, WaitsForPodsAndNamesThem) {
+  TestGroup group(3, 1);
+  group.start_leader();
+  group.start_follower(1);
+  ASSERT_TRUE(eventually([&] {
+    const GroupState s = group.leader->state();
+    return s.reason == "WaitingForPods" && s.message == "waiting for pod 2 of the group";
+  }));
+  EXPECT_FALSE(group.leader->recover(group.clock.now()));
+  ASSERT_TRUE(eventually([&] { return group.followers[1]->state().reason == "WaitingForPods"; }));
+  EXPECT_TRUE(group.followers[1]->state().live);
+  EXPECT_FALSE(group.followers[1]->state().ready());
+  group.start_follower(2);
+  EXPECT_TRUE(group.becomes_ready());
+  EXPECT_TRUE(eventually([&] { return group.followers[2]->state().ready(); }));
+}
+
+TEST(Group, ShowsTheLoadingOfAllRanks) {
+  TestGroup group(2, 1);
+  group.controls[1]->hold_load = true;
+  group.start();
+  ASSERT_TRUE(eventually([&] {
+    const GroupState s = group.leader->state();
+    return s.phase == Phase::kLoading && s.ranks[0].loaded_bytes == 100 &&
+           s.ranks[1].loaded_bytes == 50 && s.ranks[1].total_bytes == 100;
+  }));
+  group.controls[1]->hold_load = false;
+  EXPECT_TRUE(group.becomes_ready());
+}
+
+TEST(Group, ShowsWhyARankCannotLoad) {
+  TestGroup group(2, 1);
+  group.controls[1]->fail_load_of_rank = 1;
+  group.start();
+  ASSERT_TRUE(eventually([&] { return group.leader->state().phase == Phase::kFailed; }));
+  EXPECT_EQ(group.leader->state().message, "rank 1: no such checkpoint");
+  EXPECT_EQ(group.followers[1]->state().phase, Phase::kFailed);
+}
+
+TEST(Group, GoesOnWithARequestAfterAFollowerWasLostAndCameBack) {
+  TestGroup group(3, 1);
+  group.start();
+  Request request(*group.engine, {5, 6}, 400);
+  ASSERT_TRUE(eventually([&] { return request.received() > 3; }));
+  group.followers[1].reset();
+  ASSERT_TRUE(eventually([&] { return !group.leader->state().ready(); }));
+  ASSERT_TRUE(eventually([&] { return !group.followers[2]->state().ready(); }));
+  EXPECT_THAT(group.leader->state().last_error, HasSubstr("pod 1 was lost"));
+  const auto before = request.received();
+  EXPECT_FALSE(request.finished());
+  group.start_follower(1);
+  ASSERT_TRUE(eventually([&] { return request.finished().has_value(); }));
+  EXPECT_EQ(request.tokens(), FakeModel::answer({5, 6}, 400));
+  EXPECT_LT(before, 400U);
+  EXPECT_EQ(group.leader->state().epoch, 2U);
+  EXPECT_EQ(group.controls[0]->loads, 1) << "survivors keep their weights";
+  EXPECT_EQ(group.controls[1]->loads, 2);
+  EXPECT_EQ(group.controls[2]->loads, 1);
+}
+
+TEST(Group, MeetsANewLeaderAtAHigherEpochWithoutLoadingAgain) {
+  TestGroup group(2, 1);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.stop_leader();
+  ASSERT_TRUE(eventually([&] { return !group.followers[1]->state().ready(); }));
+  EXPECT_TRUE(group.followers[1]->state().live);
+  group.start_leader();  // on the same port
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_EQ(group.leader->state().epoch, 2U);
+  EXPECT_TRUE(group.answers({9}, 30));
+  EXPECT_EQ(group.controls[1]->loads, 1);
+}
+
+TEST(Group, IsNotDisturbedByGarbageOnTheControlPort) {
+  TestGroup group(2, 1);
+  group.start();
+  for (const std::string& garbage :
+       {std::string("GET / HTTP/1.1\r\n\r\n"), std::string(5000, '\xff'),
+        std::string("\x02\0\0\0\x01\x05", 6), std::string("\0\0\0\0", 4), std::string()}) {
+    auto socket = connect_to("127.0.0.1", group.port, Millis(1000));
+    ASSERT_TRUE(socket);
+    Channel channel(std::move(*socket));
+    (void)channel.send_frame(std::as_bytes(std::span(garbage)));
+    if (!garbage.empty()) {
+      // The leader's challenge, then the end of the connection (which for a short text it waits
+      // for).
+      channel.shutdown();
+    }
+  }
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_TRUE(group.answers({1}, 20));
+  EXPECT_EQ(group.leader->state().epoch, 1U);
+}
+
+struct Mismatch {
+  const char* name;
+  std::function<void(GroupOptions&)> change;
+  const char* message;
+};
+class Mismatches : public ::testing::TestWithParam<Mismatch> {};
+
+TEST_P(Mismatches, AreRefusedWithTheReason) {
+  TestGroup group(2, 1);
+  group.start_leader();
+  GroupOptions o = options(2, 1, 1, group.port);
+  GetParam().change(o);
+  const FollowerGroup stranger(o, loader(group.controls[1]), group.clock, Logger());
+  ASSERT_TRUE(eventually([&] {
+    return stranger.state().message.find(GetParam().message) != std::string::npos;
+  })) << stranger.state().message;
+  EXPECT_TRUE(stranger.state().live);
+  EXPECT_FALSE(group.leader->state().ready());
+  group.start_follower(1);
+  EXPECT_TRUE(group.becomes_ready());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, Mismatches,
+    ::testing::Values(
+        Mismatch{"Token", [](GroupOptions& o) { o.token = "guess"; }, "wrong token"},
+        Mismatch{"Revision", [](GroupOptions& o) { o.revision = "r2"; }, "revision \"r2\""},
+        Mismatch{"Model", [](GroupOptions& o) { o.model_digest = "x"; }, "its model"},
+        Mismatch{"Ranks", [](GroupOptions& o) { o.tensor_parallel = 4; }, "does not fit"}),
+    [](const auto& param_info) { return param_info.param.name; });
+
+TEST(Group, RefusesALeaderThatDoesNotKnowTheToken) {
+  auto listener = Listener::open("127.0.0.1", 0);
+  ASSERT_TRUE(listener);
+  const auto controls = std::make_shared<Controls>();
+  SystemClock clock;
+  const FollowerGroup follower(options(2, 1, 1, listener->port()), loader(controls), clock,
+                               Logger());
+  std::optional<Socket> socket;
+  while (!socket) {
+    socket = listener->accept(Millis(1000));
+  }
+  Channel channel(std::move(*socket));
+  ASSERT_TRUE(channel.send(Challenge{.nonce = "n"}));
+  const auto hello = channel.receive(Millis(10'000));
+  ASSERT_TRUE(hello && *hello && std::holds_alternative<Hello>(**hello));
+  ASSERT_TRUE(channel.send(Welcome{.proof = std::string(32, 'x')}));
+  EXPECT_TRUE(eventually(
+      [&] { return follower.state().message.find("another token") != std::string::npos; }));
+}
+
+TEST(Group, TakesASilentPodForLost) {
+  TestGroup group(2, 1, [](GroupOptions& o) { o.heartbeat_timeout = Millis(200); });
+  group.start_leader();
+  auto socket = connect_to("127.0.0.1", group.port, Millis(1000));
+  ASSERT_TRUE(socket);
+  Channel channel(std::move(*socket));
+  const auto challenge = channel.receive(Millis(10'000));
+  ASSERT_TRUE(challenge && *challenge);
+  const GroupOptions o = options(2, 1, 1);
+  Hello hello{.pod_index = 1,
+              .tensor_parallel = 2,
+              .ranks_per_pod = 1,
+              .highest_epoch = 41,
+              .revision = o.revision,
+              .model_digest = o.model_digest,
+              .nonce = "n",
+              .proof = {}};
+  hello.proof = hello_proof(o.token, std::get<Challenge>(**challenge).nonce, hello);
+  ASSERT_TRUE(channel.send(hello));
+  ASSERT_TRUE(channel.send(Progress{.ranks = {{.rank = 1,
+                                               .phase = Phase::kRendezvous,
+                                               .loaded_bytes = 1,
+                                               .total_bytes = 1,
+                                               .error = ""}}}));
+  ASSERT_TRUE(eventually([&] {
+    return group.leader->state().last_error.find("silent") != std::string::npos;
+  })) << group.leader->state().last_error;
+  EXPECT_EQ(group.leader->state().epoch, 42U) << "one more than the highest that was reported";
+}
+
+TEST(Group, GivesUpAStepInWhichARankHangsAndGoesOnWhenItIsBack) {
+  TestGroup group(2, 1, [](GroupOptions& o) { o.step_timeout = Millis(150); });
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.controls[1]->hang_on_rank = 1;
+  Request request(*group.engine, {3, 4}, 30);
+  ASSERT_TRUE(eventually(
+      [&] { return group.leader->state().last_error.find("a rank hangs") != std::string::npos; }));
+  group.controls[1]->hang_on_rank = -1;
+  ASSERT_TRUE(eventually([&] { return request.finished().has_value(); }));
+  EXPECT_EQ(request.tokens(), FakeModel::answer({3, 4}, 30));
+}
+
+TEST(Group, EndsTheRequestsOfAStepThatFailsAndServesTheNext) {
+  for (const int rank : {0, 1}) {
+    TestGroup group(2, 1);
+    group.start();
+    ASSERT_TRUE(group.becomes_ready());
+    group.controls[static_cast<std::size_t>(rank)]->throw_on_rank = rank;
+    const Request poison(*group.engine, {3, 4}, 30);
+    ASSERT_TRUE(eventually([&] { return poison.finished().has_value(); }));
+    EXPECT_EQ(poison.finished(), FinishReason::kError);
+    EXPECT_THAT(poison.error(), HasSubstr("this batch is poison"));
+    EXPECT_TRUE(group.answers({7, 8}, 20));
+  }
+}
+
+TEST(Group, OfOnePodFormsAgainAfterAFailedStep) {
+  TestGroup group(2, 2);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.controls[0]->throw_on_rank = 1;
+  const Request poison(*group.engine, {3, 4}, 30);
+  ASSERT_TRUE(eventually([&] { return poison.finished().has_value(); }));
+  EXPECT_EQ(poison.finished(), FinishReason::kError);
+  EXPECT_TRUE(group.answers({7, 8}, 20));
+  EXPECT_EQ(group.leader->state().epoch, 2U);
+}
+
+TEST(GroupOptions, SayWhatIsWrong) {
+  EXPECT_TRUE(validate(options(4, 2, 1)));
+  EXPECT_THAT(validate(options(4, 3)).error().message, HasSubstr("multiple"));
+  EXPECT_THAT(validate(options(4, 2, 2)).error().message, HasSubstr("pod-index"));
+  GroupOptions o = options(4, 2, 1);
+  o.leader_host.clear();
+  EXPECT_THAT(validate(o).error().message, HasSubstr("leader-host"));
+}
+
+}  // namespace
+}  // namespace dsm::group

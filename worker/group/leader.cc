@@ -1,0 +1,589 @@
+#include "worker/group/leader.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <list>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "base/random.h"
+#include "worker/group/channel.h"
+#include "worker/group/epoch_comms.h"
+#include "worker/group/rank_threads.h"
+#include "worker/group/wire.h"
+
+namespace dsm::group {
+namespace {
+
+constexpr Millis kGreetingTimeout{5000};
+constexpr Millis kAcceptRound{200};
+constexpr std::size_t kMaxConnections = 64;  // greeted or not
+// A rank that is still in a step this long after it was given up will not come back.
+constexpr Seconds kStuck{60};
+
+}  // namespace
+
+struct LeaderGroup::Impl {
+  // A follower that has proved itself.
+  struct Pod {
+    std::shared_ptr<Channel> channel;
+    std::uint64_t highest_epoch = 0;
+    std::vector<RankState> ranks;
+    bool joined = false;  // the epoch under way
+
+    bool loaded() const {
+      return !ranks.empty() && std::ranges::all_of(ranks, [](const RankState& r) {
+        return r.phase == Phase::kRendezvous || r.phase == Phase::kReady;
+      });
+    }
+  };
+  struct Connection {
+    std::shared_ptr<Channel> channel;
+    std::atomic<bool> done{false};
+    std::thread thread;
+  };
+  enum class Stage { kWaiting, kConnecting, kReady };
+  struct Step {
+    std::size_t tokens = 0;
+    TimePoint start{};
+  };
+
+  Impl(const GroupOptions& o, RankLoader loader, Clock& c, Logger l)
+      : options(o),
+        clock(c),
+        log(std::move(l)),
+        ranks(std::make_unique<RankThreads>(
+            0, o.ranks_per_pod, std::move(loader), clock, log,
+            RankThreads::Events{
+                .changed = [this] { changed.notify_all(); },
+                .joined = [this](std::uint64_t e) { on_local_joined(e); },
+                .samples = [this](std::uint64_t e,
+                                  engine::Samples s) { on_samples(e, std::move(s)); },
+                .broken = [this](std::uint64_t e, Error error) { on_broken(e, 0, error); }})) {
+    control = std::thread([this] { control_loop(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+      end_epoch({.kind = ErrorKind::kTransient, .message = "the leader is shutting down"});
+    }
+    changed.notify_all();
+    control.join();
+    if (acceptor.joinable()) {
+      acceptor.join();
+    }
+    for (Connection& c : connections) {
+      c.channel->shutdown();
+    }
+    for (Connection& c : connections) {
+      c.thread.join();
+    }
+    ranks.reset();  // its events use this object
+  }
+
+  // --- connections ---
+
+  void accept_loop(const Listener& listener) {
+    while (!is_stopping()) {
+      std::erase_if(connections, [](Connection& c) {
+        if (!c.done) {
+          return false;
+        }
+        c.thread.join();
+        return true;
+      });
+      auto socket = listener.accept(kAcceptRound);
+      if (!socket || connections.size() >= kMaxConnections) {
+        continue;  // one connection too many is closed here
+      }
+      Connection& c = connections.emplace_back();
+      c.channel = std::make_shared<Channel>(std::move(*socket));
+      c.thread = std::thread([this, &c] {
+        serve(c.channel);
+        c.done = true;
+      });
+    }
+  }
+
+  // A connection's thread, from the first byte to the last.
+  void serve(const std::shared_ptr<Channel>& channel) {
+    const std::string nonce = random_hex(16);
+    if (!channel->send(Challenge{.nonce = nonce})) {
+      return;
+    }
+    const auto first = channel->receive(kGreetingTimeout, kMaxGreeting);
+    const Hello* hello = first && *first ? std::get_if<Hello>(&**first) : nullptr;
+    if (hello == nullptr) {
+      log.info("control connection without a greeting closed", {{"peer", channel->peer()}});
+      channel->shutdown();
+      return;
+    }
+    if (const std::string why = refusal(*hello, nonce); !why.empty()) {
+      log.info("pod refused", {{"pod", hello->pod_index}, {"peer", channel->peer()}, {"why", why}});
+      (void)channel->send(Refused{.message = why});  // it is gone either way
+      channel->shutdown();
+      return;
+    }
+    if (!channel->send(Welcome{.proof = welcome_proof(options.token, nonce, hello->nonce)})) {
+      return;
+    }
+    const int pod = hello->pod_index;
+    admit(pod, *hello, channel);
+    const Error why = read_messages(pod, *channel);
+    channel->shutdown();
+    remove(pod, channel.get(), why);
+  }
+
+  std::string refusal(const Hello& hello, const std::string& nonce) const {
+    if (!same_proof(hello.proof, hello_proof(options.token, nonce, hello))) {
+      return "wrong token";
+    }
+    if (hello.pod_index < 1 || hello.pod_index >= options.pods() ||
+        hello.tensor_parallel != options.tensor_parallel ||
+        hello.ranks_per_pod != options.ranks_per_pod) {
+      return "pod " + std::to_string(hello.pod_index) + " with " +
+             std::to_string(hello.ranks_per_pod) + " of " + std::to_string(hello.tensor_parallel) +
+             " ranks does not fit into a group of " + std::to_string(options.pods()) +
+             " pods with " + std::to_string(options.ranks_per_pod) + " of " +
+             std::to_string(options.tensor_parallel) + " ranks";
+    }
+    if (hello.revision != options.revision) {
+      return "it is of revision \"" + hello.revision + "\", the group of \"" + options.revision +
+             "\"";
+    }
+    if (hello.model_digest != options.model_digest) {
+      return "its model or its settings differ from the leader's";
+    }
+    return "";
+  }
+
+  void admit(int index, const Hello& hello, const std::shared_ptr<Channel>& channel) {
+    {
+      const std::lock_guard lock(mutex);
+      Pod& pod = pods[index];
+      if (pod.channel) {
+        // The pod has come back before we noticed that it was gone.
+        pod.channel->shutdown();
+        end_epoch(pod_lost(index, "it connected again"));
+      }
+      pod = Pod{
+          .channel = channel, .highest_epoch = hello.highest_epoch, .ranks = {}, .joined = false};
+      log.info("pod joined the group", {{"pod", index}, {"peer", channel->peer()}});
+    }
+    changed.notify_all();
+  }
+
+  void remove(int index, const Channel* channel, const Error& why) {
+    {
+      const std::lock_guard lock(mutex);
+      const auto it = pods.find(index);
+      if (it == pods.end() || it->second.channel.get() != channel) {
+        return;  // replaced by a newer connection
+      }
+      pods.erase(it);
+      if (!stopping) {
+        log.info("pod left the group", {{"pod", index}, {"error", why.message}});
+      }
+      end_epoch(pod_lost(index, why.message));
+    }
+    changed.notify_all();
+  }
+
+  static Error pod_lost(int index, const std::string& why) {
+    return {.kind = ErrorKind::kTransient,
+            .message = "pod " + std::to_string(index) + " was lost: " + why};
+  }
+
+  // Returns why the connection ended.
+  Error read_messages(int pod, Channel& channel) {
+    for (;;) {
+      auto message = channel.receive(options.heartbeat_timeout);
+      if (!message) {
+        return message.error();
+      }
+      if (!*message) {
+        return {.kind = ErrorKind::kTransient,
+                .message = "it was silent for " +
+                           std::to_string(options.heartbeat_timeout.count()) + " ms"};
+      }
+      if (!std::visit([&](auto& m) { return handle(pod, m); }, **message)) {
+        return {.kind = ErrorKind::kInvalid, .message = "it sent what a follower does not send"};
+      }
+    }
+  }
+
+  // False for a message that has no place here.
+  template <typename T>
+  bool handle(int /*pod*/, const T& /*message*/) {
+    return false;
+  }
+  bool handle(int /*pod*/, const Heartbeat& /*m*/) { return true; }
+  bool handle(int pod, Progress& m) {
+    {
+      const std::lock_guard lock(mutex);
+      if (const auto it = pods.find(pod); it != pods.end()) {
+        it->second.ranks = std::move(m.ranks);
+      }
+    }
+    changed.notify_all();
+    return true;
+  }
+  bool handle(int pod, const StoreValue& m) {
+    const std::lock_guard lock(mutex);
+    if (m.epoch == epoch && rendezvous) {
+      rendezvous->put(m.key, m.value);
+      send_to_pods(encode(m), /*except=*/pod);
+    }
+    return true;
+  }
+  bool handle(int pod, const Joined& m) {
+    const std::lock_guard lock(mutex);
+    if (const auto it = pods.find(pod); it != pods.end() && m.epoch == epoch) {
+      it->second.joined = true;
+      become_ready_if_all_joined();
+    }
+    return true;
+  }
+  bool handle(int pod, const Broken& m) {
+    on_broken(m.epoch, pod, {.kind = m.kind, .message = m.message});
+    return true;
+  }
+
+  // --- epochs; all with `mutex` held unless said otherwise ---
+
+  void send_to_pods(const std::vector<std::byte>& frame, int except = 0) {
+    for (const auto& [index, pod] : pods) {
+      if (index != except) {
+        (void)pod.channel->send_frame(frame);  // a broken channel ends its reader, which tells us
+      }
+    }
+  }
+
+  bool all_here() const {
+    return ranks->loaded() && static_cast<int>(pods.size()) == options.pods() - 1 &&
+           std::ranges::all_of(pods, [](const auto& p) { return p.second.loaded(); });
+  }
+
+  void begin_epoch() {
+    for (const auto& [index, pod] : pods) {
+      epoch = std::max(epoch, pod.highest_epoch);
+    }
+    ++epoch;
+    stage = Stage::kConnecting;
+    connecting_since = clock.now();
+    local_joined = false;
+    std::shared_ptr<EpochComms> comms;
+    if (options.pods() == 1) {
+      comms = make_thread_epoch(options.tensor_parallel);
+    } else {
+      rendezvous = std::make_shared<comm::Rendezvous>(
+          [this, e = epoch](const std::string& key, const std::string& value) {
+            const std::lock_guard lock(mutex);
+            if (e == epoch) {
+              send_to_pods(encode(StoreValue{.epoch = e, .key = key, .value = value}));
+            }
+          });
+      comms = make_gloo_epoch(
+          {.first_rank = 0,
+           .local_ranks = options.ranks_per_pod,
+           .size = options.tensor_parallel,
+           .host = options.advertise_host.empty() ? pods.begin()->second.channel->local_host()
+                                                  : options.advertise_host},
+          rendezvous);
+      for (auto& [index, pod] : pods) {
+        pod.joined = false;
+      }
+      send_to_pods(encode(Start{.epoch = epoch}));
+    }
+    log.info("epoch starts", {{"epoch", epoch}});
+    ranks->start(epoch, std::move(comms));
+  }
+
+  void become_ready_if_all_joined() {
+    if (stage != Stage::kConnecting || !local_joined ||
+        !std::ranges::all_of(pods, [](const auto& p) { return p.second.joined; })) {
+      return;
+    }
+    stage = Stage::kReady;
+    steps.clear();
+    samples.clear();
+    log.info("group formed",
+             {{"epoch", epoch},
+              {"ms", std::chrono::duration_cast<Millis>(clock.now() - connecting_since).count()}});
+    changed.notify_all();
+  }
+
+  void end_epoch(const Error& why) {
+    if (stage == Stage::kWaiting) {
+      return;
+    }
+    log.info("epoch over", {{"epoch", epoch}, {"error", why.message}});
+    // Where connecting failed it may fail again at once: then wait longer each time.
+    failed_in_a_row = stage == Stage::kConnecting ? std::min(failed_in_a_row + 1, 10) : 0;
+    next_epoch_at = clock.now();
+    if (failed_in_a_row > 0) {
+      next_epoch_at +=
+          std::min(options.reconnect_max, options.reconnect_min * (1 << failed_in_a_row));
+    }
+    stage = Stage::kWaiting;
+    last_loss = why;
+    steps.clear();
+    rendezvous.reset();
+    send_to_pods(encode(Abort{.epoch = epoch}));
+    give_up_local = true;  // by the control thread: it waits for locks of other rooms
+    changed.notify_all();
+  }
+
+  // --- events of local ranks and followers, no lock held ---
+
+  void on_local_joined(std::uint64_t e) {
+    const std::lock_guard lock(mutex);
+    if (e == epoch) {
+      local_joined = true;
+      become_ready_if_all_joined();
+    }
+  }
+
+  void on_samples(std::uint64_t e, engine::Samples s) {
+    {
+      const std::lock_guard lock(mutex);
+      if (e != epoch || stage != Stage::kReady || steps.empty()) {
+        return;
+      }
+      slowest_step = std::max(slowest_step, clock.now() - steps.front().start);
+      steps.pop_front();
+      samples.push_back(std::move(s));
+    }
+    changed.notify_all();
+  }
+
+  void on_broken(std::uint64_t e, int pod, const Error& error) {
+    const std::lock_guard lock(mutex);
+    if (e == epoch) {
+      end_epoch({.kind = error.kind,
+                 .message = "a rank of pod " + std::to_string(pod) + " failed: " + error.message});
+    }
+  }
+
+  // --- the control thread: forms groups, sends heartbeats, finds ranks that hang ---
+
+  void control_loop() {
+    TimePoint last_heartbeat = clock.now();
+    std::unique_lock lock(mutex);
+    while (!stopping || give_up_local) {
+      if (std::exchange(give_up_local, false)) {
+        lock.unlock();
+        ranks->abort();
+        lock.lock();
+        continue;
+      }
+      const TimePoint now = clock.now();
+      if (now - last_heartbeat >= options.heartbeat) {
+        last_heartbeat = now;
+        send_to_pods(encode(Heartbeat{}));
+      }
+      if (stage == Stage::kWaiting && now >= next_epoch_at && all_here()) {
+        begin_epoch();
+      } else if (stage == Stage::kConnecting && now - connecting_since > options.form_timeout) {
+        end_epoch({.kind = ErrorKind::kTransient,
+                   .message = "the ranks did not connect within " +
+                              std::to_string(options.form_timeout.count()) + " ms"});
+        continue;
+      } else if (stage == Stage::kReady && !steps.empty() &&
+                 now - steps.front().start > step_limit(steps.front().tokens)) {
+        end_epoch({.kind = ErrorKind::kTransient,
+                   .message = "a step of " + std::to_string(steps.front().tokens) +
+                              " tokens did not end in time: a rank hangs"});
+        continue;
+      }
+      clock.wait_until(changed, lock, now + std::min<Millis>(options.heartbeat, Millis(200)));
+    }
+  }
+
+  // How long a step may take: the floor, more for a long prompt, and always far more than what was
+  // seen, so that a slow machine is not taken for a hung one.
+  std::chrono::nanoseconds step_limit(std::size_t tokens) const {
+    const auto floor = options.step_timeout * (1 + static_cast<int>(tokens) / 64);
+    return std::max<std::chrono::nanoseconds>(floor, 20 * slowest_step);
+  }
+
+  bool is_stopping() const {
+    const std::lock_guard lock(mutex);
+    return stopping;
+  }
+
+  Error loss() const {
+    // The engine has not seen this epoch yet, or it has ended.
+    return last_loss.value_or(
+        Error{.kind = ErrorKind::kTransient, .message = "the group is not formed"});
+  }
+
+  bool usable() const { return stage == Stage::kReady && engine_epoch == epoch; }
+
+  GroupState state() const;
+
+  const GroupOptions options;
+  Clock& clock;
+  const Logger log;
+
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  bool stopping = false;
+  bool give_up_local = false;
+  std::map<int, Pod> pods;
+  Stage stage = Stage::kWaiting;
+  TimePoint connecting_since{};
+  TimePoint next_epoch_at{};
+  int failed_in_a_row = 0;
+  std::uint64_t epoch = 0;         // under way, or the last
+  std::uint64_t engine_epoch = 0;  // that the engine knows the KV cache of
+  bool local_joined = false;
+  std::shared_ptr<comm::Rendezvous> rendezvous;
+  std::deque<Step> steps;  // under way, oldest first
+  std::deque<engine::Samples> samples;
+  std::optional<Error> last_loss;
+  std::chrono::nanoseconds slowest_step{0};
+
+  std::uint16_t port = 0;
+  std::list<Connection> connections;  // the acceptor's
+  std::unique_ptr<RankThreads> ranks;
+  std::thread acceptor;
+  std::thread control;
+};
+
+GroupState LeaderGroup::Impl::state() const {
+  GroupState s;
+  s.ranks = ranks->states();
+  s.loaded = ranks->loaded();
+  s.live = ranks->stuck_for() < kStuck;
+  const std::lock_guard lock(mutex);
+  s.epoch = epoch;
+  s.last_error = last_loss ? last_loss->message : "";
+  std::string missing;
+  for (int index = 1; index < options.pods(); ++index) {
+    const auto it = pods.find(index);
+    if (it != pods.end() && !it->second.ranks.empty()) {
+      s.ranks.insert(s.ranks.end(), it->second.ranks.begin(), it->second.ranks.end());
+      continue;
+    }
+    for (int i = 0; i < options.ranks_per_pod; ++i) {
+      s.ranks.push_back({.rank = index * options.ranks_per_pod + i,
+                         .phase = Phase::kStarting,
+                         .loaded_bytes = 0,
+                         .total_bytes = 0,
+                         .error = ""});
+    }
+    if (it == pods.end()) {
+      missing += (missing.empty() ? "" : ", ") + std::to_string(index);
+    }
+  }
+  const auto in_phase = [&](Phase phase) {
+    return std::ranges::find_if(s.ranks, [&](const RankState& r) { return r.phase == phase; });
+  };
+  if (const auto failed = in_phase(Phase::kFailed); failed != s.ranks.end()) {
+    s.phase = Phase::kFailed;
+    s.reason = "LoadFailed";
+    s.message = "rank " + std::to_string(failed->rank) + ": " + failed->error;
+  } else if (stage == Stage::kReady) {
+    s.phase = Phase::kReady;
+    s.reason = "Formed";
+    s.message = "all " + std::to_string(options.tensor_parallel) + " ranks are connected";
+  } else if (in_phase(Phase::kLoading) != s.ranks.end()) {
+    s.phase = Phase::kLoading;
+    s.reason = "LoadingWeights";
+    s.message = "weights are being loaded";
+  } else if (!missing.empty()) {
+    s.phase = Phase::kRendezvous;
+    s.reason = "WaitingForPods";
+    s.message = "waiting for pod " + missing + " of the group";
+  } else {
+    s.phase = Phase::kRendezvous;
+    s.reason = "Connecting";
+    s.message = "the ranks are connecting";
+  }
+  return s;
+}
+
+LeaderGroup::LeaderGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log)
+    : impl_(std::make_unique<Impl>(options, std::move(loader), clock, std::move(log))) {}
+
+LeaderGroup::~LeaderGroup() = default;
+
+Status LeaderGroup::start() {
+  if (impl_->options.pods() == 1) {
+    return {};
+  }
+  auto listener = Listener::open(impl_->options.bind_host, impl_->options.control_port);
+  if (!listener) {
+    return std::unexpected(listener.error());
+  }
+  impl_->port = listener->port();
+  impl_->acceptor =
+      std::thread([impl = impl_.get(), l = std::move(*listener)] { impl->accept_loop(l); });
+  return {};
+}
+
+std::uint16_t LeaderGroup::control_port() const {
+  return impl_->port;
+}
+GroupState LeaderGroup::state() const {
+  return impl_->state();
+}
+
+Status LeaderGroup::submit(engine::Batch batch) {
+  Impl& impl = *impl_;
+  const std::lock_guard lock(impl.mutex);
+  if (!impl.usable()) {
+    return std::unexpected(impl.loss());
+  }
+  impl.steps.push_back({.tokens = batch.token_count(), .start = impl.clock.now()});
+  if (!impl.pods.empty()) {
+    const RunBatch message{.epoch = impl.epoch, .batch = std::move(batch)};
+    impl.send_to_pods(encode(message));
+    impl.ranks->submit(impl.epoch, std::make_shared<engine::Batch>(message.batch));
+  } else {
+    impl.ranks->submit(impl.epoch, std::make_shared<engine::Batch>(std::move(batch)));
+  }
+  return {};
+}
+
+Result<std::optional<engine::Samples>> LeaderGroup::poll(TimePoint deadline) {
+  Impl& impl = *impl_;
+  std::unique_lock lock(impl.mutex);
+  for (;;) {
+    if (!impl.usable()) {
+      return std::unexpected(impl.loss());
+    }
+    if (!impl.samples.empty()) {
+      std::optional<engine::Samples> oldest = std::move(impl.samples.front());
+      impl.samples.pop_front();
+      return oldest;
+    }
+    if (impl.clock.now() >= deadline) {
+      return std::nullopt;
+    }
+    impl.clock.wait_until(impl.changed, lock, deadline);
+  }
+}
+
+bool LeaderGroup::recover(TimePoint deadline) {
+  Impl& impl = *impl_;
+  std::unique_lock lock(impl.mutex);
+  while (impl.stage != Impl::Stage::kReady) {
+    if (impl.clock.now() >= deadline) {
+      return false;
+    }
+    impl.clock.wait_until(impl.changed, lock, deadline);
+  }
+  impl.engine_epoch = impl.epoch;
+  impl.samples.clear();
+  return true;
+}
+
+}  // namespace dsm::group

@@ -1,0 +1,303 @@
+#include "worker/group/rank_threads.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace dsm::group {
+namespace {
+
+using BatchPtr = std::shared_ptr<const engine::Batch>;
+
+}  // namespace
+
+struct RankThreads::Impl {
+  // One rank's thread. All but `thread` under `mutex`.
+  struct Rank {
+    RankState state;
+    std::deque<BatchPtr> queue;
+    std::uint64_t inside = 0;             // the epoch whose communicator the thread uses; 0: none
+    std::optional<TimePoint> over_since;  // that epoch was aborted and the thread is not back yet
+    std::thread thread;
+  };
+
+  // A piece of work for a rank's thread: connect in a new epoch, or the next batch of its own.
+  struct Work {
+    std::uint64_t epoch = 0;
+    std::shared_ptr<EpochComms> connect;
+    BatchPtr batch;
+  };
+
+  Impl(int first_rank, int count, RankLoader l, Clock& c, Logger lg, Events e)
+      : loader(std::move(l)), clock(c), log(std::move(lg)), events(std::move(e)) {
+    ranks.resize(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i) {
+      ranks[at(i)].state.rank = first_rank + i;
+      ranks[at(i)].state.phase = Phase::kLoading;
+    }
+    for (int i = 0; i < count; ++i) {
+      ranks[at(i)].thread = std::thread([this, i] { run(i); });
+    }
+  }
+
+  ~Impl() {
+    abort();
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (Rank& rank : ranks) {
+      rank.thread.join();
+    }
+  }
+
+  // --- a rank's thread ---
+
+  void run(int i) {
+    const auto executor = load(i);
+    if (!executor) {
+      return;
+    }
+    std::shared_ptr<EpochComms> held;
+    comm::Communicator* comm = nullptr;
+    std::uint64_t seen = 0;  // the last epoch of this thread
+    while (const auto work = next_work(i, seen)) {
+      seen = work->epoch;
+      try {
+        if (work->connect) {
+          comm = nullptr;
+          held = work->connect;
+          comm = &held->open(i);
+          joined(i, seen);
+        } else if (work->batch && comm == nullptr) {
+          continue;  // this rank has failed in this epoch and said so
+        } else if (work->batch) {
+          engine::Samples samples = executor->execute(*work->batch, *comm);
+          if (comm->rank() == 0) {
+            events.samples(seen, std::move(samples));
+          }
+        } else {
+          comm = nullptr;
+          held.reset();  // the epoch is over
+        }
+      } catch (const comm::CommError& e) {
+        comm = nullptr;
+        failed(i, seen, {.kind = ErrorKind::kTransient, .message = e.what()});
+      } catch (const std::exception& e) {
+        comm = nullptr;
+        failed(i, seen, {.kind = ErrorKind::kInternal, .message = e.what()});
+      }
+    }
+  }
+
+  std::unique_ptr<RankExecutor> load(int i) {
+    Rank& rank = ranks[at(i)];
+    const TimePoint start = clock.now();
+    auto executor = guarded_load(rank);
+    {
+      const std::lock_guard lock(mutex);
+      if (executor) {
+        rank.state.phase = Phase::kRendezvous;
+        rank.state.loaded_bytes = rank.state.total_bytes;
+      } else {
+        rank.state.phase = Phase::kFailed;
+        rank.state.error = executor.error().message;
+      }
+    }
+    if (!executor) {
+      log.info("weights not loaded",
+               {{"rank", rank.state.rank}, {"error", executor.error().message}});
+      events.changed();
+      return nullptr;
+    }
+    log.info("weights loaded",
+             {{"rank", rank.state.rank},
+              {"bytes", rank.state.total_bytes},
+              {"ms", std::chrono::duration_cast<Millis>(clock.now() - start).count()}});
+    events.changed();
+    return std::move(*executor);
+  }
+
+  Result<std::unique_ptr<RankExecutor>> guarded_load(Rank& rank) {
+    try {
+      return loader(rank.state.rank, [&](std::uint64_t loaded, std::uint64_t total) {
+        {
+          const std::lock_guard lock(mutex);
+          rank.state.loaded_bytes = loaded;
+          rank.state.total_bytes = total;
+        }
+        events.changed();
+      });
+    } catch (const std::exception& e) {  // out of memory, for one
+      return fail(ErrorKind::kInternal, std::string("loading the weights: ") + e.what());
+    }
+  }
+
+  // Waits for something to do after `seen` was the last epoch. nullopt: the process stops.
+  std::optional<Work> next_work(int i, std::uint64_t seen) {
+    std::unique_lock lock(mutex);
+    Rank& rank = ranks[at(i)];
+    for (;;) {
+      rank.over_since.reset();
+      if (stopping) {
+        return std::nullopt;
+      }
+      if (comms && epoch != seen) {
+        rank.inside = epoch;
+        return Work{.epoch = epoch, .connect = comms, .batch = nullptr};
+      }
+      if (comms && rank.inside == epoch && !rank.queue.empty()) {
+        BatchPtr batch = std::move(rank.queue.front());
+        rank.queue.pop_front();
+        return Work{.epoch = epoch, .connect = nullptr, .batch = std::move(batch)};
+      }
+      if (!comms && rank.inside != 0) {
+        rank.inside = 0;
+        return Work{.epoch = seen, .connect = nullptr, .batch = nullptr};
+      }
+      wake.wait(lock);
+    }
+  }
+
+  void joined(int i, std::uint64_t in_epoch) {
+    {
+      const std::lock_guard lock(mutex);
+      if (!comms || epoch != in_epoch) {
+        return;
+      }
+      ranks[at(i)].state.phase = Phase::kReady;
+      if (++joined_count < ranks.size()) {
+        return;
+      }
+    }
+    events.changed();
+    events.joined(in_epoch);
+  }
+
+  void failed(int i, std::uint64_t in_epoch, Error error) {
+    {
+      const std::lock_guard lock(mutex);
+      Rank& rank = ranks[at(i)];
+      rank.queue.clear();
+      if (!comms || epoch != in_epoch) {
+        return;  // it was aborted; what follows from that is no news
+      }
+      rank.state.error = error.message;
+    }
+    events.broken(in_epoch, std::move(error));
+  }
+
+  // --- any thread ---
+
+  void abort() {
+    std::shared_ptr<EpochComms> over;
+    {
+      const std::lock_guard lock(mutex);
+      over = std::exchange(comms, nullptr);
+      if (!over) {
+        return;
+      }
+      joined_count = 0;
+      for (Rank& rank : ranks) {
+        rank.queue.clear();
+        if (rank.inside != 0 && !rank.over_since) {
+          rank.over_since = clock.now();
+        }
+        if (rank.state.phase == Phase::kReady) {
+          rank.state.phase = Phase::kRendezvous;
+        }
+      }
+    }
+    over->abort();
+    wake.notify_all();
+    events.changed();
+  }
+
+  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+  const RankLoader loader;
+  Clock& clock;
+  const Logger log;
+  const Events events;
+
+  mutable std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<Rank> ranks;
+  std::shared_ptr<EpochComms> comms;  // of the epoch under way, if there is one
+  std::uint64_t epoch = 0;            // under way or the last
+  std::size_t joined_count = 0;
+  bool stopping = false;
+};
+
+RankThreads::RankThreads(int first_rank, int count, RankLoader loader, Clock& clock, Logger log,
+                         Events events)
+    : impl_(std::make_unique<Impl>(first_rank, count, std::move(loader), clock, std::move(log),
+                                   std::move(events))) {}
+
+RankThreads::~RankThreads() = default;
+
+void RankThreads::start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->comms = std::move(comms);
+    impl_->epoch = epoch;
+    impl_->joined_count = 0;
+    for (Impl::Rank& rank : impl_->ranks) {
+      rank.state.error.clear();
+    }
+  }
+  impl_->wake.notify_all();
+}
+
+void RankThreads::submit(std::uint64_t epoch, std::shared_ptr<const engine::Batch> batch) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (!impl_->comms || impl_->epoch != epoch) {
+      return;
+    }
+    for (Impl::Rank& rank : impl_->ranks) {
+      rank.queue.push_back(batch);
+    }
+  }
+  impl_->wake.notify_all();
+}
+
+void RankThreads::abort() {
+  impl_->abort();
+}
+
+std::vector<RankState> RankThreads::states() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<RankState> states;
+  for (const Impl::Rank& rank : impl_->ranks) {
+    states.push_back(rank.state);
+  }
+  return states;
+}
+
+bool RankThreads::loaded() const {
+  const std::lock_guard lock(impl_->mutex);
+  for (const Impl::Rank& rank : impl_->ranks) {
+    if (rank.state.phase == Phase::kLoading || rank.state.phase == Phase::kFailed) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::chrono::nanoseconds RankThreads::stuck_for() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::chrono::nanoseconds longest(0);
+  for (const Impl::Rank& rank : impl_->ranks) {
+    if (rank.over_since) {
+      longest = std::max<std::chrono::nanoseconds>(longest, impl_->clock.now() - *rank.over_since);
+    }
+  }
+  return longest;
+}
+
+}  // namespace dsm::group
