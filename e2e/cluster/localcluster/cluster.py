@@ -58,6 +58,7 @@ def api_is_ready(cluster: Layout) -> bool:
 
 
 def up(cluster: Layout) -> None:
+    preflight.need_root()
     with locked(cluster):
         if is_running(cluster):
             say(f"the cluster {cluster.id} is running already")
@@ -139,8 +140,7 @@ def _kernel_settings_kept():
 
 
 def down(cluster: Layout) -> None:
-    if os.geteuid() != 0:
-        raise Failure("taking a cluster down needs root: run it again with sudo")
+    preflight.need_root()
     with locked(cluster):
         cleanup.take_down_orphans()
         if cleanup.exists(cluster):

@@ -23,6 +23,7 @@ def _parser(prog: str, about: str) -> argparse.ArgumentParser:
 
 
 def _guarded(body: Callable[[], int | None]) -> int:
+    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # which a plain user's shell leaves out
     try:
         return body() or 0
     except Failure as why:

@@ -28,7 +28,7 @@ def create(cluster: Layout) -> None:
     run(*inside, "addr", "add", f"{NODE_IP}/24", "dev", "node0")
     # Leads nowhere; but the API server and kubelet look for the interface of the default route.
     run(*inside, "route", "add", "default", "dev", "node0")
-    run("nsenter", f"--net={cluster.netns}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    run("nsenter", f"--net={cluster.netns}", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
 
 
 def delete(cluster: Layout) -> None:

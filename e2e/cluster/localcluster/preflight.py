@@ -3,29 +3,31 @@
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 from . import cgroups
 from .layout import Layout
-from .shell import Failure, run, succeeds
+from .shell import Failure, succeeds
 
 _PROGRAMS = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "ip", "nsenter", "iptables", "conntrack",
-             "socat", "openssl", "cc", "sysctl")
+             "socat", "openssl", "cc", "curl")
 _CNI = Path("/usr/lib/cni")
 _DISK_GIB = 3
 _MEMORY_GIB = 2
 
 
 def check(cluster: Layout) -> None:
-    problems = [p for p in (_root(), *_programs()) if p]
+    problems = _programs()
     if not problems:
         problems = [p for p in (_cgroups(), _namespaces(), _overlay(), _disk(cluster), _memory()) if p]
     if problems:
         raise Failure("this machine cannot run the cluster:\n  - " + "\n  - ".join(problems))
 
 
-def _root() -> str:
-    return "" if os.geteuid() == 0 else "it needs root (mounts, namespaces, cgroups): run it again with sudo"
+def need_root() -> None:
+    if os.geteuid() != 0:
+        raise Failure("a cluster on this machine needs root (mounts, namespaces, cgroups): run it again with sudo")
 
 
 def _programs() -> list[str]:
@@ -50,14 +52,15 @@ def _cgroups() -> str:
 
 def _namespaces() -> str:
     # All in a namespace that is gone when the command ends.
-    try:
-        run("unshare", "--net", "--mount", "--pid", "--fork", "sh", "-ec",
-            "ip link add b0 type bridge; ip link add v0 type veth peer name v1;"
-            "iptables -t nat -N PROBE; iptables -t nat -A PROBE -m conntrack --ctstate NEW -m comment --comment x"
-            " -m statistic --mode random --probability 0.5 -j MASQUERADE")
-    except Failure as why:
-        return (f"namespaces, bridges, veth links or iptables rules cannot be made ({why}): it takes CAP_SYS_ADMIN and"
-                " CAP_NET_ADMIN and the kernel modules bridge, veth, nf_nat, xt_conntrack, xt_comment, xt_statistic")
+    tried = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-ec",
+         "ip link add b0 type bridge; ip link add v0 type veth peer name v1;"
+         "iptables -t nat -N PROBE; iptables -t nat -A PROBE -m conntrack --ctstate NEW -m comment --comment x"
+         " -m statistic --mode random --probability 0.5 -j MASQUERADE"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        return (f"namespaces, bridges, veth links or iptables rules cannot be made ({tried.stderr.strip()}): it takes"
+                " CAP_SYS_ADMIN, CAP_NET_ADMIN and the kernel modules bridge, veth, nf_nat, xt_conntrack, xt_comment,"
+                " xt_statistic; inside a container, start it privileged")
     return ""
 
 
