@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>
 
+#include <fstream>
 #include <map>
 #include <set>
 
 #include "operator/api/names.h"
+#include "operator/api/reasons.h"
 #include "operator/api/spec.h"
 #include "operator/api/status.h"
 
@@ -130,6 +132,28 @@ TEST_F(Schema, every_field_has_prose) {
   collect_without_prose(root["properties"]["spec"], "spec", bare);
   collect_without_prose(root["properties"]["status"], "status", bare);
   EXPECT_THAT(bare, testing::IsEmpty());
+}
+
+TEST(Reference, names_every_field_and_every_reason) {
+  std::ifstream file("docs/api.md");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  ASSERT_FALSE(text.empty());
+  for (const auto reason : kAllReasons) {
+    EXPECT_TRUE(text.contains("`" + std::string(reason) + "`")) << reason;
+  }
+  const auto last_name = [](std::string path) {
+    while (!path.empty() &&
+           (path.back() == ']' || path.back() == '[' || path.back() == '{' || path.back() == '}')) {
+      path.pop_back();
+    }
+    return path.substr(path.rfind('.') + 1);
+  };
+  for (const auto& field : spec_fields()) {
+    EXPECT_TRUE(text.contains(last_name(field.path))) << field.path;
+  }
+  for (const auto& path : status_field_paths()) {
+    EXPECT_TRUE(text.contains(last_name(path))) << path;
+  }
 }
 
 }  // namespace

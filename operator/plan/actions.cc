@@ -16,6 +16,8 @@ using nlohmann::json;
 constexpr std::size_t kRevisionHistory = 5;
 // The other ranks of a group go when its leader should have been gone for this long.
 constexpr Seconds kLeaderOverdue{30};
+// A child of an earlier model of the same name is about to go.
+constexpr Seconds kRetryEarlier{2};
 
 std::string meta(const json& object, const char* key) {
   const json value = object.value(json::json_pointer(std::string("/metadata/") + key), json());
@@ -29,7 +31,8 @@ Cause refusal(const WriteFailure& failure) {
           true};
 }
 
-bool lasting(const WriteFailure& failure) {
+// Not by a passing state of the network or the API server.
+bool refused(const WriteFailure& failure) {
   return failure.error == ErrorKind::kDenied || failure.error == ErrorKind::kInvalid;
 }
 
@@ -42,27 +45,36 @@ class ChildPlanner {
     const std::string kind = object["kind"];
     const std::string name = object["metadata"]["name"];
     const WriteFailure* failure = look_.failure(kind, name);
-    const bool recent = failure != nullptr && failure->time + kRetryRefused > look_.observed.now;
-    if (failure != nullptr && lasting(*failure) && !obstacles_.refused) {
+    if (failure != nullptr && refused(*failure) && !obstacles_.refused) {
       obstacles_.refused = refusal(*failure);
     }
-    if (recent) look_again_in(plan_, failure->time + kRetryRefused - look_.observed.now);
     const json* there = look_.child(kind, name);
-    if (there == nullptr) {
-      const bool taken = failure != nullptr && failure->error == ErrorKind::kConflict;
-      if (taken) conflict(kind, name, "somebody else");
-      if (!recent) write(ChildWrite::Verb::kCreate, std::move(object));
-      return !taken;
+    const bool ours = there != nullptr && controller_uid(*there) == look_.owner.uid;
+    const bool earlier = there != nullptr && !ours && of_earlier_model(*there);
+    const bool taken = !ours && (there != nullptr ||
+                                 (failure != nullptr && failure->error == ErrorKind::kConflict));
+    if (taken && !earlier) {
+      obstacles_.conflicts.push_back(kind + " " + name +
+                                     " belongs to somebody else; it is left alone. Rename the "
+                                     "model, or remove that " +
+                                     kind);
     }
-    if (controller_uid(*there) != look_.owner.uid) {
-      foreign(kind, name, *there);
-      // The name may have become free without our hearing of it: the object is not watched.
-      if (!recent) write(ChildWrite::Verb::kCreate, std::move(object));
-      return false;
+    // The name may become free without our hearing of it, so a taken one is simply tried again.
+    const Seconds pause = earlier ? kRetryEarlier : kRetryRefused;
+    if (taken) look_again_in(plan_, pause);
+    if (failure != nullptr && (refused(*failure) || failure->error == ErrorKind::kConflict)) {
+      const WallTime retry = failure->time + pause;
+      if (retry > look_.observed.now) {
+        look_again_in(plan_, retry - look_.observed.now);
+        return !taken;
+      }
     }
-    const bool going = !meta(*there, "deletionTimestamp").empty();
-    if (kind == "Service" && !going && !recent) mend_service(std::move(object), *there);
-    return true;
+    if (!ours) {
+      write(ChildWrite::Verb::kCreate, std::move(object));
+    } else if (kind == "Service" && meta(*there, "deletionTimestamp").empty()) {
+      mend_service(std::move(object), *there);
+    }
+    return !taken;
   }
 
   Obstacles take() { return std::move(obstacles_); }
@@ -91,21 +103,13 @@ class ChildPlanner {
                                {"spec", {{"ports", wanted["spec"]["ports"]}}}}});
   }
 
-  void foreign(const std::string& kind, const std::string& name, const json& object) {
+  // Left by a model of the same name that was deleted; the garbage collector is about to take it.
+  bool of_earlier_model(const json& object) const {
     const json owners = object.value(json::json_pointer("/metadata/ownerReferences"), json());
-    const bool earlier = owners.is_array() && std::ranges::any_of(owners, [&](const json& owner) {
-                           return owner.value("kind", "") == api::kKind &&
-                                  owner.value("name", "") == look_.owner.name;
-                         });
-    conflict(
-        kind, name,
-        earlier ? "an earlier model of this name, and is about to be removed" : "somebody else");
-  }
-
-  void conflict(const std::string& kind, const std::string& name, const std::string& whose) {
-    obstacles_.conflicts.push_back(kind + " " + name + " belongs to " + whose +
-                                   "; it is left alone. Rename the model, or remove that " + kind);
-    look_again_in(plan_, kRetryRefused);
+    return owners.is_array() && std::ranges::any_of(owners, [&](const json& owner) {
+             return owner.value("kind", "") == api::kKind &&
+                    owner.value("name", "") == look_.owner.name;
+           });
   }
 
   const Look& look_;
@@ -226,13 +230,14 @@ class PodPlanner {
         api::pod_name(look_.owner.name, revision.name, place.group, place.index);
     if (obstacles_.no_pods || pod_name_taken(look_.observed, name)) return false;
     if (const WriteFailure* failure = look_.failure("Pod", name)) {
-      if (lasting(*failure) && !obstacles_.refused) obstacles_.refused = refusal(*failure);
+      if (refused(*failure) && !obstacles_.refused) obstacles_.refused = refusal(*failure);
       if (failure->error == ErrorKind::kConflict) {
         obstacles_.conflicts.push_back("Pod " + name +
                                        " belongs to somebody else; it is left alone. Remove it");
       }
       const WallTime retry = failure->time + kRetryRefused;
-      if (failure->error != ErrorKind::kTransient && retry > look_.observed.now) {
+      const bool lasting = refused(*failure) || failure->error == ErrorKind::kConflict;
+      if (lasting && retry > look_.observed.now) {
         look_again_in(plan_, retry - look_.observed.now);
         return false;
       }
@@ -281,6 +286,11 @@ void look_again_in(Plan& plan, std::chrono::nanoseconds wait) {
 }
 
 Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan& plan) {
+  if (!look.nameable) {
+    Obstacles obstacles;
+    obstacles.no_pods = true;
+    return obstacles;
+  }
   ChildPlanner children(look, plan);
   children.want(serving_service_json(look.owner));
   const bool names = children.want(ranks_service_json(look.owner));

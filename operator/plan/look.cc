@@ -10,7 +10,7 @@ namespace {
 using nlohmann::json;
 
 json part(const json& object, const char* pointer) {
-  return object.value(json::json_pointer(pointer), json());
+  return object.is_object() ? object.value(json::json_pointer(pointer), json()) : json();
 }
 
 std::string text(const json& value) {
@@ -19,6 +19,7 @@ std::string text(const json& value) {
 
 void read_spec(const json& spec, Look& look) {
   auto name = api::check_name(look.owner.name);
+  look.nameable = name.has_value();
   auto parsed = api::parse_spec(spec);
   if (!name) {
     look.mistake = name.error().message;
@@ -73,7 +74,7 @@ Look look_at(const Observed& observed) {
                 text(part(model, "/metadata/uid"))};
   const json generation = part(model, "/metadata/generation");
   if (generation.is_number_integer()) look.generation = generation.get<long>();
-  look.going = !part(model, "/metadata/deletionTimestamp").is_null();
+  look.going = look.owner.uid.empty() || !part(model, "/metadata/deletionTimestamp").is_null();
   look.before = api::parse_status(part(model, "/status"));
   for (const json& child : observed.children) {
     if (text(part(child, "/kind")) != "ControllerRevision") continue;

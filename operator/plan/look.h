@@ -19,7 +19,8 @@ struct Look {
   const Observed& observed;
   Owner owner;
   long generation = 0;
-  bool going = false;  // the model is being deleted
+  bool going = false;     // the model is being deleted
+  bool nameable = false;  // names of children can grow from its name
   api::ModelStatus before;
   std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
   std::string mistake;

@@ -1,0 +1,156 @@
+// Single looks that a history does not reach.
+#include "operator/plan/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "operator/api/status.h"
+#include "operator/plan/children.h"
+#include "operator/plan/pod.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+using testing::IsEmpty;
+
+const Owner kOwner{"m", "ns", "uid-new"};
+
+// A model with one group of one pod that serves, as the operator has left it.
+class Look1 : public testing::Test {
+ protected:
+  Look1() {
+    const json spec = {{"model", {{"uri", "image:///models/deepseek-tiny"}}}};
+    const auto parsed = api::parse_spec(spec);
+    const Revision revision{api::revision_of(*parsed), *parsed, "worker:1", 1};
+    seen.model = {
+        {"metadata", {{"name", "m"}, {"namespace", "ns"}, {"uid", kOwner.uid}, {"generation", 1}}},
+        {"spec", spec}};
+    seen.now = from_rfc3339("2026-01-01T00:00:00Z");
+    seen.fresh_token = "t";
+    seen.config.worker_image = "worker:1";
+    seen.children = {serving_service_json(kOwner), ranks_service_json(kOwner),
+                     token_secret_json(kOwner, "t"), revision_json(kOwner, revision)};
+    json pod = pod_json(kOwner, revision, {0, 0, {}}, "Never");
+    pod["metadata"]["uid"] = "pod-uid";
+    pod["status"] = {{"phase", "Running"},
+                     {"conditions", {{{"type", "Ready"}, {"status", "True"}}}},
+                     {"containerStatuses", {{{"state", {{"running", json::object()}}}}}}};
+    seen.pods = {pod_view(pod)};
+    LeaderStatus leader;
+    leader.phase = "Ready";
+    leader.received = seen.now;
+    seen.leaders["pod-uid"] = leader;
+    for (int i = 0; i < 2; ++i) {  // first visit, then Ready
+      seen.model["status"] = plan(seen).status.value_or(seen.model.value("status", json()));
+    }
+    seen.status_written = seen.now;
+  }
+
+  Observed seen;
+};
+
+TEST_F(Look1, finds_nothing_to_do) {
+  const Plan next = plan(seen);
+  EXPECT_TRUE(next.quiet()) << next.status.value_or(json()).dump(1);
+  EXPECT_EQ(next.requeue_after, Millis(0));
+}
+
+TEST_F(Look1, a_change_of_numbers_alone_is_written_at_most_every_five_seconds) {
+  seen.now += Seconds(1);
+  seen.leaders["pod-uid"].queue_depth = 7;
+  seen.leaders["pod-uid"].received = seen.now;
+  Plan next = plan(seen);
+  EXPECT_FALSE(next.status);
+  EXPECT_EQ(next.requeue_after, Millis(4000));
+  seen.now += Seconds(4);
+  next = plan(seen);
+  ASSERT_TRUE(next.status);
+  EXPECT_EQ((*next.status)["queueDepth"], 7);
+}
+
+TEST_F(Look1, news_is_written_at_once) {
+  seen.now += Seconds(1);
+  seen.pods[0].ready = false;
+  EXPECT_TRUE(plan(seen).status);
+}
+
+TEST_F(Look1, a_silent_leader_leaves_the_last_numbers_standing) {
+  seen.leaders["pod-uid"].kv_total = 640;
+  seen.model["status"] = *plan([&] {
+                            Observed later = seen;
+                            later.now += Seconds(6);
+                            later.leaders["pod-uid"].received = later.now;
+                            return later;
+                          }())
+                              .status;
+  seen.leaders.clear();
+  seen.now += Seconds(60);
+  const Plan next = plan(seen);
+  EXPECT_FALSE(next.status) << next.status->dump(1);
+}
+
+TEST_F(Look1, children_of_an_earlier_model_of_the_name_are_waited_for_and_are_no_conflict) {
+  seen.pods.clear();
+  for (json& child : seen.children) child["metadata"]["ownerReferences"][0]["uid"] = "uid-old";
+  const Plan next = plan(seen);
+  EXPECT_THAT(next.create_pods, IsEmpty());
+  EXPECT_EQ(next.requeue_after, Millis(2000));
+  ASSERT_TRUE(next.status);
+  const auto status = api::parse_status(*next.status);
+  EXPECT_EQ(api::find_condition(status, api::kStalled)->status, api::Truth::kFalse);
+}
+
+TEST_F(Look1, pods_of_an_earlier_model_only_take_their_names) {
+  seen.pods[0].owner_uid = "uid-old";
+  const Plan next = plan(seen);
+  EXPECT_THAT(next.remove, IsEmpty());
+  ASSERT_EQ(next.create_pods.size(), 1U);
+  EXPECT_EQ(next.create_pods[0]["metadata"]["labels"]["deepseek-operator.io/group"], "1");
+}
+
+TEST_F(Look1, a_write_that_failed_in_passing_is_tried_again_at_once) {
+  seen.pods.clear();
+  const std::string name = plan(seen).create_pods.at(0)["metadata"]["name"];
+  seen.failures = {{"Pod", name, ErrorKind::kTransient, "connection lost", seen.now}};
+  EXPECT_EQ(plan(seen).create_pods.size(), 1U);
+  seen.failures[0].error = ErrorKind::kDenied;
+  const Plan next = plan(seen);
+  EXPECT_THAT(next.create_pods, IsEmpty());
+  EXPECT_EQ(next.requeue_after, Millis(15000));
+}
+
+TEST_F(Look1, an_operator_without_a_default_image_says_what_to_set) {
+  seen.config.worker_image.clear();
+  seen.model["status"] = json();
+  seen.children.clear();
+  seen.pods.clear();
+  const Plan next = plan(seen);
+  ASSERT_TRUE(next.status);
+  const auto status = api::parse_status(*next.status);
+  EXPECT_EQ(api::find_condition(status, api::kReady)->reason, "InvalidSpec");
+  EXPECT_THAT(api::find_condition(status, api::kReady)->message,
+              testing::HasSubstr("--worker-image"));
+}
+
+TEST_F(Look1, a_name_that_children_cannot_grow_from_makes_nothing) {
+  seen.model["metadata"]["name"] = "7b";
+  seen.children.clear();
+  seen.pods.clear();
+  const Plan next = plan(seen);
+  EXPECT_THAT(next.children, IsEmpty());
+  EXPECT_THAT(next.create_pods, IsEmpty());
+  ASSERT_TRUE(next.status);
+}
+
+TEST(Plan, survives_a_model_of_any_shape) {
+  for (const char* text : {"null", "{}", "[]", R"({"metadata": {"name": "m"}})",
+                           R"({"metadata": {"name": "m", "uid": "u"}, "spec": [], "status": 3})"}) {
+    Observed seen;
+    seen.model = json::parse(text);
+    EXPECT_THAT(plan(seen).create_pods, IsEmpty()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace dsm::plan
