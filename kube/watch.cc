@@ -22,6 +22,9 @@ class Machine {
   }
   WatchStep take() { return std::move(out_); }
 
+  // A field of the wrong type: what it should have said is not known, so everything is listed anew.
+  void unreadable() { retry(Phase::kList, "an answer has a field of the wrong type"); }
+
   void operator()(const watch_input::Begin&) { go_on(); }
 
   void operator()(const watch_input::Listed& input) {
@@ -194,7 +197,11 @@ class Machine {
 
 WatchStep step(WatchState state, const WatchInput& input, TimePoint now, double random) {
   Machine machine(std::move(state), now, random);
-  std::visit(machine, input);
+  try {
+    std::visit(machine, input);
+  } catch (const json::exception&) {
+    machine.unreadable();
+  }
   return machine.take();
 }
 
