@@ -1,0 +1,195 @@
+// deepseek-worker: one process of a tensor-parallel group, or all of it.
+//
+// Everything is made here, in the order in which it depends on each other, and destroyed the other
+// way round:  clock, metrics, drain -> HTTP (answers /health from now on) -> group (loads weights,
+// meets the other pods) -> engine -> API.  The main thread then waits for a signal.
+
+#include <pthread.h>
+
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <optional>
+#include <stop_token>
+#include <thread>
+
+#include "worker/group/follower.h"
+#include "worker/group/leader.h"
+#include "worker/startup.h"
+
+namespace dsm::worker {
+namespace {
+
+constexpr Millis kLook{200};  // how often the main thread looks after its group
+
+// SIGTERM and SIGINT as values: no thread takes them but the one that waits here.
+class Signals {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);  // before any thread is started
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+  // The signal that came, or nullopt when none did in time.
+  std::optional<int> wait(Millis time) const {
+    const timespec limit{time.count() / 1000, (time.count() % 1000) * 1'000'000};
+    const int signal = sigtimedwait(&set_, nullptr, &limit);
+    return signal > 0 ? std::optional(signal) : std::nullopt;
+  }
+
+ private:
+  sigset_t set_{};
+};
+
+server::GroupView group_view(const group::GroupState& state) {
+  server::GroupView view;
+  view.phase = group::to_string(state.phase);
+  view.reason = state.reason;
+  view.message = state.message;
+  view.epoch = state.epoch;
+  view.loaded = state.loaded;
+  view.live = state.live;
+  view.last_error = state.last_error;
+  for (const group::RankState& rank : state.ranks) {
+    view.ranks.push_back({.rank = rank.rank,
+                          .phase = std::string(group::to_string(rank.phase)),
+                          .loaded_bytes = rank.loaded_bytes,
+                          .total_bytes = rank.total_bytes,
+                          .error = rank.error});
+  }
+  return view;
+}
+
+// Says why in one sentence, also where the kubelet looks for it.
+int give_up(const std::string& message) {
+  std::fprintf(stderr, "deepseek-worker: %s\n", message.c_str());
+  std::ofstream termination("/dev/termination-log");
+  termination << message << "\n";
+  return 1;
+}
+
+// The parts of every worker process.
+struct Base {
+  Base(const Options& o, const Startup& startup, Logger l)
+      : options(o),
+        log(std::move(l)),
+        drain({.unready = Seconds(o.drain_unready_s), .finish = Seconds(o.drain_timeout_s)}, clock),
+        server(startup.server, registry, drain, clock, log) {}
+
+  const Options& options;
+  Logger log;
+  Signals signals;
+  SystemClock clock;
+  MetricsRegistry registry;
+  server::Drain drain;
+  server::WorkerServer server;
+};
+
+// Waits for a signal; nullopt when the group failed for good before one came.
+template <typename Group>
+std::optional<int> wait_for_signal(const Base& base, const Group& group) {
+  for (;;) {
+    if (const auto signal = base.signals.wait(kLook)) return signal;
+    if (group.state().phase == group::Phase::kFailed) return std::nullopt;
+  }
+}
+
+template <typename Group>
+std::string failure_of(const Group& group) {
+  const group::GroupState state = group.state();
+  for (const group::RankState& rank : state.ranks) {
+    if (!rank.error.empty()) {
+      return "rank " + std::to_string(rank.rank) + " cannot load the model: " + rank.error;
+    }
+  }
+  return state.message;
+}
+
+int run_leader(Base& base, const Startup& startup) {
+  const server::ServedModel& model = *startup.served;
+  group::LeaderGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
+                           base.log);
+  base.server.watch_group([&group] { return group_view(group.state()); });
+  if (auto started = group.start(); !started) {
+    base.server.stop(0);
+    return give_up(started.error().message);
+  }
+  server::WorkerMetrics metrics(base.registry, model.name, model.max_model_len,
+                                startup.scheduler.num_blocks);
+  auto engine = std::make_unique<engine::Engine>(startup.scheduler, group, base.clock, base.log);
+  server::Api api(model, *engine, metrics, base.drain, base.clock, base.log);
+  base.server.serve(api, *engine, metrics);
+
+  const auto signal = wait_for_signal(base, group);
+  if (signal) {
+    // At a terminal nobody has to be told that the endpoint goes away.
+    base.drain.begin(/*at_once=*/*signal == SIGINT);
+    std::jthread impatience([&base](const std::stop_token& done) {
+      while (!done.stop_requested()) {
+        if (base.signals.wait(kLook)) base.drain.hurry();
+      }
+    });
+    const bool finished = base.drain.wait();
+    base.log.info(finished ? "drained" : "the drain's time is over, requests are ended",
+                  {{"in_flight", base.drain.in_flight()}});
+  }
+  const std::string failure = signal ? "" : failure_of(group);
+  // From the outside in; see api.h.
+  api.stop();
+  base.server.stop();
+  engine.reset();
+  return signal ? 0 : give_up(failure);
+}
+
+// A follower outlives its leader: told to stop, it goes on working until the leader has let go of
+// it or the time that the leader may take is over.
+int run_follower(Base& base, const Startup& startup) {
+  group::FollowerGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
+                             base.log);
+  base.server.watch_group([&group] { return group_view(group.state()); });
+  const auto signal = wait_for_signal(base, group);
+  if (signal) {
+    base.drain.begin(/*at_once=*/true);
+    const TimePoint limit = base.clock.now() + Seconds(base.options.drain_unready_s) +
+                            Seconds(base.options.drain_timeout_s);
+    while (group.state().ready() && base.clock.now() < limit) {
+      if (base.signals.wait(kLook)) break;
+    }
+    base.log.info("follower ends", {{"still_connected", group.state().ready()}});
+  }
+  const std::string failure = signal ? "" : failure_of(group);
+  base.server.stop(0);
+  return signal ? 0 : give_up(failure);
+}
+
+int run(int argc, const char* const* argv) {
+  auto options = parse_options(argc, argv);
+  if (!options && options.error().kind == ErrorKind::kCancelled) {  // --help
+    std::fputs(options.error().message.c_str(), stdout);
+    return 0;
+  }
+  if (!options) return give_up(options.error().message);
+  if (options->version) {
+    std::printf("deepseek-worker %s\n", kVersion);
+    return 0;
+  }
+  const Logger log = options->logger();
+  auto startup = prepare(*options, log);
+  if (!startup) return give_up(startup.error().message);
+  Base base(*options, *startup, log);
+  if (auto started = base.server.start(); !started) return give_up(started.error().message);
+  log.info("listening", {{"host", options->host},
+                         {"port", base.server.port()},
+                         {"internal_port", base.server.internal_port()}});
+  return options->is_leader() ? run_leader(base, *startup) : run_follower(base, *startup);
+}
+
+}  // namespace
+}  // namespace dsm::worker
+
+int main(int argc, char** argv) {
+  return dsm::worker::run(argc, argv);
+}

@@ -1,0 +1,23 @@
+// The model behind a group's ranks: loads a rank's weights, runs its steps and samples on rank 0.
+#pragma once
+
+#include <filesystem>
+
+#include "base/log.h"
+#include "worker/group/rank_executor.h"
+#include "worker/model/config.h"
+
+namespace dsm::worker {
+
+struct ModelSpec {
+  std::filesystem::path dir;
+  model::ModelConfig config;
+  int ranks = 1;
+  int threads_per_rank = 1;
+  int kv_blocks = 0;
+  int max_batch_tokens = 0;
+};
+
+group::RankLoader model_loader(ModelSpec spec, Logger log);
+
+}  // namespace dsm::worker

@@ -1,0 +1,140 @@
+#include "worker/options.h"
+
+#include <filesystem>
+
+#include "base/flags.h"
+
+namespace dsm::worker {
+namespace {
+
+void declare(Flags& flags, Options& o) {
+  flags.add("model", &o.model,
+            "Directory of the model (config.json, *.safetensors, tokenizer.json)");
+  flags.add("served-name", &o.served_name,
+            "Name of the model in the API; empty: the directory's name");
+  flags.add("host", &o.host, "Address to listen on");
+  flags.add("port", &o.port, "Port of the public API, health and metrics; 0: any free one");
+  flags.add("internal-port", &o.internal_port, "Port of the status stream and drain");
+  flags.add("internal-token-file", &o.internal_token_file,
+            "File with the bearer token of the internal port; empty: no internal port");
+  flags.add("tensor-parallel", &o.tensor_parallel, "Ranks that hold the model between them");
+  flags.add("ranks-per-pod", &o.ranks_per_pod,
+            "Ranks of one process; 0: all of them, or one with --leader-host");
+  flags.add("pod-index", &o.pod_index, "Which process of the group this is; 0 is the leader");
+  flags.add("leader-host", &o.leader_host,
+            "Where the group's leader is; empty: all ranks run in this process");
+  flags.add("advertise-host", &o.advertise_host, "Where the other processes reach this one");
+  flags.add("control-port", &o.control_port, "Port on which the leader meets the others");
+  flags.add("max-model-len", &o.max_model_len,
+            "Tokens of prompt and answer together; 0: what the model allows");
+  flags.add("max-num-seqs", &o.max_num_seqs, "Sequences in one step");
+  flags.add("max-num-batched-tokens", &o.max_num_batched_tokens, "Tokens in one step");
+  flags.add("kv-cache-tokens", &o.kv_cache_tokens,
+            "Tokens that the KV cache holds; 0: every sequence's full context, within 1 GiB");
+  flags.add("prefix-caching", &o.prefix_caching, "Keep the KV cache of prompts for later requests");
+  flags.add("deterministic", &o.deterministic,
+            "The same tokens whatever else is in the batch; the only mode on CPUs");
+  flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
+  flags.add("drain-timeout", &o.drain_timeout_s,
+            "Seconds that running requests get to finish on SIGTERM");
+  flags.add("drain-unready", &o.drain_unready_s,
+            "Seconds after SIGTERM in which new requests are still accepted");
+  flags.add("log-level", &o.log_level, "info or debug");
+  flags.add("log-format", &o.log_format, "text or json");
+  flags.add("model-name", &o.model_name, "Identity for the status stream: the DeepSeekModel");
+  flags.add("namespace", &o.ns, "Identity: its namespace");
+  flags.add("group", &o.group, "Identity: the group");
+  flags.add("revision", &o.revision, "Identity: the revision");
+  flags.add("pod-name", &o.pod_name, "Identity: the pod");
+  flags.add("version", &o.version, "Print the version and exit");
+}
+
+Status wrong(const std::string& flag, const std::string& what) {
+  return fail(ErrorKind::kInvalid, "--" + flag + " " + what);
+}
+
+Status in_range(const std::string& flag, int value, int low, int high) {
+  if (value >= low && value <= high) return {};
+  return wrong(flag, "is " + std::to_string(value) + ", expected " + std::to_string(low) + " to " +
+                         std::to_string(high));
+}
+
+Status check_numbers(const Options& o) {
+  struct Bound {
+    const char* flag;
+    int value;
+    int low;
+    int high;
+  };
+  constexpr int kMany = 1 << 30;
+  for (const Bound& b :
+       {Bound{"port", o.port, 0, 65535}, Bound{"internal-port", o.internal_port, 0, 65535},
+        Bound{"control-port", o.control_port, 0, 65535},
+        Bound{"tensor-parallel", o.tensor_parallel, 1, 64},
+        Bound{"ranks-per-pod", o.ranks_per_pod, 1, o.tensor_parallel},
+        Bound{"max-model-len", o.max_model_len, 0, kMany},
+        Bound{"max-num-seqs", o.max_num_seqs, 1, 4096},
+        Bound{"max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 20},
+        Bound{"kv-cache-tokens", o.kv_cache_tokens, 0, kMany}, Bound{"threads", o.threads, 0, 1024},
+        Bound{"drain-timeout", o.drain_timeout_s, 0, 24 * 3600},
+        Bound{"drain-unready", o.drain_unready_s, 0, 3600}}) {
+    if (auto checked = in_range(b.flag, b.value, b.low, b.high); !checked) return checked;
+  }
+  return {};
+}
+
+Status check(const Options& o) {
+  if (o.model.empty()) return wrong("model", "is missing: the directory of the model");
+  if (auto numbers = check_numbers(o); !numbers) return numbers;
+  if (o.tensor_parallel % o.ranks_per_pod != 0) {
+    return wrong("ranks-per-pod", "is " + std::to_string(o.ranks_per_pod) +
+                                      ", which does not divide --tensor-parallel " +
+                                      std::to_string(o.tensor_parallel));
+  }
+  const int pods = o.tensor_parallel / o.ranks_per_pod;
+  if (auto index = in_range("pod-index", o.pod_index, 0, pods - 1); !index) return index;
+  if (!o.is_distributed() && pods > 1) {
+    return wrong("leader-host", "is missing: the group has " + std::to_string(pods) + " processes");
+  }
+  if (pods > 1 && o.internal_token_file.empty()) {
+    return wrong("internal-token-file",
+                 "is missing: the processes of a group know each other by it");
+  }
+  if (!o.deterministic) {
+    return wrong("deterministic", "is false; the CPU backend has the deterministic mode only");
+  }
+  if (o.log_level != "info" && o.log_level != "debug") {
+    return wrong("log-level", "is '" + o.log_level + "', expected info or debug");
+  }
+  if (o.log_format != "text" && o.log_format != "json") {
+    return wrong("log-format", "is '" + o.log_format + "', expected text or json");
+  }
+  return {};
+}
+
+}  // namespace
+
+Logger Options::logger() const {
+  return Logger::to_stderr(log_level == "debug" ? LogLevel::kDebug : LogLevel::kInfo,
+                           log_format == "json" ? LogFormat::kJson : LogFormat::kText);
+}
+
+Result<Options> parse_options(int argc, const char* const* argv) {
+  Options options;
+  Flags flags("deepseek-worker", "Serves a DeepSeek model over the OpenAI API.");
+  declare(flags, options);
+  if (auto parsed = flags.parse(argc, argv); !parsed) return std::unexpected(parsed.error());
+  if (options.version) return options;
+  if (options.ranks_per_pod == 0) {
+    options.ranks_per_pod = options.is_distributed() ? 1 : options.tensor_parallel;
+  }
+  if (auto checked = check(options); !checked) return std::unexpected(checked.error());
+  if (options.served_name.empty()) {
+    // "models/tiny/" and "models/tiny" have the same name.
+    const auto path = std::filesystem::path(options.model).lexically_normal();
+    options.served_name = (path.has_filename() ? path : path.parent_path()).filename().string();
+  }
+  return options;
+}
+
+}  // namespace dsm::worker

@@ -1,0 +1,61 @@
+// The worker's command line, read once into one struct. Nothing else configures the worker: no
+// environment, no file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/log.h"
+#include "base/result.h"
+
+namespace dsm::worker {
+
+struct Options {
+  std::string model;        // directory with config.json, *.safetensors, tokenizer.json
+  std::string served_name;  // default: the directory's name
+
+  std::string host = "0.0.0.0";
+  int port = 8000;
+  int internal_port = 8001;
+  std::string internal_token_file;
+
+  int tensor_parallel = 1;
+  int ranks_per_pod = 0;  // 0: all ranks without a leader host, one with it
+  int pod_index = 0;
+  std::string leader_host;  // empty: all ranks are threads of this process
+  std::string advertise_host;
+  int control_port = 8002;
+
+  int max_model_len = 0;  // 0: what the model allows
+  int max_num_seqs = 16;
+  int max_num_batched_tokens = 512;
+  int kv_cache_tokens = 0;  // 0: max_num_seqs full contexts, at most kDefaultKvBytes
+  bool prefix_caching = true;
+  bool deterministic = true;
+  int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
+
+  int drain_timeout_s = 120;
+  int drain_unready_s = 5;
+
+  std::string log_level = "info";
+  std::string log_format = "text";
+
+  std::string model_name;
+  std::string ns;
+  std::string group;
+  std::string revision;
+  std::string pod_name;
+
+  bool version = false;
+
+  // True when the ranks are spread over pods.
+  bool is_distributed() const { return !leader_host.empty(); }
+  bool is_leader() const { return pod_index == 0; }
+  int local_ranks() const { return ranks_per_pod; }
+  Logger logger() const;
+};
+
+// Parsed and validated. kCancelled: --help, the message is the help; kInvalid: a sentence.
+Result<Options> parse_options(int argc, const char* const* argv);
+
+}  // namespace dsm::worker

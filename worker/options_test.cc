@@ -1,0 +1,99 @@
+// The command line and the count of cores.
+#include "worker/options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "worker/cores.h"
+
+namespace dsm::worker {
+namespace {
+
+Result<Options> parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "deepseek-worker");
+  return parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+std::string error_of(std::vector<const char*> arguments) {
+  const auto options = parse(std::move(arguments));
+  return options ? "" : options.error().message;
+}
+
+TEST(WorkerOptions, a_model_alone_is_enough_and_gives_the_name) {
+  const auto options = parse({"--model", "models/deepseek-tiny/"});
+  ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->served_name, "deepseek-tiny");
+  EXPECT_EQ(options->port, 8000);
+  EXPECT_EQ(options->ranks_per_pod, 1);
+  EXPECT_FALSE(options->is_distributed());
+}
+
+TEST(WorkerOptions, without_a_leader_host_all_ranks_are_in_one_process) {
+  const auto options = parse({"--model", "m", "--tensor-parallel", "4"});
+  ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->local_ranks(), 4);
+}
+
+TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
+  EXPECT_EQ(error_of({}), "--model is missing: the directory of the model");
+  EXPECT_EQ(error_of({"--model", "m", "--port", "70000"}), "--port is 70000, expected 0 to 65535");
+  EXPECT_EQ(error_of({"--model", "m", "--leader-host", "l", "--tensor-parallel", "4",
+                      "--ranks-per-pod", "3"}),
+            "--ranks-per-pod is 3, which does not divide --tensor-parallel 4");
+  EXPECT_EQ(error_of({"--model", "m", "--tensor-parallel", "2", "--pod-index", "1"}),
+            "--pod-index is 1, expected 0 to 0");
+  EXPECT_EQ(error_of({"--model", "m", "--tensor-parallel", "2", "--ranks-per-pod", "1"}),
+            "--leader-host is missing: the group has 2 processes");
+  EXPECT_EQ(error_of({"--model", "m", "--tensor-parallel", "2", "--leader-host", "l"}),
+            "--internal-token-file is missing: the processes of a group know each other by it");
+  EXPECT_EQ(error_of({"--model", "m", "--log-level", "loud"}),
+            "--log-level is 'loud', expected info or debug");
+}
+
+// A file tree that stands for /proc and /sys.
+class Cores : public ::testing::Test {
+ protected:
+  Cores() {
+    std::string name = (std::filesystem::temp_directory_path() / "dsm-cores-XXXXXX").string();
+    root = mkdtemp(name.data());
+    all = available_cores(root);  // no cgroup: the affinity alone
+  }
+  ~Cores() override { std::filesystem::remove_all(root); }
+  void write(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories((root / path).parent_path());
+    std::ofstream(root / path) << text;
+  }
+  std::filesystem::path root;
+  int all = 0;
+};
+
+TEST_F(Cores, the_quota_of_cgroup_v2_counts_and_is_rounded_down) {
+  write("proc/self/cgroup", "0::/\n");
+  write("sys/fs/cgroup/cpu.max", "199999 100000\n");
+  EXPECT_EQ(available_cores(root), 1);
+  write("sys/fs/cgroup/cpu.max", "50000 100000\n");
+  EXPECT_EQ(available_cores(root), 1);
+  write("sys/fs/cgroup/cpu.max", "max 100000\n");
+  EXPECT_EQ(available_cores(root), all);
+}
+
+TEST_F(Cores, a_parent_that_grants_less_counts) {
+  write("proc/self/cgroup", "0::/a/b\n");
+  write("sys/fs/cgroup/a/cpu.max", "100000 100000\n");
+  write("sys/fs/cgroup/a/b/cpu.max", "800000 100000\n");
+  EXPECT_EQ(available_cores(root), 1);
+}
+
+TEST_F(Cores, the_quota_of_cgroup_v1_counts) {
+  write("proc/self/cgroup", "5:memory:/x\n4:cpu,cpuacct:/x\n");
+  write("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "150000\n");
+  write("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(available_cores(root), 1);
+  write("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
+  EXPECT_EQ(available_cores(root), all);
+}
+
+}  // namespace
+}  // namespace dsm::worker

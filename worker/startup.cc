@@ -1,0 +1,182 @@
+#include "worker/startup.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <vector>
+
+#include "base/random.h"
+#include "worker/cores.h"
+#include "worker/model/rank_model.h"
+
+namespace dsm::worker {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// What must be the same on all ranks. Of a weight file that is its name, size and header, which
+// tell apart checkpoints without reading gigabytes.
+std::string digest(const Options& options, const engine::SchedulerConfig& scheduler) {
+  std::string all = read_file(fs::path(options.model) / "config.json");
+  std::vector<fs::path> weights;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(options.model, ignored)) {
+    if (entry.path().extension() == ".safetensors") weights.push_back(entry.path());
+  }
+  std::sort(weights.begin(), weights.end());
+  for (const fs::path& file : weights) {
+    constexpr std::size_t kHeaderBytes = 64 << 10;
+    std::string header(kHeaderBytes, '\0');
+    std::ifstream in(file, std::ios::binary);
+    in.read(header.data(), static_cast<std::streamsize>(header.size()));
+    header.resize(static_cast<std::size_t>(in.gcount()));
+    all += file.filename().string() + std::to_string(fs::file_size(file, ignored)) + header;
+  }
+  for (const int number : {options.tensor_parallel, scheduler.max_batch_tokens,
+                           scheduler.max_model_len, scheduler.num_blocks}) {
+    all += "," + std::to_string(number);
+  }
+  return sha256_hex(all);
+}
+
+Result<engine::SchedulerConfig> scheduler_config(const Options& options,
+                                                 const model::ModelConfig& config) {
+  engine::SchedulerConfig scheduler;
+  scheduler.max_num_seqs = options.max_num_seqs;
+  scheduler.max_batch_tokens = options.max_num_batched_tokens;
+  scheduler.max_model_len =
+      options.max_model_len == 0 ? config.max_positions : options.max_model_len;
+  scheduler.prefix_caching = options.prefix_caching;
+  if (scheduler.max_model_len > config.max_positions) {
+    return fail(ErrorKind::kInvalid, "--max-model-len is " + std::to_string(options.max_model_len) +
+                                         ", the model allows " +
+                                         std::to_string(config.max_positions));
+  }
+  std::int64_t tokens = options.kv_cache_tokens;
+  if (tokens == 0) {
+    const std::int64_t wanted =
+        static_cast<std::int64_t>(scheduler.max_num_seqs) * scheduler.max_model_len;
+    const std::int64_t affordable =
+        kDefaultKvBytes / std::max<std::int64_t>(1, model::kv_bytes_per_token(config));
+    tokens = std::max<std::int64_t>(scheduler.max_model_len, std::min(wanted, affordable));
+  }
+  scheduler.num_blocks =
+      static_cast<int>((tokens + engine::kBlockTokens - 1) / engine::kBlockTokens);
+  if (auto valid = engine::validate(scheduler); !valid) return std::unexpected(valid.error());
+  return scheduler;
+}
+
+Result<server::ServedModel> served_model(const Options& options, const model::ModelConfig& config,
+                                         int max_model_len) {
+  const fs::path dir = options.model;
+  auto tokenizer = text::Tokenizer::load(dir / "tokenizer.json");
+  if (!tokenizer) return std::unexpected(tokenizer.error());
+  auto chat_template = text::ChatTemplate::select(*tokenizer);
+  if (!chat_template) return std::unexpected(chat_template.error());
+  auto defaults = server::parse_generation_config(read_file(dir / "generation_config.json"));
+  if (!defaults) return std::unexpected(defaults.error());
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    return fail(ErrorKind::kInvalid,
+                "the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
+                    " tokens, the model only " + std::to_string(config.vocab_size));
+  }
+  std::vector<engine::TokenId> eos = config.eos_tokens;
+  const auto own = tokenizer->eos();
+  if (own && std::find(eos.begin(), eos.end(), *own) == eos.end()) eos.push_back(*own);
+  if (eos.empty()) {
+    return fail(ErrorKind::kInvalid,
+                "neither config.json nor the tokenizer names an end-of-sequence token");
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return server::ServedModel{.name = options.served_name,
+                             .created = std::chrono::duration_cast<Seconds>(now).count(),
+                             .max_model_len = max_model_len,
+                             .vocab_size = config.vocab_size,
+                             .tokenizer = std::move(*tokenizer),
+                             .chat_template = *chat_template,
+                             .eos_tokens = std::move(eos),
+                             .defaults = *defaults};
+}
+
+Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {
+  group::GroupOptions group;
+  group.tensor_parallel = options.tensor_parallel;
+  group.ranks_per_pod = options.ranks_per_pod;
+  group.pod_index = options.pod_index;
+  group.leader_host = options.leader_host;
+  group.control_port = static_cast<std::uint16_t>(options.control_port);
+  group.advertise_host = options.advertise_host;
+  group.revision = options.revision;
+  group.model_digest = digest;
+  if (!options.internal_token_file.empty()) {
+    auto token = server::read_token(options.internal_token_file);
+    if (!token) return std::unexpected(token.error());
+    group.token = std::move(*token);
+  }
+  if (auto valid = group::validate(group); !valid) return std::unexpected(valid.error());
+  return group;
+}
+
+server::WorkerServerOptions server_options(const Options& options, int max_model_len) {
+  server::WorkerServerOptions server;
+  server.host = options.host;
+  server.port = static_cast<std::uint16_t>(options.port);
+  server.internal_port = static_cast<std::uint16_t>(options.internal_port);
+  server.internal_token_file = options.internal_token_file;
+  server.leader = options.is_leader();
+  server.max_model_len = max_model_len;
+  server.identity = {.model = options.model_name,
+                     .ns = options.ns,
+                     .group = options.group,
+                     .revision = options.revision,
+                     .pod = options.pod_name};
+  server.version = kVersion;
+  return server;
+}
+
+}  // namespace
+
+Result<Startup> prepare(const Options& options, const Logger& log) {
+  const auto config = model::load_model_config(options.model);
+  if (!config) return std::unexpected(config.error());
+  if (auto fits = model::check_tensor_parallel(*config, options.tensor_parallel); !fits) {
+    return std::unexpected(fits.error());
+  }
+  const auto scheduler = scheduler_config(options, *config);
+  if (!scheduler) return std::unexpected(scheduler.error());
+  auto group = group_options(options, digest(options, *scheduler));
+  if (!group) return std::unexpected(group.error());
+
+  const int threads = options.threads > 0 ? options.threads : available_cores();
+  Startup startup{.model = {.dir = options.model,
+                            .config = *config,
+                            .ranks = options.tensor_parallel,
+                            .threads_per_rank = std::max(1, threads / options.local_ranks()),
+                            .kv_blocks = scheduler->num_blocks,
+                            .max_batch_tokens = scheduler->max_batch_tokens},
+                  .scheduler = *scheduler,
+                  .group = std::move(*group),
+                  .server = server_options(options, scheduler->context_limit()),
+                  .served = std::nullopt};
+  if (options.is_leader()) {
+    auto served = served_model(options, *config, scheduler->context_limit());
+    if (!served) return std::unexpected(served.error());
+    startup.served.emplace(std::move(*served));
+  }
+  log.info("starting", {{"version", kVersion},
+                        {"model", options.served_name},
+                        {"tensor_parallel", options.tensor_parallel},
+                        {"pod_index", options.pod_index},
+                        {"local_ranks", options.local_ranks()},
+                        {"threads_per_rank", startup.model.threads_per_rank},
+                        {"max_model_len", scheduler->context_limit()},
+                        {"kv_tokens", scheduler->num_blocks * engine::kBlockTokens}});
+  return startup;
+}
+
+}  // namespace dsm::worker
