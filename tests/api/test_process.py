@@ -1,0 +1,168 @@
+"""The worker as a process: start-up errors, health while it loads, drain, several ranks."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+
+import openai
+import pytest
+from conftest import MODEL, NAME, ROOT, program, wait_for
+
+ASK = [{"role": "user", "content": "Count from 57 to 68."}]
+COUNTED = "57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68"
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ([], "--model is missing"),
+        (["--model", "/nowhere"], "/nowhere/config.json"),
+        (["--model", str(MODEL), "--tensor-parallel", "3"], "3"),
+        (["--model", str(MODEL), "--max-model-len", "4096"], "the model allows 2048"),
+        (["--model", str(MODEL), "--nonsense"], "unknown flag --nonsense"),
+        (["--model", str(MODEL), "--internal-token-file", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_what_is_wrong_at_the_start_is_said_in_a_sentence(arguments, sentence):
+    ended = subprocess.run([program(), *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert ended.returncode == 1
+    assert sentence in ended.stderr.splitlines()[-1]
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [program(), "--model", MODEL, "--host", "127.0.0.1", "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+
+
+def test_help_names_every_flag():
+    text = subprocess.run([program(), "--help"], capture_output=True, text=True, check=True).stdout
+    for flag in ("--model", "--tensor-parallel", "--drain-timeout", "--internal-token-file"):
+        assert flag in text
+
+
+def test_several_ranks_in_one_process_give_the_same_answer(start_worker):
+    worker = start_worker("--tensor-parallel", "2").ready()
+    answer = worker.client().chat.completions.create(model=NAME, messages=ASK)
+    assert answer.choices[0].message.content == COUNTED
+    assert worker.stop() == 0
+
+
+def test_sigterm_lets_the_running_request_finish_and_refuses_new_ones(start_worker):
+    worker = start_worker().ready()
+    client = worker.client()
+    stream = client.chat.completions.create(
+        model=NAME, messages=ASK, stream=True, max_tokens=300, temperature=1, seed=1, extra_body={"ignore_eos": True}
+    )
+    events = iter(stream)
+    next(events)
+    worker.process.send_signal(signal.SIGTERM)
+    worker.wait_for_log("draining")
+    with pytest.raises(urllib.error.HTTPError) as unready:
+        urllib.request.urlopen(worker.url + "/health/ready")
+    assert unready.value.code == 503
+    assert json.loads(unready.value.read())["reason"] == "Draining"
+    last = None
+    for last in events:
+        pass
+    assert last.choices[0].finish_reason == "length"
+    assert worker.process.wait(timeout=60) == 0
+
+
+def test_requests_that_do_not_end_in_time_are_ended(start_worker):
+    worker = start_worker("--drain-timeout", "0").ready()
+    failures = []
+
+    def ask():
+        try:
+            worker.client().chat.completions.create(
+                model=NAME, messages=ASK, max_tokens=2000, temperature=1, extra_body={"ignore_eos": True}
+            )
+        except openai.APIStatusError as error:
+            failures.append(error.status_code)
+
+    asking = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in asking:
+        thread.start()
+    assert wait_for(lambda: worker.metric("dsm_requests_running") == 16)
+    assert worker.stop(signal.SIGINT) == 0
+    for thread in asking:
+        thread.join()
+    assert failures == [503] * 16
+
+
+def internal(worker, path, method="GET", token="a-secret-token"):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{worker.internal_port}{path}", method=method, headers={"Authorization": f"Bearer {token}"}
+    )
+    return urllib.request.urlopen(request, timeout=30)
+
+
+def test_the_status_stream_and_drain_on_the_internal_port(start_worker, token_file):
+    worker = start_worker(
+        "--internal-port", "0", "--internal-token-file", token_file, "--revision", "abc", "--group", "g0"
+    ).ready()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        internal(worker, "/internal/status", token="wrong")
+    assert refused.value.code == 401
+    stream = internal(worker, "/internal/status")
+    line = json.loads(stream.readline())
+    while line["phase"] != "Ready":
+        line = json.loads(stream.readline())
+    assert line["revision"] == "abc"
+    assert line["group"] == "g0"
+    assert line["maxModelLen"] == 2048
+    assert line["loadedBytes"] == line["totalBytes"] > 0
+    assert [rank["phase"] for rank in line["ranks"]] == ["Ready"]
+    worker.client().chat.completions.create(model=NAME, messages=ASK)
+    while line["tokensPerSecond"] == 0:
+        line = json.loads(stream.readline())
+    assert internal(worker, "/internal/drain", method="POST").status == 202
+    while line["phase"] != "Draining":
+        line = json.loads(stream.readline())
+    # A drained worker waits for its end: it does not restart by itself.
+    assert worker.process.poll() is None
+    assert worker.stop(signal.SIGTERM) == 0
+
+
+def test_a_group_of_two_processes(start_worker, token_file):
+    """The leader serves; the follower only answers health, and outlives the leader."""
+    group = (
+        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
+        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file,
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        control = ("--control-port", str(free.getsockname()[1]))
+    follower = start_worker(*group, *control, "--pod-index", "1")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(follower.url + "/health/ready")
+    assert urllib.request.urlopen(follower.url + "/health/live").status == 200
+    leader = start_worker(*group, *control, "--pod-index", "0").ready()
+    answer = leader.client().chat.completions.create(model=NAME, messages=ASK)
+    assert answer.choices[0].message.content == COUNTED
+    assert urllib.request.urlopen(follower.url + "/health/ready").status == 200
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(follower.url + "/v1/models")
+    assert refused.value.code == 404
+    stream = leader.client().chat.completions.create(
+        model=NAME, messages=ASK, stream=True, max_tokens=200, temperature=1, extra_body={"ignore_eos": True}
+    )
+    events = iter(stream)
+    next(events)
+    follower.process.send_signal(signal.SIGTERM)
+    leader.process.send_signal(signal.SIGTERM)
+    *_, last = events
+    assert last.choices[0].finish_reason == "length"
+    assert leader.process.wait(timeout=60) == 0
+    assert follower.process.wait(timeout=60) == 0
