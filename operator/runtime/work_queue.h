@@ -1,71 +1,73 @@
-// The keys that wait for a look: each key is in the queue at most once, is worked on by one thread
-// at a time, and comes back after a delay when its work failed (exponential per key) or asked for
-// it. The semantics are those of the well-known controller queues: a key added while it is worked
-// on is looked at once more afterwards. Thread-safe. Time comes from the Clock, so that tests move
-// it by hand.
+// The keys that need a look: each at most once in the queue, never worked on by two threads at
+// once, now or after a delay, and later and later when looking fails. Thread-safe.
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <queue>
 #include <set>
+#include <stop_token>
 #include <string>
+#include <utility>
 
 #include "base/clock.h"
 
 namespace dsm::runtime {
 
-struct WorkQueueOptions {
-  Millis backoff_base{5};
-  Millis backoff_max{1000 * 1000};
+// Called under the queue's lock: only count.
+struct QueueObserver {
+  std::function<void(std::size_t depth)> depth;
+  std::function<void()> added;
+  std::function<void()> retried;
+  std::function<void(double seconds)> waited;  // from added to taken
+  std::function<void(double seconds)> worked;  // from taken to done
 };
 
 class WorkQueue {
  public:
-  WorkQueue(Clock& clock, WorkQueueOptions options = {});
+  static constexpr Millis kFirstBackoff{5};
+  static constexpr Millis kLongestBackoff{1'000'000};
 
-  // Due now.
+  explicit WorkQueue(Clock& clock, QueueObserver observer = {});
+
+  // A key that is worked on now is taken again afterwards.
   void add(const std::string& key);
-  // Due after `delay`; an earlier due time that is already set stays.
+  // Of several delays of one key the earliest counts; zero is add().
   void add_after(const std::string& key, Millis delay);
-  // Due after the key's backoff, which doubles with each call until forget().
+  // After 5 ms, then twice as long with each call, up to 1000 s, until forget().
   void add_backoff(const std::string& key);
   void forget(const std::string& key);
 
-  // Waits for a key that is due and marks it as worked on; nullopt after shut_down().
-  std::optional<std::string> get();
-  // The work on a key from get() ended; when it was added meanwhile it is due again.
+  // Waits for a key; nothing when `stop` was requested. done() must follow.
+  std::optional<std::string> take(const std::stop_token& stop);
+  // A key that is due now, without waiting. done() must follow.
+  std::optional<std::string> try_take();
   void done(const std::string& key);
-  void shut_down();
 
-  // What the workqueue_* metrics say.
-  struct Stats {
-    std::size_t depth = 0;  // due and not taken
-    std::uint64_t adds = 0;
-    std::uint64_t retries = 0;     // add_backoff() calls
-    double last_wait_s = 0;        // of the key that get() handed out last: due until taken
-    double longest_running_s = 0;  // of the keys worked on now
-    double unfinished_s = 0;       // their sum
-  };
-  Stats stats() const;
+  std::size_t depth() const;
+  // Seconds that the keys under work have taken so far: of all together and of the longest.
+  std::pair<double, double> under_work() const;
 
  private:
-  void add_at(const std::string& key, TimePoint due);
+  void add_locked(const std::string& key, TimePoint now);
+  std::optional<std::string> take_locked();
+  void move_due(TimePoint now);
+  void drop_delay(const std::string& key);
 
   Clock& clock_;
-  const WorkQueueOptions options_;
+  const QueueObserver observer_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, TimePoint> due_;               // key -> when; a key is here or not at all
+  std::queue<std::string> ready_;  // each of them is in waiting_since_
+  std::map<std::string, TimePoint> waiting_since_;
+  std::map<std::string, TimePoint> working_since_;
+  std::set<std::string> again_;                        // added while worked on
+  std::map<std::string, TimePoint> delayed_;           // key -> when
   std::set<std::pair<TimePoint, std::string>> order_;  // the same, earliest first
-  std::map<std::string, TimePoint> running_;           // key -> since when
-  std::map<std::string, TimePoint> again_;             // added while running: due then
   std::map<std::string, int> failures_;
-  bool stopped_ = false;
-  std::uint64_t adds_ = 0;
-  std::uint64_t retries_ = 0;
-  double last_wait_s_ = 0;
 };
 
 }  // namespace dsm::runtime

@@ -3,109 +3,142 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <vector>
 
 namespace dsm::runtime {
 namespace {
 
-class WorkQueueTest : public testing::Test {
+class Queue : public ::testing::Test {
  protected:
-  bool due_now() { return queue_.stats().depth > 0; }
+  // The key that can be taken now, "" when there is none.
+  std::string now() { return queue_.try_take().value_or(""); }
 
   ManualClock clock_;
-  WorkQueue queue_{clock_, {.backoff_base = Millis(5), .backoff_max = Millis(40)}};
+  WorkQueue queue_{clock_};
 };
 
-TEST_F(WorkQueueTest, HandsAKeyOutOnceHoweverOftenItWasAdded) {
+TEST_F(Queue, AKeyIsThereOnceHoweverOftenItWasAdded) {
+  queue_.add("a");
+  queue_.add("b");
+  queue_.add("a");
+  EXPECT_EQ(queue_.depth(), 2u);
+  EXPECT_EQ(now(), "a");
+  EXPECT_EQ(now(), "b");
+  EXPECT_EQ(now(), "");
+}
+
+TEST_F(Queue, AKeyUnderWorkIsNotGivenOutAgainUntilItIsDone) {
+  queue_.add("a");
+  EXPECT_EQ(now(), "a");
   queue_.add("a");
   queue_.add("a");
-  EXPECT_EQ(queue_.get(), "a");
+  EXPECT_EQ(now(), "");
   queue_.done("a");
-  EXPECT_FALSE(due_now());
-}
-
-TEST_F(WorkQueueTest, AKeyAddedWhileWorkedOnComesOnceMoreAfterwards) {
-  queue_.add("a");
-  EXPECT_EQ(queue_.get(), "a");
-  queue_.add("a");
-  queue_.add("a");
-  EXPECT_FALSE(due_now());
+  EXPECT_EQ(now(), "a");
   queue_.done("a");
-  EXPECT_EQ(queue_.get(), "a");
+  EXPECT_EQ(now(), "");
+}
+
+TEST_F(Queue, TheEarliestDelayCounts) {
+  queue_.add_after("a", Seconds(10));
+  queue_.add_after("a", Seconds(5));
+  queue_.add_after("a", Seconds(20));
+  EXPECT_EQ(now(), "");
+  clock_.advance(Seconds(5));
+  EXPECT_EQ(now(), "a");
   queue_.done("a");
-  EXPECT_FALSE(due_now());
+  clock_.advance(Seconds(60));
+  EXPECT_EQ(now(), "");
 }
 
-TEST_F(WorkQueueTest, TheEarlierOfTwoDelaysWins) {
-  queue_.add_after("a", Millis(100));
-  queue_.add_after("a", Millis(10));
-  queue_.add_after("a", Millis(50));
-  clock_.advance(Millis(9));
-  EXPECT_FALSE(due_now());
-  clock_.advance(Millis(1));
-  EXPECT_EQ(queue_.get(), "a");
+TEST_F(Queue, AddingNowReplacesADelay) {
+  queue_.add_after("a", Seconds(10));
+  queue_.add("a");
+  EXPECT_EQ(now(), "a");
+  queue_.done("a");
+  clock_.advance(Seconds(10));
+  EXPECT_EQ(now(), "");
 }
 
-TEST_F(WorkQueueTest, KeysComeInTheOrderInWhichTheyAreDue) {
-  queue_.add_after("late", Millis(20));
-  queue_.add_after("early", Millis(10));
-  clock_.advance(Millis(30));
-  EXPECT_EQ(queue_.get(), "early");
-  EXPECT_EQ(queue_.get(), "late");
-}
-
-TEST_F(WorkQueueTest, BackoffDoublesPerKeyUpToTheMostAndForgetResetsIt) {
-  for (const int expected : {5, 10, 20, 40, 40}) {
+TEST_F(Queue, FailuresBackOffPerKeyUntilForgotten) {
+  for (const Millis delay : {Millis(5), Millis(10), Millis(20)}) {
     queue_.add_backoff("a");
-    clock_.advance(Millis(expected - 1));
-    EXPECT_FALSE(due_now()) << expected;
+    clock_.advance(delay - Millis(1));
+    EXPECT_EQ(now(), "");
     clock_.advance(Millis(1));
-    EXPECT_EQ(queue_.get(), "a");
+    EXPECT_EQ(now(), "a");
     queue_.done("a");
   }
+  queue_.add_backoff("b");
+  clock_.advance(Millis(5));
+  EXPECT_EQ(now(), "b");
   queue_.forget("a");
   queue_.add_backoff("a");
   clock_.advance(Millis(5));
-  EXPECT_TRUE(due_now());
-  EXPECT_EQ(queue_.stats().retries, 6U);
+  EXPECT_EQ(now(), "a");
 }
 
-TEST_F(WorkQueueTest, StatsTellTheAgeOfWorkInProgress) {
-  queue_.add("a");
-  clock_.advance(Seconds(2));
-  queue_.get();
-  EXPECT_DOUBLE_EQ(queue_.stats().last_wait_s, 2);
-  clock_.advance(Seconds(3));
-  EXPECT_DOUBLE_EQ(queue_.stats().longest_running_s, 3);
+TEST_F(Queue, TheLongestBackoffIsAThousandSeconds) {
+  for (int i = 0; i < 40; ++i) {
+    queue_.add_backoff("a");
+    clock_.advance(Seconds(1000));
+    ASSERT_EQ(now(), "a") << i;
+    queue_.done("a");
+  }
 }
 
-TEST_F(WorkQueueTest, ShutDownWakesAWaitingWorker) {
-  std::thread worker([&] { EXPECT_EQ(queue_.get(), std::nullopt); });
-  queue_.shut_down();
-  worker.join();
+TEST_F(Queue, AStopWakesTheWaiter) {
+  std::stop_source stop;
+  std::optional<std::string> taken = "something";
+  std::thread waiter([&] { taken = queue_.take(stop.get_token()); });
+  stop.request_stop();
+  waiter.join();
+  EXPECT_EQ(taken, std::nullopt);
 }
 
-TEST(WorkQueueOnTheSystemClock, NoKeyIsEverWorkedOnTwiceAtOnce) {
+TEST(QueueThreads, NoKeyIsEverWorkedOnTwiceAtOnce) {
   SystemClock clock;
   WorkQueue queue(clock);
-  std::atomic<int> inside[4] = {};
+  std::stop_source stop;
+  std::atomic<int> inside[3] = {};
   std::atomic<int> worked = 0;
-  auto work = [&] {
-    while (const auto key = queue.get()) {
-      const int index = (*key)[0] - '0';
-      EXPECT_EQ(inside[index].fetch_add(1), 0);
-      worked.fetch_add(1);
-      inside[index].fetch_sub(1);
-      queue.done(*key);
-    }
-  };
-  std::thread first(work);
-  std::thread second(work);
-  for (int i = 0; i < 2000; ++i) queue.add(std::to_string(i % 4));
-  while (queue.stats().depth > 0) std::this_thread::yield();
-  queue.shut_down();
-  first.join();
-  second.join();
-  EXPECT_GE(worked.load(), 4);
+  std::atomic<bool> twice = false;
+  std::vector<std::thread> workers;
+  for (int i = 0; i < 4; ++i) {
+    workers.emplace_back([&] {
+      while (const auto key = queue.take(stop.get_token())) {
+        std::atomic<int>& mine = inside[(*key)[0] - 'a'];
+        if (++mine != 1) twice = true;
+        std::this_thread::yield();
+        --mine;
+        queue.done(*key);
+        if (++worked == 200) stop.request_stop();
+      }
+    });
+  }
+  while (!stop.stop_requested()) {
+    for (const char* key : {"a", "b", "c"}) queue.add(key);
+    std::this_thread::yield();
+  }
+  for (std::thread& worker : workers) worker.join();
+  EXPECT_FALSE(twice);
+}
+
+TEST_F(Queue, TimesAreReported) {
+  std::vector<double> waited;
+  std::vector<double> worked;
+  QueueObserver observer;
+  observer.waited = [&](double s) { waited.push_back(s); };
+  observer.worked = [&](double s) { worked.push_back(s); };
+  WorkQueue queue(clock_, observer);
+  queue.add("a");
+  clock_.advance(Seconds(2));
+  ASSERT_TRUE(queue.take({}));
+  clock_.advance(Seconds(3));
+  EXPECT_EQ(queue.under_work(), std::pair(3.0, 3.0));
+  queue.done("a");
+  EXPECT_EQ(waited, std::vector{2.0});
+  EXPECT_EQ(worked, std::vector{3.0});
 }
 
 }  // namespace

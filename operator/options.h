@@ -1,0 +1,43 @@
+// How the operator is started: its flags as one struct, read once in main.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/flags.h"
+#include "base/log.h"
+#include "kube/lease.h"
+
+namespace dsm {
+
+struct OperatorOptions {
+  std::string kubeconfig;  // "": in the cluster
+  std::string context;
+  std::string ns;  // watch only this one; "": all
+  int workers = 2;
+  std::string worker_image = "localhost/deepseek-worker:dev";
+  std::string pull_policy = "IfNotPresent";
+  int worker_status_port = 8001;
+
+  bool leader_elect = true;
+  std::string lease_name = "deepseek-operator";
+  std::string lease_namespace;  // "": the one of the credentials
+  std::string identity;         // "": host name and a random part
+  double lease_duration_s = 15;
+  double renew_deadline_s = 10;
+  double retry_period_s = 2;
+
+  std::string listen = "0.0.0.0";
+  int port = 8080;  // metrics and health
+
+  std::string log_level = "info";
+  std::string log_format = "json";
+
+  // Binds the flags to the fields.
+  void add_to(Flags& flags);
+  // kInvalid with a sentence for values that cannot work.
+  Status check() const;
+  kube::LeaseTimes lease_times() const;
+};
+
+}  // namespace dsm

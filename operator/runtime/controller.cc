@@ -1,0 +1,253 @@
+#include "operator/runtime/controller.h"
+
+#include <algorithm>
+
+#include "base/random.h"
+#include "operator/api/names.h"
+
+namespace dsm::runtime {
+namespace {
+
+std::string namespace_of(const std::string& key) {
+  return key.substr(0, key.find('/'));
+}
+
+std::string uid_of(const Json& model) {
+  return model.value("metadata", Json::object()).value("uid", std::string());
+}
+
+bool owned_by(const Json& object, const std::string& uid) {
+  const Json owners =
+      object.value("metadata", Json::object()).value("ownerReferences", Json::array());
+  return std::ranges::any_of(owners,
+                             [&](const Json& owner) { return owner.value("uid", "") == uid; });
+}
+
+}  // namespace
+
+Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Client& writes,
+                       kube::EventRecorder& events, ControllerMetrics& metrics, Logger log)
+    : options_(std::move(options)),
+      reads_(reads),
+      writes_(writes),
+      clock_(writes.clock()),
+      metrics_(metrics),
+      log_(std::move(log)),
+      secrets_(reads),
+      executor_(writes, events, store_, secrets_, failures_, log_),
+      queue_(clock_, metrics.queue_observer()) {}
+
+Controller::~Controller() {
+  stop();
+}
+
+void Controller::watch(const kube::Resource& resource, const std::string& selector,
+                       std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take) {
+  watchers_.push_back(std::make_unique<kube::Watcher>(
+      reads_, kube::WatcherOptions{resource, options_.ns, selector},
+      [this, take = std::move(take)](std::vector<kube::WatchEvent> events) {
+        const bool before = synced();
+        for (const std::string& model : take(std::move(events))) {
+          if (!model.empty()) queue_.add(model);
+        }
+        // Keys that came before the last list had come were put off.
+        if (!before && synced()) {
+          log_.info("caches are synced",
+                    {{"models", store_.models.size()}, {"pods", store_.pods.size()}});
+          for (const std::string& key : store_.models.keys()) queue_.add(key);
+        }
+      },
+      log_));
+}
+
+void Controller::start() {
+  streams_ = std::make_unique<StatusStreams>(
+      clock_, options_.status_port,
+      [this](const std::string& model, StreamNews news) { on_news(model, news); }, log_);
+  const std::string ours =
+      std::string(api::kManagedByLabel) + "=" + std::string(api::kManagedByValue);
+  watch(kube::kDeepSeekModels, "",
+        [this](auto events) { return store_.models.take(std::move(events)); });
+  watch(kube::kPods, ours, [this](auto events) { return store_.pods.take(std::move(events)); });
+  watch(kube::kServices, ours,
+        [this](auto events) { return store_.services.take(std::move(events)); });
+  watch(kube::kControllerRevisions, ours,
+        [this](auto events) { return store_.revisions.take(std::move(events)); });
+  for (int i = 0; i < options_.workers; ++i) {
+    workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+  }
+}
+
+void Controller::stop() {
+  for (std::jthread& worker : workers_) worker.request_stop();
+  for (const auto& watcher : watchers_) watcher->request_stop();
+  workers_.clear();
+  watchers_.clear();
+  streams_.reset();
+}
+
+void Controller::lead(bool leading) {
+  leading_ = leading;
+  metrics_.leading(leading);
+  if (!leading) return;
+  for (const std::string& key : store_.models.keys()) queue_.add(key);
+}
+
+void Controller::on_news(const std::string& model, StreamNews news) {
+  switch (news) {
+    case StreamNews::kNumbers:
+      return queue_.add_after(model, kNumbersPause);
+    case StreamNews::kRefused:
+      secrets_.forget(model);
+      return queue_.add_after(model, kNumbersPause);
+    case StreamNews::kState:
+      return queue_.add(model);
+  }
+}
+
+void Controller::update_metrics() {
+  metrics_.update(queue_);
+  metrics_.objects("DeepSeekModel", store_.models.size());
+  metrics_.objects("Pod", store_.pods.size());
+  metrics_.objects("Service", store_.services.size());
+  metrics_.objects("ControllerRevision", store_.revisions.size());
+  metrics_.streams(streams_ ? streams_->connected() : 0);
+}
+
+void Controller::work(const std::stop_token& stop) {
+  while (const auto key = queue_.take(stop)) {
+    const TimePoint begin = clock_.now();
+    metrics_.active(1);
+    Result<Millis> again = fail(ErrorKind::kInternal, "");
+    try {
+      again = reconcile(*key);
+    } catch (const std::exception& e) {
+      metrics_.panicked();
+      log_.info("exception while looking at a model", {{"model", *key}, {"error", e.what()}});
+      again = fail(ErrorKind::kInternal, e.what());
+    }
+    using Counted = ControllerMetrics::Result;
+    const double seconds = std::chrono::duration<double>(clock_.now() - begin).count();
+    if (!again) {
+      metrics_.reconciled(Counted::kError, seconds);
+      log_.debug("model is looked at again later",
+                 {{"model", *key}, {"error", again.error().message}});
+      if (again.error().retry_after_s > 0) {
+        queue_.add_after(*key, Seconds(again.error().retry_after_s));
+      } else {
+        queue_.add_backoff(*key);
+      }
+    } else {
+      queue_.forget(*key);
+      if (again->count() > 0) queue_.add_after(*key, *again);
+      metrics_.reconciled(again->count() > 0 ? Counted::kRequeueAfter : Counted::kSuccess, seconds);
+    }
+    metrics_.active(-1);
+    queue_.done(*key);
+  }
+}
+
+void Controller::follow_leaders(const std::string& key, const Json* model,
+                                const std::string& token) {
+  std::vector<Leader> leaders;
+  if (model != nullptr) {
+    const std::string uid = uid_of(*model);
+    for (const auto& pod : store_.pods.of_model(key)) {
+      if (pod->index == 0 && pod->owner_uid == uid && pod->running && !pod->ip.empty()) {
+        leaders.push_back({pod->uid, pod->ip});
+      }
+    }
+  }
+  streams_->set(key, leaders, token);
+}
+
+Result<Millis> Controller::reconcile(const std::string& key) {
+  if (!synced()) return Millis(0);  // every key comes again once the caches are full
+  const auto model = store_.models.find(key);
+  if (!model) {
+    follow_leaders(key, nullptr, "");
+    failures_.forget_model(key);
+    secrets_.forget(key);
+    const std::lock_guard lock(written_mutex_);
+    status_written_.erase(key);
+    return Millis(0);
+  }
+  const Result<Secrets::Entry> secret = secrets_.of_model(key);
+  if (!secret) return std::unexpected(secret.error());
+  // A Secret of our name that somebody else made is none of our business.
+  const bool ours = !secret->object.is_null() && owned_by(secret->object, uid_of(*model));
+  follow_leaders(key, model.get(), ours ? secret->token : "");
+  if (!leading_) return std::chrono::duration_cast<Millis>(kResync);
+
+  const plan::Plan plan = plan::plan(observe(key, *model, *secret));
+  if (!plan.quiet()) {
+    const Outcome outcome = executor_.run(plan, *model);
+    if (outcome.status_written) {
+      const std::lock_guard lock(written_mutex_);
+      status_written_[key] = clock_.wall_now();
+    }
+    if (outcome.error) return std::unexpected(*outcome.error);
+    // What was written is in the store already, so the watch will bring no news of it: look again
+    // until there is nothing left to write.
+    if (!plan.remove.empty() || !plan.children.empty() || !plan.create_pods.empty()) {
+      queue_.add(key);
+    }
+  }
+  return plan.requeue_after.count() > 0 ? std::min<Millis>(plan.requeue_after, kResync)
+                                        : std::chrono::duration_cast<Millis>(kResync);
+}
+
+plan::Observed Controller::observe(const std::string& key, const Json& model,
+                                   const Secrets::Entry& secret) {
+  plan::Observed observed;
+  observed.model = model;
+  for (const auto& pod : store_.pods.of_model(key)) observed.pods.push_back(*pod);
+  for (const auto& child : store_.services.of_model(key)) observed.children.push_back(*child);
+  for (const auto& child : store_.revisions.of_model(key)) observed.children.push_back(*child);
+  if (!secret.object.is_null()) observed.children.push_back(secret.object);
+  observed.leaders = streams_->latest(key);
+  observed.now = clock_.wall_now();
+  observed.failures = failures_.of_model(key, observed.now);
+  observed.fresh_token = random_hex(32);
+  {
+    const std::lock_guard lock(written_mutex_);
+    const auto written = status_written_.find(key);
+    if (written != status_written_.end()) observed.status_written = written->second;
+  }
+  observed.config = options_.plan;
+  add_taken_names(key, observed);
+  return observed;
+}
+
+void Controller::add_taken_names(const std::string& key, plan::Observed& observed) {
+  const auto here = [&](const plan::WriteFailure& failure) {
+    if (failure.kind == kube::kPods.kind) {
+      return std::ranges::any_of(observed.pods,
+                                 [&](const auto& pod) { return pod.name == failure.name; });
+    }
+    return std::ranges::any_of(observed.children, [&](const Json& child) {
+      return child.value("kind", "") == failure.kind &&
+             child.value("metadata", Json::object()).value("name", "") == failure.name;
+    });
+  };
+  std::erase_if(observed.failures, [&](const plan::WriteFailure& failure) {
+    if (failure.error != ErrorKind::kConflict) return false;
+    if (!here(failure)) {
+      const kube::Resource* resource = resource_of(failure.kind);
+      if (resource == nullptr) return false;
+      const auto taken = reads_.get(*resource, namespace_of(key), failure.name);
+      if (taken) {
+        if (failure.kind != kube::kPods.kind) observed.children.push_back(trimmed(*taken));
+        return false;
+      }
+      if (taken.error().kind != ErrorKind::kNotFound) return false;
+    } else if (failure.kind != kube::kPods.kind) {
+      return false;  // the plan sees the object itself and judges it
+    }
+    // The name is free again, or it is our own pod that the cache had not seen.
+    failures_.forget(key, failure.kind, failure.name);
+    return true;
+  });
+}
+
+}  // namespace dsm::runtime

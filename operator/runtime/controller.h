@@ -1,0 +1,92 @@
+// The controller: watches fill the store, whatever changed puts its model's key into the queue, and
+// workers take a key, look at the model as a whole, decide (operator/plan) and carry the decision
+// out. Every replica of the operator keeps caches and status streams; only the one that may write
+// decides and writes.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/log.h"
+#include "kube/client.h"
+#include "kube/events.h"
+#include "kube/watcher.h"
+#include "operator/plan/plan.h"
+#include "operator/runtime/executor.h"
+#include "operator/runtime/metrics.h"
+#include "operator/runtime/status_streams.h"
+#include "operator/runtime/work_queue.h"
+
+namespace dsm::runtime {
+
+struct ControllerOptions {
+  std::string ns;  // watch only this namespace; "": all
+  plan::Config plan;
+  int workers = 2;
+  std::uint16_t status_port = 8001;  // of the leaders' status streams
+};
+
+class Controller {
+ public:
+  // Changes of mere numbers in a status stream are looked at together after this.
+  static constexpr Millis kNumbersPause{1'000};
+  // A model is looked at again after this even when nothing is seen to change: its token Secret is
+  // not watched.
+  static constexpr std::chrono::minutes kResync{5};
+
+  // `reads` serves the watches, `writes` the workers; both, and everything else, must outlive the
+  // controller.
+  Controller(ControllerOptions options, kube::Client& reads, kube::Client& writes,
+             kube::EventRecorder& events, ControllerMetrics& metrics, Logger log);
+  ~Controller();  // stop()
+  Controller(const Controller&) = delete;
+  Controller& operator=(const Controller&) = delete;
+
+  void start();
+  // Ends the workers after the plan that each has under way, then watches and streams.
+  void stop();
+
+  // This process may write (again): looks at every model. Before the first call nothing is written.
+  void lead(bool leading);
+
+  // Every cache has had its first list.
+  bool synced() const { return store_.synced(); }
+  // Seconds that the longest look has taken so far.
+  double longest_look() const { return queue_.under_work().second; }
+  void update_metrics();
+
+ private:
+  void watch(const kube::Resource& resource, const std::string& selector,
+             std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take);
+  void work(const std::stop_token& stop);
+  // Looks at one model; an error means: again later.
+  Result<Millis> reconcile(const std::string& key);
+  void follow_leaders(const std::string& key, const Json* model, const std::string& token);
+  plan::Observed observe(const std::string& key, const Json& model, const Secrets::Entry& secret);
+  void add_taken_names(const std::string& key, plan::Observed& observed);
+  void on_news(const std::string& model, StreamNews news);
+
+  const ControllerOptions options_;
+  kube::Client& reads_;
+  kube::Client& writes_;
+  Clock& clock_;
+  ControllerMetrics& metrics_;
+  const Logger log_;
+  Store store_;
+  Failures failures_;
+  Secrets secrets_;
+  Executor executor_;
+  WorkQueue queue_;
+  std::atomic<bool> leading_ = false;
+  std::mutex written_mutex_;
+  std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
+  std::unique_ptr<StatusStreams> streams_;
+  std::vector<std::unique_ptr<kube::Watcher>> watchers_;
+  std::vector<std::jthread> workers_;
+};
+
+}  // namespace dsm::runtime

@@ -1,0 +1,54 @@
+// Carries a Plan out: one request per line of it, in the order that operator/plan/plan.h fixes, and
+// nothing that the plan does not say. Answers go into the store, refusals into the failures. Blocks
+// the caller; thread-safe for different models.
+#pragma once
+
+#include <optional>
+
+#include "base/log.h"
+#include "kube/events.h"
+#include "operator/plan/plan.h"
+#include "operator/runtime/failures.h"
+#include "operator/runtime/secrets.h"
+#include "operator/runtime/store.h"
+
+namespace dsm::runtime {
+
+struct Outcome {
+  int writes = 0;              // requests that changed something
+  std::optional<Error> error;  // the first failure; the model is to be looked at again
+  bool status_written = false;
+};
+
+class Executor {
+ public:
+  // All must outlive the executor.
+  Executor(kube::Client& client, kube::EventRecorder& events, Store& store, Secrets& secrets,
+           Failures& failures, Logger log);
+
+  Outcome run(const plan::Plan& plan, const Json& model);
+
+ private:
+  struct Run;
+
+  void remove(const plan::Removal& removal, Run& run);
+  void write(const plan::ChildWrite& child, Run& run);
+  void create_pod(const Json& pod, Run& run);
+  void write_status(const Json& status, Run& run);
+  void failed(Run& run, const std::string& kind, const std::string& name,
+              const kube::ApiError& error);
+  // Puts an answer where the next look finds it.
+  void keep(const Run& run, const std::string& kind, Json object);
+
+  kube::Client& client_;
+  kube::EventRecorder& events_;
+  Store& store_;
+  Secrets& secrets_;
+  Failures& failures_;
+  const Logger log_;
+};
+
+// The resource of a kind that plans name; nullptr for any other.
+const kube::Resource* resource_of(const std::string& kind);
+
+}  // namespace dsm::runtime

@@ -1,0 +1,188 @@
+#include "operator/runtime/status_streams.h"
+
+#include <algorithm>
+
+namespace dsm::runtime {
+namespace {
+
+bool same_state(const plan::LeaderStatus& a, const plan::LeaderStatus& b) {
+  return a.phase == b.phase && a.reason == b.reason && a.message == b.message &&
+         a.last_error == b.last_error && a.max_model_len == b.max_model_len &&
+         a.kv_total == b.kv_total;
+}
+
+bool same_numbers(const plan::LeaderStatus& a, const plan::LeaderStatus& b) {
+  plan::LeaderStatus without_time = b;
+  without_time.received = a.received;
+  return a == without_time;
+}
+
+}  // namespace
+
+StatusStreams::StatusStreams(Clock& clock, std::uint16_t port, OnNews on_news, Logger log)
+    : clock_(clock),
+      port_(port),
+      on_news_(std::move(on_news)),
+      log_(std::move(log)),
+      client_(1),
+      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+
+StatusStreams::~StatusStreams() {
+  thread_.request_stop();
+  thread_.join();
+  std::map<std::string, Stream> ended;
+  {
+    const std::lock_guard lock(mutex_);
+    ended.swap(streams_);
+  }
+  // The handles go here, without the lock that their callbacks take.
+}
+
+void StatusStreams::set(const std::string& model, const std::vector<Leader>& leaders,
+                        const std::string& token) {
+  Handles ended;  // destroyed after the lock is released
+  const std::lock_guard lock(mutex_);
+  for (auto at = streams_.begin(); at != streams_.end();) {
+    Stream& stream = at->second;
+    const bool stays =
+        stream.model != model ||
+        (stream.token == token && std::ranges::find(leaders, stream.leader) != leaders.end());
+    if (stays) {
+      ++at;
+      continue;
+    }
+    ended.push_back(std::move(stream.handle));
+    at = streams_.erase(at);
+  }
+  if (token.empty()) return;
+  for (const Leader& leader : leaders) {
+    if (streams_.contains(leader.uid)) continue;
+    Stream stream;
+    stream.model = model;
+    stream.leader = leader;
+    stream.token = token;
+    stream.retry_at = clock_.now();
+    streams_.emplace(leader.uid, std::move(stream));
+    changed_.notify_all();
+  }
+}
+
+std::map<std::string, plan::LeaderStatus> StatusStreams::latest(const std::string& model) const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, plan::LeaderStatus> result;
+  for (const auto& [uid, stream] : streams_) {
+    if (stream.model == model && stream.status) result.emplace(uid, *stream.status);
+  }
+  return result;
+}
+
+std::size_t StatusStreams::connected() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<std::size_t>(
+      std::ranges::count_if(streams_, [](const auto& entry) { return entry.second.speaking; }));
+}
+
+void StatusStreams::run(const std::stop_token& stop) {
+  const std::stop_callback wake(stop, [this] {
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  });
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    const TimePoint now = clock_.now();
+    TimePoint next = TimePoint::max();
+    std::string due;
+    for (auto& [uid, stream] : streams_) {
+      if (stream.open) continue;
+      if (stream.retry_at <= now) due = uid;
+      next = std::min(next, stream.retry_at);
+    }
+    if (due.empty()) {
+      clock_.wait_until(changed_, lock, next);
+      continue;
+    }
+    Stream& stream = streams_.at(due);
+    stream.open = true;
+    stream.speaking = false;
+    stream.attempt = ++attempts_;
+    http::Target target;
+    target.host = stream.leader.ip;
+    target.port = port_;
+    target.path = "/internal/status";
+    target.headers["Authorization"] = "Bearer " + stream.token;
+    const std::uint64_t attempt = stream.attempt;
+    // The old request has ended: its handle waits for nothing but the tail of its last callback,
+    // which may want the lock.
+    std::unique_ptr<http::Client::Handle> old = std::move(stream.handle);
+    lock.unlock();
+    old.reset();
+    open(due, attempt, std::move(target));
+    lock.lock();
+  }
+}
+
+void StatusStreams::open(const std::string& uid, std::uint64_t attempt, http::Target target) {
+  std::unique_ptr<http::Client::Handle> handle = client_.get_lines(
+      std::move(target), kIdleSeconds,
+      [this, uid, attempt](std::string_view line) { on_line(uid, attempt, line); },
+      [this, uid, attempt](const Status& how) { on_end(uid, attempt, how); });
+  std::unique_lock lock(mutex_);
+  const auto at = streams_.find(uid);
+  if (at != streams_.end() && at->second.attempt == attempt) {
+    at->second.handle = std::move(handle);
+  } else {
+    lock.unlock();  // not wanted any more: the handle goes without the lock
+  }
+}
+
+void StatusStreams::on_line(const std::string& uid, std::uint64_t attempt, std::string_view line) {
+  const Result<plan::LeaderStatus> status = plan::leader_status(line, clock_.wall_now());
+  std::string model;
+  StreamNews news = StreamNews::kNumbers;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto at = streams_.find(uid);
+    if (at == streams_.end() || at->second.attempt != attempt || !status) return;
+    Stream& stream = at->second;
+    const bool first = !stream.speaking || !stream.status;
+    stream.speaking = true;
+    stream.delay = Millis(0);
+    const bool state = first || !same_state(*stream.status, *status);
+    const bool numbers = first || !same_numbers(*stream.status, *status);
+    stream.status = *status;
+    if (!state && !numbers) return;
+    news = state ? StreamNews::kState : StreamNews::kNumbers;
+    model = stream.model;
+  }
+  on_news_(model, news);
+}
+
+void StatusStreams::on_end(const std::string& uid, std::uint64_t attempt, const Status& how) {
+  std::string model;
+  bool was_speaking = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto at = streams_.find(uid);
+    if (at == streams_.end() || at->second.attempt != attempt) return;
+    Stream& stream = at->second;
+    was_speaking = stream.speaking;
+    stream.open = false;
+    stream.speaking = false;
+    stream.delay =
+        stream.delay.count() == 0 ? kFirstRetry : std::min(stream.delay * 2, kLongestRetry);
+    stream.retry_at = clock_.now() + stream.delay;
+    model = stream.model;
+    changed_.notify_all();
+  }
+  const bool refused = !how && how.error().kind == ErrorKind::kDenied;
+  log_.debug(
+      "status stream ended",
+      {{"model", model}, {"pod", uid}, {"why", how ? "the worker ended it" : how.error().message}});
+  if (refused) {
+    on_news_(model, StreamNews::kRefused);
+  } else if (was_speaking) {
+    on_news_(model, StreamNews::kState);
+  }
+}
+
+}  // namespace dsm::runtime

@@ -1,0 +1,87 @@
+// The status streams of all leaders: one long-lived request per leader pod, begun again when it
+// breaks, its newest line kept. Callbacks come on the HTTP client's thread or on the one thread
+// that (re)connects. Thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/http/client.h"
+#include "base/log.h"
+#include "operator/plan/observed.h"
+
+namespace dsm::runtime {
+
+struct Leader {
+  std::string uid;  // of the pod
+  std::string ip;
+  bool operator==(const Leader&) const = default;
+};
+
+enum class StreamNews {
+  kNumbers,  // queue, rates, bytes: can wait a moment
+  kState,    // phase or words changed, or the stream began or broke
+  kRefused,  // the worker did not accept the token
+};
+
+class StatusStreams {
+ public:
+  using OnNews = std::function<void(const std::string& model, StreamNews news)>;
+
+  static constexpr Millis kFirstRetry{500};
+  static constexpr Millis kLongestRetry{5'000};
+  static constexpr int kIdleSeconds = 10;  // a worker sends at least every 2 s
+
+  StatusStreams(Clock& clock, std::uint16_t port, OnNews on_news, Logger log);
+  ~StatusStreams();
+  StatusStreams(const StatusStreams&) = delete;
+  StatusStreams& operator=(const StatusStreams&) = delete;
+
+  // The model's leaders from now on. A leader that stays keeps its stream; an empty list ends all.
+  // No stream is begun without a token.
+  void set(const std::string& model, const std::vector<Leader>& leaders, const std::string& token);
+  // The newest line of each of the model's leaders, by pod uid.
+  std::map<std::string, plan::LeaderStatus> latest(const std::string& model) const;
+  std::size_t connected() const;
+
+ private:
+  struct Stream {
+    std::string model;
+    Leader leader;
+    std::string token;
+    std::uint64_t attempt = 0;  // tells the callbacks of an older attempt apart
+    bool open = false;          // a request is under way
+    bool speaking = false;      // it has brought a line
+    Millis delay{0};
+    TimePoint retry_at{};
+    std::unique_ptr<http::Client::Handle> handle;
+    std::optional<plan::LeaderStatus> status;
+  };
+  using Handles = std::vector<std::unique_ptr<http::Client::Handle>>;
+
+  void run(const std::stop_token& stop);
+  void open(const std::string& uid, std::uint64_t attempt, http::Target target);
+  void on_line(const std::string& uid, std::uint64_t attempt, std::string_view line);
+  void on_end(const std::string& uid, std::uint64_t attempt, const Status& how);
+
+  Clock& clock_;
+  const std::uint16_t port_;
+  const OnNews on_news_;
+  const Logger log_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, Stream> streams_;  // by pod uid; guarded by mutex_
+  std::uint64_t attempts_ = 0;
+  http::Client client_;
+  std::jthread thread_;  // last: it uses everything above
+};
+
+}  // namespace dsm::runtime

@@ -1,0 +1,247 @@
+// What the operator knows of the cluster: for each kind the newest state of every object, trimmed
+// to what a decision reads, by name and by the model it belongs to. Written by the watches and by
+// the answers to our own writes, read as shared immutable values. Thread-safe.
+//
+// A cache is two-handed because both hands may be late: an answer can arrive after the watch has
+// already brought something newer, and the watch can bring something older than an answer. Resource
+// versions of one kind are increasing numbers, so the newer one wins; what the watch has passed is
+// never brought back by a late answer.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kube/watch.h"
+#include "operator/plan/observed.h"
+
+namespace dsm::runtime {
+
+using Json = nlohmann::json;
+
+// Where an object is in a cache.
+struct ObjectId {
+  std::string key;    // "namespace/name"
+  std::string model;  // "namespace/model"; "" when it belongs to none
+  std::string uid;
+  std::uint64_t version = 0;
+};
+ObjectId id_of_model(const Json& model);
+ObjectId id_of_child(const Json& child);  // by its label
+
+// A model or child as JSON without what no decision reads.
+Json trimmed(Json object);
+// Equal but for the resource version.
+bool same_object(const Json& a, const Json& b);
+
+// How each kind is kept.
+struct ModelTraits {
+  using Value = Json;
+  static ObjectId id(const Json& object) { return id_of_model(object); }
+  static Json trim(Json object) { return trimmed(std::move(object)); }
+  static bool same(const Json& a, const Json& b) { return same_object(a, b); }
+};
+struct ChildTraits : ModelTraits {
+  static ObjectId id(const Json& object) { return id_of_child(object); }
+};
+struct PodTraits {
+  using Value = plan::PodView;
+  static ObjectId id(const Json& object) { return id_of_child(object); }
+  static plan::PodView trim(const Json& object) { return plan::pod_view(object); }
+  static bool same(const plan::PodView& a, const plan::PodView& b) { return a == b; }
+};
+
+template <typename Traits>
+class Cache {
+ public:
+  using Value = typename Traits::Value;
+  using Pointer = std::shared_ptr<const Value>;
+
+  // Takes what a watch brought; returns the models for which something changed that a decision
+  // reads.
+  std::set<std::string> take(std::vector<kube::WatchEvent> events) {
+    using Kind = kube::WatchEvent::Kind;
+    const std::lock_guard lock(mutex_);
+    std::set<std::string> changed;
+    for (kube::WatchEvent& event : events) {
+      switch (event.kind) {
+        case Kind::kInit:
+          incoming_.clear();
+          break;
+        case Kind::kInitApply: {
+          Entry entry = entry_of(std::move(event.object));
+          incoming_[entry.id.key] = std::move(entry);
+          break;
+        }
+        case Kind::kInitDone:
+          swap_in(number(event.object["metadata"].value("resourceVersion", "")), changed);
+          break;
+        case Kind::kApply:
+          put_locked(entry_of(std::move(event.object)), /*from_watch=*/true, changed);
+          break;
+        case Kind::kDelete:
+          erase_locked(Traits::id(event.object), changed);
+          break;
+      }
+    }
+    return changed;
+  }
+
+  // The answer to a POST, PUT or apply.
+  void put(Json object) {
+    const std::lock_guard lock(mutex_);
+    std::set<std::string> changed;
+    put_locked(entry_of(std::move(object)), /*from_watch=*/false, changed);
+  }
+  // The answer to a DELETE that left the object there for its grace period.
+  void mark(Json object) {
+    const std::lock_guard lock(mutex_);
+    Entry entry = entry_of(std::move(object));
+    const auto at = entries_.find(entry.id.key);
+    if (at == entries_.end() || at->second.id.uid != entry.id.uid) return;
+    entry.id.version = std::max(entry.id.version, at->second.id.version);
+    at->second = std::move(entry);
+  }
+  // A DELETE said that this incarnation is gone.
+  void erase(const std::string& key, const std::string& uid) {
+    const std::lock_guard lock(mutex_);
+    const auto at = entries_.find(key);
+    if (at == entries_.end() || at->second.id.uid != uid) return;
+    forget(at);
+  }
+
+  Pointer find(const std::string& key) const {
+    const std::lock_guard lock(mutex_);
+    const auto at = entries_.find(key);
+    return at == entries_.end() ? nullptr : at->second.value;
+  }
+  // In the order of their names.
+  std::vector<Pointer> of_model(const std::string& model) const {
+    const std::lock_guard lock(mutex_);
+    std::vector<Pointer> result;
+    const auto names = by_model_.find(model);
+    if (names == by_model_.end()) return result;
+    for (const std::string& key : names->second) result.push_back(entries_.at(key).value);
+    return result;
+  }
+  std::vector<std::string> keys() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> result;
+    for (const auto& [key, entry] : entries_) result.push_back(key);
+    return result;
+  }
+  // Whether one whole list has come.
+  bool synced() const {
+    const std::lock_guard lock(mutex_);
+    return synced_;
+  }
+  std::size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return entries_.size();
+  }
+
+ private:
+  struct Entry {
+    ObjectId id;
+    Pointer value;
+  };
+  using Entries = std::map<std::string, Entry>;
+
+  static std::uint64_t number(const std::string& version) {
+    return version.empty() ? 0 : std::strtoull(version.c_str(), nullptr, 10);
+  }
+  static Entry entry_of(Json object) {
+    ObjectId id = Traits::id(object);
+    return {std::move(id), std::make_shared<const Value>(Traits::trim(std::move(object)))};
+  }
+
+  void put_locked(Entry entry, bool from_watch, std::set<std::string>& changed) {
+    const std::uint64_t version = entry.id.version;
+    if (from_watch) {
+      watched_ = std::max(watched_, version);
+    } else if (version <= watched_) {
+      return;  // the watch has brought this or something newer, perhaps its end
+    }
+    const auto at = entries_.find(entry.id.key);
+    if (at != entries_.end()) {
+      const bool same_one = at->second.id.uid == entry.id.uid;
+      if (same_one && version <= at->second.id.version) return;
+      if (!same_one && version < at->second.id.version) return;
+      if (!Traits::same(*at->second.value, *entry.value)) changed.insert(at->second.id.model);
+      forget(at);
+    } else {
+      changed.insert(entry.id.model);
+    }
+    insert(std::move(entry));
+  }
+
+  void erase_locked(const ObjectId& id, std::set<std::string>& changed) {
+    watched_ = std::max(watched_, id.version);
+    const auto at = entries_.find(id.key);
+    // A newer object of the same name may be here already.
+    if (at == entries_.end() || at->second.id.uid != id.uid) return;
+    changed.insert(at->second.id.model);
+    forget(at);
+  }
+
+  // The list is the truth up to its version; answers of our own writes after it stay.
+  void swap_in(std::uint64_t version, std::set<std::string>& changed) {
+    Entries before = std::exchange(entries_, {});
+    by_model_.clear();
+    for (auto& [key, entry] : incoming_) {
+      const auto old = before.find(key);
+      const bool same = old != before.end() && Traits::same(*old->second.value, *entry.value);
+      if (!same) changed.insert(entry.id.model);
+      if (old != before.end() && old->second.id.version > entry.id.version) continue;
+      before.erase(key);
+      insert(std::move(entry));
+    }
+    for (auto& [key, entry] : before) {
+      changed.insert(entry.id.model);
+      if (entry.id.version > version) insert(std::move(entry));
+    }
+    incoming_.clear();
+    watched_ = std::max(watched_, version);
+    synced_ = true;
+  }
+
+  void insert(Entry entry) {
+    const std::string key = entry.id.key;
+    by_model_[entry.id.model].insert(key);
+    entries_[key] = std::move(entry);
+  }
+  void forget(typename Entries::iterator at) {
+    const auto names = by_model_.find(at->second.id.model);
+    names->second.erase(at->first);
+    if (names->second.empty()) by_model_.erase(names);
+    entries_.erase(at);
+  }
+
+  mutable std::mutex mutex_;
+  Entries entries_;
+  Entries incoming_;  // of a list that is not complete yet
+  std::map<std::string, std::set<std::string>> by_model_;
+  std::uint64_t watched_ = 0;  // the newest version that the watch has brought
+  bool synced_ = false;
+};
+
+struct Store {
+  Cache<ModelTraits> models;
+  Cache<PodTraits> pods;
+  Cache<ChildTraits> services;
+  Cache<ChildTraits> revisions;
+
+  bool synced() const {
+    return models.synced() && pods.synced() && services.synced() && revisions.synced();
+  }
+};
+
+}  // namespace dsm::runtime
