@@ -152,7 +152,8 @@ class Machine {
     if (first) emit(WatchEvent::Kind::kInit);
     for (json& item : page["items"]) emit(WatchEvent::Kind::kInitApply, std::move(item));
     if (state().continue_token.empty()) {
-      emit(WatchEvent::Kind::kInitDone);
+      emit(WatchEvent::Kind::kInitDone,
+           {{"metadata", {{"resourceVersion", state().resource_version}}}});
       state().page_size = kListPageSize;
       state().phase = Phase::kWatch;
     }

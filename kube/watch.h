@@ -27,7 +27,9 @@ namespace dsm::kube {
 struct WatchEvent {
   enum class Kind { kInit, kInitApply, kInitDone, kApply, kDelete };
   Kind kind = Kind::kInit;
-  nlohmann::json object;  // with apiVersion and kind; null for kInit and kInitDone
+  // With apiVersion and kind. Null for kInit; for kInitDone the list's metadata alone:
+  // {"metadata": {"resourceVersion": "10"}}.
+  nlohmann::json object;
 };
 
 // Delays grow by two from the first to the longest and are stretched by up to their own length, so

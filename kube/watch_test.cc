@@ -66,7 +66,7 @@ class Watching : public ::testing::Test {
  private:
   static std::string word(const WatchEvent& event) {
     const std::string name =
-        event.object.is_object() ? event.object["metadata"]["name"].get<std::string>() : "";
+        event.object.is_object() ? event.object["metadata"].value("name", std::string()) : "";
     switch (event.kind) {
       case WatchEvent::Kind::kInit:
         return "init";
