@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <stop_token>
@@ -66,8 +67,10 @@ server::GroupView group_view(const group::GroupState& state) {
 // Says why in one sentence, also where the kubelet looks for it.
 int give_up(const std::string& message) {
   std::fprintf(stderr, "deepseek-worker: %s\n", message.c_str());
-  std::ofstream termination("/dev/termination-log");
-  termination << message << "\n";
+  const char* const kTerminationLog = "/dev/termination-log";
+  if (std::filesystem::exists(kTerminationLog)) {  // in a pod
+    std::ofstream(kTerminationLog) << message << "\n";
+  }
   return 1;
 }
 
@@ -125,8 +128,9 @@ int run_leader(Base& base, const Startup& startup) {
 
   const auto signal = wait_for_signal(base, group);
   if (signal) {
-    // At a terminal nobody has to be told that the endpoint goes away.
-    base.drain.begin(/*at_once=*/*signal == SIGINT);
+    // At a terminal, and before the model was served, nobody has to be told that the endpoint goes
+    // away.
+    base.drain.begin(/*at_once=*/*signal == SIGINT || !engine->stats().serving);
     std::jthread impatience([&base](const std::stop_token& done) {
       while (!done.stop_requested()) {
         if (base.signals.wait(kLook)) base.drain.hurry();
