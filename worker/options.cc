@@ -32,9 +32,13 @@ void declare(Flags& flags, Options& o) {
   flags.add("kv-cache-tokens", &o.kv_cache_tokens,
             "Tokens that the KV cache holds; 0: every sequence's full context, within 1 GiB");
   flags.add("prefix-caching", &o.prefix_caching, "Keep the KV cache of prompts for later requests");
-  flags.add("deterministic", &o.deterministic,
-            "The same tokens whatever else is in the batch; the only mode on CPUs");
-  flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
+  flags.add(
+      "deterministic", &o.deterministic,
+      "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
+      "backend does not have");
+  the only mode on CPUs ");
+      flags.add("threads", &o.threads,
+                "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("drain-timeout", &o.drain_timeout_s,
             "Seconds that running requests get to finish on SIGTERM");
   flags.add("drain-unready", &o.drain_unready_s,
@@ -99,9 +103,6 @@ Status check(const Options& o) {
   if (pods > 1 && o.internal_token_file.empty()) {
     return wrong("internal-token-file",
                  "is missing: the processes of a group know each other by it");
-  }
-  if (!o.deterministic) {
-    return wrong("deterministic", "is false; the CPU backend has the deterministic mode only");
   }
   if (o.log_level != "info" && o.log_level != "debug") {
     return wrong("log-level", "is '" + o.log_level + "', expected info or debug");
