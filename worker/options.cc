@@ -36,9 +36,7 @@ void declare(Flags& flags, Options& o) {
       "deterministic", &o.deterministic,
       "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
       "backend does not have");
-  the only mode on CPUs ");
-      flags.add("threads", &o.threads,
-                "Threads of all ranks of this process; 0: the cgroup's cores");
+  flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("drain-timeout", &o.drain_timeout_s,
             "Seconds that running requests get to finish on SIGTERM");
   flags.add("drain-unready", &o.drain_unready_s,
