@@ -1,0 +1,90 @@
+"""Fixtures: the cluster, the operator installed by its chart, and a namespace of its own for each test."""
+
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from kubernetes import client, config
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support.environment import ROOT, Environment  # noqa: E402
+from support.model import Model  # noqa: E402
+
+OPERATOR_NAMESPACE = "deepseek-system"
+
+
+@pytest.fixture(scope="session")
+def env() -> Environment:
+    environment = Environment.read()
+    config.load_kube_config(environment.kubeconfig)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def operator(env):
+    """The operator as a user installs it: two replicas, by helm."""
+    operator_image, worker_image = env.operator_image, env.worker_image
+    env.run(env.helm, "upgrade", "--install", "deepseek-operator", str(ROOT / "charts" / "deepseek-operator"),
+            "--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s",
+            "--set", f"image.operator={operator_image}", "--set", f"image.worker={worker_image}",
+            "--set", "replicas=2",
+            # A short lease, so that losing the leader is a matter of seconds.
+            "--set", "leaderElection.leaseDurationSeconds=4", "--set", "leaderElection.renewDeadlineSeconds=3",
+            "--set", "leaderElection.retryPeriodSeconds=1", timeout=240)
+    return OPERATOR_NAMESPACE
+
+
+@pytest.fixture
+def namespace(env, operator):
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    core = client.CoreV1Api()
+    core.create_namespace({"metadata": {"name": name}})
+    yield name
+    env.k("delete", "namespace", name, "--wait=true", "--timeout=180s")
+
+
+@pytest.fixture
+def make_model(env, namespace):
+    def make(name: str, spec: dict | None = None) -> Model:
+        return Model(env, namespace, name, spec)
+
+    return make
+
+
+@pytest.fixture
+def local_only(env):
+    if not env.cluster_ctl:
+        pytest.skip("needs control over the cluster's own processes")
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """On a failure: what the operator and the pods said."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when != "call" or not report.failed or "env" not in item.funcargs:
+        return
+    env = item.funcargs["env"]
+    wanted = [("operator log", ["logs", "-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=deepseek-operator",
+                                "--tail=80", "--prefix"])]
+    if "namespace" in item.funcargs:
+        namespace = item.funcargs["namespace"]
+        wanted += [("objects", ["get", "dsm,pods,svc", "-n", namespace, "-o", "wide"]),
+                   ("events", ["get", "events", "-n", namespace, "--sort-by=.lastTimestamp"]),
+                   ("worker log", ["logs", "-n", namespace, "-l", "app.kubernetes.io/name=deepseek-worker",
+                                   "--tail=40", "--prefix", "--max-log-requests=20"])]
+    for title, command in wanted:
+        done = env.run(env.kubectl, *command, check=False)
+        report.sections.append((title, (done.stdout + done.stderr)[-12000:]))
+
+
+@pytest.fixture(scope="session")
+def second_worker_image(env):
+    """The worker image under another name: a change of image without another build."""
+    if not env.cluster_ctl:
+        pytest.skip("needs to put an image into the cluster")
+    name = env.worker_image.rsplit(":", 1)[0] + ":second"
+    env.ctl("tag-image", env.worker_image, name)
+    return name

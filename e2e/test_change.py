@@ -1,0 +1,32 @@
+"""Changing a model that serves: image and revision, group by group, under traffic."""
+
+from support.load import Load, wait_answer
+from support.wait import until
+
+
+def test_a_new_image_rolls_without_a_failed_request(env, namespace, make_model, second_worker_image):
+    model = make_model("rolled")
+    model.apply()
+    before = model.wait_settled(2)["status"]["currentRevision"]
+    with Load(env, model) as load:
+        model.patch_spec({"image": second_worker_image})
+        after = model.wait_settled(2)["status"]["currentRevision"]
+    assert after != before
+    assert {c.image for p in model.pods() for c in p.spec.containers} == {second_worker_image}
+    load.assert_no_failures()
+
+
+def test_a_new_model_revision_rolls_and_reverting_midway_goes_back(env, namespace, make_model):
+    model = make_model("reverted")
+    model.apply()
+    before = model.wait_settled(2)["status"]["currentRevision"]
+    serving = {pod.metadata.uid for pod in model.pods()}
+    with Load(env, model) as load:
+        model.patch_spec({"model": {"revision": "second"}})
+        until("a pod of the new revision", lambda: len(model.pods()) > 4, 60)
+        model.patch_spec({"model": {"revision": None}})
+        assert model.wait_settled(2)["status"]["currentRevision"] == before
+    load.assert_no_failures()
+    # The groups that served were not touched.
+    assert {pod.metadata.uid for pod in model.pods()} == serving
+    wait_answer(env, model)

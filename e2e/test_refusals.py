@@ -1,0 +1,60 @@
+"""What cannot work is refused at once, or says in a condition what is wrong and what to do."""
+
+import pytest
+from kubernetes import client
+from support.load import wait_answer
+from support.wait import until
+
+
+@pytest.mark.parametrize("spec, words", [
+    ({"parallelism": {"tensor": 3}}, "tensor"),
+    ({"parallelism": {"tensor": 4, "ranksPerPod": 3}}, "ranksPerPod"),
+    ({"replicas": -1}, "replicas"),
+    ({"model": {"uri": "ftp://somewhere"}}, "uri"),
+    ({"engine": {"maxModelLen": 0}}, "maxModelLen"),
+])
+def test_a_wrong_spec_is_refused_by_the_api_server(env, namespace, make_model, spec, words):
+    done = make_model("wrong", spec).apply(check=False)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_a_name_that_children_cannot_grow_from_is_refused(env, namespace, make_model):
+    done = make_model("a" * 41).apply(check=False)
+    assert done.returncode != 0
+    assert "40" in done.stderr
+
+
+def test_a_model_that_is_not_there_says_so(env, namespace, make_model):
+    model = make_model("absent", {"replicas": 1, "model": {"uri": "image:///models/nowhere"}})
+    model.apply()
+
+    def told():
+        return any("/models/nowhere" in c.get("message", "") for c in model.get()["status"]["conditions"]
+                   if c["type"] in ("Ready", "Degraded"))
+
+    until("a condition that names the folder", told, 120)
+    assert model.condition("Ready")["status"] == "False"
+    # Mending the spec is all it takes.
+    model.patch_spec({"model": {"uri": "image:///models/deepseek-tiny"}})
+    model.wait_settled(1)
+    wait_answer(env, model)
+
+
+def test_a_service_of_somebody_else_is_not_taken_over(env, namespace, make_model):
+    core = client.CoreV1Api()
+    foreign = {"metadata": {"name": "taken", "labels": {"owner": "somebody"}},
+               "spec": {"selector": {"app": "somebody"}, "ports": [{"port": 80}]}}
+    before = core.create_namespaced_service(namespace, foreign)
+    model = make_model("taken", {"replicas": 1})
+    model.apply()
+    condition = until("NameConflict", lambda: next(
+        (c for c in model.get().get("status", {}).get("conditions", []) if c["reason"] == "NameConflict"), None), 60)
+    assert "taken" in condition["message"]
+    assert model.condition("Ready")["status"] == "False"
+    after = core.read_namespaced_service("taken", namespace)
+    assert after.metadata.resource_version == before.metadata.resource_version
+    # The conflict ends when the other one goes.
+    core.delete_namespaced_service("taken", namespace)
+    model.wait_settled(1)
+    wait_answer(env, model)
