@@ -17,6 +17,8 @@ struct Wrong {
 };
 
 constexpr std::int64_t kMaxDimension = 1 << 24;
+// Of one head: times the number of heads it still counts in an int.
+constexpr std::int64_t kMaxHeadDimension = 1 << 16;
 
 class Fields {
  public:
@@ -123,9 +125,9 @@ void read_attention(const Fields& fields, ModelConfig& c) {
   }
   c.q_lora_rank = fields.integer("q_lora_rank", 1);
   c.kv_lora_rank = fields.integer("kv_lora_rank", 1);
-  c.qk_nope_head_dim = fields.integer("qk_nope_head_dim", 1);
-  c.qk_rope_head_dim = fields.integer("qk_rope_head_dim", 2);
-  c.v_head_dim = fields.integer("v_head_dim", 1);
+  c.qk_nope_head_dim = fields.integer("qk_nope_head_dim", 1, kMaxHeadDimension);
+  c.qk_rope_head_dim = fields.integer("qk_rope_head_dim", 2, kMaxHeadDimension);
+  c.v_head_dim = fields.integer("v_head_dim", 1, kMaxHeadDimension);
   // Vectors of 16 lanes run over these without a tail.
   need_multiple("hidden_size", c.hidden_size, 16);
   need_multiple("q_lora_rank", c.q_lora_rank, 16);

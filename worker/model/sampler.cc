@@ -24,11 +24,16 @@ bool better(const Candidate& a, const Candidate& b) {
 }
 
 TokenId greedy(std::span<const float> logits) {
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best] || std::isnan(logits[best])) best = i;
+  // A value that is not a number compares as not greater, so it is passed over.
+  float best = -std::numeric_limits<float>::infinity();
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > best) {
+      best = logits[i];
+      at = i;
+    }
   }
-  return static_cast<TokenId>(best);
+  return static_cast<TokenId>(at);
 }
 
 // -log(-log(u)) of a uniform u in (0, 1) that only the key decides.
