@@ -49,7 +49,7 @@ TEST(RequestFuzz, AChatRequestIsRefusedOrWithinBounds) {
 TEST(RequestFuzz, ACompletionRequestIsRefusedOrWithinBounds) {
   const std::string good =
       R"({"model":"m","prompt":[[1,2,3],[4]],"max_tokens":8,"stop":"x","stop_token_ids":[5],"ignore_eos":true})";
-  constexpr std::int32_t kVocabulary = 1536;
+  static constexpr std::int32_t kVocabulary = 1536;
   auto parsed = parse_completion(good, {}, kVocabulary);
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
   Random random(2);

@@ -184,7 +184,7 @@ TEST(ReasoningParser, ACodePointThatAMarkerCutsShortStaysOnItsSide) {
   ASSERT_GT(emoji.size(), 1U);
   ReasoningParser parser(tokenizer, true);
   EXPECT_TRUE(parser.push(emoji.front()).empty());
-  ReasoningParser::Delta delta = parser.push(tokenizer.special("</think>").value());
+  ReasoningParser::Delta delta = parser.push(tokenizer.special("</think>").value_or(-1));
   EXPECT_EQ(delta.reasoning, kReplacement);
   EXPECT_EQ(delta.content, "");
 }
