@@ -278,7 +278,6 @@ std::vector<Output> Scheduler::commit(const Samples& samples) {
   for (const PlannedRow& row : step.rows) {
     Sequence& s = *row.sequence;
     s.in_step = false;
-    s.losses = 0;
     s.computed += row.tokens;
     cache_full_blocks(s);
     std::optional<TokenId> token;
@@ -313,6 +312,7 @@ std::optional<FinishReason> Scheduler::append(Sequence& s, TokenId token, Output
     return FinishReason::kStop;
   }
   s.tokens.push_back(token);
+  s.losses = 0;  // new ground; recomputing what it had before is not
   output.token = token;
   ++totals_.generation_tokens;
   if (s.generated() >= r.max_tokens || s.size() >= config_.context_limit()) {

@@ -67,8 +67,8 @@ struct SchedulerStats {
 
 class Scheduler {
  public:
-  // A sequence that was running in this many lost groups in a row ends with kError: it may be what
-  // breaks them.
+  // A sequence that was in a step of this many lost groups without a new token in between ends with
+  // kError: it may be what breaks them.
   static constexpr int kMaxLosses = 5;
 
   explicit Scheduler(const SchedulerConfig& config);

@@ -300,16 +300,33 @@ TEST(Scheduler, RecomputesRunningSequencesAfterALostGroup) {
 
 TEST(Scheduler, GivesUpASequenceThatLosesTheGroupEachTime) {
   Loop loop;
-  loop.scheduler.submit(1, request(10, 10));
+  loop.scheduler.submit(1, request(200, 10));
+  loop.step();
+  loop.step();  // the prompt is computed
+  ASSERT_THAT(loop.tokens[1], SizeIs(1));
   for (int i = 1; i < Scheduler::kMaxLosses; ++i) {
     loop.scheduler.schedule();
     EXPECT_THAT(loop.scheduler.requeue_all(), IsEmpty());
+    loop.model.forget();
+    loop.step();  // a chunk of what it had before is no progress
   }
   loop.scheduler.schedule();
   const auto ended = loop.scheduler.requeue_all();
   ASSERT_THAT(ended, SizeIs(1));
   EXPECT_EQ(ended[0].finished, FinishReason::kError);
   EXPECT_TRUE(loop.scheduler.idle());
+}
+
+TEST(Scheduler, ForgivesLossesAfterANewToken) {
+  Loop loop;
+  loop.scheduler.submit(1, request(10, 20));
+  for (int i = 0; i < 2 * Scheduler::kMaxLosses; ++i) {
+    loop.scheduler.schedule();
+    EXPECT_THAT(loop.scheduler.requeue_all(), IsEmpty());
+    loop.model.forget();
+    loop.step();
+  }
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(10), 2 * Scheduler::kMaxLosses));
 }
 
 TEST(Scheduler, EndsOnlyTheSequencesOfAFailedStep) {

@@ -190,7 +190,11 @@ struct LeaderGroup::Impl {
       if (!stopping) {
         log.info("pod left the group", {{"pod", index}, {"error", why.message}});
       }
-      end_epoch(pod_lost(index, why.message));
+      const Error loss = pod_lost(index, why.message);
+      end_epoch(loss);
+      if (last_loss && last_loss->kind == ErrorKind::kTransient) {
+        last_loss = loss;  // a rank's broken connection may have been seen before its cause
+      }
     }
     changed.notify_all();
   }
