@@ -135,7 +135,11 @@ bool Elector::holds_until(TimePoint end) const {
 void Elector::run(const std::stop_token& stop) {
   Clock& clock = client_.clock();
   while (!stop.stop_requested()) {
-    if (!state().leading) look();
+    const TimePoint begin = clock.now();
+    if (!state().leading && !look()) {
+      sleep_until(clock, begin + options_.times.look, stop);
+      continue;
+    }
     const LeaseDecision next = decide(state(), options_.times, options_.identity, clock.now());
     TimePoint wake{};
     switch (next.kind) {
@@ -143,17 +147,13 @@ void Elector::run(const std::stop_token& stop) {
         wake = next.wake;
         break;
       case Kind::kTake:
-      case Kind::kRenew: {
-        const TimePoint before = clock.now();
-        write(next.kind);
-        // A refused or lost write: look what is there, and not in a hot loop.
-        if (state().renewed < before) wake = before + options_.times.look;
+      case Kind::kRenew:
+        // A refused or lost write is tried again, but not in a hot loop.
+        if (!write(next.kind)) wake = begin + options_.times.look;
         break;
-      }
       case Kind::kGiveUp: {
         LeaseState lost = state();
         lost.leading = false;
-        lost.seen_since = clock.now();
         set(std::move(lost));
         break;
       }
@@ -162,7 +162,13 @@ void Elector::run(const std::stop_token& stop) {
   }
 }
 
-void Elector::look() {
+void Elector::trouble(const std::string& what, const std::string& error) {
+  if (said_ == what + error) return;
+  said_ = what + error;
+  log_.info(what, {{"error", error}});
+}
+
+bool Elector::look() {
   const ApiResult<Json> lease = client_.get(kLeases, options_.ns, options_.name);
   const TimePoint now = client_.clock().now();
   if (lease) {
@@ -170,15 +176,13 @@ void Elector::look() {
   } else if (lease.error().kind == ErrorKind::kNotFound) {
     set(observe(state(), std::nullopt, now));
   } else {
-    log_.info("cannot read the lease", {{"error", lease.error().message}});
-    // What was seen last may be out of date: without an answer nothing is taken over.
-    LeaseState unknown = state();
-    if (!unknown.seen) unknown.seen = LeaseRecord{"?", options_.times.duration, 0, "", "", "", ""};
-    set(std::move(unknown));
+    trouble("cannot read the lease", lease.error().message);
+    return false;
   }
+  return true;
 }
 
-void Elector::write(Kind kind) {
+bool Elector::write(Kind kind) {
   Clock& clock = client_.clock();
   const LeaseState before = state();
   const Json object = lease_object(before, kind, options_.times, options_.ns, options_.name,
@@ -192,14 +196,16 @@ void Elector::write(Kind kind) {
     mine.leading = true;
     mine.renewed = sent;
     set(std::move(mine));
-    return;
+    said_.clear();
+    return true;
   }
   const ApiError& error = written.error();
   if (kind == Kind::kRenew || error.kind != ErrorKind::kConflict) {
-    log_.info("cannot write the lease", {{"error", error.message}});
+    trouble("cannot write the lease", error.message);
   }
   // Somebody was faster, or our own write went through and only its answer was lost.
   if (error.kind == ErrorKind::kConflict || error.kind == ErrorKind::kNotFound) look();
+  return false;
 }
 
 void Elector::release() {

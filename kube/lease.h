@@ -91,8 +91,10 @@ class Elector {
 
  private:
   void run(const std::stop_token& stop);
-  void look();
-  void write(LeaseDecision::Kind kind);
+  bool look();  // false: the API server did not answer
+  bool write(LeaseDecision::Kind kind);
+  // Says a trouble once, not at each try.
+  void trouble(const std::string& what, const std::string& error);
   void set(LeaseState state);
   LeaseState state() const;
 
@@ -101,6 +103,7 @@ class Elector {
   const Logger log_;
   mutable std::mutex mutex_;
   LeaseState state_;  // guarded by mutex_; changed by the thread alone
+  std::string said_;  // the last trouble; of the thread alone
   std::jthread thread_;
 };
 
