@@ -1,6 +1,7 @@
 #include "operator/plan/report.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <set>
 
@@ -279,6 +280,13 @@ class Reporter {
   const Group* recovering_ = nullptr;
 };
 
+// Stations of a group on its way back: no news for a person who was told why it went.
+bool on_the_way(std::string_view reason) {
+  constexpr std::array kStations = {api::kCreating, api::kStarting, api::kLoadingWeights,
+                                    api::kRendezvous, api::kDraining};
+  return std::ranges::find(kStations, reason) != kStations.end();
+}
+
 // The condition where it is True; nullptr otherwise.
 const api::Condition* true_of(const api::ModelStatus& status, std::string_view type) {
   const auto* condition = api::find_condition(status, type);
@@ -304,7 +312,7 @@ std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStat
   }
   const auto* was = true_of(before, api::kDegraded);
   const auto* is = true_of(after, api::kDegraded);
-  if (is != nullptr && (was == nullptr || was->reason != is->reason)) {
+  if (is != nullptr && (was == nullptr || (was->reason != is->reason && !on_the_way(is->reason)))) {
     out.push_back({true, is->reason, "Watch", is->message});
   }
   const auto* was_stalled = true_of(before, api::kStalled);

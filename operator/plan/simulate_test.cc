@@ -164,6 +164,9 @@ TEST_F(History, a_deleted_pod_is_made_again_under_its_name_and_its_group_stays) 
   EXPECT_THAT(sim.history(),
               ElementsAre("100s Ready=False/PodLost", "101s +A0.1", "102s Ready=False/Rendezvous",
                           "104s Ready=True/AllGroupsReady"));
+  // Each thing is told once: not every station of the way back.
+  EXPECT_THAT(sim.events(), ElementsAre("GroupCreated", "GroupCreated", "Ready", "PodLost",
+                                        "PodReplaced", "Ready"));
 }
 
 TEST_F(History, a_deleted_leader_is_made_again_and_the_other_rank_stays) {
