@@ -107,9 +107,9 @@ struct FollowerGroup::Impl {
       const std::lock_guard lock(mutex);
       channel = connection;
       last_error.clear();
-      news = true;
     }
-    changed.notify_all();
+    (void)connection->send(
+        Progress{.ranks = ranks->states()});  // at once: the leader may wait for it
     log.info("connected to the leader", {{"leader", connection->peer()}});
     Ended ended{.why = read_messages(*connection), .was_in_group = true};
     connection->shutdown();
