@@ -37,7 +37,7 @@ unit: dev ## Unit tests under ASan and UBSan
 
 .PHONY: integration
 integration: dev build ## Tests across rooms: numbers, tokenizer, OpenAI clients against the worker
-	@scripts/install-deps python
+	@scripts/venv
 	@ctest --preset dev -L integration -j $(JOBS)
 	@.local/venv/bin/python -m pytest -q tests
 
