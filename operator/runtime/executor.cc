@@ -17,6 +17,8 @@ struct Executor::Run {
   std::string name;
   std::string key;
   Outcome outcome;
+  // The API server does not answer or the lease is lost: the rest would only wait for time-outs.
+  bool cut_off = false;
 };
 
 const kube::Resource* resource_of(const std::string& kind) {
@@ -38,13 +40,20 @@ Executor::Executor(kube::Client& client, kube::EventRecorder& events, Store& sto
 
 Outcome Executor::run(const plan::Plan& plan, const Json& model) {
   const Json metadata = model.value("metadata", Json::object());
-  Run run{model, text(metadata, "namespace"), text(metadata, "name"), "", {}};
+  Run run{model, text(metadata, "namespace"), text(metadata, "name"), "", {}, false};
   run.key = run.ns + "/" + run.name;
-  for (const plan::Removal& removal : plan.remove) remove(removal, run);
-  for (const plan::ChildWrite& child : plan.children) write(child, run);
-  for (const Json& pod : plan.create_pods) create_pod(pod, run);
-  if (plan.status) write_status(*plan.status, run);
+  for (const plan::Removal& removal : plan.remove) {
+    if (!run.cut_off) remove(removal, run);
+  }
+  for (const plan::ChildWrite& child : plan.children) {
+    if (!run.cut_off) write(child, run);
+  }
+  for (const Json& pod : plan.create_pods) {
+    if (!run.cut_off) create_pod(pod, run);
+  }
+  if (plan.status && !run.cut_off) write_status(*plan.status, run);
   for (const plan::EventNote& note : plan.events) {
+    if (run.cut_off) break;
     events_.record(model, {note.warning, note.reason, note.action, note.message});
     ++run.outcome.writes;
   }
@@ -54,6 +63,7 @@ Outcome Executor::run(const plan::Plan& plan, const Json& model) {
 void Executor::failed(Run& run, const std::string& kind, const std::string& name,
                       const kube::ApiError& error) {
   if (!run.outcome.error) run.outcome.error = error;
+  run.cut_off = error.code == 0;
   // Held back by the lease: nothing that a user could do about it.
   if (error.kind == ErrorKind::kCancelled) return;
   log_.info("write failed",
@@ -156,6 +166,7 @@ void Executor::write_status(const Json& status, Run& run) {
     log_.info("status not written", {{"model", run.key}, {"error", answer.error().message}});
   }
   if (!run.outcome.error) run.outcome.error = answer.error();
+  run.cut_off = answer.error().code == 0;
 }
 
 }  // namespace dsm::runtime

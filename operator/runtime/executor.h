@@ -1,6 +1,7 @@
 // Carries a Plan out: one request per line of it, in the order that operator/plan/plan.h fixes, and
-// nothing that the plan does not say. Answers go into the store, refusals into the failures. Blocks
-// the caller; thread-safe for different models.
+// nothing that the plan does not say. Answers go into the store, refusals into the failures. A step
+// that is refused does not stop the later ones; a server that does not answer does. Blocks the
+// caller; thread-safe for different models.
 #pragma once
 
 #include <optional>

@@ -149,6 +149,16 @@ TEST_F(ExecutorTest, ARefusalIsRememberedAndTheRestIsDoneAllTheSame) {
   EXPECT_THAT(failures_.of_model("ns/r1", clock_.wall_now()), IsEmpty());
 }
 
+TEST_F(ExecutorTest, AServerThatDoesNotAnswerIsAskedOnce) {
+  plan::Plan plan;
+  plan.create_pods = {child("Pod", "a"), child("Pod", "b")};
+  plan.status = Json{{"replicas", 1}};
+  plan.events.push_back({false, "Created", "Creating", "made it"});
+  transport_.next(fail(ErrorKind::kTransient, "no answer in time"));
+  ASSERT_TRUE(run(plan).error);
+  EXPECT_EQ(transport_.requests().size(), 1u);
+}
+
 TEST_F(ExecutorTest, FailuresAreForgottenAfterTenMinutes) {
   failures_.record("ns/r1", {"Pod", "a", ErrorKind::kDenied, "no", clock_.wall_now()});
   clock_.advance(std::chrono::minutes(9));

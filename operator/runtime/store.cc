@@ -37,9 +37,11 @@ ObjectId id_of_child(const Json& child) {
 }
 
 Json trimmed(Json object) {
-  if (const auto metadata = object.find("metadata"); metadata != object.end()) {
+  const auto metadata = object.find("metadata");
+  if (metadata != object.end() && metadata->is_object()) {
     metadata->erase("managedFields");
-    if (const auto notes = metadata->find("annotations"); notes != metadata->end()) {
+    const auto notes = metadata->find("annotations");
+    if (notes != metadata->end() && notes->is_object()) {
       notes->erase("kubectl.kubernetes.io/last-applied-configuration");
     }
   }
@@ -50,8 +52,10 @@ bool same_object(const Json& a, const Json& b) {
   if (a == b) return true;
   Json left = a;
   Json right = b;
-  left["metadata"].erase("resourceVersion");
-  right["metadata"].erase("resourceVersion");
+  for (Json* each : {&left, &right}) {
+    const auto metadata = each->find("metadata");
+    if (metadata != each->end() && metadata->is_object()) metadata->erase("resourceVersion");
+  }
   return left == right;
 }
 
