@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -482,6 +483,27 @@ TEST_F(HttpServer, many_threads_of_producers_and_clients_that_leave_do_not_distu
   for (auto& thread : clients) thread.join();
   for (auto& thread : producers) thread.join();
   EXPECT_TRUE(all_gone());
+}
+
+TEST_F(HttpServer, lives_on_after_requests_that_were_changed_at_random) {
+  start({.max_body_bytes = 1000, .max_header_bytes = 1000, .read_timeout_s = 1});
+  std::mt19937 random(11);
+  const std::string good =
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" +
+      kHello;
+  for (int i = 0; i < 300; ++i) {
+    std::string bytes = good;
+    for (auto changes = 1 + random() % 6; changes > 0; --changes) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    auto client = connect();
+    client.send(bytes.substr(0, random() % bytes.size()));
+    client.shutdown_sending();
+    client.read_to_end();
+  }
+  auto client = connect();
+  client.send(kHello);
+  EXPECT_EQ(body_of(client.read_response()), "hello");
 }
 
 TEST(HttpServerStart, names_the_address_when_it_is_taken) {
