@@ -1,5 +1,5 @@
 // What a group does with a batch on one rank: the seam between the group (threads, sockets, epochs)
-// and the model. Real: worker/group/model_rank.h; tests: arithmetic.
+// and the model. Real: worker/model_executor.h; tests: arithmetic.
 #pragma once
 
 #include <cstdint>
