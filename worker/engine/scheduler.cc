@@ -138,7 +138,7 @@ Batch Scheduler::schedule() {
   invariant(!in_flight_, "one step at a time");
   Batch batch;
   batch.id = next_step_++;
-  in_flight_.emplace(InFlight{.id = batch.id, .rows = {}});
+  InFlight& step = in_flight_.emplace(InFlight{.id = batch.id, .rows = {}});
   int budget = config_.max_batch_tokens;
 
   // Preemption shortens running_ from its end, where no row was planned yet.
@@ -149,7 +149,7 @@ Batch Scheduler::schedule() {
     if (!reserve(s, s.computed + tokens)) {
       break;  // it was itself the youngest
     }
-    plan_row(s, tokens, batch);
+    plan_row(s, tokens, step, batch);
     budget -= tokens;
   }
   // Who was just preempted is at the front of the queue; there is no room for it in this step.
@@ -157,7 +157,7 @@ Batch Scheduler::schedule() {
   while (!preempted && budget > 0 && admit_next()) {
     Sequence& s = *running_.back();
     const int tokens = std::min(budget, s.size() - s.computed);
-    plan_row(s, tokens, batch);
+    plan_row(s, tokens, step, batch);
     budget -= tokens;
   }
 
@@ -251,7 +251,7 @@ bool Scheduler::admit_next() {
   return true;
 }
 
-void Scheduler::plan_row(Sequence& s, int tokens, Batch& batch) {
+void Scheduler::plan_row(Sequence& s, int tokens, InFlight& step, Batch& batch) {
   Row row;
   row.sequence = s.id;
   row.start = s.computed;
@@ -265,14 +265,13 @@ void Scheduler::plan_row(Sequence& s, int tokens, Batch& batch) {
   row.wants_sample = s.computed + tokens == s.size();
   row.sampling = s.request.sampling;
   s.in_step = true;
-  in_flight_->rows.push_back({.sequence = &s, .tokens = tokens, .wants_sample = row.wants_sample});
+  step.rows.push_back({.sequence = &s, .tokens = tokens, .wants_sample = row.wants_sample});
   batch.rows.push_back(std::move(row));
 }
 
 std::vector<Output> Scheduler::commit(const Samples& samples) {
-  invariant(in_flight_ && in_flight_->id == samples.id, "samples answer the step under way");
-  const InFlight step = std::move(*in_flight_);
-  in_flight_.reset();
+  const InFlight step = std::exchange(in_flight_, std::nullopt).value_or(InFlight{});
+  invariant(step.id == samples.id, "samples answer the step under way");
   std::vector<Output> outputs;
   std::size_t next_sample = 0;
   for (const PlannedRow& row : step.rows) {

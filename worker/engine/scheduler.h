@@ -109,14 +109,14 @@ class Scheduler {
     bool wants_sample;
   };
   struct InFlight {
-    StepId id;
+    StepId id = 0;
     std::vector<PlannedRow> rows;
   };
 
   bool reserve(Sequence& s, int positions);
   void preempt_youngest();
   bool admit_next();
-  void plan_row(Sequence& s, int tokens, Batch& batch);
+  void plan_row(Sequence& s, int tokens, InFlight& step, Batch& batch);
   void cache_full_blocks(Sequence& s);
   std::optional<FinishReason> append(Sequence& s, TokenId token, Output& output);
   void back_to_queue(Sequence& s);
