@@ -71,7 +71,7 @@ def edit_to_first_write(model: Model, revision: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--operator-pids", type=int, nargs="*", default=[])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     env = Environment.read()
     config.load_kube_config(env.kubeconfig)

@@ -10,6 +10,7 @@ from kubernetes import client, config
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.environment import ROOT, Environment  # noqa: E402
+from support.load import REPORTS  # noqa: E402
 from support.model import Model  # noqa: E402
 
 OPERATOR_NAMESPACE = "deepseek-system"
@@ -88,3 +89,13 @@ def second_worker_image(env):
     name = env.worker_image.rsplit(":", 1)[0] + ":second"
     env.ctl("tag-image", env.worker_image, name)
     return name
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The client requests of every test that ran traffic: how many were answered, and how many failed."""
+    if REPORTS:
+        terminalreporter.section("client requests under change and faults")
+    for test, report in REPORTS:
+        examples = f"  {report['examples']}" if report["examples"] else ""
+        terminalreporter.line(f"{test}: {report['ok']} answered, {report['failed']} failed {report['errors'] or ''}, "
+                              f"slowest {report['slowest_s']} s{examples}")

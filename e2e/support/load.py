@@ -12,6 +12,10 @@ from support.model import Model
 from support.wait import until
 
 
+# What each load of this run counted, for the summary at the end: (test, report without the answers).
+REPORTS: list[tuple[str, dict]] = []
+
+
 class Load:
     """Use as a context manager; `report` is there afterwards."""
 
@@ -43,8 +47,8 @@ class Load:
         if self.proxy:
             self.proxy.terminate()
         self.report = json.loads(output.strip().splitlines()[-1])
-        shown = {k: v for k, v in self.report.items() if k != "answers"}
-        print(f"\ntraffic: {json.dumps(shown)}")
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[-1].split(" ")[0]
+        REPORTS.append((test, {k: v for k, v in self.report.items() if k != "answers"}))
 
     def assert_no_failures(self) -> None:
         assert self.report["ok"] > 0, self.report
