@@ -15,8 +15,9 @@
 //   5. events        events.k8s.io/v1, regarding the model.
 //   6. requeue_after look again after this time even when nothing is seen to change; zero: not
 //   needed.
-// A failed step does not stop the later ones; it is put into Observed::failures (steps 1-3) and the
-// key is retried with backoff for kTransient. A status conflict is a retry.
+// A refused write does not stop the later ones; it is put into Observed::failures (steps 1-3) and
+// the key is retried with backoff for kTransient. An API server that does not answer, or a lost
+// lease, ends the execution early. A status conflict is a retry.
 //
 // Own writes are seen before the next look: the runtime puts the answers of its POSTs, applies and
 // DELETEs (a pod's answer carries deletionTimestamp) into its store before plan() is called again
