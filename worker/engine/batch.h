@@ -5,14 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/engine/ids.h"
 #include "worker/engine/sampling_params.h"
 
 namespace dsm::engine {
-
-using SequenceId = std::uint64_t;
-using StepId = std::uint64_t;
-using TokenId = std::int32_t;
-using BlockId = std::int32_t;
 
 // Tokens per KV block. A block holds this many consecutive positions of one sequence, in every
 // layer.

@@ -28,6 +28,8 @@ namespace dsm::engine {
 // What a request's sink receives: zero or more tokens; the last event has `finished`.
 struct TokenEvent {
   std::vector<TokenId> tokens;
+  std::vector<PositionLogprobs> logprobs = {};         // one for each of `tokens` when asked for
+  std::vector<PositionLogprobs> prompt_logprobs = {};  // once, with the first token, when asked for
   std::optional<FinishReason> finished;
   std::optional<Error> error;  // with kError
   std::int32_t cached_prompt_tokens = 0;

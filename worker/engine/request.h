@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "worker/engine/batch.h"
 #include "worker/engine/sampling_params.h"
+#include "worker/engine/token_constraint.h"
 
 namespace dsm::engine {
 
@@ -14,7 +18,20 @@ enum class FinishReason {
   kStop,       // a stop token was chosen
   kLength,     // max_tokens reached, or the context is full
   kCancelled,  // cancel(), or the engine was shut down
+  kDeadline,   // its time was over
   kError,      // the step failed in a way that trying again would not mend
+};
+
+// One token with the logarithm of its probability, and the likeliest ones at its position.
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+  bool operator==(const TokenLogprob&) const = default;
+};
+struct PositionLogprobs {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;  // likeliest first, lowest id first on a tie
+  bool operator==(const PositionLogprobs&) const = default;
 };
 
 struct GenerateRequest {
@@ -22,9 +39,17 @@ struct GenerateRequest {
   std::int32_t max_tokens = 16;  // new tokens at most; the stop token is not counted
   // End-of-sequence ids. The one that ends a sequence is not handed out.
   std::vector<TokenId> stop_tokens;
-  bool ignore_eos = false;  // go on to max_tokens; stop tokens are then handed out as any other
+  bool ignore_eos = false;      // go on to max_tokens; stop tokens are then handed out as any other
+  std::int32_t min_tokens = 0;  // stop tokens are masked until so many were generated
   SamplingParams sampling;
   std::string cache_salt;  // prefix-cache hits only within the same salt
+  // Lower goes first in the queue; equal ones in the order of arrival.
+  int priority = 0;
+  std::optional<TimePoint> deadline;  // ends with kDeadline when it is still in work then
+  // As SamplingParams::logprobs, of each prompt token but the first; such a request does not read
+  // the prefix cache.
+  int prompt_logprobs = -1;
+  std::shared_ptr<TokenConstraint> constraint;  // null: any token may come
 };
 
 }  // namespace dsm::engine

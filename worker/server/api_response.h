@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "worker/engine/request.h"
+#include "worker/server/tool_call_delta.h"
+#include "worker/text/chat_template.h"
+
 namespace dsm::server {
 
 struct Usage {
@@ -30,6 +34,9 @@ struct Choice {
   std::string content;
   std::string reasoning;  // goes into `reasoning_content`, as DeepSeek's API has it
   bool has_reasoning = false;
+  std::vector<text::ToolCall> tool_calls = {};
+  std::vector<engine::PositionLogprobs> logprobs = {};
+  std::vector<engine::PositionLogprobs> prompt_logprobs = {};
   std::string finish_reason;
 };
 
@@ -39,6 +46,8 @@ struct ChoiceDelta {
   bool role = false;  // the first one of a chat
   std::string content = {};
   std::string reasoning = {};
+  std::vector<ToolCallDelta> tool_calls = {};
+  std::vector<engine::PositionLogprobs> logprobs = {};
   std::string finish_reason = {};
 };
 

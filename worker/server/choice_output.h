@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "worker/engine/batch.h"
+#include "worker/engine/request.h"
+#include "worker/server/tool_call_delta.h"
 #include "worker/text/reasoning_parser.h"
 #include "worker/text/stop_checker.h"
 #include "worker/text/stream_decoder.h"
@@ -24,6 +26,8 @@ class ChoiceOutput {
   struct Delta {
     std::string content;
     std::string reasoning;
+    std::vector<ToolCallDelta> tool_calls = {};
+    std::vector<engine::PositionLogprobs> logprobs = {};  // of the tokens that gave this delta
     bool stopped = false;  // a stop string is complete: nothing comes after this
   };
 

@@ -121,6 +121,13 @@ void Generation::take(const Event& event) {
       return end_choice(event.choice, "stop");
     case engine::FinishReason::kLength:
       return end_choice(event.choice, "length");
+    case engine::FinishReason::kDeadline:
+      return fail_request({.status = 504,
+                           .message = "the request's time is over",
+                           .param = "",
+                           .code = "deadline_exceeded",
+                           .retry_after_s = 0},
+                          "deadline");
     case engine::FinishReason::kCancelled:
       return fail_request(unavailable("the server is shutting down", 1), "cancelled");
     case engine::FinishReason::kError: {

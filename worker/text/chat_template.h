@@ -23,16 +23,36 @@
 
 namespace dsm::text {
 
-enum class Role { kSystem, kUser, kAssistant };
+enum class Role { kSystem, kUser, kAssistant, kTool };
+
+// A call that an assistant made. `arguments` is the JSON text as the model wrote it.
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;
+};
 
 struct ChatMessage {
   Role role = Role::kUser;
-  std::string content;  // of an assistant: the answer without its reasoning
+  std::string content;                    // of an assistant: the answer without its reasoning
+  std::string reasoning = {};             // of an assistant: kept where the template keeps it
+  std::vector<ToolCall> tool_calls = {};  // of an assistant
+  std::string tool_call_id = {};          // of a tool's answer
+};
+
+struct ToolDefinition {
+  std::string name;
+  std::string description;
+  std::string parameters;  // JSON Schema as the client wrote it; empty: none
+  bool strict = false;
 };
 
 struct ChatOptions {
   bool thinking = false;
   bool add_generation_prompt = true;  // end with the beginning of the assistant's turn
+  // The last message is an assistant's and is gone on with: no end marker, no new turn.
+  bool continue_final_message = false;
+  std::vector<ToolDefinition> tools = {};
 };
 
 struct EncodedPrompt {

@@ -1,0 +1,13 @@
+// The numbers by which the engine names things.
+#pragma once
+
+#include <cstdint>
+
+namespace dsm::engine {
+
+using SequenceId = std::uint64_t;
+using StepId = std::uint64_t;
+using TokenId = std::int32_t;
+using BlockId = std::int32_t;
+
+}  // namespace dsm::engine
