@@ -38,7 +38,9 @@ class Worker:
         environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=8"
         self.process = subprocess.Popen(
             [program, "--model", str(ROOT / "models" / "deepseek-tiny"), "--host", "127.0.0.1", "--port", "0",
-             "--internal-port", "0", "--drain-unready", "1"], stderr=log.open("wb"), env=environment)
+             "--internal-port", "0", "--drain-unready", "1",
+             # A small KV cache is full of cached prefixes, and so as large as it gets, after seconds.
+             "--kv-cache-tokens", "8192"], stderr=log.open("wb"), env=environment)
         port = self.said(r"listening .* port=(\d+)")
         self.server = Server("127.0.0.1", int(port.group(1)))
         self.said("engine serves")
