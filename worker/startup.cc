@@ -62,7 +62,8 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
     const std::int64_t wanted =
         static_cast<std::int64_t>(scheduler.max_num_seqs) * scheduler.max_model_len;
     const std::int64_t affordable =
-        kDefaultKvBytes / std::max<std::int64_t>(1, model::kv_bytes_per_token(config));
+        kDefaultKvBytes /
+        std::max<std::int64_t>(1, model::kv_bytes_per_token(config, options.tensor_parallel));
     tokens = std::max<std::int64_t>(scheduler.max_model_len, std::min(wanted, affordable));
   }
   scheduler.num_blocks =

@@ -34,6 +34,7 @@ class Backend {
   virtual void row_parallel(const kernels::RowParallelParams& params) = 0;
   virtual void tree_sum(const kernels::TreeSumParams& params) = 0;
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
+  virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
   virtual void rope_query(const kernels::RopeQueryParams& params) = 0;
   virtual void attention(const kernels::AttentionParams& params) = 0;
   virtual void router(const kernels::RouterParams& params) = 0;

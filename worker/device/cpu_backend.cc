@@ -123,7 +123,12 @@ class CpuBackend final : public Backend {
   void tree_sum(const TreeSumParams& p) override { ops_.tree_sum(p, 0, p.count); }
 
   void kv_write(const KvWriteParams& p) override {
-    light(p.tokens, p.kv.latent, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
+    light(p.tokens, p.kv.key_dim, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
+  }
+
+  void kv_write_heads(const KvWriteHeadsParams& p) override {
+    light(p.tokens, p.kv.heads * p.kv.key_dim,
+          [&](int begin, int end) { ops_.kv_write_heads(p, begin, end); });
   }
 
   void rope_query(const RopeQueryParams& p) override {
@@ -137,7 +142,7 @@ class CpuBackend final : public Backend {
       const AttentionItem& item = p.items[i];
       work += std::int64_t{item.row_end - item.row_begin} *
               (p.places[(item.row_end - 1) / p.heads].position + kKvBlock) *
-              (2 * p.kv.latent + p.kv.rope);
+              (p.kv.key_dim + p.kv.value_dim);
     }
     // From the end: later items of a long prompt see more positions, and the long ones shall not
     // come last.

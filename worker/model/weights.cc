@@ -56,6 +56,29 @@ class Loader {
     return values;
   }
 
+  // Ranges of vectors of their own, one after the other.
+  struct VectorPart {
+    std::string name;
+    std::int64_t size;  // of the whole vector
+    int begin;
+    int count;
+  };
+  const float* vectors(std::span<const VectorPart> parts) {
+    std::size_t total = 0;
+    for (const auto& part : parts) total += static_cast<std::size_t>(part.count);
+    float* values = dry() ? nullptr : device::allocate<float>(*backend_, total);
+    float* to = values;
+    for (const auto& part : parts) {
+      const auto view = get(part.name, {part.size});
+      const auto unit = static_cast<std::int64_t>(kernels::bytes_of(view.dtype));
+      bytes_ += part.count * unit;
+      if (dry()) continue;
+      kernels::to_float(view.bytes.data() + part.begin * unit, view.dtype, part.count, to);
+      to += part.count;
+    }
+    return values;
+  }
+
   // A table whose rows are looked up: BF16 as it is, else FP32.
   std::pair<const void*, DType> table(const std::string& name, std::int64_t rows,
                                       std::int64_t columns) {
@@ -119,16 +142,24 @@ class Reader {
   LayerWeights layer(int index) {
     const std::string prefix = "model.layers." + std::to_string(index) + ".";
     LayerWeights w;
-    attention(prefix + "self_attn.", w);
+    const std::string self = prefix + "self_attn.";
+    if (c_.attention == AttentionKind::kGrouped) {
+      w.grouped = grouped(self);
+    } else {
+      w.latent = latent(self);
+    }
+    w.output = segmented(self + "o_proj.weight", c_.num_heads, c_.v_head_dim);
     w.attention_norm = loader_.vector(prefix + "input_layernorm.weight", c_.hidden_size);
     w.mlp_norm = loader_.vector(prefix + "post_attention_layernorm.weight", c_.hidden_size);
     const std::string mlp = prefix + "mlp.";
-    if (index < c_.first_dense_layers) {
+    if (!c_.has_experts(index)) {
       expert(mlp, c_.intermediate_size, w);
       return w;
     }
     w.router = loader_.pack(loader_.whole(mlp + "gate.weight", c_.num_experts, c_.hidden_size));
-    w.router_bias = loader_.vector(mlp + "gate.e_score_correction_bias", c_.num_experts);
+    if (c_.router == RouterKind::kSigmoidBias) {
+      w.router_bias = loader_.vector(mlp + "gate.e_score_correction_bias", c_.num_experts);
+    }
     expert(mlp + "shared_experts.", c_.shared_width(), w);
     for (int e = 0; e < c_.num_experts && !loader_.error(); ++e) {
       expert(mlp + "experts." + std::to_string(e) + ".", c_.moe_intermediate_size, w);
@@ -136,19 +167,26 @@ class Reader {
     return w;
   }
 
-  void attention(const std::string& prefix, LayerWeights& w) {
-    const WeightPiece latents[] = {
-        loader_.whole(prefix + "q_a_proj.weight", c_.q_lora_rank, c_.hidden_size),
-        loader_.whole(prefix + "kv_a_proj_with_mqa.weight", c_.kv_lora_rank + c_.qk_rope_head_dim,
-                      c_.hidden_size)};
+  LatentWeights latent(const std::string& prefix) {
+    LatentWeights w;
+    std::vector<WeightPiece> latents;
+    int q_input = c_.hidden_size;
+    std::string q_name = prefix + "q_proj.weight";
+    if (c_.q_lora_rank > 0) {
+      latents.push_back(loader_.whole(prefix + "q_a_proj.weight", c_.q_lora_rank, c_.hidden_size));
+      w.q_norm = loader_.vector(prefix + "q_a_layernorm.weight", c_.q_lora_rank);
+      q_input = c_.q_lora_rank;
+      q_name = prefix + "q_b_proj.weight";
+    }
+    latents.push_back(loader_.whole(prefix + "kv_a_proj_with_mqa.weight",
+                                    c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size));
     w.latents = loader_.pack(latents);
-    w.q_norm = loader_.vector(prefix + "q_a_layernorm.weight", c_.q_lora_rank);
     w.kv_norm = loader_.vector(prefix + "kv_a_layernorm.weight", c_.kv_lora_rank);
     const Share heads = share_of(c_.num_heads, rank_, ranks_);
     const int qk = c_.qk_head_dim();
-    w.q_b =
-        loader_.pack(loader_.slice(prefix + "q_b_proj.weight", c_.num_heads * qk, c_.q_lora_rank,
-                                   heads.begin * qk, heads.size() * qk, 0, c_.q_lora_rank));
+    w.q =
+        loader_.pack(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
+                                   std::int64_t{heads.begin} * qk, heads.size() * qk, 0, q_input));
     // Per head the key rows (nope), then the value rows.
     const int rows = c_.qk_nope_head_dim + c_.v_head_dim;
     for (int h = heads.begin; h < heads.end; ++h) {
@@ -162,7 +200,29 @@ class Reader {
       w.key_up.push_back(loader_.pack(key));
       w.value_up.push_back(loader_.pack(part(c_.qk_nope_head_dim, c_.v_head_dim)));
     }
-    w.output = segmented(prefix + "o_proj.weight", c_.num_heads, c_.v_head_dim);
+    return w;
+  }
+
+  GroupedWeights grouped(const std::string& prefix) {
+    const int dim = c_.v_head_dim;
+    const Share q_heads = share_of(c_.num_heads, rank_, ranks_);
+    const Share kv_heads = kv_heads_of(c_.num_kv_heads, rank_, ranks_);
+    std::vector<WeightPiece> pieces;
+    std::vector<Loader::VectorPart> biases;
+    const auto add = [&](const char* name, int heads, Share share) {
+      pieces.push_back(loader_.slice(prefix + name + ".weight", std::int64_t{heads} * dim,
+                                     c_.hidden_size, std::int64_t{share.begin} * dim,
+                                     share.size() * dim, 0, c_.hidden_size));
+      biases.push_back({prefix + name + ".bias", std::int64_t{heads} * dim, share.begin * dim,
+                        share.size() * dim});
+    };
+    add("q_proj", c_.num_heads, q_heads);
+    add("k_proj", c_.num_kv_heads, kv_heads);
+    add("v_proj", c_.num_kv_heads, kv_heads);
+    GroupedWeights w;
+    w.qkv = loader_.pack(pieces);
+    if (c_.qkv_bias) w.bias = loader_.vectors(biases);
+    return w;
   }
 
   // An MLP's gate, up and down, appended to the layer's lists.
