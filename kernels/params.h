@@ -8,10 +8,13 @@
 
 namespace dsm::kernels {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16 };
+// kF8E4M3 (sign, 4 bits of exponent, 3 of fraction; no infinities) and kF8E8M0 (a power of two, for
+// scales) stand in checkpoints only.
+enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0 };
 
 constexpr std::size_t bytes_of(DType type) {
-  return type == DType::kF32 ? 4 : 2;
+  if (type == DType::kF32) return 4;
+  return type == DType::kF8E4M3 || type == DType::kF8E8M0 ? 1 : 2;
 }
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
