@@ -60,11 +60,13 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return name_; }
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes); }
 
-  PackedMatrix pack(std::span<const WeightPiece> pieces) override {
-    int n = 0;
-    for (const auto& piece : pieces) n += piece.n;
-    return kernels::pack(pieces,
-                         arena_.allocate(packed_bytes(packed_dtype(pieces), n, pieces[0].k)));
+  PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
+    const PackedMatrix shape = packed_matrix(pieces, nullptr);
+    return packed_matrix(pieces, arena_.allocate(packed_bytes(shape.dtype, shape.n, shape.k)));
+  }
+
+  void parallel(int items, const std::function<void(int)>& work) override {
+    pool_.run(items, work);
   }
 
   void embedding(const EmbeddingParams& p) override { ops_.embedding(p, 0, p.rows); }

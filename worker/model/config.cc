@@ -176,7 +176,11 @@ ModelConfig read_config(const Json& json) {
   ModelConfig c;
   c.model_type = family.model_type;
   fields.only_if_said("architectures", Json::array({family.architecture}));
-  fields.refuse("quantization_config");
+  if (fields.has("quantization_config")) {
+    auto quantization = parse_quantization(fields.at("quantization_config"));
+    if (!quantization) throw Wrong{quantization.error()};
+    c.quantization = *quantization;
+  }
   fields.only("hidden_act", "silu");
   c.vocab_size = fields.integer("vocab_size", 1);
   c.hidden_size = fields.integer("hidden_size", 1);

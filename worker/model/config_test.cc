@@ -174,6 +174,44 @@ TEST(ModelConfig, CacheBytesAreThoseOfARanksHeads) {
   EXPECT_EQ(bytes("llama", 8), bytes("llama", 2));
 }
 
+TEST(ModelConfig, AcceptsFp8InBlocks) {
+  auto json = tiny();
+  json["quantization_config"] = {{"quant_method", "fp8"},
+                                 {"fmt", "e4m3"},
+                                 {"weight_block_size", {128, 128}},
+                                 {"activation_scheme", "dynamic"}};
+  auto config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  ASSERT_TRUE(config->quantization);
+  EXPECT_EQ(config->quantization->rows, 128);
+  EXPECT_FALSE(config->quantization->power_of_two_scales);
+  json["quantization_config"]["scale_fmt"] = "ue8m0";
+  config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_TRUE(config->quantization->power_of_two_scales);
+  json.erase("quantization_config");
+  EXPECT_FALSE(parse_model_config(json.dump(), "config.json")->quantization);
+}
+
+TEST(ModelConfig, RefusesAnotherQuantizationByItsOption) {
+  const nlohmann::json good = {
+      {"quant_method", "fp8"}, {"fmt", "e4m3"}, {"weight_block_size", {128, 128}}};
+  const auto message = [&](const char* key, const nlohmann::json& value) {
+    auto json = tiny();
+    json["quantization_config"] = good;
+    json["quantization_config"][key] = value;
+    return message_of(json);
+  };
+  EXPECT_EQ(message("fmt", "e4m3"), "accepted");
+  EXPECT_THAT(message("quant_method", "awq"),
+              HasSubstr("option quantization_config.quant_method = \"awq\" is not supported"));
+  EXPECT_THAT(message("fmt", "e5m2"), HasSubstr("quantization_config.fmt"));
+  EXPECT_THAT(message("weight_block_size", {64, 64}), HasSubstr("weight_block_size = [64,64]"));
+  EXPECT_THAT(message("weight_block_size", nullptr), HasSubstr("weight_block_size is missing"));
+  EXPECT_THAT(message("activation_scheme", "static"), HasSubstr("activation_scheme"));
+  EXPECT_THAT(message("scale_fmt", "other"), HasSubstr("scale_fmt"));
+}
+
 TEST(ModelConfig, NamesTheMissingField) {
   for (const char* field :
        {"hidden_size", "rope_theta", "n_group", "norm_topk_prob", "rms_norm_eps"}) {

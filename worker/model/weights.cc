@@ -1,128 +1,21 @@
 #include "worker/model/weights.h"
 
 #include <algorithm>
-#include <cstring>
-#include <optional>
 #include <string>
+
+#include "worker/model/weight_loader.h"
 
 namespace dsm::model {
 namespace {
 
-using kernels::DType;
 using kernels::kSegments;
-using kernels::PackedMatrix;
 using kernels::SegmentedMatrix;
 using kernels::WeightPiece;
-
-// Takes slices of tensors and packs them. The first error sticks and makes everything after it a
-// no-op. A dry loader only checks and counts.
-class Loader {
- public:
-  Loader(const Checkpoint& checkpoint, device::Backend* backend, std::int64_t total,
-         const LoadProgress& progress)
-      : checkpoint_(checkpoint), backend_(backend), total_(total), progress_(progress) {}
-
-  const std::optional<Error>& error() const { return error_; }
-  std::int64_t bytes() const { return bytes_; }
-
-  // Rows [row, row + n) and columns [column, column + k) of a tensor [rows, columns].
-  WeightPiece slice(const std::string& name, std::int64_t rows, std::int64_t columns,
-                    std::int64_t row, int n, std::int64_t column, int k) {
-    const auto view = get(name, {rows, columns});
-    bytes_ += std::int64_t{n} * k * static_cast<std::int64_t>(kernels::bytes_of(view.dtype));
-    if (view.bytes.empty()) return {.n = n, .k = k};
-    const auto offset =
-        (row * columns + column) * static_cast<std::int64_t>(kernels::bytes_of(view.dtype));
-    return {view.bytes.data() + offset, view.dtype, columns, 1, n, k};
-  }
-  WeightPiece whole(const std::string& name, int rows, int columns) {
-    return slice(name, rows, columns, 0, rows, 0, columns);
-  }
-
-  PackedMatrix pack(std::span<const WeightPiece> pieces) {
-    if (dry()) return {};
-    const auto packed = backend_->pack(pieces);
-    progress_(bytes_, total_);
-    return packed;
-  }
-  PackedMatrix pack(const WeightPiece& piece) { return pack(std::span(&piece, 1)); }
-
-  const float* vector(const std::string& name, std::int64_t size) {
-    const auto view = get(name, {size});
-    bytes_ += static_cast<std::int64_t>(view.bytes.size());
-    if (dry()) return nullptr;
-    auto* values = device::allocate<float>(*backend_, static_cast<std::size_t>(size));
-    kernels::to_float(view.bytes.data(), view.dtype, size, values);
-    return values;
-  }
-
-  // Ranges of vectors of their own, one after the other.
-  struct VectorPart {
-    std::string name;
-    std::int64_t size;  // of the whole vector
-    int begin;
-    int count;
-  };
-  const float* vectors(std::span<const VectorPart> parts) {
-    std::size_t total = 0;
-    for (const auto& part : parts) total += static_cast<std::size_t>(part.count);
-    float* values = dry() ? nullptr : device::allocate<float>(*backend_, total);
-    float* to = values;
-    for (const auto& part : parts) {
-      const auto view = get(part.name, {part.size});
-      const auto unit = static_cast<std::int64_t>(kernels::bytes_of(view.dtype));
-      bytes_ += part.count * unit;
-      if (dry()) continue;
-      kernels::to_float(view.bytes.data() + part.begin * unit, view.dtype, part.count, to);
-      to += part.count;
-    }
-    return values;
-  }
-
-  // A table whose rows are looked up: BF16 as it is, else FP32.
-  std::pair<const void*, DType> table(const std::string& name, std::int64_t rows,
-                                      std::int64_t columns) {
-    const auto view = get(name, {rows, columns});
-    bytes_ += static_cast<std::int64_t>(view.bytes.size());
-    if (dry()) return {nullptr, DType::kBF16};
-    const std::int64_t count = rows * columns;
-    std::pair<const void*, DType> result;
-    if (view.dtype == DType::kBF16) {
-      void* copy = backend_->allocate(view.bytes.size());
-      std::memcpy(copy, view.bytes.data(), view.bytes.size());
-      result = {copy, DType::kBF16};
-    } else {
-      auto* copy = device::allocate<float>(*backend_, static_cast<std::size_t>(count));
-      kernels::to_float(view.bytes.data(), view.dtype, count, copy);
-      result = {copy, DType::kF32};
-    }
-    progress_(bytes_, total_);
-    return result;
-  }
-
- private:
-  bool dry() const { return backend_ == nullptr || error_.has_value(); }
-
-  TensorView get(const std::string& name, std::initializer_list<std::int64_t> shape) {
-    if (error_) return {};
-    auto view = checkpoint_.get(name, shape);
-    if (view) return *view;
-    error_ = view.error();
-    return {};
-  }
-
-  const Checkpoint& checkpoint_;
-  device::Backend* backend_;
-  std::int64_t total_;
-  const LoadProgress& progress_;
-  std::int64_t bytes_ = 0;
-  std::optional<Error> error_;
-};
 
 // One pass over everything that a rank takes.
 class Reader {
  public:
-  Reader(Loader& loader, const ModelConfig& config, int rank, int ranks)
+  Reader(WeightLoader& loader, const ModelConfig& config, int rank, int ranks)
       : loader_(loader), c_(config), rank_(rank), ranks_(ranks) {}
 
   ModelWeights read() {
@@ -208,7 +101,7 @@ class Reader {
     const Share q_heads = share_of(c_.num_heads, rank_, ranks_);
     const Share kv_heads = kv_heads_of(c_.num_kv_heads, rank_, ranks_);
     std::vector<WeightPiece> pieces;
-    std::vector<Loader::VectorPart> biases;
+    std::vector<WeightLoader::VectorPart> biases;
     const auto add = [&](const char* name, int heads, Share share) {
       pieces.push_back(loader_.slice(prefix + name + ".weight", std::int64_t{heads} * dim,
                                      c_.hidden_size, std::int64_t{share.begin} * dim,
@@ -262,7 +155,7 @@ class Reader {
     return w;
   }
 
-  Loader& loader_;
+  WeightLoader& loader_;
   const ModelConfig& c_;
   int rank_;
   int ranks_;
@@ -273,12 +166,13 @@ class Reader {
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
                                   int ranks, device::Backend& backend,
                                   const LoadProgress& progress) {
-  Loader count(checkpoint, nullptr, 0, progress);
+  WeightLoader count(checkpoint, config.quantization, nullptr, 0, progress);
   Reader(count, config, rank, ranks).read();
   if (count.error()) return std::unexpected(*count.error());
   progress(0, count.bytes());
-  Loader loader(checkpoint, &backend, count.bytes(), progress);
+  WeightLoader loader(checkpoint, config.quantization, &backend, count.bytes(), progress);
   ModelWeights weights = Reader(loader, config, rank, ranks).read();
+  loader.finish();
   if (loader.error()) return std::unexpected(*loader.error());
   return weights;
 }

@@ -4,8 +4,6 @@
 // stands on several neighbouring ranks.
 #pragma once
 
-#include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "base/result.h"
@@ -13,6 +11,7 @@
 #include "worker/device/backend.h"
 #include "worker/model/config.h"
 #include "worker/model/safetensors.h"
+#include "worker/model/weight_loader.h"
 
 namespace dsm::model {
 
@@ -70,10 +69,8 @@ struct ModelWeights {
   kernels::PackedMatrix head;         // hidden -> this rank's part of the vocabulary
 };
 
-using LoadProgress = std::function<void(std::int64_t loaded, std::int64_t total)>;
-
 // Checks every shape before it reads the first weight. `progress` counts bytes of this rank's
-// slice.
+// slice; it is called on the caller's thread.
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
                                   int ranks, device::Backend& backend,
                                   const LoadProgress& progress);
