@@ -157,6 +157,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   Startup startup{.model = {.dir = options.model,
                             .config = *config,
                             .ranks = options.tensor_parallel,
+                            .local_ranks = options.local_ranks(),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv_blocks = scheduler->num_blocks,
                             .max_batch_tokens = scheduler->max_batch_tokens},

@@ -8,6 +8,7 @@
 #include "worker/device/cpu_backend.h"
 #include "worker/model/attention.h"
 #include "worker/model/head.h"
+#include "worker/model/manifest.h"
 #include "worker/model/mlp.h"
 #include "worker/model/weights.h"
 
@@ -16,6 +17,22 @@ namespace {
 
 void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("batch: ") + what);
+}
+
+// Compares this rank's part of the files with their checksums, if there are any; the bytes of them.
+Result<std::int64_t> verify(const std::filesystem::path& dir, const Checkpoint& checkpoint,
+                            const ModelConfig& config, RankSpec rank,
+                            const LoadProgress& progress) {
+  const auto plan =
+      Verification::plan(dir, checkpoint.file_names(), rank.verify_part, rank.verify_parts);
+  if (!plan) return std::unexpected(plan.error());
+  if (plan->empty()) return 0;
+  const auto slice = count_weights(checkpoint, config, rank.rank, rank.size);
+  if (!slice) return std::unexpected(slice.error());
+  const std::int64_t total = plan->bytes() + *slice;
+  const auto done = plan->run(rank.threads, [&](std::int64_t bytes) { progress(bytes, total); });
+  if (!done) return std::unexpected(done.error());
+  return plan->bytes();
 }
 
 }  // namespace
@@ -106,8 +123,8 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
     int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress) {
   if (auto ok = check_tensor_parallel(config, rank.size); !ok) return std::unexpected(ok.error());
-  if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || kv.num_blocks < 1 ||
-      max_batch_tokens < 1) {
+  if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || rank.verify_part < 0 ||
+      rank.verify_part >= rank.verify_parts || kv.num_blocks < 1 || max_batch_tokens < 1) {
     return fail(ErrorKind::kInvalid,
                 "rank " + std::to_string(rank.rank) + " of " + std::to_string(rank.size) +
                     " with " + std::to_string(rank.threads) + " threads, " +
@@ -116,10 +133,18 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
   }
   auto checkpoint = Checkpoint::open(dir);
   if (!checkpoint) return std::unexpected(checkpoint.error());
+  if (!progress) progress = [](std::int64_t, std::int64_t) {};
+  const auto verified = verify(dir, *checkpoint, config, rank, progress);
+  if (!verified) return std::unexpected(verified.error());
+  if (*verified > 0) {
+    progress = [before = *verified, inner = std::move(progress)](std::int64_t loaded,
+                                                                 std::int64_t total) {
+      inner(before + loaded, before + total);
+    };
+  }
   try {
     auto backend = device::make_cpu_backend(rank.threads,
                                             rank.ops != nullptr ? *rank.ops : kernels::best_ops());
-    if (!progress) progress = [](std::int64_t, std::int64_t) {};
     auto weights = load_weights(*checkpoint, config, rank.rank, rank.size, *backend, progress);
     if (!weights) return std::unexpected(weights.error());
     return std::unique_ptr<RankModel>(new RankModel(std::make_unique<Impl>(

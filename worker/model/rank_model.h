@@ -30,6 +30,9 @@ struct RankSpec {
   int size = 1;                       // 1, 2, 4 or 8
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // null: the best this processor can run
+  // Ranks of one process share out the comparing of files with their checksums (manifest.h).
+  int verify_part = 0;
+  int verify_parts = 1;
 };
 
 struct KvSpec {
@@ -38,9 +41,10 @@ struct KvSpec {
 
 class RankModel {
  public:
-  // `progress` is called on this thread with the bytes of this rank's slice. kInvalid: the model
-  // cannot be cut so, or the checkpoint does not fit the configuration; kNotFound: no file;
-  // kExhausted: not enough memory.
+  // `progress` is called on this thread with the bytes of this rank's slice, before them those of
+  // the files that it compares with the checkpoint's manifest. kInvalid: the model cannot be cut
+  // so, the checkpoint does not fit the configuration, or a file is not what the manifest says;
+  // kNotFound: no file; kExhausted: not enough memory.
   static Result<std::unique_ptr<RankModel>> load(
       const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
       int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);

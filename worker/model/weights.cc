@@ -163,14 +163,22 @@ class Reader {
 
 }  // namespace
 
+Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                   int rank, int ranks) {
+  const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
+  WeightLoader count(checkpoint, config.quantization, nullptr, 0, nobody);
+  Reader(count, config, rank, ranks).read();
+  if (count.error()) return std::unexpected(*count.error());
+  return count.bytes();
+}
+
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
                                   int ranks, device::Backend& backend,
                                   const LoadProgress& progress) {
-  WeightLoader count(checkpoint, config.quantization, nullptr, 0, progress);
-  Reader(count, config, rank, ranks).read();
-  if (count.error()) return std::unexpected(*count.error());
-  progress(0, count.bytes());
-  WeightLoader loader(checkpoint, config.quantization, &backend, count.bytes(), progress);
+  const auto total = count_weights(checkpoint, config, rank, ranks);
+  if (!total) return std::unexpected(total.error());
+  progress(0, *total);
+  WeightLoader loader(checkpoint, config.quantization, &backend, *total, progress);
   ModelWeights weights = Reader(loader, config, rank, ranks).read();
   loader.finish();
   if (loader.error()) return std::unexpected(*loader.error());

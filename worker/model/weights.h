@@ -4,6 +4,7 @@
 // stands on several neighbouring ranks.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "base/result.h"
@@ -68,6 +69,10 @@ struct ModelWeights {
   const float* final_norm = nullptr;  // [hidden]
   kernels::PackedMatrix head;         // hidden -> this rank's part of the vocabulary
 };
+
+// Bytes of this rank's slice, as they stand in the checkpoint; checks names and shapes.
+Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                   int rank, int ranks);
 
 // Checks every shape before it reads the first weight. `progress` counts bytes of this rank's
 // slice; it is called on the caller's thread.
