@@ -93,7 +93,8 @@ void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
   for (const auto& row : batch.rows) {
     add_row(row);
     const auto size = static_cast<int>(row.tokens.size());
-    const int logits = all ? size : static_cast<int>(row.wants_sample);  // of the last tokens
+    require(row.logits >= 0 && row.logits <= size, "a row wants more logits than it has tokens");
+    const int logits = all ? size : row.logits;  // of the last tokens
     for (int i = step.tokens - logits; i < step.tokens; ++i) wanted.push_back(i);
   }
   std::visit([&](auto& kind) { kind.prepare(step); }, attention);
