@@ -1,31 +1,36 @@
 #include "worker/model_executor.h"
 
 #include "worker/model/rank_model.h"
-#include "worker/model/sampler.h"
+#include "worker/model/row_sampler.h"
 
 namespace dsm::worker {
 namespace {
 
 class ModelExecutor final : public group::RankExecutor {
  public:
-  explicit ModelExecutor(std::unique_ptr<model::RankModel> model) : model_(std::move(model)) {}
+  // Every token of the model may be chosen; a checkpoint with padded rows has fewer.
+  explicit ModelExecutor(std::unique_ptr<model::RankModel> model)
+      : model_(std::move(model)), sampler_(vocab(), vocab()) {}
 
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override {
     const std::span<const float> logits = model_->forward(batch, comm);
     engine::Samples samples{.id = batch.id, .samples = {}};
     if (comm.rank() != 0) return samples;
-    const auto vocab = static_cast<std::size_t>(model_->config().vocab_size);
+    std::size_t used = 0;
     for (const engine::Row& row : batch.rows) {
-      if (!row.wants_sample) continue;
-      const std::int64_t position = row.start + static_cast<std::int64_t>(row.tokens.size());
-      const auto mine = logits.subspan(samples.samples.size() * vocab, vocab);
-      samples.samples.push_back({row.sequence, model::sample(mine, row.sampling, position)});
+      if (row.logits == 0) continue;
+      const std::size_t size = static_cast<std::size_t>(row.logits) * vocab();
+      samples.samples.push_back(sampler_.choose(row, logits.subspan(used, size)));
+      used += size;
     }
     return samples;
   }
 
  private:
+  std::size_t vocab() const { return static_cast<std::size_t>(model_->config().vocab_size); }
+
   std::unique_ptr<model::RankModel> model_;
+  model::RowSampler sampler_;
 };
 
 }  // namespace

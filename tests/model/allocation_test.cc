@@ -46,7 +46,7 @@ engine::Batch batch_of(int rows, int tokens) {
     engine::Row row;
     row.tokens.assign(static_cast<std::size_t>(tokens), 100 + r);
     row.block_table = {r};
-    row.wants_sample = true;
+    row.logits = 1;
     batch.rows.push_back(row);
   }
   return batch;

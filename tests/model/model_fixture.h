@@ -58,7 +58,7 @@ inline engine::Row make_row(const std::vector<engine::TokenId>& tokens, std::siz
   row.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(begin),
                     tokens.begin() + static_cast<std::ptrdiff_t>(end));
   row.block_table = std::move(table);
-  row.wants_sample = true;
+  row.logits = 1;
   return row;
 }
 

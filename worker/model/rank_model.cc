@@ -166,6 +166,7 @@ void RankModel::Impl::prepare(const engine::Batch& batch) {
     require(static_cast<std::int64_t>(row.block_table.size()) * engine::kBlockTokens >=
                 row.start + size,
             "a block table does not cover its row");
+    require(row.logits >= 0 && row.logits <= size, "a row wants more logits than it has tokens");
     for (const auto block : row.block_table) {
       require(block >= 0 && block < num_blocks, "a block is not in the cache");
     }
@@ -359,7 +360,7 @@ std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all
   for (const auto& row : batch.rows) {
     const int last = token + static_cast<int>(row.tokens.size()) - 1;
     for (; token <= last; ++token) {
-      if (all || (token == last && row.wants_sample)) wanted.push_back(token);
+      if (all || token > last - row.logits) wanted.push_back(token);
     }
   }
   if (tokens == 0) return {};

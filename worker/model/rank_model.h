@@ -47,8 +47,8 @@ class RankModel {
   ~RankModel();
 
   // Collective: every rank calls it with the same batch. Writes the rows' keys and values. Returns
-  // on rank 0 the logits [n, vocab] of the last token of each row with wants_sample, in the order
-  // of rows, and an empty span elsewhere; valid until the next call. Throws comm::CommError when
+  // on rank 0 the logits [n, vocab] of the last row.logits tokens of each row, in the order of rows
+  // and tokens, and an empty span elsewhere; valid until the next call. Throws comm::CommError when
   // the group is broken (the KV cache is then undefined) and std::logic_error when the batch breaks
   // its contract (ids or sizes out of range). Allocates no memory once a batch of the largest shape
   // has been seen.
