@@ -39,13 +39,18 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
   return [spec = std::move(spec), log = std::move(log)](
              int rank,
              const group::LoadProgress& progress) -> Result<std::unique_ptr<group::RankExecutor>> {
-    auto model = model::RankModel::load(
-        spec.dir, spec.config,
-        {.rank = rank, .size = spec.ranks, .threads = spec.threads_per_rank, .ops = nullptr},
-        {.num_blocks = spec.kv_blocks}, spec.max_batch_tokens,
-        [&progress](std::int64_t loaded, std::int64_t total) {
-          progress(static_cast<std::uint64_t>(loaded), static_cast<std::uint64_t>(total));
-        });
+    auto model = model::RankModel::load(spec.dir, spec.config,
+                                        {.rank = rank,
+                                         .size = spec.ranks,
+                                         .threads = spec.threads_per_rank,
+                                         .ops = nullptr,
+                                         .verify_part = rank % spec.local_ranks,
+                                         .verify_parts = spec.local_ranks},
+                                        {.num_blocks = spec.kv_blocks}, spec.max_batch_tokens,
+                                        [&progress](std::int64_t loaded, std::int64_t total) {
+                                          progress(static_cast<std::uint64_t>(loaded),
+                                                   static_cast<std::uint64_t>(total));
+                                        });
     if (!model) return std::unexpected(model.error());
     log.info("weights loaded", {{"rank", rank}, {"device", (*model)->device()}});
     return std::make_unique<ModelExecutor>(std::move(*model));
