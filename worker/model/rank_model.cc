@@ -76,6 +76,7 @@ void RankModel::Impl::add_row(const engine::Row& row) {
       "a block table does not cover its row");
   require(step.tokens + size <= step.max_tokens,
           "has more tokens than the scratch memory was made for");
+  require(row.logits >= 0 && row.logits <= size, "a row wants more logits than it has tokens");
   for (const auto block : row.block_table) {
     require(block >= 0 && block < num_blocks, "a block is not in the cache");
   }
