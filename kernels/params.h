@@ -52,6 +52,7 @@ struct SegmentedMatrix {
   int count = 0;  // this rank's segments: a power of two
 };
 
+// Rows of a table; a negative token has a row of zeros.
 struct EmbeddingParams {
   const std::int32_t* tokens = nullptr;  // [rows]
   const void* table = nullptr;           // [vocab, width], BF16 or F32

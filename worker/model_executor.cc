@@ -44,6 +44,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                          .size = spec.ranks,
                                          .threads = spec.threads_per_rank,
                                          .ops = nullptr,
+                                         .sampled_vocab = spec.sampled_vocab,
                                          .verify_part = rank % spec.local_ranks,
                                          .verify_parts = spec.local_ranks},
                                         {.num_blocks = spec.kv_blocks}, spec.max_batch_tokens,

@@ -17,6 +17,7 @@ struct ModelSpec {
   int threads_per_rank = 1;
   int kv_blocks = 0;
   int max_batch_tokens = 0;
+  int sampled_vocab = 0;  // as RankSpec's
 };
 
 group::RankLoader model_loader(ModelSpec spec, Logger log);

@@ -168,6 +168,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   if (options.is_leader()) {
     auto served = served_model(options, *config, scheduler->context_limit());
     if (!served) return std::unexpected(served.error());
+    // Ids that the tokenizer does not know are padding. Rank 0, which samples, is in this pod.
+    startup.model.sampled_vocab = served->tokenizer.vocab_size();
     startup.served.emplace(std::move(*served));
   }
   log.info("starting", {{"version", kVersion},

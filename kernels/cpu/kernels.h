@@ -203,7 +203,9 @@ struct Kernels {
     for (int r = begin; r < end; ++r) {
       const std::int64_t from = static_cast<std::int64_t>(p.tokens[r]) * p.width;
       float* y = p.y + static_cast<std::int64_t>(r) * p.width;
-      if (p.dtype == DType::kBF16) {
+      if (p.tokens[r] < 0) {
+        for (int i = 0; i < p.width; ++i) y[i] = 0.0F;
+      } else if (p.dtype == DType::kBF16) {
         const auto* row = static_cast<const std::uint16_t*>(p.table) + from;
         for (int i = 0; i < p.width; ++i) {
           y[i] = __builtin_bit_cast(float, static_cast<std::uint32_t>(row[i]) << 16);

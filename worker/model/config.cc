@@ -155,6 +155,7 @@ void read_deepseek_v3(const Fields& fields, ModelConfig& c) {
   read_groups(fields, c);
   need(c.num_experts / c.num_groups >= 2, "a group has fewer than the two experts that score it");
   check_top_k(c);
+  c.mtp_layers = fields.integer_or("num_nextn_predict_layers", 0, 64, 0);
 }
 
 struct Family {
