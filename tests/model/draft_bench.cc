@@ -94,7 +94,7 @@ Tokens answer(model::RankModel& model, const Tokens& prompt, std::int32_t most_d
     row.start = static_cast<std::int32_t>(done);
     row.tokens.assign(text.begin() + static_cast<std::ptrdiff_t>(done), text.end());
     row.block_table = table;
-    row.wants_sample = true;
+    row.logits = 1;
     const engine::Batch batch{1, {row}};
     const bool verify = drafts > 0;
     const auto logits = verify ? model.forward_all(batch, comm) : model.forward(batch, comm);
