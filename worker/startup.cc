@@ -44,6 +44,19 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
   return sha256_hex(all);
 }
 
+Result<engine::SpeculationConfig> speculation_config(const Options& options) {
+  static_assert(kMaxSpeculativeTokens == engine::kMaxSpeculativeTokens);
+  using Method = engine::SpeculationConfig::Method;
+  if (options.speculative_method == "mtp") {
+    return fail(ErrorKind::kInvalid,
+                "--speculative-method is mtp, but this program does not run a model's prediction "
+                "layer; ngram needs none");
+  }
+  return engine::SpeculationConfig{
+      .method = options.speculative_method == "ngram" ? Method::kNgram : Method::kNone,
+      .tokens = options.speculative_tokens};
+}
+
 Result<engine::SchedulerConfig> scheduler_config(const Options& options,
                                                  const model::ModelConfig& config) {
   engine::SchedulerConfig scheduler;
@@ -52,6 +65,12 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
   scheduler.max_model_len =
       options.max_model_len == 0 ? config.max_positions : options.max_model_len;
   scheduler.prefix_caching = options.prefix_caching;
+  scheduler.max_waiting = options.max_waiting;
+  scheduler.max_waiting_tokens = options.max_waiting_tokens;
+  scheduler.vocab_size = config.vocab_size;
+  const auto speculation = speculation_config(options);
+  if (!speculation) return std::unexpected(speculation.error());
+  scheduler.speculation = *speculation;
   if (scheduler.max_model_len > config.max_positions) {
     return fail(ErrorKind::kInvalid, "--max-model-len is " + std::to_string(options.max_model_len) +
                                          ", the model allows " +
