@@ -172,6 +172,7 @@ ModelConfig read_config(const Json& json) {
   if (!json.is_object()) throw Wrong{"not a JSON object"};
   const Fields fields(json, "");
   std::vector<std::string> types;
+  types.reserve(kFamilies.size());
   for (const auto& known : kFamilies) types.emplace_back(known.model_type);
   const Family& family = kFamilies.at(fields.one_of("model_type", types));
   ModelConfig c;
