@@ -6,8 +6,8 @@
 // returned pointers point to is there after finish().
 //
 // The first error sticks and makes everything after it a no-op. A dry loader (without a device)
-// only checks and counts. Weights in FP8 blocks are multiplied by their scales when they are
-// packed.
+// only checks and counts. Weights in FP8 blocks stay in FP8, with their scales, where products can
+// take them so, else they become FP32: the same numbers.
 //
 // One thread, the rank's, uses a loader, and `progress` is called on it.
 #pragma once
@@ -110,7 +110,9 @@ class WeightLoader {
   void add(Job job);
   // Does the oldest jobs until at most `bytes` wait.
   void work_off(std::int64_t bytes);
-  static void run(const Job& job);
+  void refuse(const Job& job);
+  // False: a weight is not a number.
+  [[nodiscard]] static bool run(const Job& job);
 
   const Checkpoint& checkpoint_;
   const std::optional<Fp8Blocks>& quantization_;
