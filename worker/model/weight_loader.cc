@@ -205,7 +205,7 @@ void WeightLoader::read_values(const TensorView& view, void* to, bool as_stored)
 void WeightLoader::add(Job job) {
   waiting_ += job.bytes;
   queue_.push_back(std::move(job));
-  if (waiting_ > kReadAhead) work_off(kReadAhead / 2);
+  if (waiting_ > ahead_) work_off(ahead_ / 2);
 }
 
 void WeightLoader::finish() {

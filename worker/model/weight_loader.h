@@ -38,13 +38,16 @@ class WeightLoader {
   static constexpr std::int64_t kReadAhead = 128 << 20;
 
   // `backend` null: dry. `total` is what a dry loader counted. All arguments outlive the loader.
+  // `ahead`: bytes that may wait, another number in tests.
   WeightLoader(const Checkpoint& checkpoint, const std::optional<Fp8Blocks>& quantization,
-               device::Backend* backend, std::int64_t total, const LoadProgress& progress)
+               device::Backend* backend, std::int64_t total, const LoadProgress& progress,
+               std::int64_t ahead = kReadAhead)
       : checkpoint_(checkpoint),
         quantization_(quantization),
         backend_(backend),
         total_(total),
-        progress_(progress) {}
+        progress_(progress),
+        ahead_(ahead) {}
 
   const std::optional<Error>& error() const { return error_; }
   // Asked for so far.
@@ -119,6 +122,7 @@ class WeightLoader {
   device::Backend* backend_;
   std::int64_t total_;
   const LoadProgress& progress_;
+  std::int64_t ahead_;
   std::int64_t bytes_ = 0;
   std::int64_t done_ = 0;
   std::int64_t waiting_ = 0;
