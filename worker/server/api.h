@@ -17,6 +17,7 @@
 #include "worker/server/metrics.h"
 #include "worker/server/outlet.h"
 #include "worker/server/served_model.h"
+#include "worker/server/spec_builder.h"
 
 namespace dsm::server {
 
@@ -41,12 +42,7 @@ class Api {
 
  private:
   class Entered;
-  GenerationSpec spec(ApiKind kind, const http::Request& request,
-                      const GenerationOptions& options) const;
-  Parsed<engine::GenerateRequest> sequence(std::vector<engine::TokenId> prompt,
-                                           const GenerationOptions& options,
-                                           const char* param) const;
-  ApiError too_long(std::size_t tokens, const char* param) const;
+  Parsed<RequestMeta> meta(const http::Request& request) const;
   Parsed<GenerationSpec> chat_spec(const http::Request& request) const;
   Parsed<GenerationSpec> completion_spec(const http::Request& request) const;
   void run(std::shared_ptr<http::Exchange> exchange,

@@ -16,11 +16,11 @@ Generation::Generation(GenerationEnv& env, GenerationSpec spec,
                        std::shared_ptr<http::Exchange> exchange)
     : env_(env), spec_(std::move(spec)), exchange_(std::move(exchange)) {
   last_sent_ = spec_.arrived;
-  for (const auto& sequence : spec_.sequences) {
-    prompt_tokens_ += static_cast<int>(sequence.prompt.size());
+  const auto n = static_cast<std::size_t>(spec_.n);
+  for (std::size_t i = 0; i < spec_.sequences.size(); ++i) {
+    if (i % n == 0) prompt_tokens_ += static_cast<int>(spec_.sequences[i].prompt.size());
     choices_.push_back({.sequence = 0,
-                        .output = ChoiceOutput(env_.tokenizer, spec_.reasoning, spec_.options.stop,
-                                               spec_.options.include_stop_in_output),
+                        .output = std::move(spec_.outputs[i]),
                         .text = {},
                         .cached_tokens = 0,
                         .last_token = std::nullopt});
@@ -94,33 +94,28 @@ void Generation::take(const Event& event) {
   if (choice.done) return;  // what the engine computed beyond a stop string
   choice.cached_tokens = std::max(choice.cached_tokens, event.event.cached_prompt_tokens);
   ChoiceOutput::Delta delta;
-  for (const engine::TokenId token : event.event.tokens) {
+  if (!event.event.prompt_logprobs.empty()) choice.output.prompt(event.event.prompt_logprobs);
+  for (std::size_t i = 0; i < event.event.tokens.size() && !delta.stopped; ++i) {
     if (!std::exchange(any_token_, true)) {
       env_.metrics.first_token(seconds(spec_.arrived, event.at));
     }
     if (choice.last_token) env_.metrics.next_token(seconds(*choice.last_token, event.at));
     choice.last_token = event.at;
-    ChoiceOutput::Delta more = choice.output.push(token);
-    delta.content += more.content;
-    delta.reasoning += more.reasoning;
-    delta.stopped = more.stopped;
-    if (delta.stopped) break;
+    const auto& logprobs = event.event.logprobs;
+    delta.append(
+        choice.output.push(event.event.tokens[i], i < logprobs.size() ? &logprobs[i] : nullptr));
   }
   const auto& finished = event.event.finished;
   if (!delta.stopped && finished &&
       (*finished == engine::FinishReason::kStop || *finished == engine::FinishReason::kLength)) {
-    ChoiceOutput::Delta rest = choice.output.finish();
-    delta.content += rest.content;
-    delta.reasoning += rest.reasoning;
-    delta.stopped = rest.stopped;
+    delta.append(choice.output.finish());
   }
   emit(event.choice, std::move(delta));
   if (choice.done || !finished) return;
   switch (*finished) {
     case engine::FinishReason::kStop:
-      return end_choice(event.choice, "stop");
     case engine::FinishReason::kLength:
-      return end_choice(event.choice, "length");
+      return end_choice(event.choice, choice.output.finish_reason(*finished));
     case engine::FinishReason::kDeadline:
       return fail_request({.status = 504,
                            .message = "the request's time is over",
@@ -170,7 +165,7 @@ void Generation::emit(std::size_t index, ChoiceOutput::Delta delta) {
   }
   if (!delta.stopped) return;
   env_.engine.cancel(choice.sequence);
-  end_choice(index, "stop");
+  end_choice(index, choice.output.finish_reason(engine::FinishReason::kStop));
 }
 
 void Generation::end_choice(std::size_t index, const std::string& finish_reason) {
@@ -272,10 +267,12 @@ void Generation::end(const std::string& reason) {
 
 Usage Generation::usage() const {
   Usage now{.prompt_tokens = prompt_tokens_};
-  for (const ChoiceState& choice : choices_) {
-    now.cached_tokens += choice.cached_tokens;
-    now.completion_tokens += choice.output.tokens();
-    now.reasoning_tokens += choice.output.reasoning_tokens();
+  const auto n = static_cast<std::size_t>(spec_.n);
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    // A prompt counts once, however many choices it has.
+    if (i % n == 0) now.cached_tokens += choices_[i].cached_tokens;
+    now.completion_tokens += choices_[i].output.tokens();
+    now.reasoning_tokens += choices_[i].output.reasoning_tokens();
   }
   return now;
 }

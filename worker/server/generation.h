@@ -46,7 +46,9 @@ struct GenerationSpec {
   GenerationOptions options;
   ChoiceOutput::Reasoning reasoning = ChoiceOutput::Reasoning::kNone;
   std::vector<engine::GenerateRequest> sequences;  // one choice each
-  std::string prompt_param;                        // the field that errors about length name
+  std::vector<ChoiceOutput> outputs;               // of each of them
+  int n = 1;  // choices of each prompt: so many sequences next to each other have the same one
+  std::string prompt_param;  // the field that errors about length name
   TimePoint arrived;
 };
 
