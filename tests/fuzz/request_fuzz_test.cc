@@ -8,6 +8,8 @@
 
 #include "tests/fuzz/mutate.h"
 #include "worker/server/api_request.h"
+#include "worker/server/json_fields.h"
+#include "worker/server/json_slice.h"
 
 namespace dsm::server {
 namespace {
@@ -162,6 +164,42 @@ TEST(RequestFuzz, ACompletionRequestIsRefusedOrWithinBounds) {
     expect_in_bounds(request->options);
   }
   EXPECT_GT(accepted, 100);
+}
+
+// The slices of a text say what the parser says of it.
+void expect_slices(std::string_view text, const nlohmann::json& value) {
+  if (value.is_object()) {
+    for (const auto& [name, member] : value.items()) {
+      const std::string_view slice = member_text(text, name);
+      EXPECT_EQ(nlohmann::json::parse(slice, nullptr, false), member) << text;
+      expect_slices(slice, member);
+    }
+  } else if (value.is_array()) {
+    const auto slices = element_texts(text);
+    ASSERT_EQ(slices.size(), value.size()) << text;
+    for (std::size_t i = 0; i < slices.size(); ++i) {
+      EXPECT_EQ(nlohmann::json::parse(slices[i], nullptr, false), value[i]) << text;
+      expect_slices(slices[i], value[i]);
+    }
+  }
+}
+
+TEST(RequestFuzz, SlicesOfAValidBodyAreItsValues) {
+  const std::string good =
+      R"({"a": [1, -2.5e3, "x,]}", {"b\u0062": "\\", "c": [[], {}, [null]]}] , "a\"b":{"":true},)"
+      "\n\t\"\xC3\xA9\":false, \"d\" : \"\\\\\\\"\" }";
+  ASSERT_TRUE(parse_object(good).has_value());
+  Random random(5);
+  int valid = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const std::string text = i == 0 ? good : mutate(good, random);
+    const auto value = parse_object(text);
+    if (!value) continue;
+    ++valid;
+    expect_slices(text, *value);
+    if (::testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(valid, 500);
 }
 
 TEST(RequestFuzz, ABodyThatIsVeryDeepIsRefused) {
