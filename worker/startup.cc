@@ -100,7 +100,8 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
                              .tokenizer = std::move(*tokenizer),
                              .chat_template = *chat_template,
                              .eos_tokens = std::move(eos),
-                             .defaults = *defaults};
+                             .defaults = *defaults,
+                             .reasoning_alias = options.reasoning_alias};
 }
 
 Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {

@@ -41,6 +41,8 @@ class ChoiceOutput {
 
   int tokens() const { return tokens_; }
   int reasoning_tokens() const;
+  // The stop string that ended it.
+  const std::optional<std::string>& stop_string() const { return stops_.matched(); }
 
  private:
   Delta checked(text::ReasoningParser::Delta raw);

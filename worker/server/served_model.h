@@ -22,6 +22,7 @@ struct ServedModel {
   text::ChatTemplate chat_template;
   std::vector<engine::TokenId> eos_tokens;
   SamplingDefaults defaults;
+  bool reasoning_alias = false;  // chats show the thought as `reasoning`, too
 };
 
 }  // namespace dsm::server
