@@ -62,6 +62,14 @@ lint: ## Formatting, clang-tidy on changed files, shell, YAML, chart
 format: ## Format the C++ sources in place
 	@scripts/lint --fix
 
+.PHONY: soak
+soak: dev build ## A thousand clients of every kind, 20 minutes with sanitizers and 20 without (SOAK_SECONDS)
+	@scripts/soak
+
+.PHONY: bench-serving
+bench-serving: ## Measure the worker alone: tokens per second, time to first token, between tokens, memory
+	@scripts/bench serving
+
 .PHONY: bench
 bench: ## Measure: apply to first token, edit to first write, memory, tokens per second
 	@scripts/bench

@@ -6,6 +6,7 @@
 #include "base/metrics.h"
 #include "base/random.h"
 #include "base/result.h"
+#include "base/sha256.h"
 
 namespace dsm {
 namespace {
@@ -67,6 +68,17 @@ TEST(Flags, NamesTheFlagThatIsWrong) {
 TEST(Random, Sha256OfNothingIsTheKnownDigest) {
   EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(random_hex(8).size(), 16U);
+}
+
+TEST(Random, Sha256OfPiecesIsThatOfTheWhole) {
+  const std::string bytes(100'000, 'x');
+  Sha256 sha;
+  const auto all = std::as_bytes(std::span(bytes));
+  sha.update(all.first(1));
+  sha.update(all.subspan(1, 70'000));
+  sha.update({});
+  sha.update(all.subspan(70'001));
+  EXPECT_EQ(sha.finish(), sha256_hex(bytes));
 }
 
 TEST(Metrics, ProcessMetricsReadThisProcess) {

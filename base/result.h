@@ -29,6 +29,9 @@ struct Error {
   std::string message;
   // Seconds the other side asked us to wait (HTTP Retry-After); 0 when it did not say.
   int retry_after_s = 0;
+  // A word for metrics and clients where one kind has several causes (queue_full, queue_tokens);
+  // empty: the kind says it all.
+  std::string reason = {};
 };
 
 template <typename T>

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support.environment import ROOT, Environment  # noqa: E402
 from support.load import REPORTS  # noqa: E402
 from support.model import Model  # noqa: E402
+from support.wait import until  # noqa: E402
 
 OPERATOR_NAMESPACE = "deepseek-system"
 
@@ -37,13 +38,25 @@ def operator(env):
     return OPERATOR_NAMESPACE
 
 
+@pytest.fixture(scope="session")
+def retired_namespaces(env, operator):
+    """Namespaces whose deletion has begun. Draining pods take their time, so the next test does not wait for them;
+    that every namespace does go away is checked once, at the end."""
+    names: list[str] = []
+    yield names
+    core = client.CoreV1Api()
+    until("the end of every namespace of the tests",
+          lambda: not set(names) & {n.metadata.name for n in core.list_namespace().items}, 240)
+
+
 @pytest.fixture
-def namespace(env, operator):
+def namespace(env, operator, retired_namespaces):
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     core = client.CoreV1Api()
     core.create_namespace({"metadata": {"name": name}})
     yield name
-    env.k("delete", "namespace", name, "--wait=true", "--timeout=180s")
+    env.k("delete", "namespace", name, "--wait=false")
+    retired_namespaces.append(name)
 
 
 @pytest.fixture

@@ -66,17 +66,21 @@ def _steady(env, versions):
     return before if versions() == before else None
 
 
-def test_four_ranks_in_two_pods_answer_like_two_ranks(env, namespace, make_model):
-    wide = make_model("wide", {"replicas": 1, "parallelism": {"tensor": 4, "ranksPerPod": 2}})
-    narrow = make_model("narrow", {"replicas": 1, "parallelism": {"tensor": 2, "ranksPerPod": 1}})
-    wide.apply()
-    narrow.apply()
-    wide.wait_settled(1)
-    narrow.wait_settled(1)
-    assert len(wide.pods()) == 2
+def test_one_two_and_four_ranks_over_pods_give_the_same_bits(env, namespace, make_model):
+    shapes = {"alone": (1, 1, 1), "narrow": (2, 1, 2), "wide": (4, 2, 2), "widest": (4, 1, 4)}
+    models = {}
+    for name, (tensor, ranks_per_pod, _) in shapes.items():
+        models[name] = make_model(name, {"replicas": 1, "parallelism": {"tensor": tensor, "ranksPerPod": ranks_per_pod}})
+        models[name].apply()
+    for name, (_, _, pods) in shapes.items():
+        models[name].wait_settled(1)
+        assert len(models[name].pods()) == pods
     for question in ["What is 345+281?", "把 apple 翻译成中文", "Sort 9, 3, 27, 4."]:
-        answers = [ask(env, m, question, thinking=True)["choices"][0]["message"] for m in (wide, narrow)]
-        assert answers[0] == answers[1]
+        # A log probability is a function of all logits at its position, printed with all its digits.
+        choices = [ask(env, m, question, thinking=True, logprobs=True, top_logprobs=20)["choices"][0]
+                   for m in models.values()]
+        assert len(choices[0]["logprobs"]["content"][0]["top_logprobs"]) == 20
+        assert all(choice == choices[0] for choice in choices)
 
 
 def test_scaling_up_and_down_fails_no_request(env, namespace, make_model):

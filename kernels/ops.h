@@ -28,6 +28,7 @@ struct Ops {
   void (*row_parallel)(const RowParallelParams&, int token_begin, int token_end, int panel);
   void (*tree_sum)(const TreeSumParams&, std::int64_t begin, std::int64_t end);
   void (*kv_write)(const KvWriteParams&, int token_begin, int token_end);
+  void (*kv_write_heads)(const KvWriteHeadsParams&, int token_begin, int token_end);
   void (*rope_query)(const RopeQueryParams&, int token_begin, int token_end);
   void (*attention)(const AttentionParams&, int item);
   void (*router)(const RouterParams&, int token_begin, int token_end);

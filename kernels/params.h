@@ -8,10 +8,13 @@
 
 namespace dsm::kernels {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16 };
+// kF8E4M3 (sign, 4 bits of exponent, 3 of fraction; no infinities) and kF8E8M0 (a power of two, for
+// scales) stand in checkpoints only.
+enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0 };
 
 constexpr std::size_t bytes_of(DType type) {
-  return type == DType::kF32 ? 4 : 2;
+  if (type == DType::kF32) return 4;
+  return type == DType::kF8E4M3 || type == DType::kF8E8M0 ? 1 : 2;
 }
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -72,12 +75,14 @@ struct RmsNormParams {
 };
 
 // y[r, j] = sum_k x[r, k] w[j, k], one FMA chain in k per output. `batch` such products with
-// strides between them (attention heads); weights of product b are w[b].
+// strides between them (attention heads); weights of product b are w[b]. A bias, added to the
+// finished sums, goes with a batch of one.
 struct LinearParams {
   const float* x = nullptr;  // [rows, k] at x + b * x_step, ldx
   std::int64_t ldx = 0;
   std::int64_t x_step = 0;
   const PackedMatrix* w = nullptr;  // [batch], all of the same n and k
+  const float* bias = nullptr;      // [n]; null: none
   float* y = nullptr;               // [rows, n] at y + b * y_step, ldy
   std::int64_t ldy = 0;
   std::int64_t y_step = 0;
@@ -130,13 +135,16 @@ struct TreeSumParams {
   float* y = nullptr;               // [count]
 };
 
-// One layer's latent cache. The key side stands dimension by dimension within a block, so that
-// scores have their lanes over positions; the value side (the latent again) position by position.
+// One layer's cache. The key side stands dimension by dimension within a block, so that scores
+// have their lanes over positions; the value side position by position. Latent attention has one
+// head, whose key is [latent | rotated] and whose value is the latent again; grouped-query
+// attention has a key and a value for each of its KV heads.
 struct KvLayer {
-  float* keys = nullptr;    // [blocks, latent + rope, 64]
-  float* values = nullptr;  // [blocks, 64, latent]
-  int latent = 0;           // multiple of 16
-  int rope = 0;             // multiple of 16
+  float* keys = nullptr;    // [blocks, heads, key_dim, 64]
+  float* values = nullptr;  // [blocks, heads, 64, value_dim]
+  int heads = 1;
+  int key_dim = 0;
+  int value_dim = 0;  // multiple of 16
 };
 
 // Where a token of the batch stands.
@@ -145,29 +153,43 @@ struct TokenPlace {
   std::int32_t block = 0;  // KV block of this position; its slot is position % 64
 };
 
-// Cosines and sines per position for pairs (2i, 2i+1).
+// Cosines and sines per position for the pairs of a rotated vector: elements (2i, 2i + 1), or with
+// `halves` (i, i + pairs).
 struct RopeTable {
-  const float* cos = nullptr;  // [positions, rope / 2]
-  const float* sin = nullptr;  // [positions, rope / 2]
+  const float* cos = nullptr;  // [positions, pairs]
+  const float* sin = nullptr;  // [positions, pairs]
   int pairs = 0;
+  bool halves = false;
 };
 
 // Row t of kv_a = [latent | rope]: norms the latent, rotates the rope part, writes both to the
-// cache.
+// cache of one head.
 struct KvWriteParams {
-  const float* kv_a = nullptr;  // [tokens, latent + rope], ld
+  const float* kv_a = nullptr;  // [tokens, key_dim], ld
   std::int64_t ld = 0;
-  const float* norm = nullptr;         // [latent]
+  const float* norm = nullptr;         // [value_dim]
   const TokenPlace* places = nullptr;  // [tokens]
-  KvLayer kv;
+  KvLayer kv;                          // key_dim - value_dim = 2 * rope.pairs
   RopeTable rope;
   int tokens = 0;
   float eps = 0;
 };
 
-// query[t, h, at ..] = rotated q[t, h, from ..] (rope values each).
+// Rotates the keys of every KV head and writes them and the values to the cache.
+struct KvWriteHeadsParams {
+  const float* k = nullptr;  // [tokens, kv.heads, key_dim], ld
+  const float* v = nullptr;  // [tokens, kv.heads, value_dim], ld
+  std::int64_t ld = 0;
+  const TokenPlace* places = nullptr;  // [tokens]
+  KvLayer kv;                          // key_dim = 2 * rope.pairs
+  RopeTable rope;
+  int tokens = 0;
+};
+
+// query[t, h, at ..] = rotated q[t, h, from ..] (2 * rope.pairs values each).
 struct RopeQueryParams {
-  const float* q = nullptr;  // [tokens, heads, head_dim]
+  const float* q = nullptr;  // [tokens, heads, head_dim], ldq
+  std::int64_t ldq = 0;
   int head_dim = 0;
   int from = 0;
   float* query = nullptr;  // [tokens, heads, query_dim]
@@ -179,36 +201,46 @@ struct RopeQueryParams {
   int heads = 0;
 };
 
-// Rows of consecutive (token, head) pairs of one sequence, as one work item.
+// Rows of consecutive (token, query head) pairs of one sequence and one KV head, as one work item.
 struct AttentionItem {
   std::int32_t row_begin = 0;  // row = token in the batch * heads + head
   std::int32_t row_end = 0;
   const std::int32_t* block_table = nullptr;
+  std::int32_t kv_head = 0;
 };
 
 // out[row] = softmax(scale * query . keys) values, over positions 0 .. the token's own, one split
 // per KV block: each split has its own maximum and sums, splits are merged in order.
 struct AttentionParams {
-  const float* query = nullptr;        // [tokens * heads, latent + rope]
-  float* out = nullptr;                // [tokens * heads, latent]
+  const float* query = nullptr;        // [tokens, kv.heads, heads, key_dim]
+  float* out = nullptr;                // [tokens, kv.heads, heads, value_dim]
   const TokenPlace* places = nullptr;  // [tokens]
   const AttentionItem* items = nullptr;
   int item_count = 0;
-  int heads = 0;
+  int heads = 0;  // query heads of one KV head
   KvLayer kv;
   float scale = 0;
 };
 // (token, head) pairs of one work item at most.
 inline constexpr int kAttentionRows = 32;
 
-// DeepSeek-V3's noaux_tc router: scores s = sigmoid(logits); the choice is by s + bias; a group's
-// score is the sum of its two best; only the best topk_group groups take part; ties go to the
-// lowest id. The weights are s of the chosen (without bias), normalised if asked, times scale.
-// Experts of a token come out in rising id.
+// How a router scores experts and groups of them.
+enum class RouterRule : std::uint8_t {
+  // DeepSeek-V3's noaux_tc: s = sigmoid(logits), the choice is by s + bias, a group's score is the
+  // sum of its two best.
+  kSigmoidBias,
+  // DeepSeek-V2's: s = softmax(logits), the choice is by s, a group's score is its best.
+  kSoftmax,
+};
+
+// Only experts of the best topk_group groups are chosen from; ties go to the lowest id. The weights
+// are s of the chosen (without bias), normalised if asked, times scale. Experts of a token come out
+// in rising id.
 struct RouterParams {
   const float* logits = nullptr;  // [tokens, experts], ld
   std::int64_t ld = 0;
-  const float* bias = nullptr;  // [experts]
+  RouterRule rule = RouterRule::kSigmoidBias;
+  const float* bias = nullptr;  // [experts]; kSoftmax: not read
   int tokens = 0;
   int experts = 0;
   int groups = 0;

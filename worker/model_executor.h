@@ -13,6 +13,7 @@ struct ModelSpec {
   std::filesystem::path dir;
   model::ModelConfig config;
   int ranks = 1;
+  int local_ranks = 1;  // of this process: consecutive, from a multiple of their number on
   int threads_per_rank = 1;
   int kv_blocks = 0;
   int max_batch_tokens = 0;

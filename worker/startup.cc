@@ -62,7 +62,8 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
     const std::int64_t wanted =
         static_cast<std::int64_t>(scheduler.max_num_seqs) * scheduler.max_model_len;
     const std::int64_t affordable =
-        kDefaultKvBytes / std::max<std::int64_t>(1, model::kv_bytes_per_token(config));
+        kDefaultKvBytes /
+        std::max<std::int64_t>(1, model::kv_bytes_per_token(config, options.tensor_parallel));
     tokens = std::max<std::int64_t>(scheduler.max_model_len, std::min(wanted, affordable));
   }
   scheduler.num_blocks =
@@ -157,6 +158,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   Startup startup{.model = {.dir = options.model,
                             .config = *config,
                             .ranks = options.tensor_parallel,
+                            .local_ranks = options.local_ranks(),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv_blocks = scheduler->num_blocks,
                             .max_batch_tokens = scheduler->max_batch_tokens},

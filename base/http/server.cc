@@ -82,6 +82,7 @@ struct Core {
   Logger log;
   Router router;
   ErrorBody make_error;
+  std::atomic<std::size_t> body_bytes = 0;  // see BodyShare
   std::atomic<bool> close_after_answer = false;
   std::atomic<bool> stopping = false;
 
@@ -93,6 +94,28 @@ struct Core {
   tcp::acceptor acceptor;
   std::uint16_t port = 0;
   std::vector<std::thread> threads;
+};
+
+// What one request's body takes of the memory that all bodies of a server may have together.
+class BodyShare {
+ public:
+  explicit BodyShare(Core& core) : core_(core) {}
+  ~BodyShare() { core_.body_bytes -= bytes_; }
+  BodyShare(const BodyShare&) = delete;
+  BodyShare& operator=(const BodyShare&) = delete;
+
+  // The body has grown to this size. False when that is too much; small bodies always fit, so that
+  // a few large ones do not shut everybody out.
+  bool grow(std::size_t bytes) {
+    const std::size_t all = core_.body_bytes += bytes - bytes_;
+    bytes_ = bytes;
+    return bytes_ <= kSmallBody || all <= core_.options.max_total_body_bytes;
+  }
+
+ private:
+  static constexpr std::size_t kSmallBody = 64 << 10;
+  Core& core_;
+  std::size_t bytes_ = 0;
 };
 
 // Once the handle that a handler got is destroyed, nobody can end the answer any more.
@@ -147,7 +170,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   net::awaitable<void> serve(std::shared_ptr<Connection> self);
   net::awaitable<void> serve_requests();
   net::awaitable<bool> wait_for_more(std::size_t than, TimePoint deadline);
-  net::awaitable<Parsed> parse(Parser& parser);
+  net::awaitable<Parsed> parse(Parser& parser, BodyShare& share);
   net::awaitable<void> answer(Request request, bool http11, bool keep_alive);
   net::awaitable<void> answer_async(const AsyncHandler& handler, Request request, bool http11);
   net::awaitable<bool> send_response(Response response, bool head_only);
@@ -233,11 +256,15 @@ net::awaitable<void> Connection::serve_requests() {
     parser.eager(true);
     parser.header_limit(static_cast<std::uint32_t>(server_.options.max_header_bytes));
     parser.body_limit(server_.options.max_body_bytes);
-    const Parsed parsed = co_await parse(parser);
+    BodyShare share(server_);
+    const Parsed parsed = co_await parse(parser, share);
     if (parsed == Parsed::kEnd) co_return;
     if (parsed == Parsed::kError) {
       keep_ = false;
-      co_await send_response(server_.error(problem_.first, problem_.second), false);
+      parser.get().body() = {};  // lingering needs none of it
+      Response refusal = server_.error(problem_.first, problem_.second);
+      if (problem_.first == 503) refusal.headers["Retry-After"] = "1";
+      co_await send_response(std::move(refusal), false);
       break;
     }
     Request request = request_of(parser);
@@ -257,7 +284,7 @@ net::awaitable<bool> Connection::wait_for_more(std::size_t than, TimePoint deadl
   co_return input_.size() > than;
 }
 
-net::awaitable<Connection::Parsed> Connection::parse(Parser& parser) {
+net::awaitable<Connection::Parsed> Connection::parse(Parser& parser, BodyShare& share) {
   using std::chrono::steady_clock;
   const TimePoint idle_end = steady_clock::now() + Seconds(server_.options.idle_timeout_s);
   for (;;) {
@@ -288,6 +315,10 @@ net::awaitable<Connection::Parsed> Connection::parse(Parser& parser) {
       } else {
         fail_request(400, "malformed HTTP request: " + ec.message());
       }
+      co_return Parsed::kError;
+    }
+    if (!share.grow(parser.get().body().size())) {
+      fail_request(503, "the server holds as many large requests as it can: try again later");
       co_return Parsed::kError;
     }
     if (parser.is_done()) co_return Parsed::kRequest;

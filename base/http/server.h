@@ -25,6 +25,8 @@ struct ServerOptions {
   int threads = 2;
   std::size_t max_body_bytes = 16 << 20;    // more is answered 413
   std::size_t max_header_bytes = 64 << 10;  // more is answered 431
+  // Of all requests that arrive or are being answered; one that would go beyond it is answered 503.
+  std::size_t max_total_body_bytes = 256 << 20;
   int read_timeout_s = 60;              // to read one whole request once its first byte is there
   int idle_timeout_s = 300;             // between requests of a kept-alive connection
   int write_timeout_s = 60;             // a client that reads nothing for so long is dropped
@@ -55,7 +57,8 @@ class Exchange {
 
 using Handler = std::function<Response(const Request&)>;
 using AsyncHandler = std::function<void(std::shared_ptr<Exchange>)>;
-// Makes the body of an error that the server itself answers (400, 404, 405, 408, 413, 431, 500).
+// Makes the body of an error that the server itself answers (400, 404, 405, 408, 413, 431, 500,
+// 503).
 using ErrorBody = std::function<Response(int status, const std::string& message)>;
 
 class Server {

@@ -201,6 +201,32 @@ TEST_F(HttpServer, refuses_a_chunked_body_that_grows_too_large_even_while_it_is_
   EXPECT_EQ(status_of(client.read_to_end()), "HTTP/1.1 413 Content Too Large");
 }
 
+TEST_F(HttpServer, holds_only_so_many_bytes_of_all_requests_together) {
+  start({.max_body_bytes = 1 << 20, .max_total_body_bytes = 300'000});
+  const std::string large = "Content-Length: 200000\r\n\r\n" + std::string(200'000, 'a');
+  auto first = connect();
+  first.send("GET /later HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + large);
+  const auto held = inbox.get();
+
+  auto second = connect();
+  second.send("POST /echo HTTP/1.1\r\nHost: x\r\n" + large);
+  const std::string refusal = second.read_to_end();
+  EXPECT_EQ(status_of(refusal), "HTTP/1.1 503 Service Unavailable");
+  EXPECT_NE(refusal.find("Retry-After: 1\r\n"), std::string::npos);
+
+  // Small ones are let in all the same.
+  auto small = connect();
+  small.send("POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+  EXPECT_EQ(status_of(small.read_to_end()), "HTTP/1.1 200 OK");
+
+  // Once the first has its answer there is room again.
+  held->respond({});
+  EXPECT_EQ(status_of(first.read_to_end()), "HTTP/1.1 200 OK");
+  auto third = connect();
+  third.send("POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + large);
+  EXPECT_EQ(status_of(third.read_to_end()), "HTTP/1.1 200 OK");
+}
+
 TEST_F(HttpServer, asks_for_the_body_of_a_request_that_expects_it) {
   start();
   auto client = connect();

@@ -55,11 +55,13 @@ class Load:
         assert self.report["failed"] == 0, self.report
 
 
-def ask(env: Environment, model: Model, question: str, thinking: bool = False, path: str = "/chat/completions") -> dict:
-    """One non-streamed answer through the Service, with curl inside the network or through the API server's proxy."""
+def ask(env: Environment, model: Model, question: str, thinking: bool = False, path: str = "/chat/completions",
+        **more) -> dict:
+    """One non-streamed answer through the Service, with curl inside the network or through the API server's proxy.
+    `more` are further fields of the request."""
     body = json.dumps({"model": model.name, "temperature": 0, "max_tokens": 80,
                        "messages": [{"role": "user", "content": question}],
-                       "chat_template_kwargs": {"thinking": thinking}})
+                       "chat_template_kwargs": {"thinking": thinking}, **more})
     if env.cluster_ctl:
         done = env.run(*env.in_cluster_network(
             "curl", "-sS", "--max-time", "60", "-H", "Content-Type: application/json", "-d", body,

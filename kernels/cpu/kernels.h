@@ -249,6 +249,11 @@ struct Kernels {
       for (int r = 0; !whole && r < rows.count; ++r) {
         for (int i = 0; i < width; ++i) y[(row + r) * p.ldy + i] = sums[r][i];
       }
+      for (int r = 0; p.bias != nullptr && r < rows.count; ++r) {
+        for (int i = 0; i < width && i < kPanel; ++i) {
+          y[(row + r) * p.ldy + i] += p.bias[panel * kPanel + i];
+        }
+      }
     }
   }
 
@@ -339,32 +344,57 @@ struct Kernels {
     }
   }
 
-  // Pair i of x turned by the angle of `position`, stored with a step between elements.
+  // The pairs of x turned by the angles of `position`, stored with a step between elements.
   static void rotate(const float* x, float* y, std::int64_t step, const RopeTable& rope,
                      int position) {
     const float* c = rope.cos + static_cast<std::int64_t>(position) * rope.pairs;
     const float* s = rope.sin + static_cast<std::int64_t>(position) * rope.pairs;
+    const int next = rope.halves ? 1 : 2;            // from one pair to the next
+    const int other = rope.halves ? rope.pairs : 1;  // from a pair's first element to its second
     for (int i = 0; i < rope.pairs; ++i) {
-      const float a = x[2 * i];
-      const float b = x[2 * i + 1];
-      y[2 * i * step] = a * c[i] - b * s[i];
-      y[(2 * i + 1) * step] = a * s[i] + b * c[i];
+      const int at = i * next;
+      const float a = x[at];
+      const float b = x[at + other];
+      y[at * step] = a * c[i] - b * s[i];
+      y[(at + other) * step] = a * s[i] + b * c[i];
     }
+  }
+
+  // Where a place's key and value stand: element i of a key at [i * kKvBlock], of a value at [i].
+  static float* key_at(const KvLayer& kv, TokenPlace place, int head) {
+    return kv.keys +
+           (static_cast<std::int64_t>(place.block) * kv.heads + head) * kKvBlock * kv.key_dim +
+           place.position % kKvBlock;
+  }
+  static float* value_at(const KvLayer& kv, TokenPlace place, int head) {
+    return kv.values + ((static_cast<std::int64_t>(place.block) * kv.heads + head) * kKvBlock +
+                        place.position % kKvBlock) *
+                           kv.value_dim;
   }
 
   static void kv_write(const KvWriteParams& p, int begin, int end) {
     for (int t = begin; t < end; ++t) {
       const TokenPlace place = p.places[t];
-      const int slot = place.position % kKvBlock;
+      const int latent = p.kv.value_dim;
       const float* from = p.kv_a + t * p.ld;
-      float* value =
-          p.kv.values + (static_cast<std::int64_t>(place.block) * kKvBlock + slot) * p.kv.latent;
-      float* key = p.kv.keys +
-                   static_cast<std::int64_t>(place.block) * kKvBlock * (p.kv.latent + p.kv.rope) +
-                   slot;
-      norm_row(from, p.norm, value, p.kv.latent, p.eps);
-      for (int i = 0; i < p.kv.latent; ++i) key[i * kKvBlock] = value[i];
-      rotate(from + p.kv.latent, key + p.kv.latent * kKvBlock, kKvBlock, p.rope, place.position);
+      float* value = value_at(p.kv, place, 0);
+      float* key = key_at(p.kv, place, 0);
+      norm_row(from, p.norm, value, latent, p.eps);
+      for (int i = 0; i < latent; ++i) key[i * kKvBlock] = value[i];
+      rotate(from + latent, key + latent * kKvBlock, kKvBlock, p.rope, place.position);
+    }
+  }
+
+  static void kv_write_heads(const KvWriteHeadsParams& p, int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      const TokenPlace place = p.places[t];
+      for (int h = 0; h < p.kv.heads; ++h) {
+        rotate(p.k + t * p.ld + h * p.kv.key_dim, key_at(p.kv, place, h), kKvBlock, p.rope,
+               place.position);
+        const float* from = p.v + t * p.ld + h * p.kv.value_dim;
+        float* value = value_at(p.kv, place, h);
+        for (int i = 0; i < p.kv.value_dim; ++i) value[i] = from[i];
+      }
     }
   }
 
@@ -372,8 +402,8 @@ struct Kernels {
     for (int t = begin; t < end; ++t) {
       for (int h = 0; h < p.heads; ++h) {
         const std::int64_t row = static_cast<std::int64_t>(t) * p.heads + h;
-        rotate(p.q + row * p.head_dim + p.from, p.query + row * p.query_dim + p.at, 1, p.rope,
-               p.places[t].position);
+        rotate(p.q + t * p.ldq + static_cast<std::int64_t>(h) * p.head_dim + p.from,
+               p.query + row * p.query_dim + p.at, 1, p.rope, p.places[t].position);
       }
     }
   }
@@ -381,7 +411,8 @@ struct Kernels {
   static void attention(const AttentionParams& p, int which) {
     const AttentionItem& item = p.items[which];
     const int rows = item.row_end - item.row_begin;
-    const int dim = p.kv.latent + p.kv.rope;
+    const int dim = p.kv.key_dim;
+    const int width_out = p.kv.value_dim;
     alignas(64) float score[kAttentionRows][kKvBlock];
     alignas(64) float fresh[kAttentionRows][kPanel];  // this block's part of the output
     alignas(64) float best[kAttentionRows];           // running maximum
@@ -390,13 +421,23 @@ struct Kernels {
     alignas(64) float block_total[kAttentionRows];
     alignas(64) float keep[kAttentionRows];  // factor of what stands
     alignas(64) float take[kAttentionRows];  // factor of the new block
-    const auto position = [&](int r) { return p.places[(item.row_begin + r) / p.heads].position; };
-    const float* query = p.query + static_cast<std::int64_t>(item.row_begin) * dim;
-    float* out = p.out + static_cast<std::int64_t>(item.row_begin) * p.kv.latent;
-    const int last = position(rows - 1);  // rows rise in position
+    const float* query[kAttentionRows];
+    float* out[kAttentionRows];
+    int position[kAttentionRows];
+    for (int r = 0; r < rows; ++r) {
+      const int token = (item.row_begin + r) / p.heads;
+      const int head = (item.row_begin + r) % p.heads;
+      const std::int64_t at =
+          (static_cast<std::int64_t>(token) * p.kv.heads + item.kv_head) * p.heads + head;
+      query[r] = p.query + at * dim;
+      out[r] = p.out + at * width_out;
+      position[r] = p.places[token].position;
+    }
+    const int last = position[rows - 1];  // rows rise in position
 
     for (int b = 0; b * kKvBlock <= last; ++b) {
-      const std::int64_t block = item.block_table[b];
+      const std::int64_t block =
+          static_cast<std::int64_t>(item.block_table[b]) * p.kv.heads + item.kv_head;
       // Positions of this block that some row sees: slots past them may hold another sequence's
       // data.
       const int seen = last - b * kKvBlock + 1 < kKvBlock ? last - b * kKvBlock + 1 : kKvBlock;
@@ -404,13 +445,12 @@ struct Kernels {
       const Columns keys{reinterpret_cast<const char*>(p.kv.keys + block * kKvBlock * dim),
                          kKvBlock * 4, vectors, dim};
       ProductRows scores;
-      for (int r = 0; r < rows; ++r)
-        scores.add(query + static_cast<std::int64_t>(r) * dim, score[r]);
+      for (int r = 0; r < rows; ++r) scores.add(query[r], score[r]);
       product<V, false>(keys, scores, false);
 
       for (int r = 0; r < rows; ++r) {
         const int valid =
-            position(r) - b * kKvBlock + 1 < kKvBlock ? position(r) - b * kKvBlock + 1 : kKvBlock;
+            position[r] - b * kKvBlock + 1 < kKvBlock ? position[r] - b * kKvBlock + 1 : kKvBlock;
         if (valid <= 0) {
           for (int i = 0; i < vectors * kLanes; ++i) score[r][i] = 0.0F;
           block_best[r] = best[r];
@@ -455,19 +495,16 @@ struct Kernels {
         }
       }
 
-      for (int from = 0; from < p.kv.latent; from += kPanel) {
-        const int width = p.kv.latent - from < kPanel ? p.kv.latent - from : kPanel;
+      for (int from = 0; from < width_out; from += kPanel) {
+        const int width = width_out - from < kPanel ? width_out - from : kPanel;
         const Columns values{
-            reinterpret_cast<const char*>(p.kv.values + block * kKvBlock * p.kv.latent + from),
-            p.kv.latent * 4, width / kLanes, seen};
+            reinterpret_cast<const char*>(p.kv.values + block * kKvBlock * width_out + from),
+            width_out * 4, width / kLanes, seen};
         ProductRows sums;
-        for (int r = 0; r < rows; ++r) {
-          sums.add(score[r],
-                   b > 0 ? fresh[r] : out + static_cast<std::int64_t>(r) * p.kv.latent + from);
-        }
+        for (int r = 0; r < rows; ++r) sums.add(score[r], b > 0 ? fresh[r] : out[r] + from);
         product<V, false>(values, sums, false);
         for (int r = 0; b > 0 && r < rows; ++r) {
-          float* to = out + static_cast<std::int64_t>(r) * p.kv.latent + from;
+          float* to = out[r] + from;
           for (int i = 0; i < width; i += kLanes) {
             V::store(to + i, V::fma(V::load(fresh[r] + i), V::set(take[r]),
                                     V::mul(V::load(to + i), V::set(keep[r]))));
@@ -476,9 +513,8 @@ struct Kernels {
       }
     }
     for (int r = 0; r < rows; ++r) {
-      float* to = out + static_cast<std::int64_t>(r) * p.kv.latent;
-      for (int i = 0; i < p.kv.latent; i += kLanes) {
-        V::store(to + i, V::div(V::load(to + i), V::set(total[r])));
+      for (int i = 0; i < width_out; i += kLanes) {
+        V::store(out[r] + i, V::div(V::load(out[r] + i), V::set(total[r])));
       }
     }
   }
@@ -492,6 +528,24 @@ struct Kernels {
     return best;
   }
 
+  // score[e] = softmax(logits); the tail up to a multiple of 16 is written as well.
+  static void softmax(const float* logits, int count, float* score) {
+    float top = logits[0];
+    for (int e = 1; e < count; ++e) top = logits[e] > top ? logits[e] : top;
+    F sum = V::set(0.0F);
+    for (int e = 0; e < count; e += kLanes) {
+      float lane[kLanes] = {};
+      for (int i = 0; i < kLanes && e + i < count; ++i) lane[i] = logits[e + i];
+      V::store(lane, exp16<V>(V::sub(V::load(lane), V::set(top))));
+      for (int i = 0; i < kLanes; ++i) score[e + i] = e + i < count ? lane[i] : 0.0F;
+      sum = V::add(sum, V::load(score + e));
+    }
+    const F total = V::set(sum16<V>(sum));
+    for (int e = 0; e < count; e += kLanes) {
+      V::store(score + e, V::div(V::load(score + e), total));
+    }
+  }
+
   static void route(const RouterParams& p, const float* logits, std::int32_t* chosen,
                     float* weights) {
     alignas(64) float score[kMaxExperts + kLanes];
@@ -499,12 +553,17 @@ struct Kernels {
     float group_score[kMaxExperts];
     bool group_taken[kMaxExperts];
     const float low = -__builtin_inff();
-    for (int e = 0; e < p.experts; e += kLanes) {
-      float lane[kLanes] = {};
-      for (int i = 0; i < kLanes && e + i < p.experts; ++i) lane[i] = logits[e + i];
-      V::store(score + e, sigmoid16<V>(V::load(lane)));
+    const bool biased = p.rule == RouterRule::kSigmoidBias;
+    if (biased) {
+      for (int e = 0; e < p.experts; e += kLanes) {
+        float lane[kLanes] = {};
+        for (int i = 0; i < kLanes && e + i < p.experts; ++i) lane[i] = logits[e + i];
+        V::store(score + e, sigmoid16<V>(V::load(lane)));
+      }
+    } else {
+      softmax(logits, p.experts, score);
     }
-    for (int e = 0; e < p.experts; ++e) choice[e] = score[e] + p.bias[e];
+    for (int e = 0; e < p.experts; ++e) choice[e] = biased ? score[e] + p.bias[e] : score[e];
 
     const int size = p.experts / p.groups;
     for (int g = 0; g < p.groups; ++g) {
@@ -518,7 +577,7 @@ struct Kernels {
           second = choice[e];
         }
       }
-      group_score[g] = first + second;
+      group_score[g] = biased ? first + second : first;
       group_taken[g] = false;
     }
     for (int i = 0; i < p.topk_groups; ++i) {
@@ -552,8 +611,8 @@ struct Kernels {
   }
 
   static constexpr Ops table(const char* name) {
-    return {name,     embedding, rms_norm,   linear,    gate_up, row_parallel,
-            tree_sum, kv_write,  rope_query, attention, router};
+    return {name,     embedding, rms_norm,       linear,     gate_up,   row_parallel,
+            tree_sum, kv_write,  kv_write_heads, rope_query, attention, router};
   }
 };
 

@@ -257,7 +257,7 @@ struct AttentionCase {
     for (int b = 0; b < blocks; ++b) table.push_back(blocks - 1 - b);
     keys.assign(static_cast<std::size_t>(blocks * kKvBlock * (kLatent + kRope)), std::nanf(""));
     values.assign(static_cast<std::size_t>(blocks * kKvBlock * kLatent), std::nanf(""));
-    kv = {keys.data(), values.data(), kLatent, kRope};
+    kv = {keys.data(), values.data(), 1, kLatent + kRope, kLatent};
     for (int t = 0; t < length; ++t)
       places.push_back({t, table[static_cast<std::size_t>(t / kKvBlock)]});
     const auto size = static_cast<std::size_t>(length);
@@ -367,14 +367,17 @@ struct Routed {
   std::vector<float> weights;
 };
 
+// Without a bias the softmax rule.
 Routed route(const Ops& ops, std::vector<float> logits, const std::vector<float>& bias, int groups,
              int topk_groups, int top_k, bool normalise = true, float scale = 1.0F) {
   Routed routed{std::vector<std::int32_t>(static_cast<std::size_t>(top_k)),
                 std::vector<float>(static_cast<std::size_t>(top_k))};
   const auto experts = static_cast<int>(logits.size());
-  ops.router({logits.data(), experts, bias.data(), 1, experts, groups, topk_groups, top_k,
-              normalise, scale, routed.chosen.data(), routed.weights.data()},
-             0, 1);
+  ops.router(
+      {logits.data(), experts, bias.empty() ? RouterRule::kSoftmax : RouterRule::kSigmoidBias,
+       bias.data(), 1, experts, groups, topk_groups, top_k, normalise, scale, routed.chosen.data(),
+       routed.weights.data()},
+      0, 1);
   return routed;
 }
 
@@ -409,6 +412,141 @@ TEST_P(OpsTest, RouterNeverTakesAnExpertOfAMaskedGroupEvenWhenAllBiasedScoresAre
 TEST_P(OpsTest, RouterTiesGoToTheLowestId) {
   EXPECT_EQ(route(ops(), std::vector<float>(8, 0.5F), std::vector<float>(8), 4, 2, 3).chosen,
             (std::vector<std::int32_t>{0, 1, 2}));
+}
+
+TEST_P(OpsTest, SoftmaxRouterWeightsAreProbabilitiesOverAllExperts) {
+  // 20 experts: the second vector of lanes is not full.
+  const auto logits = random_floats(20, 60, 2.0F);
+  double total = 0;
+  for (const float x : logits) total += std::exp(static_cast<double>(x));
+  const auto r = route(ops(), logits, {}, 1, 1, 3, false, 16.0F);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto expert = static_cast<std::size_t>(r.chosen[i]);
+    EXPECT_NEAR(r.weights[i], std::exp(static_cast<double>(logits[expert])) / total * 16, 1e-5);
+  }
+  const auto generic = route(*available_ops()[0], logits, {}, 1, 1, 3, false, 16.0F);
+  EXPECT_EQ(r.chosen, generic.chosen);
+  EXPECT_EQ(r.weights, generic.weights);
+  const auto normalised = route(ops(), logits, {}, 1, 1, 3, true, 1.0F);
+  EXPECT_NEAR(normalised.weights[0] + normalised.weights[1] + normalised.weights[2], 1.0F, 1e-6);
+}
+
+TEST_P(OpsTest, SoftmaxRouterScoresAGroupByItsBest) {
+  // The best expert stands in group 0, the best pair in group 1.
+  const std::vector<float> logits{4.0F, -9.0F, 2.0F, 2.0F};
+  EXPECT_EQ(route(ops(), logits, {}, 2, 1, 1).chosen, (std::vector<std::int32_t>{0}));
+  // Ties between groups and between experts: the lowest.
+  EXPECT_EQ(route(ops(), std::vector<float>(8, 0.5F), {}, 4, 2, 3).chosen,
+            (std::vector<std::int32_t>{0, 1, 2}));
+}
+
+TEST_P(OpsTest, LinearAddsItsBiasToTheFinishedSums) {
+  for (const int n : {16, 40, 130}) {
+    const TestWeight w(n, 24, DType::kBF16, 70);
+    const auto x = random_floats(5 * 24, 71);
+    const auto bias = random_floats(static_cast<std::size_t>(n), 72);
+    std::vector<float> plain(static_cast<std::size_t>(5 * n));
+    auto biased = plain;
+    LinearParams p{
+        .x = x.data(), .ldx = 24, .w = &w.packed, .y = plain.data(), .ldy = n, .rows = 5};
+    for (int panel = 0; panel < panels_of(w.packed); ++panel) ops().linear(p, 0, 0, 5, panel);
+    p.bias = bias.data();
+    p.y = biased.data();
+    for (int panel = 0; panel < panels_of(w.packed); ++panel) ops().linear(p, 0, 0, 5, panel);
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      ASSERT_EQ(biased[i], plain[i] + bias[i % static_cast<std::size_t>(n)]);
+    }
+  }
+}
+
+// Grouped-query attention: 2 KV heads with 3 query heads each, pairs of halves rotated.
+struct GroupedCase {
+  static constexpr int kKvHeads = 2;
+  static constexpr int kHeads = 3;
+  static constexpr int kDim = 32;
+  static constexpr int kLength = 100;
+
+  explicit GroupedCase(const Ops& ops) {
+    keys.assign(std::size_t{2} * kKvBlock * kKvHeads * kDim, std::nanf(""));
+    values = keys;
+    kv = {keys.data(), values.data(), kKvHeads, kDim, kDim};
+    for (int t = 0; t < kLength; ++t) {
+      places.push_back({t, table[t / kKvBlock]});
+      for (int i = 0; i < kDim / 2; ++i) {
+        cos.push_back(std::cos(static_cast<float>(t * (i + 1)) * 0.1F));
+        sin.push_back(std::sin(static_cast<float>(t * (i + 1)) * 0.1F));
+      }
+    }
+    const RopeTable rope{cos.data(), sin.data(), kDim / 2, true};
+    ops.kv_write_heads({kv_in.data(), kv_in.data() + kKvHeads * kDim, 2 * kKvHeads * kDim,
+                        places.data(), kv, rope, kLength},
+                       0, kLength);
+    ops.rope_query({q.data(), kKvHeads * kHeads * kDim, kDim, 0, query.data(), kDim, 0,
+                    places.data(), rope, kLength, kKvHeads * kHeads},
+                   0, kLength);
+  }
+
+  std::vector<float> run(const Ops& ops, int rows) const {
+    std::vector<AttentionItem> items;
+    for (int head = 0; head < kKvHeads; ++head) {
+      for (int at = 0; at < kLength * kHeads; at += rows) {
+        items.push_back({at, std::min(kLength * kHeads, at + rows), table, head});
+      }
+    }
+    std::vector<float> out(query.size());
+    const AttentionParams p{
+        query.data(), out.data(), places.data(), items.data(), static_cast<int>(items.size()),
+        kHeads,       kv,         0.2F};
+    for (int i = 0; i < p.item_count; ++i) ops.attention(p, i);
+    return out;
+  }
+
+  // Element i of a head's vector after rotation.
+  double rotated(const float* x, int position, int i) const {
+    const int half = kDim / 2;
+    const auto angle = static_cast<std::size_t>(position * half + i % half);
+    const double a = x[i % half];
+    const double b = x[i % half + half];
+    return i < half ? a * cos[angle] - b * sin[angle] : a * sin[angle] + b * cos[angle];
+  }
+
+  static constexpr std::int32_t table[] = {1, 0};
+  std::vector<float> kv_in = random_floats(std::size_t{kLength} * 2 * kKvHeads * kDim, 80);
+  std::vector<float> q = random_floats(std::size_t{kLength} * kKvHeads * kHeads * kDim, 81);
+  std::vector<float> query = std::vector<float>(q.size());
+  std::vector<float> keys, values, cos, sin;
+  KvLayer kv;
+  std::vector<TokenPlace> places;
+};
+
+TEST_P(OpsTest, GroupedAttentionGivesEachQueryHeadItsOwnKvHead) {
+  using C = GroupedCase;
+  const C c(ops());
+  const auto out = c.run(ops(), kAttentionRows);
+  for (int t = 0; t < C::kLength; ++t) {
+    for (int h = 0; h < C::kKvHeads * C::kHeads; ++h) {
+      const auto row = static_cast<std::size_t>((t * C::kKvHeads * C::kHeads + h) * C::kDim);
+      std::vector<double> wanted(C::kDim);
+      double total = 0;
+      for (int s = 0; s <= t; ++s) {
+        const float* key =
+            c.kv_in.data() + (s * 2 * C::kKvHeads + h / C::kHeads) * static_cast<long>(C::kDim);
+        double score = 0;
+        for (int i = 0; i < C::kDim; ++i) {
+          score += c.rotated(c.q.data() + row, t, i) * c.rotated(key, s, i);
+        }
+        const double p = std::exp(0.2 * score);
+        total += p;
+        const float* value = key + C::kKvHeads * C::kDim;
+        for (int i = 0; i < C::kDim; ++i) wanted[static_cast<std::size_t>(i)] += p * value[i];
+      }
+      for (std::size_t i = 0; i < wanted.size(); ++i) {
+        ASSERT_NEAR(out[row + i], wanted[i] / total, 2e-5) << "token " << t << " head " << h;
+      }
+    }
+  }
+  EXPECT_EQ(out, C(*available_ops()[0]).run(*available_ops()[0], kAttentionRows));
+  for (const int rows : {1, 3, 7}) EXPECT_EQ(c.run(ops(), rows), out);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, OpsTest,

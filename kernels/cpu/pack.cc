@@ -1,15 +1,28 @@
 #include "kernels/cpu/pack.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace dsm::kernels {
 namespace {
 
-std::uint16_t bits16(const std::byte* at) {
-  std::uint16_t bits;
-  std::memcpy(&bits, at, sizeof bits);
-  return bits;
+// Inputs (k) that are packed at a time: a panel's part of them stays in the first-level cache.
+// Even, so that pairs of BF16 are not cut.
+constexpr int kRun = 256;
+
+template <class T>
+T load(const std::byte* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
+float from_bf16(std::uint16_t h) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16);
 }
 
 float from_f16(std::uint16_t h) {
@@ -22,19 +35,145 @@ float from_f16(std::uint16_t h) {
   return sign != 0 ? -tiny : tiny;
 }
 
-float value_at(const std::byte* data, DType dtype, std::int64_t index) {
-  const std::byte* at = data + index * static_cast<std::int64_t>(bytes_of(dtype));
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, at, sizeof value);
-    return value;
+constexpr std::array<float, 256> e4m3_values() {
+  std::array<float, 256> values{};
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    const unsigned exponent = bits >> 3 & 15U;
+    const unsigned fraction = bits & 7U;
+    float value = 0;
+    if ((bits & 0x7fU) == 0x7fU) {
+      value = std::numeric_limits<float>::quiet_NaN();
+    } else if (exponent == 0) {
+      value = static_cast<float>(fraction) * 0x1p-9F;
+    } else {
+      value = std::bit_cast<float>((exponent + 120) << 23 | fraction << 20);
+    }
+    values[bits] = bits >= 128 ? -value : value;
   }
-  const std::uint16_t bits = bits16(at);
-  return dtype == DType::kBF16 ? std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16)
-                               : from_f16(bits);
+  return values;
+}
+constexpr std::array<float, 256> kE4M3 = e4m3_values();
+
+float scale_at(const BlockScales& scales, std::int64_t row, std::int64_t column) {
+  const std::int64_t across = (scales.columns + scales.block_columns - 1) / scales.block_columns;
+  const std::int64_t at = row / scales.block_rows * across + column / scales.block_columns;
+  return scales.dtype == DType::kF32 ? load<float>(scales.data + at * 4)
+                                     : from_e8m0(std::to_integer<std::uint8_t>(scales.data[at]));
+}
+
+// Inputs from i on that have the scale of element (j, i), and that scale.
+struct ScaleRun {
+  std::int64_t count;
+  float scale;
+};
+ScaleRun scale_run(const WeightPiece& piece, std::int64_t j, std::int64_t i) {
+  const BlockScales& s = piece.scales;
+  const std::int64_t at = piece.origin + j * piece.n_stride + i * piece.k_stride;
+  const std::int64_t row = at / s.columns;
+  const std::int64_t column = at % s.columns;
+  const std::int64_t left = piece.k_stride == 1 ? s.block_columns - column % s.block_columns
+                                                : s.block_rows - row % s.block_rows;
+  return {left, scale_at(s, row, column)};
+}
+
+const std::byte* element(const WeightPiece& piece, std::int64_t j, std::int64_t i) {
+  return piece.data + (piece.origin + j * piece.n_stride + i * piece.k_stride) *
+                          static_cast<std::int64_t>(bytes_of(piece.dtype));
+}
+
+// Inputs [begin, begin + count) of column j as FP32.
+void read_column(const WeightPiece& piece, std::int64_t j, std::int64_t begin, std::int64_t count,
+                 float* out) {
+  const std::byte* at = element(piece, j, begin);
+  const auto step = piece.k_stride * static_cast<std::int64_t>(bytes_of(piece.dtype));
+  switch (piece.dtype) {
+    case DType::kF32:
+      for (std::int64_t i = 0; i < count; ++i) out[i] = load<float>(at + i * step);
+      return;
+    case DType::kF16:
+      for (std::int64_t i = 0; i < count; ++i)
+        out[i] = from_f16(load<std::uint16_t>(at + i * step));
+      return;
+    case DType::kBF16:
+      for (std::int64_t i = 0; i < count; ++i)
+        out[i] = from_bf16(load<std::uint16_t>(at + i * step));
+      return;
+    case DType::kF8E4M3:
+      for (std::int64_t i = 0; i < count;) {
+        const ScaleRun run = scale_run(piece, j, begin + i);
+        const std::int64_t end = std::min(count, i + run.count);
+        for (; i < end; ++i) {
+          out[i] = kE4M3[std::to_integer<std::uint8_t>(at[i * step])] * run.scale;
+        }
+      }
+      return;
+    case DType::kF8E8M0:
+      break;  // never a weight
+  }
+}
+
+// The column of a piece that stands in one lane of a panel; no piece: zeros.
+struct Lane {
+  const WeightPiece* piece = nullptr;
+  std::int64_t column = 0;
+};
+
+std::array<Lane, kPanel> lanes_of(std::span<const WeightPiece> pieces, int panel) {
+  std::array<Lane, kPanel> lanes;
+  std::int64_t first = std::int64_t{panel} * kPanel;  // column of the matrix in the next free lane
+  std::int64_t begin = 0;
+  std::size_t lane = 0;
+  for (const auto& piece : pieces) {
+    const std::int64_t end = begin + piece.n;
+    for (; first < end && lane < kPanel; ++first, ++lane) {
+      if (piece.data != nullptr) lanes[lane] = {&piece, first - begin};
+    }
+    begin = end;
+    if (lane == kPanel) break;
+  }
+  return lanes;
+}
+
+// `to` holds the panel's pairs from input `begin` on.
+void pack_bf16(const std::array<Lane, kPanel>& lanes, int begin, int count, std::uint16_t* to) {
+  std::memset(to, 0, static_cast<std::size_t>(round_up(count, 2)) * kPanel * sizeof *to);
+  for (std::size_t lane = 0; lane < kPanel; ++lane) {
+    if (lanes[lane].piece == nullptr) continue;
+    const WeightPiece& piece = *lanes[lane].piece;
+    const std::byte* from = element(piece, lanes[lane].column, begin);
+    int i = 0;
+    if (piece.k_stride == 1) {
+      for (; i + 1 < count; i += 2) std::memcpy(to + i * kPanel + lane * 2, from + i * 2, 4);
+    }
+    for (; i < count; ++i) {
+      to[static_cast<std::size_t>(i / 2) * kPanel * 2 + lane * 2 +
+         static_cast<std::size_t>(i % 2)] = load<std::uint16_t>(from + i * piece.k_stride * 2);
+    }
+  }
+}
+
+void pack_f32(const std::array<Lane, kPanel>& lanes, int begin, int count, float* to) {
+  float values[kRun];
+  for (std::size_t lane = 0; lane < kPanel; ++lane) {
+    if (lanes[lane].piece == nullptr) {
+      std::memset(values, 0, sizeof values);
+    } else {
+      read_column(*lanes[lane].piece, lanes[lane].column, begin, count, values);
+    }
+    for (int i = 0; i < count; ++i) to[static_cast<std::size_t>(i) * kPanel + lane] = values[i];
+  }
 }
 
 }  // namespace
+
+float from_e4m3(std::uint8_t bits) {
+  return kE4M3[bits];
+}
+
+float from_e8m0(std::uint8_t bits) {
+  if (bits == 255) return std::numeric_limits<float>::quiet_NaN();
+  return std::ldexp(1.0F, static_cast<int>(bits) - 127);
+}
 
 DType packed_dtype(std::span<const WeightPiece> pieces) {
   for (const auto& piece : pieces) {
@@ -49,36 +188,38 @@ std::size_t packed_bytes(DType dtype, int n, int k) {
                                : columns * static_cast<std::size_t>(k) * 4;
 }
 
-PackedMatrix pack(std::span<const WeightPiece> pieces, void* out) {
+PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out) {
   PackedMatrix packed{.data = out, .dtype = packed_dtype(pieces), .n = 0, .k = pieces[0].k};
   for (const auto& piece : pieces) packed.n += piece.n;
-  const std::int64_t k = packed.k;
-  std::memset(out, 0, packed_bytes(packed.dtype, packed.n, packed.k));
-  std::int64_t column = 0;
-  for (const auto& piece : pieces) {
-    for (int j = 0; j < piece.n; ++j, ++column) {
-      if (piece.data == nullptr) continue;
-      const std::int64_t panel = column / kPanel;
-      const std::int64_t lane = column % kPanel;
-      const std::int64_t row = j * piece.n_stride;
-      if (packed.dtype == DType::kBF16) {
-        auto* to = static_cast<std::uint16_t*>(out) + panel * kPanel * round_up(k, 2) + lane * 2;
-        for (std::int64_t i = 0; i < k; ++i) {
-          to[i / 2 * kPanel * 2 + i % 2] = bits16(piece.data + (row + i * piece.k_stride) * 2);
-        }
+  return packed;
+}
+
+void pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin,
+                 int end) {
+  auto* out = static_cast<std::byte*>(const_cast<void*>(into.data));
+  const std::size_t panel_bytes = packed_bytes(into.dtype, kPanel, into.k);
+  for (int panel = begin; panel < end; ++panel) {
+    const auto lanes = lanes_of(pieces, panel);
+    std::byte* to = out + static_cast<std::size_t>(panel) * panel_bytes;
+    for (int i = 0; i < into.k; i += kRun) {
+      const int count = std::min(kRun, into.k - i);
+      if (into.dtype == DType::kBF16) {
+        pack_bf16(lanes, i, count, reinterpret_cast<std::uint16_t*>(to) + i * kPanel);
       } else {
-        auto* to = static_cast<float*>(out) + panel * kPanel * k + lane;
-        for (std::int64_t i = 0; i < k; ++i) {
-          to[i * kPanel] = value_at(piece.data, piece.dtype, row + i * piece.k_stride);
-        }
+        pack_f32(lanes, i, count, reinterpret_cast<float*>(to) + i * kPanel);
       }
     }
   }
+}
+
+PackedMatrix pack(std::span<const WeightPiece> pieces, void* out) {
+  const PackedMatrix packed = packed_matrix(pieces, out);
+  pack_panels(pieces, packed, 0, panels_of(packed));
   return packed;
 }
 
 void to_float(const std::byte* data, DType dtype, std::int64_t count, float* out) {
-  for (std::int64_t i = 0; i < count; ++i) out[i] = value_at(data, dtype, i);
+  read_column({.data = data, .dtype = dtype, .n_stride = count, .n = 1, .k = 0}, 0, 0, count, out);
 }
 
 }  // namespace dsm::kernels

@@ -1,15 +1,30 @@
-// Weights as they stand in a checkpoint -> packed panels (layout at kernels::PackedMatrix).
+// Weights as they stand in a checkpoint -> packed panels (layout at kernels::PackedMatrix). Pure
+// functions: different panels of a matrix may be packed on different threads at once.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "kernels/params.h"
 
 namespace dsm::kernels {
 
-// Element (j, i) of a piece of a weight, output column j and input i, stands at data + (j *
-// n_stride + i * k_stride) elements, at any alignment. data == nullptr: n columns of zeros.
+// The scales of a tensor in FP8: one for each block of block_rows x block_columns, blocks at the
+// last row and column may be cut short. A weight is the FP8 value times its block's scale, rounded
+// to FP32. Blocks count from the tensor's first element, so a slice may begin inside of one.
+struct BlockScales {
+  const std::byte* data = nullptr;  // [ceil(rows / block_rows), ceil(columns / block_columns)]
+  DType dtype = DType::kF32;        // kF32 or kF8E8M0
+  int block_rows = 0;
+  int block_columns = 0;
+  std::int64_t columns = 0;  // of the whole tensor
+};
+
+// Element (j, i) of a piece of a weight, output column j and input i, is element at = origin + j *
+// n_stride + i * k_stride of a tensor that begins at `data`, at any alignment. data == nullptr: n
+// columns of zeros. One of the strides is 1, the other the tensor's row, so exchanging n with k and
+// the strides transposes the piece.
 struct WeightPiece {
   const std::byte* data = nullptr;
   DType dtype = DType::kBF16;
@@ -17,17 +32,27 @@ struct WeightPiece {
   std::int64_t k_stride = 1;
   int n = 0;
   int k = 0;
+  std::int64_t origin = 0;
+  BlockScales scales = {};  // of kF8E4M3
 };
 
 // The type in which pieces are packed together: BF16 when all of them are, else FP32 (exact for
-// FP16 and BF16).
+// FP16, BF16 and FP8 with scales).
 DType packed_dtype(std::span<const WeightPiece> pieces);
 std::size_t packed_bytes(DType dtype, int n, int k);
-// Packs the pieces side by side along n. All have the same k. `out` holds packed_bytes() for the
-// sum of their n.
+// The pieces side by side along n, before they are packed into `out`, which holds packed_bytes()
+// for the sum of their n. All have the same k.
+PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out);
+// Packs panels [begin, end) of packed_matrix().
+void pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin, int end);
+// All panels.
 PackedMatrix pack(std::span<const WeightPiece> pieces, void* out);
 
-// `count` values at any alignment as FP32.
+// `count` values at any alignment as FP32; not for FP8, which needs its scales.
 void to_float(const std::byte* data, DType dtype, std::int64_t count, float* out);
+
+// The exact values of the two 8-bit types; 0x7f and 0xff, and 0xff of E8M0, are not numbers.
+float from_e4m3(std::uint8_t bits);
+float from_e8m0(std::uint8_t bits);
 
 }  // namespace dsm::kernels

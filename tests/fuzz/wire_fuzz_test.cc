@@ -24,7 +24,8 @@ std::vector<Message> some_messages() {
   row.start = 64;
   row.tokens = {1, 2, 3};
   row.block_table = {4, 5};
-  row.wants_sample = true;
+  row.logits = 2;
+  row.choices = 1;
   RunBatch run;
   run.epoch = 3;
   run.batch.id = 9;

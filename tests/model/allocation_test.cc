@@ -46,7 +46,7 @@ engine::Batch batch_of(int rows, int tokens) {
     engine::Row row;
     row.tokens.assign(static_cast<std::size_t>(tokens), 100 + r);
     row.block_table = {r};
-    row.wants_sample = true;
+    row.logits = 1;
     batch.rows.push_back(row);
   }
   return batch;
@@ -62,7 +62,11 @@ TEST(Allocation, AStepTakesNothingFromTheHeapOnceTheLargestWasSeen) {
   const auto largest = batch_of(8, 16);
   const auto prefill = batch_of(1, 60);
   const auto decode = batch_of(5, 1);
-  const engine::SamplingParams params{.temperature = 0.7F, .top_k = 20, .top_p = 0.9F, .seed = 3};
+  engine::SamplingParams params;
+  params.temperature = 0.7F;
+  params.top_k = 20;
+  params.top_p = 0.9F;
+  params.seed = 3;
   const auto step = [&](const engine::Batch& batch) {
     const auto logits = (*model)->forward(batch, comm);
     sample(logits.first(static_cast<std::size_t>(config->vocab_size)), params, 60);

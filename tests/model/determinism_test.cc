@@ -124,7 +124,7 @@ TEST_F(Determinism, OthersInTheBatchDoNotMatter) {
       {make_row(other, 0, other.size(), blocks_for(other.size(), 20)),
        make_row(r.tokens, done, size, table), make_row(third, 69, 70, blocks_for(70, 40)),
        make_row(other, 0, 33, blocks_for(33, 50))}};
-  batch.rows[0].wants_sample = false;
+  batch.rows[0].logits = 0;
   const auto span = model_->forward(batch, comm);
   ASSERT_EQ(span.size(), 3 * r.vocab);
   expect_same_bits({span.begin(), span.begin() + static_cast<std::ptrdiff_t>(r.vocab)}, r.last());

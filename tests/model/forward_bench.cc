@@ -33,7 +33,7 @@ engine::Batch batch_of(int rows, int start, int tokens, int blocks_per_row) {
     row.start = start;
     for (int i = 0; i < tokens; ++i) row.tokens.push_back(10 + (r * 131 + i * 17) % 1400);
     for (int b = 0; b < blocks_per_row; ++b) row.block_table.push_back(r * blocks_per_row + b);
-    row.wants_sample = true;
+    row.logits = 1;
     batch.rows.push_back(std::move(row));
   }
   return batch;

@@ -31,13 +31,16 @@ class NoComm final : public comm::Communicator {
   void abort() noexcept override {}
 };
 
-inline std::unique_ptr<RankModel> load_tiny(RankSpec spec) {
-  const auto config = load_model_config(kTinyModel);
+inline std::unique_ptr<RankModel> load_checkpoint(const std::string& dir, RankSpec spec) {
+  const auto config = load_model_config(dir);
   if (!config) throw std::runtime_error(config.error().message);
   auto model =
-      RankModel::load(kTinyModel, *config, spec, {.num_blocks = kTestBlocks}, kTestBatchTokens, {});
+      RankModel::load(dir, *config, spec, {.num_blocks = kTestBlocks}, kTestBatchTokens, {});
   if (!model) throw std::runtime_error(model.error().message);
   return std::move(*model);
+}
+inline std::unique_ptr<RankModel> load_tiny(RankSpec spec) {
+  return load_checkpoint(kTinyModel, spec);
 }
 
 // Blocks first, first + step, ... enough for `tokens` positions.
@@ -58,7 +61,7 @@ inline engine::Row make_row(const std::vector<engine::TokenId>& tokens, std::siz
   row.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(begin),
                     tokens.begin() + static_cast<std::ptrdiff_t>(end));
   row.block_table = std::move(table);
-  row.wants_sample = true;
+  row.logits = 1;
   return row;
 }
 
@@ -69,11 +72,12 @@ struct GoldenCase {
   std::vector<engine::TokenId> continuation;  // greedy
 };
 
-// Written by tests/goldens/make_goldens.py.
-inline std::vector<GoldenCase> load_goldens() {
-  std::ifstream file("tests/goldens/deepseek-tiny.json");
+// Written by tests/goldens/make_goldens.py and make_family_goldens.py.
+inline std::vector<GoldenCase> load_goldens(
+    const std::string& name = "tests/goldens/deepseek-tiny") {
+  std::ifstream file(name + ".json");
   const auto json = nlohmann::json::parse(file);
-  std::ifstream values("tests/goldens/deepseek-tiny.f32", std::ios::binary);
+  std::ifstream values(name + ".f32", std::ios::binary);
   const auto vocab = json["vocab"].get<std::size_t>();
   std::vector<GoldenCase> cases;
   for (const auto& entry : json["cases"]) {
@@ -87,7 +91,7 @@ inline std::vector<GoldenCase> load_goldens() {
                   static_cast<std::streamsize>(vocab * sizeof(float)));
       golden.logits.push_back(std::move(row));
     }
-    if (!values) throw std::runtime_error("tests/goldens/deepseek-tiny.f32 is too short");
+    if (!values) throw std::runtime_error(name + ".f32 is too short");
     cases.push_back(std::move(golden));
   }
   return cases;

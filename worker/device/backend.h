@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -24,8 +25,12 @@ class Backend {
   // Zeroed, aligned to 64 bytes, alive as long as the backend. Pages are taken when they are first
   // touched.
   virtual void* allocate(std::size_t bytes) = 0;
-  // Packs the pieces side by side along n into memory of the backend.
-  virtual kernels::PackedMatrix pack(std::span<const kernels::WeightPiece> pieces) = 0;
+  // Memory for the pieces side by side along n. Its panels are packed afterwards (pack_panels),
+  // within parallel() if many are.
+  virtual kernels::PackedMatrix reserve(std::span<const kernels::WeightPiece> pieces) = 0;
+  // Calls work(i) for each i in [0, items), in any order, on all threads of the rank; returns when
+  // all are done. `work` does not throw. For loading, not for steps.
+  virtual void parallel(int items, const std::function<void(int)>& work) = 0;
 
   virtual void embedding(const kernels::EmbeddingParams& params) = 0;
   virtual void rms_norm(const kernels::RmsNormParams& params) = 0;
@@ -34,6 +39,7 @@ class Backend {
   virtual void row_parallel(const kernels::RowParallelParams& params) = 0;
   virtual void tree_sum(const kernels::TreeSumParams& params) = 0;
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
+  virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
   virtual void rope_query(const kernels::RopeQueryParams& params) = 0;
   virtual void attention(const kernels::AttentionParams& params) = 0;
   virtual void router(const kernels::RouterParams& params) = 0;

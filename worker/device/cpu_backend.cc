@@ -60,11 +60,13 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return name_; }
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes); }
 
-  PackedMatrix pack(std::span<const WeightPiece> pieces) override {
-    int n = 0;
-    for (const auto& piece : pieces) n += piece.n;
-    return kernels::pack(pieces,
-                         arena_.allocate(packed_bytes(packed_dtype(pieces), n, pieces[0].k)));
+  PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
+    const PackedMatrix shape = packed_matrix(pieces, nullptr);
+    return packed_matrix(pieces, arena_.allocate(packed_bytes(shape.dtype, shape.n, shape.k)));
+  }
+
+  void parallel(int items, const std::function<void(int)>& work) override {
+    pool_.run(items, work);
   }
 
   void embedding(const EmbeddingParams& p) override { ops_.embedding(p, 0, p.rows); }
@@ -123,7 +125,12 @@ class CpuBackend final : public Backend {
   void tree_sum(const TreeSumParams& p) override { ops_.tree_sum(p, 0, p.count); }
 
   void kv_write(const KvWriteParams& p) override {
-    light(p.tokens, p.kv.latent, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
+    light(p.tokens, p.kv.key_dim, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
+  }
+
+  void kv_write_heads(const KvWriteHeadsParams& p) override {
+    light(p.tokens, p.kv.heads * p.kv.key_dim,
+          [&](int begin, int end) { ops_.kv_write_heads(p, begin, end); });
   }
 
   void rope_query(const RopeQueryParams& p) override {
@@ -137,7 +144,7 @@ class CpuBackend final : public Backend {
       const AttentionItem& item = p.items[i];
       work += std::int64_t{item.row_end - item.row_begin} *
               (p.places[(item.row_end - 1) / p.heads].position + kKvBlock) *
-              (2 * p.kv.latent + p.kv.rope);
+              (p.kv.key_dim + p.kv.value_dim);
     }
     // From the end: later items of a long prompt see more positions, and the long ones shall not
     // come last.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "worker/engine/batch.h"
+#include "worker/engine/logprobs.h"
 #include "worker/engine/sampling_params.h"
 #include "worker/engine/token_constraint.h"
 
@@ -20,18 +20,6 @@ enum class FinishReason {
   kCancelled,  // cancel(), or the engine was shut down
   kDeadline,   // its time was over
   kError,      // the step failed in a way that trying again would not mend
-};
-
-// One token with the logarithm of its probability, and the likeliest ones at its position.
-struct TokenLogprob {
-  TokenId token = 0;
-  float logprob = 0;
-  bool operator==(const TokenLogprob&) const = default;
-};
-struct PositionLogprobs {
-  TokenLogprob chosen;
-  std::vector<TokenLogprob> top;  // likeliest first, lowest id first on a tie
-  bool operator==(const PositionLogprobs&) const = default;
 };
 
 struct GenerateRequest {

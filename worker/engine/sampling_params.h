@@ -29,7 +29,7 @@ struct SamplingParams {
   float presence_penalty = 0;    // [-2, 2]
   float frequency_penalty = 0;   // [-2, 2]
   float repetition_penalty = 1;  // (0, 2]
-  std::vector<LogitBias> logit_bias;
+  std::vector<LogitBias> logit_bias = {};
   // Natural logarithms of the model's own probabilities (before temperature, penalties, bias and
   // masks): -1 = none; 0 = of the chosen token; n = also the n likeliest. At most kMaxLogprobs.
   int logprobs = -1;

@@ -262,10 +262,11 @@ void Scheduler::plan_row(Sequence& s, int tokens, InFlight& step, Batch& batch) 
   for (int i = 0; i < covered; ++i) {
     row.block_table.push_back(s.blocks[static_cast<std::size_t>(i)].id());
   }
-  row.wants_sample = s.computed + tokens == s.size();
+  row.choices = s.computed + tokens == s.size() ? 1 : 0;
+  row.logits = row.choices;
   row.sampling = s.request.sampling;
   s.in_step = true;
-  step.rows.push_back({.sequence = &s, .tokens = tokens, .wants_sample = row.wants_sample});
+  step.rows.push_back({.sequence = &s, .tokens = tokens, .wants_sample = row.choices > 0});
   batch.rows.push_back(std::move(row));
 }
 
@@ -284,7 +285,7 @@ std::vector<Output> Scheduler::commit(const Samples& samples) {
       invariant(
           next_sample < samples.samples.size() && samples.samples[next_sample].sequence == s.id,
           "there is one sample for each row that wants one, in order");
-      token = samples.samples[next_sample++].token;
+      token = samples.samples[next_sample++].tokens.at(0);
     }
     if (s.cancelled) {
       outputs.push_back(finish(s, FinishReason::kCancelled));

@@ -133,7 +133,7 @@ class History {
       ASSERT_EQ(static_cast<int>(row.block_table.size()), (end + kBlockTokens - 1) / kBlockTokens);
       ASSERT_LE(end, static_cast<int>(text.size()));
       ASSERT_TRUE(std::equal(row.tokens.begin(), row.tokens.end(), text.begin() + row.start));
-      ASSERT_EQ(row.wants_sample, end == static_cast<int>(text.size()));
+      ASSERT_EQ(row.choices, end == static_cast<int>(text.size()) ? 1 : 0);
       for (int block = row.start / kBlockTokens; block <= (end - 1) / kBlockTokens; ++block) {
         const BlockId id = row.block_table[static_cast<std::size_t>(block)];
         ASSERT_TRUE(written.emplace(id, row.sequence).second) << "two rows write to one block";
@@ -172,6 +172,8 @@ class History {
       case FinishReason::kCancelled:
         ASSERT_TRUE(live.cancelled);
         break;
+      case FinishReason::kDeadline:
+        FAIL() << "no sequence has a deadline";
       case FinishReason::kError:
         ASSERT_TRUE(broken);
         break;

@@ -88,7 +88,8 @@ TEST(Scheduler, ComputesAPromptThenDecodesUntilMaxTokens) {
   const Batch first = loop.step();
   ASSERT_THAT(first.rows, SizeIs(1));
   EXPECT_EQ(first.rows[0].tokens, prompt(10));
-  EXPECT_TRUE(first.rows[0].wants_sample);
+  EXPECT_EQ(first.rows[0].choices, 1);
+  EXPECT_EQ(first.rows[0].logits, 1);
   const Batch second = loop.step();
   EXPECT_THAT(second.rows[0].tokens, ElementsAre(loop.tokens[1][0]));
   EXPECT_EQ(second.rows[0].start, 10);
@@ -105,7 +106,7 @@ TEST(Scheduler, CutsALongPromptIntoChunksOfTheBudget) {
   while (!loop.scheduler.idle()) {
     const Batch b = loop.step();
     chunks.push_back(b.token_count());
-    EXPECT_EQ(b.rows[0].wants_sample, chunks.size() == 3);
+    EXPECT_EQ(b.rows[0].choices, chunks.size() == 3 ? 1 : 0);
   }
   EXPECT_THAT(chunks, ElementsAre(128, 128, 44));
   EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(300), 1));
@@ -384,6 +385,17 @@ TEST(SamplingParams, HaveBounds) {
   EXPECT_FALSE(validate(SamplingParams{.top_p = 0}));
   EXPECT_FALSE(validate(SamplingParams{.top_p = 1.1F}));
   EXPECT_FALSE(validate(SamplingParams{.min_p = -1}));
+  EXPECT_TRUE(validate(SamplingParams{.presence_penalty = -2,
+                                      .frequency_penalty = 2,
+                                      .repetition_penalty = 1.3F,
+                                      .logit_bias = {{.token = 5, .bias = -100}},
+                                      .logprobs = kMaxLogprobs}));
+  EXPECT_FALSE(validate(SamplingParams{.presence_penalty = 2.1F}));
+  EXPECT_FALSE(validate(SamplingParams{.frequency_penalty = NAN}));
+  EXPECT_FALSE(validate(SamplingParams{.repetition_penalty = 0}));
+  EXPECT_FALSE(validate(SamplingParams{.logit_bias = {{.token = 5, .bias = 101}}}));
+  EXPECT_FALSE(validate(SamplingParams{.logit_bias = {{.token = -5, .bias = 1}}}));
+  EXPECT_FALSE(validate(SamplingParams{.logprobs = kMaxLogprobs + 1}));
 }
 
 TEST(Batch, ComparesByValue) {

@@ -64,7 +64,7 @@ class FakeRank final : public RankExecutor {
     engine::Samples samples = model_.run(batch);
     std::vector<float> mine{static_cast<float>(batch.id)};
     for (const engine::Sample& s : samples.samples) {
-      mine.push_back(static_cast<float>(s.token));
+      mine.push_back(static_cast<float>(s.tokens.at(0)));
     }
     std::vector<float> all(mine.size() * static_cast<std::size_t>(comm.size()));
     comm.all_gather(mine, all);

@@ -15,7 +15,7 @@
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
 #include "worker/model/rank_model.h"
-#include "worker/model/sampler.h"
+#include "worker/model/row_sampler.h"
 
 namespace dsm::group {
 namespace {
@@ -46,12 +46,20 @@ class RecordingRank final : public RankExecutor {
       return samples;
     }
     const auto vocab = static_cast<std::size_t>(model_->config().vocab_size);
+    model::RowSampler sampler(vocab, vocab);
+    std::size_t used = 0;
     for (const engine::Row& row : batch.rows) {
-      if (row.wants_sample) {
-        const auto mine = logits.subspan(samples.samples.size() * vocab, vocab);
-        const std::int64_t position = row.start + static_cast<std::int64_t>(row.tokens.size());
-        record(row.sequence, position, mine);
-        samples.samples.push_back({row.sequence, model::sample(mine, row.sampling, position)});
+      if (row.logits == 0) {
+        continue;
+      }
+      const auto mine = logits.subspan(used, static_cast<std::size_t>(row.logits) * vocab);
+      used += mine.size();
+      samples.samples.push_back(sampler.choose(row, mine));
+      // What follows a draft that was not taken was computed after another text.
+      for (std::size_t i = 0; i < samples.samples.back().tokens.size(); ++i) {
+        const auto at = static_cast<std::size_t>(row.logits - row.choices) + i;
+        record(row.sequence, row.first_choice() + static_cast<std::int64_t>(i),
+               mine.subspan(at * vocab, vocab));
       }
     }
     return samples;

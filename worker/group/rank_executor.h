@@ -15,7 +15,7 @@ namespace dsm::group {
 class RankExecutor {
  public:
   virtual ~RankExecutor() = default;
-  // Runs one step on this rank. Rank 0 returns a sample per row that wants one, in order; what
+  // Runs one step on this rank. Rank 0 returns a sample per row with logits, in order; what
   // other ranks return is ignored. Called on the rank's own thread. Throws comm::CommError when the
   // group is broken; any other exception counts as a failed step.
   virtual engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) = 0;

@@ -58,11 +58,6 @@ class Reader {
     }
     return value;
   }
-  bool truth() {
-    const auto value = number<std::uint8_t>();
-    ok_ = ok_ && value <= 1;
-    return value == 1;
-  }
   std::string text() {
     const auto bytes = take(number<std::uint32_t>());
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -205,16 +200,13 @@ void write(Writer& w, const RunBatch& m) {
     w.number(row.start);
     w.numbers(row.tokens);
     w.numbers(row.block_table);
-    w.number(static_cast<std::uint8_t>(row.wants_sample));
-    w.number(row.sampling.temperature);
-    w.number(static_cast<std::int32_t>(row.sampling.top_k));
-    w.number(row.sampling.top_p);
-    w.number(row.sampling.min_p);
-    w.number(row.sampling.seed);
+    w.number(row.logits);
+    w.number(row.choices);
+    w.number(row.propose);
   }
 }
 void read(Reader& r, RunBatch& m) {
-  constexpr std::size_t kSmallest = 8 + 4 + 4 + 4 + 1 + 4 + 4 + 4 + 4 + 8;
+  constexpr std::size_t kSmallest = 8 + 4 + 4 + 4 + 4 + 4 + 4;
   m.epoch = r.number<std::uint64_t>();
   m.batch.id = r.number<engine::StepId>();
   m.batch.rows.resize(r.count(kSmallest));
@@ -223,12 +215,9 @@ void read(Reader& r, RunBatch& m) {
     row.start = r.number<std::int32_t>();
     row.tokens = r.numbers<engine::TokenId>();
     row.block_table = r.numbers<engine::BlockId>();
-    row.wants_sample = r.truth();
-    row.sampling.temperature = r.number<float>();
-    row.sampling.top_k = r.number<std::int32_t>();
-    row.sampling.top_p = r.number<float>();
-    row.sampling.min_p = r.number<float>();
-    row.sampling.seed = r.number<std::uint64_t>();
+    row.logits = r.number<std::int32_t>();
+    row.choices = r.number<std::int32_t>();
+    row.propose = r.number<std::int32_t>();
   }
 }
 

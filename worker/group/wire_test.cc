@@ -17,8 +17,9 @@ std::vector<Message> examples() {
     row.start = i * 64;
     row.tokens = {1, 2, 30000 + i};
     row.block_table = {i, 5};
-    row.wants_sample = i != 1;
-    row.sampling = {.temperature = 0.7F, .top_k = 40, .top_p = 0.9F, .min_p = 0.05F, .seed = 99};
+    row.logits = i;
+    row.choices = i / 2;
+    row.propose = 3 - i;
     run.batch.rows.push_back(row);
   }
   return {Challenge{.nonce = "abc"},

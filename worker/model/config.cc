@@ -1,105 +1,27 @@
 #include "worker/model/config.h"
 
+#include <array>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "kernels/params.h"
+#include "worker/model/config_fields.h"
+#include "worker/model/config_rope.h"
 
 namespace dsm::model {
 namespace {
 
-using Json = nlohmann::json;
+using config_detail::Fields;
+using config_detail::Json;
+using config_detail::need;
+using config_detail::need_multiple;
+using config_detail::read_rope;
+using config_detail::RopeType;
+using config_detail::Wrong;
 
-// The first thing that was wrong, as a sentence; thrown inside this file only.
-struct Wrong {
-  std::string message;
-};
-
-constexpr std::int64_t kMaxDimension = 1 << 24;
 // Of one head: times the number of heads it still counts in an int.
 constexpr std::int64_t kMaxHeadDimension = 1 << 16;
-
-class Fields {
- public:
-  Fields(const Json& object, std::string prefix) : object_(object), prefix_(std::move(prefix)) {}
-
-  bool has(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
-
-  const Json& at(const char* key) const {
-    if (!has(key)) throw Wrong{"field " + prefix_ + key + " is missing"};
-    return object_.at(key);
-  }
-
-  int integer(const char* key, std::int64_t low, std::int64_t high = kMaxDimension) const {
-    const Json& value = at(key);
-    if (!value.is_number_integer()) throw Wrong{"field " + prefix_ + key + " is not an integer"};
-    const auto number = value.get<std::int64_t>();
-    if (number < low || number > high) {
-      throw Wrong{"field " + prefix_ + key + " is " + std::to_string(number) + ", outside " +
-                  std::to_string(low) + ".." + std::to_string(high)};
-    }
-    return static_cast<int>(number);
-  }
-
-  double positive(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_number() || !(value.get<double>() > 0) || !(value.get<double>() < 1e12)) {
-      throw Wrong{"field " + prefix_ + key + " is not a positive number"};
-    }
-    return value.get<double>();
-  }
-
-  bool boolean(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_boolean()) throw Wrong{"field " + prefix_ + key + " is not true or false"};
-    return value.get<bool>();
-  }
-
-  // Refuses any value but the one that is built in the graph.
-  void only(const char* key, const Json& wanted) const {
-    const Json& value = at(key);
-    if (value != wanted) {
-      throw Wrong{"option " + prefix_ + key + " = " + value.dump() + " is not supported, only " +
-                  wanted.dump()};
-    }
-  }
-  void only_if_said(const char* key, const Json& wanted) const {
-    if (has(key)) only(key, wanted);
-  }
-  void refuse(const char* key) const {
-    if (has(key)) throw Wrong{"option " + prefix_ + key + " is not supported"};
-  }
-
- private:
-  const Json& object_;
-  std::string prefix_;
-};
-
-void need(bool ok, const std::string& message) {
-  if (!ok) throw Wrong{message};
-}
-
-void need_multiple(const char* name, int value, int unit) {
-  need(value % unit == 0, std::string(name) + " " + std::to_string(value) +
-                              " is not a multiple of " + std::to_string(unit));
-}
-
-YarnConfig read_yarn(const Json& json) {
-  if (!json.is_object()) throw Wrong{"field rope_scaling is not an object"};
-  const Fields fields(json, "rope_scaling.");
-  fields.only(fields.has("rope_type") ? "rope_type" : "type", "yarn");
-  fields.refuse("attention_factor");
-  YarnConfig yarn;
-  yarn.factor = fields.positive("factor");
-  yarn.beta_fast = fields.positive("beta_fast");
-  yarn.beta_slow = fields.positive("beta_slow");
-  yarn.mscale = fields.positive("mscale");
-  yarn.mscale_all_dim = fields.positive("mscale_all_dim");
-  yarn.original_max_position = fields.integer("original_max_position_embeddings", 1);
-  need(yarn.factor >= 1, "field rope_scaling.factor is below 1");
-  return yarn;
-}
+constexpr int kMaxHeads = 1024;
 
 std::vector<std::int32_t> read_eos(const Fields& fields) {
   if (!fields.has("eos_token_id")) return {};
@@ -113,76 +35,163 @@ std::vector<std::int32_t> read_eos(const Fields& fields) {
   return ids;
 }
 
-void read_attention(const Fields& fields, ModelConfig& c) {
+void read_latent_attention(const Fields& fields, ModelConfig& c) {
+  c.attention = AttentionKind::kLatent;
   fields.only_if_said("attention_bias", false);
-  c.num_heads = fields.integer("num_attention_heads", 1, 1024);
-  if (fields.has("num_key_value_heads")) {
-    need(fields.integer("num_key_value_heads", 1) == c.num_heads,
-         "num_key_value_heads differs from num_attention_heads");
-  }
-  if (!fields.has("q_lora_rank")) {
-    throw Wrong{"a query projection without q_lora_rank is not supported"};
-  }
-  c.q_lora_rank = fields.integer("q_lora_rank", 1);
+  c.num_heads = fields.integer("num_attention_heads", 1, kMaxHeads);
+  c.num_kv_heads = c.num_heads;
+  need(fields.integer_or("num_key_value_heads", 1, kMaxHeads, c.num_heads) == c.num_heads,
+       "num_key_value_heads differs from num_attention_heads");
+  c.q_lora_rank = fields.integer_or("q_lora_rank", 1, config_detail::kMaxDimension, 0);
   c.kv_lora_rank = fields.integer("kv_lora_rank", 1);
   c.qk_nope_head_dim = fields.integer("qk_nope_head_dim", 1, kMaxHeadDimension);
   c.qk_rope_head_dim = fields.integer("qk_rope_head_dim", 2, kMaxHeadDimension);
   c.v_head_dim = fields.integer("v_head_dim", 1, kMaxHeadDimension);
   // Vectors of 16 lanes run over these without a tail.
-  need_multiple("hidden_size", c.hidden_size, 16);
   need_multiple("q_lora_rank", c.q_lora_rank, 16);
   need_multiple("kv_lora_rank", c.kv_lora_rank, 16);
   need_multiple("qk_rope_head_dim", c.qk_rope_head_dim, 16);
-
-  fields.refuse("rope_parameters");
   fields.only_if_said("rope_interleave", true);
-  c.rope_theta = fields.positive("rope_theta");
-  if (fields.has("rope_scaling")) c.yarn = read_yarn(fields.at("rope_scaling"));
-  c.max_positions = fields.integer("max_position_embeddings", 1);
+  c.rope = read_rope(fields, {RopeType::kDefault, RopeType::kYarn});
+}
+
+void read_grouped_attention(const Fields& fields, ModelConfig& c) {
+  c.attention = AttentionKind::kGrouped;
+  c.num_heads = fields.integer("num_attention_heads", 1, kMaxHeads);
+  c.num_kv_heads = fields.integer_or("num_key_value_heads", 1, kMaxHeads, c.num_heads);
+  need(c.num_heads % c.num_kv_heads == 0, "num_attention_heads " + std::to_string(c.num_heads) +
+                                              " does not divide into num_key_value_heads " +
+                                              std::to_string(c.num_kv_heads));
+  const int head_dim = fields.integer_or("head_dim", 2, kMaxHeadDimension, 0);
+  need(head_dim > 0 || c.hidden_size % c.num_heads == 0,
+       "without head_dim, hidden_size " + std::to_string(c.hidden_size) +
+           " must be a multiple of num_attention_heads " + std::to_string(c.num_heads));
+  c.qk_rope_head_dim = head_dim > 0 ? head_dim : c.hidden_size / c.num_heads;
+  c.v_head_dim = c.qk_rope_head_dim;
+  need_multiple("head_dim", c.qk_rope_head_dim, 16);
+  need(c.qk_rope_head_dim <= kMaxHeadDimension,
+       "head_dim " + std::to_string(c.qk_rope_head_dim) + " is too large");
+  fields.only_if_said("mlp_bias", false);
+  fields.only_if_said("partial_rotary_factor", 1.0);
 }
 
 void read_experts(const Fields& fields, ModelConfig& c) {
-  fields.only("scoring_func", "sigmoid");
-  fields.only("topk_method", "noaux_tc");
-  fields.only_if_said("moe_layer_freq", 1);
   c.first_dense_layers = fields.integer("first_k_dense_replace", 0, c.num_layers);
+  c.moe_layer_freq = fields.integer_or("moe_layer_freq", 1, c.num_layers, 1);
   c.moe_intermediate_size = fields.integer("moe_intermediate_size", 1);
   c.num_experts = fields.integer("n_routed_experts", 1, kernels::kMaxExperts);
   c.num_shared_experts = fields.integer("n_shared_experts", 1, 64);
   c.experts_per_token = fields.integer("num_experts_per_tok", 1, kernels::kMaxTopK);
-  c.num_groups = fields.integer("n_group", 1, c.num_experts);
-  c.topk_groups = fields.integer("topk_group", 1, c.num_groups);
   c.normalise_topk = fields.boolean("norm_topk_prob");
   c.routed_scale = fields.positive("routed_scaling_factor");
+}
+
+void read_groups(const Fields& fields, ModelConfig& c) {
+  c.num_groups = fields.integer("n_group", 1, c.num_experts);
+  c.topk_groups = fields.integer("topk_group", 1, c.num_groups);
   need(c.num_experts % c.num_groups == 0, "n_routed_experts " + std::to_string(c.num_experts) +
                                               " does not divide into n_group " +
                                               std::to_string(c.num_groups));
-  const int group_size = c.num_experts / c.num_groups;
-  need(group_size >= 2, "a group has fewer than the two experts that score it");
-  need(c.experts_per_token <= c.topk_groups * group_size,
-       "num_experts_per_tok " + std::to_string(c.experts_per_token) + " exceeds the " +
-           std::to_string(c.topk_groups * group_size) + " experts of topk_group groups");
 }
+
+void check_top_k(const ModelConfig& c) {
+  const int reachable = c.num_experts / c.num_groups * c.topk_groups;
+  need(c.experts_per_token <= reachable,
+       "num_experts_per_tok " + std::to_string(c.experts_per_token) + " exceeds the " +
+           std::to_string(reachable) + " experts of topk_group groups");
+}
+
+void read_llama(const Fields& fields, ModelConfig& c) {
+  fields.only_if_said("attention_bias", false);
+  read_grouped_attention(fields, c);
+  c.rope = read_rope(fields, {RopeType::kDefault, RopeType::kLinear, RopeType::kLlama3});
+  c.rope.halves = true;
+  c.first_dense_layers = c.num_layers;
+}
+
+void read_qwen2(const Fields& fields, ModelConfig& c) {
+  read_grouped_attention(fields, c);
+  c.qkv_bias = true;
+  // Layers from max_window_layers on would have the window.
+  need(!fields.boolean_or("use_sliding_window", false) ||
+           fields.integer_or("max_window_layers", 0, config_detail::kMaxDimension, 0) >=
+               c.num_layers,
+       "option use_sliding_window = true is not supported, only false");
+  if (fields.has("layer_types")) {
+    for (const Json& type : fields.at("layer_types")) {
+      need(type == "full_attention",
+           "option layer_types with " + type.dump() + " is not supported, only full_attention");
+    }
+  }
+  c.rope = read_rope(fields, {RopeType::kDefault});
+  c.rope.halves = true;
+  c.first_dense_layers = c.num_layers;
+}
+
+void read_deepseek_v2(const Fields& fields, ModelConfig& c) {
+  read_latent_attention(fields, c);
+  read_experts(fields, c);
+  fields.only_if_said("scoring_func", "softmax");
+  c.router = RouterKind::kSoftmax;
+  const bool grouped = fields.one_of("topk_method", {"greedy", "group_limited_greedy"}) == 1;
+  if (grouped) {
+    read_groups(fields, c);
+  } else {
+    c.num_groups = 1;
+    c.topk_groups = 1;
+  }
+  // As the family's own code has it: weights are normalised, or else scaled.
+  c.normalise_topk = c.normalise_topk && c.experts_per_token > 1;
+  if (c.normalise_topk) c.routed_scale = 1;
+  check_top_k(c);
+}
+
+void read_deepseek_v3(const Fields& fields, ModelConfig& c) {
+  read_latent_attention(fields, c);
+  read_experts(fields, c);
+  fields.only_if_said("scoring_func", "sigmoid");
+  fields.only_if_said("topk_method", "noaux_tc");
+  c.router = RouterKind::kSigmoidBias;
+  read_groups(fields, c);
+  need(c.num_experts / c.num_groups >= 2, "a group has fewer than the two experts that score it");
+  check_top_k(c);
+}
+
+struct Family {
+  const char* model_type;
+  const char* architecture;
+  void (*read)(const Fields& fields, ModelConfig& config);
+};
+constexpr std::array kFamilies = {Family{"llama", "LlamaForCausalLM", read_llama},
+                                  Family{"qwen2", "Qwen2ForCausalLM", read_qwen2},
+                                  Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2},
+                                  Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3}};
 
 ModelConfig read_config(const Json& json) {
   if (!json.is_object()) throw Wrong{"not a JSON object"};
   const Fields fields(json, "");
+  std::vector<std::string> types;
+  for (const auto& known : kFamilies) types.emplace_back(known.model_type);
+  const Family& family = kFamilies.at(fields.one_of("model_type", types));
   ModelConfig c;
-  fields.only("model_type", "deepseek_v3");
-  c.model_type = "deepseek_v3";
-  if (fields.has("architectures"))
-    fields.only("architectures", Json::array({"DeepseekV3ForCausalLM"}));
-  fields.refuse("quantization_config");
+  c.model_type = family.model_type;
+  fields.only_if_said("architectures", Json::array({family.architecture}));
+  if (fields.has("quantization_config")) {
+    auto quantization = parse_quantization(fields.at("quantization_config"));
+    if (!quantization) throw Wrong{quantization.error()};
+    c.quantization = *quantization;
+  }
   fields.only("hidden_act", "silu");
   c.vocab_size = fields.integer("vocab_size", 1);
   c.hidden_size = fields.integer("hidden_size", 1);
+  need_multiple("hidden_size", c.hidden_size, 16);
   c.num_layers = fields.integer("num_hidden_layers", 1, 1024);
   c.intermediate_size = fields.integer("intermediate_size", 1);
   c.rms_eps = fields.positive("rms_norm_eps");
-  c.tied_embeddings = fields.boolean("tie_word_embeddings");
-  read_attention(fields, c);
-  read_experts(fields, c);
-  if (fields.has("bos_token_id")) c.bos_token = fields.integer("bos_token_id", 0);
+  c.tied_embeddings = fields.boolean_or("tie_word_embeddings", false);
+  c.max_positions = fields.integer("max_position_embeddings", 1);
+  family.read(fields, c);
+  c.bos_token = fields.integer_or("bos_token_id", 0, config_detail::kMaxDimension, -1);
   c.eos_tokens = read_eos(fields);
   return c;
 }
@@ -223,6 +232,11 @@ Status check_tensor_parallel(const ModelConfig& c, int ranks) {
                                            " does not divide by tensor parallel size " +
                                            std::to_string(ranks));
     }
+  }
+  if (c.num_kv_heads % ranks != 0 && ranks % c.num_kv_heads != 0) {
+    return fail(ErrorKind::kInvalid, "num_key_value_heads " + std::to_string(c.num_kv_heads) +
+                                         " and tensor parallel size " + std::to_string(ranks) +
+                                         " do not fit: one must be a multiple of the other");
   }
   return {};
 }

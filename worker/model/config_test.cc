@@ -6,6 +6,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "worker/model/rank_model.h"
+
 namespace dsm::model {
 namespace {
 
@@ -14,6 +16,11 @@ using testing::HasSubstr;
 
 nlohmann::json tiny() {
   std::ifstream file("models/deepseek-tiny/config.json");
+  return nlohmann::json::parse(file);
+}
+
+nlohmann::json family(const std::string& name) {
+  std::ifstream file("tests/goldens/families/" + name + "/config.json");
   return nlohmann::json::parse(file);
 }
 
@@ -32,9 +39,9 @@ TEST(ModelConfig, ReadsTheDefaultModel) {
   EXPECT_EQ(config->qk_head_dim(), 64);
   EXPECT_EQ(config->num_groups, 4);
   EXPECT_DOUBLE_EQ(config->routed_scale, 2.5);
-  ASSERT_TRUE(config->yarn);
-  EXPECT_DOUBLE_EQ(config->yarn->factor, 4);
-  EXPECT_EQ(config->yarn->original_max_position, 512);
+  ASSERT_TRUE(config->rope.yarn);
+  EXPECT_DOUBLE_EQ(config->rope.yarn->factor, 4);
+  EXPECT_EQ(config->rope.yarn->original_max_position, 512);
   EXPECT_EQ(config->max_positions, 2048);
   EXPECT_THAT(config->eos_tokens, ElementsAre(1));
 }
@@ -56,8 +63,153 @@ TEST(ModelConfig, RefusesAnOptionThatTheGraphDoesNotHave) {
   json["rope_scaling"]["type"] = "linear";
   EXPECT_THAT(message_of(json), HasSubstr("rope_scaling.type = \"linear\""));
   json = tiny();
+  json["rope_scaling"]["attention_factor"] = 1.2;
+  EXPECT_THAT(message_of(json), HasSubstr("rope_scaling.attention_factor"));
+  json = tiny();
+  json["architectures"] = {"DeepseekV2ForCausalLM"};
+  EXPECT_THAT(message_of(json), HasSubstr("only [\"DeepseekV3ForCausalLM\"]"));
+}
+
+TEST(ModelConfig, DeepseekV3MayHaveNoQueryLatent) {
+  auto json = tiny();
   json["q_lora_rank"] = nullptr;
-  EXPECT_THAT(message_of(json), HasSubstr("q_lora_rank"));
+  const auto config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->q_lora_rank, 0);
+}
+
+TEST(ModelConfig, ReadsLlama) {
+  const auto config = load_model_config("tests/goldens/families/llama");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->attention, AttentionKind::kGrouped);
+  EXPECT_EQ(config->num_kv_heads, 2);
+  EXPECT_EQ(config->qk_head_dim(), 16);
+  EXPECT_FALSE(config->qkv_bias);
+  EXPECT_TRUE(config->tied_embeddings);
+  EXPECT_FALSE(config->has_experts(2));
+  EXPECT_TRUE(config->rope.halves);
+  EXPECT_DOUBLE_EQ(config->rope.theta, 500000);
+  ASSERT_TRUE(config->rope.llama3);
+  EXPECT_DOUBLE_EQ(config->rope.llama3->high_freq_factor, 4);
+  EXPECT_THAT(config->eos_tokens, ElementsAre(1, 2));
+}
+
+TEST(ModelConfig, LlamaWithoutHeadDimOrKvHeadsHasOneOfEachPerQueryHead) {
+  auto json = family("llama");
+  json.erase("head_dim");
+  json.erase("num_key_value_heads");
+  json.erase("rope_parameters");
+  json["hidden_size"] = 128;
+  json["rope_theta"] = 10000.0;
+  auto config = *parse_model_config(json.dump(), "config.json");
+  EXPECT_EQ(config.qk_head_dim(), 16);
+  EXPECT_EQ(config.num_kv_heads, 8);
+  EXPECT_FALSE(config.rope.llama3);
+  json["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  EXPECT_DOUBLE_EQ(parse_model_config(json.dump(), "config.json")->rope.linear_factor, 4);
+  json["rope_scaling"] = {{"type", "dynamic"}, {"factor", 4.0}};
+  EXPECT_THAT(message_of(json), HasSubstr("rope_scaling.type = \"dynamic\" is not supported, "
+                                          "only default, linear, llama3"));
+  json["rope_scaling"] = {{"rope_type", "default"}};
+  EXPECT_EQ(message_of(json), "accepted");
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 1e4}};
+  EXPECT_THAT(message_of(json), HasSubstr("both rope_parameters and rope_scaling"));
+}
+
+TEST(ModelConfig, LlamaWithBiasesIsRefused) {
+  for (const char* option : {"attention_bias", "mlp_bias"}) {
+    auto json = family("llama");
+    json[option] = true;
+    EXPECT_THAT(message_of(json), HasSubstr(std::string(option) + " = true is not supported"));
+  }
+}
+
+TEST(ModelConfig, ReadsQwen2AndRefusesASlidingWindowThatIsUsed) {
+  auto json = family("qwen2");
+  const auto config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_TRUE(config->qkv_bias);
+  EXPECT_EQ(config->num_heads / config->num_kv_heads, 7);
+  json["use_sliding_window"] = true;
+  EXPECT_THAT(message_of(json), HasSubstr("use_sliding_window"));
+  json["max_window_layers"] = json["num_hidden_layers"];  // no layer has it
+  EXPECT_EQ(message_of(json), "accepted");
+  json["layer_types"] = {"full_attention", "sliding_attention"};
+  EXPECT_THAT(message_of(json), HasSubstr("layer_types with \"sliding_attention\""));
+}
+
+TEST(ModelConfig, ReadsDeepseekV2) {
+  auto json = family("deepseek_v2");
+  auto config = *parse_model_config(json.dump(), "config.json");
+  EXPECT_EQ(config.router, RouterKind::kSoftmax);
+  EXPECT_EQ(config.num_groups, 4);
+  EXPECT_DOUBLE_EQ(config.routed_scale, 4);
+  // This family's weights are normalised or scaled, never both.
+  json["norm_topk_prob"] = true;
+  config = *parse_model_config(json.dump(), "config.json");
+  EXPECT_TRUE(config.normalise_topk);
+  EXPECT_DOUBLE_EQ(config.routed_scale, 1);
+  // Greedy does not look at groups.
+  json["topk_method"] = "greedy";
+  json["n_group"] = nullptr;
+  EXPECT_EQ(parse_model_config(json.dump(), "config.json")->num_groups, 1);
+  json["topk_method"] = "noaux_tc";
+  EXPECT_THAT(message_of(json), HasSubstr("topk_method = \"noaux_tc\" is not supported"));
+  json = family("deepseek_v2");
+  json["moe_layer_freq"] = 2;
+  config = *parse_model_config(json.dump(), "config.json");
+  EXPECT_FALSE(config.has_experts(1));
+  EXPECT_TRUE(config.has_experts(2));
+}
+
+TEST(ModelConfig, CacheBytesAreThoseOfARanksHeads) {
+  const auto bytes = [](const char* name, int ranks) {
+    return kv_bytes_per_token(*load_model_config(std::string("tests/goldens/families/") + name),
+                              ranks);
+  };
+  EXPECT_EQ(bytes("deepseek_v3", 1), 3 * (32 + 32 + 16) * 4);
+  EXPECT_EQ(bytes("deepseek_v3", 4), bytes("deepseek_v3", 1));
+  EXPECT_EQ(bytes("llama", 1), 3 * 2 * 2 * 16 * 4);
+  EXPECT_EQ(bytes("llama", 2), 3 * 1 * 2 * 16 * 4);
+  EXPECT_EQ(bytes("llama", 8), bytes("llama", 2));
+}
+
+TEST(ModelConfig, AcceptsFp8InBlocks) {
+  auto json = tiny();
+  json["quantization_config"] = {{"quant_method", "fp8"},
+                                 {"fmt", "e4m3"},
+                                 {"weight_block_size", {128, 128}},
+                                 {"activation_scheme", "dynamic"}};
+  auto config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  ASSERT_TRUE(config->quantization);
+  EXPECT_EQ(config->quantization->rows, 128);
+  EXPECT_FALSE(config->quantization->power_of_two_scales);
+  json["quantization_config"]["scale_fmt"] = "ue8m0";
+  config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_TRUE(config->quantization->power_of_two_scales);
+  json.erase("quantization_config");
+  EXPECT_FALSE(parse_model_config(json.dump(), "config.json")->quantization);
+}
+
+TEST(ModelConfig, RefusesAnotherQuantizationByItsOption) {
+  const nlohmann::json good = {
+      {"quant_method", "fp8"}, {"fmt", "e4m3"}, {"weight_block_size", {128, 128}}};
+  const auto message = [&](const char* key, const nlohmann::json& value) {
+    auto json = tiny();
+    json["quantization_config"] = good;
+    json["quantization_config"][key] = value;
+    return message_of(json);
+  };
+  EXPECT_EQ(message("fmt", "e4m3"), "accepted");
+  EXPECT_THAT(message("quant_method", "awq"),
+              HasSubstr("option quantization_config.quant_method = \"awq\" is not supported"));
+  EXPECT_THAT(message("fmt", "e5m2"), HasSubstr("quantization_config.fmt"));
+  EXPECT_THAT(message("weight_block_size", {64, 64}), HasSubstr("weight_block_size = [64,64]"));
+  EXPECT_THAT(message("weight_block_size", nullptr), HasSubstr("weight_block_size is missing"));
+  EXPECT_THAT(message("activation_scheme", "static"), HasSubstr("activation_scheme"));
+  EXPECT_THAT(message("scale_fmt", "other"), HasSubstr("scale_fmt"));
 }
 
 TEST(ModelConfig, NamesTheMissingField) {
@@ -99,6 +251,10 @@ TEST(ModelConfig, TensorParallelMustDivideHeadsVocabularyAndWidths) {
   config.num_heads = 6;
   EXPECT_THAT(check_tensor_parallel(config, 4).error().message,
               HasSubstr("num_attention_heads 6 does not divide by tensor parallel size 4"));
+  config.num_heads = 24;
+  config.num_kv_heads = 3;
+  EXPECT_THAT(check_tensor_parallel(config, 2).error().message,
+              HasSubstr("num_key_value_heads 3 and tensor parallel size 2 do not fit"));
 }
 
 }  // namespace

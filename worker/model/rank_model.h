@@ -1,6 +1,6 @@
-// One rank of the model: its weights, its KV cache and the computation of a step. The graph is
-// DeepSeek-V3's: latent attention (absorbed, so that the cache holds one latent and one rotated key
-// per token), dense layers, then mixtures of experts with one shared expert.
+// One rank of the model: its weights, its KV cache and the computation of a step. The graph has
+// the parts that the configuration names: latent or grouped-query attention (attention.h), dense
+// MLPs or mixtures of experts with shared experts (mlp.h).
 //
 // A row's logits do not depend, to the last bit, on what else is in the batch, on how its prompt
 // was cut into chunks, on which blocks hold its cache, on the number of ranks or threads, or on the
@@ -30,6 +30,9 @@ struct RankSpec {
   int size = 1;                       // 1, 2, 4 or 8
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // null: the best this processor can run
+  // Ranks of one process share out the comparing of files with their checksums (manifest.h).
+  int verify_part = 0;
+  int verify_parts = 1;
 };
 
 struct KvSpec {
@@ -38,17 +41,18 @@ struct KvSpec {
 
 class RankModel {
  public:
-  // `progress` is called on this thread with the bytes of this rank's slice. kInvalid: the model
-  // cannot be cut so, or the checkpoint does not fit the configuration; kNotFound: no file;
-  // kExhausted: not enough memory.
+  // `progress` is called on this thread with the bytes of this rank's slice, before them those of
+  // the files that it compares with the checkpoint's manifest. kInvalid: the model cannot be cut
+  // so, the checkpoint does not fit the configuration, or a file is not what the manifest says;
+  // kNotFound: no file; kExhausted: not enough memory.
   static Result<std::unique_ptr<RankModel>> load(
       const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
       int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);
   ~RankModel();
 
   // Collective: every rank calls it with the same batch. Writes the rows' keys and values. Returns
-  // on rank 0 the logits [n, vocab] of the last token of each row with wants_sample, in the order
-  // of rows, and an empty span elsewhere; valid until the next call. Throws comm::CommError when
+  // on rank 0 the logits [n, vocab] of the last row.logits tokens of each row, in the order of rows
+  // and tokens, and an empty span elsewhere; valid until the next call. Throws comm::CommError when
   // the group is broken (the KV cache is then undefined) and std::logic_error when the batch breaks
   // its contract (ids or sizes out of range). Allocates no memory once a batch of the largest shape
   // has been seen.
@@ -66,8 +70,9 @@ class RankModel {
   std::unique_ptr<Impl> impl_;
 };
 
-// Bytes that one token takes in the KV cache of each rank: FP32, the latent twice (once laid out
-// for scores, once for sums) and the rotated key, in every layer.
-std::int64_t kv_bytes_per_token(const ModelConfig& config);
+// Bytes that one token takes in the KV cache of each of `ranks` ranks, in FP32 and in all layers.
+// Latent attention: the latent twice (once laid out for scores, once for sums) and the rotated key.
+// Grouped-query attention: key and value of each of the rank's KV heads.
+std::int64_t kv_bytes_per_token(const ModelConfig& config, int ranks);
 
 }  // namespace dsm::model

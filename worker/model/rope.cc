@@ -12,41 +12,50 @@ double temperature(double factor, double mscale) {
 }
 
 // The pair index (a fraction) that turns `turns` times within the original context.
-double pair_of(double turns, const ModelConfig& c) {
-  return c.qk_rope_head_dim *
-         std::log(c.yarn->original_max_position / (turns * 2 * std::numbers::pi)) /
-         (2 * std::log(c.rope_theta));
+double pair_of(double turns, int dim, const RopeConfig& rope) {
+  return dim * std::log(rope.yarn->original_max_position / (turns * 2 * std::numbers::pi)) /
+         (2 * std::log(rope.theta));
+}
+
+void scale_by_yarn(std::vector<double>& frequency, int dim, const RopeConfig& rope) {
+  const double low = std::max(std::floor(pair_of(rope.yarn->beta_fast, dim, rope)), 0.0);
+  double high = std::min(std::ceil(pair_of(rope.yarn->beta_slow, dim, rope)), dim - 1.0);
+  if (low == high) high += 0.001;
+  for (std::size_t i = 0; i < frequency.size(); ++i) {
+    const double stretched = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    frequency[i] = frequency[i] / rope.yarn->factor * stretched + frequency[i] * (1 - stretched);
+  }
+}
+
+void scale_as_llama3(std::vector<double>& frequency, const Llama3RopeConfig& rope) {
+  for (double& f : frequency) {
+    // Turns within the original context.
+    const double turns = rope.original_max_position * f / (2 * std::numbers::pi);
+    const double kept = std::clamp(
+        (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0, 1.0);
+    f = f / rope.factor * (1 - kept) + f * kept;
+  }
 }
 
 // Angle per position for each pair.
-std::vector<float> frequencies(const ModelConfig& c) {
-  const int dim = c.qk_rope_head_dim;
-  std::vector<float> result;
-  double low = 0;
-  double high = 0;
-  if (c.yarn) {
-    low = std::max(std::floor(pair_of(c.yarn->beta_fast, c)), 0.0);
-    high = std::min(std::ceil(pair_of(c.yarn->beta_slow, c)), dim - 1.0);
-    if (low == high) high += 0.001;
-  }
+std::vector<float> frequencies(int dim, const RopeConfig& rope) {
+  std::vector<double> frequency;
   for (int i = 0; i < dim / 2; ++i) {
-    double frequency = std::pow(c.rope_theta, -2.0 * i / dim);
-    if (c.yarn) {
-      const double stretched = std::clamp((i - low) / (high - low), 0.0, 1.0);
-      frequency = frequency / c.yarn->factor * stretched + frequency * (1 - stretched);
-    }
-    result.push_back(static_cast<float>(frequency));
+    frequency.push_back(std::pow(rope.theta, -2.0 * i / dim) / rope.linear_factor);
   }
-  return result;
+  if (rope.yarn) scale_by_yarn(frequency, dim, rope);
+  if (rope.llama3) scale_as_llama3(frequency, *rope.llama3);
+  return {frequency.begin(), frequency.end()};
 }
 
 }  // namespace
 
 RopeAngles rope_angles(const ModelConfig& c) {
-  const auto frequency = frequencies(c);
-  const double scale = c.yarn ? temperature(c.yarn->factor, c.yarn->mscale) /
-                                    temperature(c.yarn->factor, c.yarn->mscale_all_dim)
-                              : 1.0;
+  const auto frequency = frequencies(c.qk_rope_head_dim, c.rope);
+  const auto& yarn = c.rope.yarn;
+  const double scale = yarn ? temperature(yarn->factor, yarn->mscale) /
+                                  temperature(yarn->factor, yarn->mscale_all_dim)
+                            : 1.0;
   RopeAngles angles;
   angles.cos.reserve(static_cast<std::size_t>(c.max_positions) * frequency.size());
   angles.sin.reserve(angles.cos.capacity());
@@ -62,7 +71,8 @@ RopeAngles rope_angles(const ModelConfig& c) {
 }
 
 float attention_scale(const ModelConfig& c) {
-  const double m = c.yarn ? temperature(c.yarn->factor, c.yarn->mscale_all_dim) : 1.0;
+  const auto& yarn = c.rope.yarn;
+  const double m = yarn ? temperature(yarn->factor, yarn->mscale_all_dim) : 1.0;
   return static_cast<float>(m * m / std::sqrt(static_cast<double>(c.qk_head_dim())));
 }
 

@@ -1,4 +1,4 @@
-// Rotary position angles with YaRN, as tables of cosines and sines.
+// Rotary position angles, scaled as the configuration says, as tables of cosines and sines.
 #pragma once
 
 #include <vector>

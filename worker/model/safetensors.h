@@ -1,8 +1,10 @@
 // Reading safetensors checkpoints. A file is eight bytes of header length (little endian), a JSON
 // header, and the tensors' bytes. Files are mapped, not read: only the pages that somebody touches
 // come from the disk, so a rank that takes its slice of a tensor reads that slice. Everything in a
-// file is checked before it is believed; messages name the file and the byte. Immutable after
-// opening, so any number of threads may look.
+// file is checked before it is believed: tensors lie one after the other in its data, none over
+// another, nothing between them and nothing behind; messages name the file and the byte. A tensor
+// may begin at any byte: who reads it assumes no alignment. Immutable after opening, so any number
+// of threads may look.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,9 @@ namespace dsm::model {
 // A tensor in a mapped file; valid as long as its checkpoint.
 struct TensorView {
   kernels::DType dtype = kernels::DType::kF32;
+  // The name of a type that cannot be computed with, and then dtype means nothing. Such a tensor
+  // does no harm until somebody asks for it.
+  std::string unsupported;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
 };
@@ -43,18 +48,31 @@ class SafetensorsFile {
 };
 
 // All tensors of a model directory: `model.safetensors`, or the shards that
-// `model.safetensors.index.json` names.
+// `model.safetensors.index.json` names. Index and shards must name the same tensors. Links are
+// followed, so a snapshot folder of a download cache is a model directory.
 class Checkpoint {
  public:
   static Result<Checkpoint> open(const std::filesystem::path& dir);
 
-  // kInvalid when it is missing or has another shape.
+  bool has(std::string_view name) const { return file_of_.contains(name); }
+  // kInvalid when it is missing or has another shape, or a type that cannot be computed with.
   Result<TensorView> get(std::string_view name, std::initializer_list<std::int64_t> shape) const;
 
+  // Names in the directory of everything that was opened, the index included.
+  const std::vector<std::string>& file_names() const { return file_names_; }
+
  private:
-  std::string name_;  // for messages
+  Status add_shard(const std::filesystem::path& path);
+  std::string describe_file(std::size_t file) const;
+
+  std::filesystem::path dir_;
   std::vector<SafetensorsFile> files_;
+  std::vector<std::string> file_names_;  // of files_ in order, then the index
   std::map<std::string, std::size_t, std::less<>> file_of_;
 };
+
+// Asks the system to have these bytes of a mapped file in memory soon; returns at once. Only a
+// hint: what fails is read when it is touched.
+void read_ahead(std::span<const std::byte> bytes);
 
 }  // namespace dsm::model

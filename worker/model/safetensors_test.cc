@@ -10,6 +10,8 @@
 namespace dsm::model {
 namespace {
 
+using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 // A model directory of its own per test, removed at the end.
@@ -77,10 +79,53 @@ TEST_F(Safetensors, FindsTensorsInTheShardsOfAnIndex) {
   ASSERT_TRUE(checkpoint) << checkpoint.error().message;
   EXPECT_EQ(checkpoint->get("y", {2})->bytes[0], std::byte{'b'});
 
-  write("model.safetensors.index.json", R"({"weight_map":{"x":"b.safetensors"}})");
-  EXPECT_THAT(Checkpoint::open(dir_).error().message, HasSubstr("does not hold tensor x"));
-  write("model.safetensors.index.json", R"({"weight_map":{"x":"../a.safetensors"}})");
-  EXPECT_THAT(Checkpoint::open(dir_).error().message, HasSubstr("is not in a file beside it"));
+  EXPECT_THAT(checkpoint->file_names(),
+              ElementsAre("a.safetensors", "b.safetensors", "model.safetensors.index.json"));
+}
+
+TEST_F(Safetensors, IndexAndShardsMustNameTheSameTensors) {
+  const std::string bytes(4, 'a');
+  write("a.safetensors", file(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", bytes));
+  write("b.safetensors", file(R"({"y":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", bytes));
+  const auto error = [&](const std::string& map) {
+    write("model.safetensors.index.json", "{\"weight_map\":" + map + "}");
+    const auto checkpoint = Checkpoint::open(dir_);
+    return checkpoint ? "opened" : checkpoint.error().message;
+  };
+  EXPECT_EQ(error(R"({"x":"a.safetensors","y":"b.safetensors"})"), "opened");
+  EXPECT_THAT(error(R"({"x":"b.safetensors"})"),
+              HasSubstr("b.safetensors: does not hold tensor x that the index puts there"));
+  EXPECT_THAT(error(R"({"x":"a.safetensors","y":"b.safetensors","z":"b.safetensors"})"),
+              HasSubstr("b.safetensors: does not hold tensor z"));
+  EXPECT_THAT(error(R"({"x":"../a.safetensors"})"), HasSubstr("is not in a file beside it"));
+  EXPECT_THAT(error(R"({"x":"c.safetensors"})"), HasSubstr("c.safetensors: cannot be opened"));
+  EXPECT_THAT(error("[]"), HasSubstr("has no weight_map"));
+  write("b.safetensors", file(R"({"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},)"
+                              R"("y":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}})",
+                              bytes));
+  EXPECT_THAT(error(R"({"y":"b.safetensors"})"),
+              HasSubstr("b.safetensors: holds tensor x that the index does not name"));
+  EXPECT_THAT(error(R"({"x":"a.safetensors","y":"b.safetensors"})"),
+              AllOf(HasSubstr("b.safetensors: holds tensor x, which"), HasSubstr("a.safetensors")));
+}
+
+// As a download cache lays a snapshot out: the folder and its files are links.
+TEST_F(Safetensors, LinksAreFollowed) {
+  namespace fs = std::filesystem;
+  fs::create_directories(dir_ / "blobs");
+  fs::create_directories(dir_ / "snapshots/5f2c");
+  write("blobs/0a1b",
+        file(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", std::string(4, 'a')));
+  write("blobs/2c3d", R"({"weight_map":{"x":"model-00001-of-00001.safetensors"}})");
+  fs::create_symlink("../../blobs/0a1b", dir_ / "snapshots/5f2c/model-00001-of-00001.safetensors");
+  fs::create_symlink("../../blobs/2c3d", dir_ / "snapshots/5f2c/model.safetensors.index.json");
+  fs::create_directory_symlink("snapshots/5f2c", dir_ / "current");
+  const auto checkpoint = Checkpoint::open(dir_ / "current");
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  EXPECT_TRUE(checkpoint->get("x", {1}));
+  fs::remove(dir_ / "blobs/0a1b");
+  EXPECT_THAT(Checkpoint::open(dir_ / "current").error().message,
+              HasSubstr("model-00001-of-00001.safetensors: cannot be opened"));
 }
 
 TEST_F(Safetensors, SaysWhichFileIsMissing) {
@@ -115,8 +160,50 @@ TEST_F(Safetensors, RefusesTensorsThatDoNotFitTheirBytes) {
               HasSubstr("has 8 bytes, its shape [3] needs 12"));
   EXPECT_THAT(open_error(tensor("F32", "[4294967296,4294967296]", "[0,8]")),
               HasSubstr("impossible shape"));
-  EXPECT_THAT(open_error(tensor("I64", "[1]", "[0,8]")), HasSubstr("dtype I64"));
+  EXPECT_THAT(open_error(tensor("I64", "[2]", "[0,8]")), HasSubstr("needs 16"));
   EXPECT_THAT(open_error(file(R"({"w":{"dtype":"F32"}})", "")), HasSubstr("tensor w"));
+}
+
+TEST_F(Safetensors, AFileThatWasCutShortSaysWhere) {
+  const std::string header = R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  const auto whole = file(header, std::string(8, 'x'));
+  EXPECT_THAT(open_error(whole.substr(0, whole.size() - 3)),
+              HasSubstr("ends at byte " + std::to_string(whole.size() - 3) + ": it is cut short"));
+  EXPECT_THAT(open_error(whole + "abc"),
+              HasSubstr("byte " + std::to_string(whole.size()) + ": the last tensor ends here"));
+}
+
+TEST_F(Safetensors, EveryByteBelongsToOneTensor) {
+  const auto two = [](const std::string& first, const std::string& second) {
+    const auto entry = [](const std::string& at) {
+      return R"({"dtype":"U8","shape":[4],"data_offsets":)" + at + "}";
+    };
+    return file("{\"a\":" + entry(first) + ",\"b\":" + entry(second) + "}", std::string(8, 'x'));
+  };
+  EXPECT_EQ(open_error(two("[0,4]", "[4,8]")), "opened");
+  EXPECT_EQ(open_error(two("[4,8]", "[0,4]")), "opened");
+  const auto start = two("[0,4]", "[4,8]").size() - 8;
+  EXPECT_THAT(open_error(two("[0,4]", "[2,6]")), HasSubstr("byte " + std::to_string(start + 2) +
+                                                           ": tensor b begins inside of tensor a"));
+  EXPECT_THAT(open_error(two("[1,5]", "[4,8]")),
+              HasSubstr("byte " + std::to_string(start) + ": no tensor until tensor a"));
+  EXPECT_THAT(open_error(file(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
+                              R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
+                              "1234")),
+              HasSubstr("the header has tensor a twice"));
+}
+
+TEST_F(Safetensors, ATypeThatNothingComputesWithIsRefusedWhenItIsAskedFor) {
+  write("model.safetensors", file(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},)"
+                                  R"("counter":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},)"
+                                  R"("odd":{"dtype":"F4","shape":[2],"data_offsets":[12,13]}})",
+                                  std::string(13, 'x')));
+  const auto checkpoint = Checkpoint::open(dir_);
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  EXPECT_TRUE(checkpoint->get("a", {1}));
+  EXPECT_THAT(checkpoint->get("counter", {1}).error().message,
+              HasSubstr("tensor counter has dtype I64, supported are"));
+  EXPECT_THAT(checkpoint->get("odd", {2}).error().message, HasSubstr("dtype F4"));
 }
 
 }  // namespace

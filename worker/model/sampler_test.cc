@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -88,6 +91,44 @@ TEST(Sampler, MinPKeepsWhatIsLikelyEnoughAgainstTheBest) {
   const std::vector<float> logits{std::log(4.0F), std::log(2.0F), 0.0F, -20.0F};
   EXPECT_EQ(drawn(logits, {.temperature = 1, .min_p = 0.3F}), (std::set<TokenId>{0, 1}));
   EXPECT_EQ(drawn(logits, {.temperature = 1, .min_p = 1.0F}), (std::set<TokenId>{0}));
+}
+
+// The narrowed choice against its definition: sorted whole, cut at the mass.
+TEST(Sampler, TopPOfALargeVocabularyKeepsExactlyTheSmallestSet) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 1);
+  for (const float top_p : {0.1F, 0.5F, 0.9F, 0.999F}) {
+    std::vector<float> logits(5000);
+    for (float& logit : logits) logit = normal(random);
+    std::vector<TokenId> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::ranges::sort(order, [&](TokenId a, TokenId b) {
+      return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+    });
+    double total = 0;
+    for (const float logit : logits) total += std::exp(static_cast<double>(logit));
+    std::set<TokenId> nucleus;
+    double mass = 0;
+    for (const TokenId t : order) {
+      if (mass >= top_p * total) break;
+      mass += std::exp(static_cast<double>(logits[static_cast<std::size_t>(t)]));
+      nucleus.insert(t);
+    }
+    for (int position = 0; position < 300; ++position) {
+      const TokenId t = sample(logits, {.temperature = 1, .top_p = top_p}, position);
+      ASSERT_TRUE(nucleus.contains(t)) << "top_p " << top_p;
+    }
+    if (nucleus.size() < 100) {  // small enough to be seen whole
+      EXPECT_GT(drawn(logits, {.temperature = 1, .top_p = top_p}).size(), nucleus.size() * 9 / 10);
+    }
+  }
+}
+
+TEST(Sampler, InfinitiesAreNoReasonForATokenThatIsNone) {
+  const float inf = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(sample(std::vector{0.0F, inf, inf}, {.temperature = 1, .top_p = 0.5F}, 0), 1);
+  EXPECT_EQ(sample(std::vector{-inf, -inf}, {.temperature = 1, .top_p = 0.5F}, 0), 0);
+  EXPECT_EQ(sample(std::vector{-inf, 0.0F}, {.temperature = 1, .min_p = 0.5F}, 0), 1);
 }
 
 }  // namespace

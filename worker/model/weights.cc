@@ -1,105 +1,21 @@
 #include "worker/model/weights.h"
 
 #include <algorithm>
-#include <cstring>
-#include <optional>
 #include <string>
+
+#include "worker/model/weight_loader.h"
 
 namespace dsm::model {
 namespace {
 
-using kernels::DType;
 using kernels::kSegments;
-using kernels::PackedMatrix;
 using kernels::SegmentedMatrix;
 using kernels::WeightPiece;
-
-// Takes slices of tensors and packs them. The first error sticks and makes everything after it a
-// no-op. A dry loader only checks and counts.
-class Loader {
- public:
-  Loader(const Checkpoint& checkpoint, device::Backend* backend, std::int64_t total,
-         const LoadProgress& progress)
-      : checkpoint_(checkpoint), backend_(backend), total_(total), progress_(progress) {}
-
-  const std::optional<Error>& error() const { return error_; }
-  std::int64_t bytes() const { return bytes_; }
-
-  // Rows [row, row + n) and columns [column, column + k) of a tensor [rows, columns].
-  WeightPiece slice(const std::string& name, std::int64_t rows, std::int64_t columns,
-                    std::int64_t row, int n, std::int64_t column, int k) {
-    const auto view = get(name, {rows, columns});
-    bytes_ += std::int64_t{n} * k * static_cast<std::int64_t>(kernels::bytes_of(view.dtype));
-    if (view.bytes.empty()) return {.n = n, .k = k};
-    const auto offset =
-        (row * columns + column) * static_cast<std::int64_t>(kernels::bytes_of(view.dtype));
-    return {view.bytes.data() + offset, view.dtype, columns, 1, n, k};
-  }
-  WeightPiece whole(const std::string& name, int rows, int columns) {
-    return slice(name, rows, columns, 0, rows, 0, columns);
-  }
-
-  PackedMatrix pack(std::span<const WeightPiece> pieces) {
-    if (dry()) return {};
-    const auto packed = backend_->pack(pieces);
-    progress_(bytes_, total_);
-    return packed;
-  }
-  PackedMatrix pack(const WeightPiece& piece) { return pack(std::span(&piece, 1)); }
-
-  const float* vector(const std::string& name, std::int64_t size) {
-    const auto view = get(name, {size});
-    bytes_ += static_cast<std::int64_t>(view.bytes.size());
-    if (dry()) return nullptr;
-    auto* values = device::allocate<float>(*backend_, static_cast<std::size_t>(size));
-    kernels::to_float(view.bytes.data(), view.dtype, size, values);
-    return values;
-  }
-
-  // A table whose rows are looked up: BF16 as it is, else FP32.
-  std::pair<const void*, DType> table(const std::string& name, std::int64_t rows,
-                                      std::int64_t columns) {
-    const auto view = get(name, {rows, columns});
-    bytes_ += static_cast<std::int64_t>(view.bytes.size());
-    if (dry()) return {nullptr, DType::kBF16};
-    const std::int64_t count = rows * columns;
-    std::pair<const void*, DType> result;
-    if (view.dtype == DType::kBF16) {
-      void* copy = backend_->allocate(view.bytes.size());
-      std::memcpy(copy, view.bytes.data(), view.bytes.size());
-      result = {copy, DType::kBF16};
-    } else {
-      auto* copy = device::allocate<float>(*backend_, static_cast<std::size_t>(count));
-      kernels::to_float(view.bytes.data(), view.dtype, count, copy);
-      result = {copy, DType::kF32};
-    }
-    progress_(bytes_, total_);
-    return result;
-  }
-
- private:
-  bool dry() const { return backend_ == nullptr || error_.has_value(); }
-
-  TensorView get(const std::string& name, std::initializer_list<std::int64_t> shape) {
-    if (error_) return {};
-    auto view = checkpoint_.get(name, shape);
-    if (view) return *view;
-    error_ = view.error();
-    return {};
-  }
-
-  const Checkpoint& checkpoint_;
-  device::Backend* backend_;
-  std::int64_t total_;
-  const LoadProgress& progress_;
-  std::int64_t bytes_ = 0;
-  std::optional<Error> error_;
-};
 
 // One pass over everything that a rank takes.
 class Reader {
  public:
-  Reader(Loader& loader, const ModelConfig& config, int rank, int ranks)
+  Reader(WeightLoader& loader, const ModelConfig& config, int rank, int ranks)
       : loader_(loader), c_(config), rank_(rank), ranks_(ranks) {}
 
   ModelWeights read() {
@@ -119,16 +35,24 @@ class Reader {
   LayerWeights layer(int index) {
     const std::string prefix = "model.layers." + std::to_string(index) + ".";
     LayerWeights w;
-    attention(prefix + "self_attn.", w);
+    const std::string self = prefix + "self_attn.";
+    if (c_.attention == AttentionKind::kGrouped) {
+      w.grouped = grouped(self);
+    } else {
+      w.latent = latent(self);
+    }
+    w.output = segmented(self + "o_proj.weight", c_.num_heads, c_.v_head_dim);
     w.attention_norm = loader_.vector(prefix + "input_layernorm.weight", c_.hidden_size);
     w.mlp_norm = loader_.vector(prefix + "post_attention_layernorm.weight", c_.hidden_size);
     const std::string mlp = prefix + "mlp.";
-    if (index < c_.first_dense_layers) {
+    if (!c_.has_experts(index)) {
       expert(mlp, c_.intermediate_size, w);
       return w;
     }
     w.router = loader_.pack(loader_.whole(mlp + "gate.weight", c_.num_experts, c_.hidden_size));
-    w.router_bias = loader_.vector(mlp + "gate.e_score_correction_bias", c_.num_experts);
+    if (c_.router == RouterKind::kSigmoidBias) {
+      w.router_bias = loader_.vector(mlp + "gate.e_score_correction_bias", c_.num_experts);
+    }
     expert(mlp + "shared_experts.", c_.shared_width(), w);
     for (int e = 0; e < c_.num_experts && !loader_.error(); ++e) {
       expert(mlp + "experts." + std::to_string(e) + ".", c_.moe_intermediate_size, w);
@@ -136,19 +60,26 @@ class Reader {
     return w;
   }
 
-  void attention(const std::string& prefix, LayerWeights& w) {
-    const WeightPiece latents[] = {
-        loader_.whole(prefix + "q_a_proj.weight", c_.q_lora_rank, c_.hidden_size),
-        loader_.whole(prefix + "kv_a_proj_with_mqa.weight", c_.kv_lora_rank + c_.qk_rope_head_dim,
-                      c_.hidden_size)};
+  LatentWeights latent(const std::string& prefix) {
+    LatentWeights w;
+    std::vector<WeightPiece> latents;
+    int q_input = c_.hidden_size;
+    std::string q_name = prefix + "q_proj.weight";
+    if (c_.q_lora_rank > 0) {
+      latents.push_back(loader_.whole(prefix + "q_a_proj.weight", c_.q_lora_rank, c_.hidden_size));
+      w.q_norm = loader_.vector(prefix + "q_a_layernorm.weight", c_.q_lora_rank);
+      q_input = c_.q_lora_rank;
+      q_name = prefix + "q_b_proj.weight";
+    }
+    latents.push_back(loader_.whole(prefix + "kv_a_proj_with_mqa.weight",
+                                    c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size));
     w.latents = loader_.pack(latents);
-    w.q_norm = loader_.vector(prefix + "q_a_layernorm.weight", c_.q_lora_rank);
     w.kv_norm = loader_.vector(prefix + "kv_a_layernorm.weight", c_.kv_lora_rank);
     const Share heads = share_of(c_.num_heads, rank_, ranks_);
     const int qk = c_.qk_head_dim();
-    w.q_b =
-        loader_.pack(loader_.slice(prefix + "q_b_proj.weight", c_.num_heads * qk, c_.q_lora_rank,
-                                   heads.begin * qk, heads.size() * qk, 0, c_.q_lora_rank));
+    w.q =
+        loader_.pack(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
+                                   std::int64_t{heads.begin} * qk, heads.size() * qk, 0, q_input));
     // Per head the key rows (nope), then the value rows.
     const int rows = c_.qk_nope_head_dim + c_.v_head_dim;
     for (int h = heads.begin; h < heads.end; ++h) {
@@ -162,7 +93,29 @@ class Reader {
       w.key_up.push_back(loader_.pack(key));
       w.value_up.push_back(loader_.pack(part(c_.qk_nope_head_dim, c_.v_head_dim)));
     }
-    w.output = segmented(prefix + "o_proj.weight", c_.num_heads, c_.v_head_dim);
+    return w;
+  }
+
+  GroupedWeights grouped(const std::string& prefix) {
+    const int dim = c_.v_head_dim;
+    const Share q_heads = share_of(c_.num_heads, rank_, ranks_);
+    const Share kv_heads = kv_heads_of(c_.num_kv_heads, rank_, ranks_);
+    std::vector<WeightPiece> pieces;
+    std::vector<WeightLoader::VectorPart> biases;
+    const auto add = [&](const char* name, int heads, Share share) {
+      pieces.push_back(loader_.slice(prefix + name + ".weight", std::int64_t{heads} * dim,
+                                     c_.hidden_size, std::int64_t{share.begin} * dim,
+                                     share.size() * dim, 0, c_.hidden_size));
+      biases.push_back({prefix + name + ".bias", std::int64_t{heads} * dim, share.begin * dim,
+                        share.size() * dim});
+    };
+    add("q_proj", c_.num_heads, q_heads);
+    add("k_proj", c_.num_kv_heads, kv_heads);
+    add("v_proj", c_.num_kv_heads, kv_heads);
+    GroupedWeights w;
+    w.qkv = loader_.pack(pieces);
+    if (c_.qkv_bias) w.bias = loader_.vectors(biases);
+    return w;
   }
 
   // An MLP's gate, up and down, appended to the layer's lists.
@@ -202,7 +155,7 @@ class Reader {
     return w;
   }
 
-  Loader& loader_;
+  WeightLoader& loader_;
   const ModelConfig& c_;
   int rank_;
   int ranks_;
@@ -210,15 +163,24 @@ class Reader {
 
 }  // namespace
 
+Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                   int rank, int ranks) {
+  const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
+  WeightLoader count(checkpoint, config.quantization, nullptr, 0, nobody);
+  Reader(count, config, rank, ranks).read();
+  if (count.error()) return std::unexpected(*count.error());
+  return count.bytes();
+}
+
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
                                   int ranks, device::Backend& backend,
                                   const LoadProgress& progress) {
-  Loader count(checkpoint, nullptr, 0, progress);
-  Reader(count, config, rank, ranks).read();
-  if (count.error()) return std::unexpected(*count.error());
-  progress(0, count.bytes());
-  Loader loader(checkpoint, &backend, count.bytes(), progress);
+  const auto total = count_weights(checkpoint, config, rank, ranks);
+  if (!total) return std::unexpected(total.error());
+  progress(0, *total);
+  WeightLoader loader(checkpoint, config.quantization, &backend, *total, progress);
   ModelWeights weights = Reader(loader, config, rank, ranks).read();
+  loader.finish();
   if (loader.error()) return std::unexpected(*loader.error());
   return weights;
 }

@@ -1,10 +1,10 @@
 // One rank's slice of a checkpoint, packed for its device. Split over ranks: attention heads, MLP
 // and expert columns, the vocabulary of the head. On every rank: embedding, norms, router, the
-// projections to q's and kv's latents.
+// projections to q's and kv's latents. KV heads are split where there are enough of them, else each
+// stands on several neighbouring ranks.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "base/result.h"
@@ -12,6 +12,7 @@
 #include "worker/device/backend.h"
 #include "worker/model/config.h"
 #include "worker/model/safetensors.h"
+#include "worker/model/weight_loader.h"
 
 namespace dsm::model {
 
@@ -25,20 +26,37 @@ constexpr Share share_of(int total, int rank, int ranks) {
   return {total / ranks * rank, total / ranks * (rank + 1)};
 }
 
-struct LayerWeights {
-  const float* attention_norm = nullptr;  // [hidden]
-  kernels::PackedMatrix latents;          // hidden -> q_lora | kv_lora | rope
-  const float* q_norm = nullptr;          // [q_lora]
-  const float* kv_norm = nullptr;         // [kv_lora]
-  kernels::PackedMatrix q_b;              // q_lora -> local heads * (nope | rope)
+// This rank's KV heads: those that its query heads use.
+constexpr Share kv_heads_of(int total, int rank, int ranks) {
+  if (total % ranks == 0) return share_of(total, rank, ranks);
+  const int head = rank / (ranks / total);
+  return {head, head + 1};
+}
+
+struct LatentWeights {
+  kernels::PackedMatrix latents;   // hidden -> q_lora | kv_lora | rope
+  const float* q_norm = nullptr;   // [q_lora]; null without q_lora
+  const float* kv_norm = nullptr;  // [kv_lora]
+  kernels::PackedMatrix q;         // q_lora (without it, hidden) -> local heads * (nope | rope)
   std::vector<kernels::PackedMatrix>
       key_up;  // [local heads] nope -> kv_lora (the key half of kv_b, transposed)
   std::vector<kernels::PackedMatrix> value_up;  // [local heads] kv_lora -> v
-  kernels::SegmentedMatrix output;              // local heads * v -> hidden
+};
+
+struct GroupedWeights {
+  kernels::PackedMatrix qkv;    // hidden -> (local heads | local KV heads twice) * head
+  const float* bias = nullptr;  // [qkv.n]; null: none
+};
+
+struct LayerWeights {
+  const float* attention_norm = nullptr;  // [hidden]
+  LatentWeights latent;                   // one of the two is filled, as the configuration says
+  GroupedWeights grouped;
+  kernels::SegmentedMatrix output;  // local heads * v -> hidden
 
   const float* mlp_norm = nullptr;     // [hidden]
   kernels::PackedMatrix router;        // hidden -> experts; n = 0 in a dense layer
-  const float* router_bias = nullptr;  // [experts]
+  const float* router_bias = nullptr;  // [experts]; null: the router has none
   std::vector<kernels::PackedMatrix>
       gate_up;  // dense: one; else the shared expert, then the experts by id
   std::vector<kernels::SegmentedMatrix> down;  // as gate_up
@@ -52,10 +70,12 @@ struct ModelWeights {
   kernels::PackedMatrix head;         // hidden -> this rank's part of the vocabulary
 };
 
-using LoadProgress = std::function<void(std::int64_t loaded, std::int64_t total)>;
+// Bytes of this rank's slice, as they stand in the checkpoint; checks names and shapes.
+Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                   int rank, int ranks);
 
 // Checks every shape before it reads the first weight. `progress` counts bytes of this rank's
-// slice.
+// slice; it is called on the caller's thread.
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
                                   int ranks, device::Backend& backend,
                                   const LoadProgress& progress);

@@ -20,6 +20,7 @@
 #include "worker/server/metrics.h"
 #include "worker/server/outlet.h"
 #include "worker/server/served_model.h"
+#include "worker/server/spec_builder.h"
 
 namespace dsm::server {
 
@@ -55,12 +56,7 @@ class Api {
 
  private:
   class Entered;
-  GenerationSpec spec(ApiKind kind, const http::Request& request,
-                      const GenerationOptions& options) const;
-  Parsed<engine::GenerateRequest> sequence(std::vector<engine::TokenId> prompt,
-                                           const GenerationOptions& options,
-                                           const char* param) const;
-  ApiError too_long(std::size_t tokens, const char* param) const;
+  Parsed<RequestMeta> meta(const http::Request& request) const;
   Parsed<GenerationSpec> chat_spec(const http::Request& request) const;
   Parsed<GenerationSpec> chat_spec(const http::Request& request, Parsed<ChatRequest> chat) const;
   Parsed<GenerationSpec> completion_spec(const http::Request& request) const;
@@ -91,8 +87,6 @@ class Api {
 // The id under which a request is logged and answered: the client's own when it is harmless.
 std::string request_id_of(const http::Request& request);
 
-// 404: clients have to name the model that is served.
-ApiError no_such_model(const std::string& name);
 // A refusal in the shape of the API whose path was asked.
 http::Response refusal(const http::Request& request, const std::string& request_id,
                        const ApiError& error);

@@ -18,14 +18,20 @@ http::Response json_response(const http::Request& request, const Json& json) {
   return response;
 }
 
+// Errors about the conversation name the field that holds it here.
+Parsed<GenerationSpec> with_prompt_param(Parsed<GenerationSpec> made, const char* param) {
+  if (!made && made.error().param == "messages") made.error().param = param;
+  if (made) made->prompt_param = param;
+  return made;
+}
+
 }  // namespace
 
 Parsed<GenerationSpec> Api::responses_spec(const http::Request& request) const {
   auto parsed = parse_responses(request.body, model_.defaults);
   if (!parsed) return std::unexpected(parsed.error());
-  auto made = chat_spec(request, std::move(parsed->chat));
+  auto made = with_prompt_param(chat_spec(request, std::move(parsed->chat)), "input");
   if (!made) return made;
-  made->prompt_param = "input";
   made->head.id = "resp_" + random_hex(16);
   made->writer = make_responses_writer(made->head, parsed->echo);
   return made;
@@ -41,9 +47,9 @@ Parsed<GenerationSpec> Api::messages_spec(const http::Request& request) const {
 
 Parsed<GenerationSpec> Api::inference_spec(const http::Request& request,
                                            const WriterMaker& make_writer) const {
-  auto made = chat_spec(request, parse_inference(request.body, model_.name, model_.defaults));
+  auto made = with_prompt_param(
+      chat_spec(request, parse_inference(request.body, model_.name, model_.defaults)), "prompt");
   if (!made) return made;
-  made->prompt_param = "prompt";
   made->head.id = "inf-" + random_hex(12);
   made->writer = make_writer(made->head);
   return made;

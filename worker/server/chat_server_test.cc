@@ -145,6 +145,35 @@ TEST_F(WorkerServerTest, completes_text_texts_and_token_ids) {
   EXPECT_EQ(all.back(), "data: [DONE]");
 }
 
+TEST_F(WorkerServerTest, gives_as_many_choices_as_are_asked_for_and_counts_the_prompt_once) {
+  start();
+  const json body = chat(R"("n": 3, "seed": 5)").parsed();
+  ASSERT_EQ(body["choices"].size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(body["choices"][i]["index"], i);
+    EXPECT_EQ(body["choices"][i]["message"]["content"], "hello");
+  }
+  EXPECT_EQ(body["usage"]["prompt_tokens"], runner.prompts().at(0).size());
+  EXPECT_EQ(body["usage"]["completion_tokens"], 3 * ids("hello").size());
+  const auto sampling = runner.sampling();
+  ASSERT_EQ(sampling.size(), 3u);
+  EXPECT_EQ(sampling[0].seed, 5u);
+  EXPECT_NE(sampling[1].seed, sampling[2].seed);
+}
+
+TEST_F(WorkerServerTest, gives_the_prompt_back_where_it_is_asked_for) {
+  start();
+  const json body = complete(R"({"model": "tiny", "prompt": "say ", "echo": true})").parsed();
+  EXPECT_EQ(body["choices"][0]["text"], "say hello");
+  EXPECT_EQ(body["usage"]["completion_tokens"], ids("hello").size());
+  std::string text;
+  for (const json& event : events(
+           complete(R"({"model": "tiny", "prompt": "say ", "echo": true, "stream": true})").body)) {
+    if (event.is_object()) text += event["choices"][0]["text"].get<std::string>();
+  }
+  EXPECT_EQ(text, "say hello");
+}
+
 TEST_F(WorkerServerTest, refuses_in_openais_shape) {
   start();
   const auto refusal = [](const Answer& answer) {
@@ -152,7 +181,11 @@ TEST_F(WorkerServerTest, refuses_in_openais_shape) {
     return std::to_string(answer.status) + " " + error["param"].dump() + " " + error["code"].dump();
   };
   EXPECT_EQ(refusal(chat(R"("temperature": 9)")), R"(400 "temperature" null)");
-  EXPECT_EQ(refusal(chat(R"("n": 0)")), R"(400 "n" null)");
+  EXPECT_EQ(refusal(chat(R"("n": 17)")), R"(400 "n" null)");
+  EXPECT_EQ(refusal(parse_answer(
+                send("POST", "/v1/chat/completions", chat_body(), "X-Request-Timeout-Ms: soon\r\n")
+                    .read_to_end())),
+            R"(400 "X-Request-Timeout-Ms" null)");
   EXPECT_EQ(refusal(complete(R"({"model": "other", "prompt": "a"})")),
             R"(404 "model" "model_not_found")");
   EXPECT_EQ(

@@ -21,8 +21,7 @@ Generation::Generation(GenerationEnv& env, GenerationSpec spec,
   for (std::size_t i = 0; i < spec_.sequences.size(); ++i) {
     if (i % n == 0) prompt_tokens_ += static_cast<int>(spec_.sequences[i].prompt.size());
     max_tokens_ = std::max(max_tokens_, spec_.sequences[i].max_tokens);
-    choices_.push_back({.output = ChoiceOutput(env_.tokenizer, spec_.reasoning, spec_.options.stop,
-                                               spec_.options.include_stop_in_output)});
+    choices_.push_back({.output = std::move(spec_.outputs[i])});
     choices_.back().text.has_reasoning = spec_.reasoning == ChoiceOutput::Reasoning::kInside;
   }
   open_choices_ = choices_.size();
@@ -88,17 +87,11 @@ void Generation::process() {
   if (gone && !ended_) end("cancelled");
 }
 
-// Tokens to text, up to a stop string. The numbers of a token go out with the text that it helped
-// to make, so that nothing is said of a token whose text may yet be cut.
+// Tokens to text, up to the end that a stop string makes.
 ChoiceOutput::Delta Generation::push_tokens(ChoiceState& choice, const Event& event) {
   const engine::TokenEvent& from = event.event;
   ChoiceOutput::Delta delta;
-  const auto add = [&](ChoiceOutput::Delta more) {
-    delta.content += more.content;
-    delta.reasoning += more.reasoning;
-    delta.stopped = more.stopped;
-    std::move(more.tool_calls.begin(), more.tool_calls.end(), std::back_inserter(delta.tool_calls));
-  };
+  if (!from.prompt_logprobs.empty()) choice.output.prompt(from.prompt_logprobs);
   for (std::size_t i = 0; i < from.tokens.size() && !delta.stopped; ++i) {
     if (!first_token_) {
       first_token_ = event.at;
@@ -106,12 +99,12 @@ ChoiceOutput::Delta Generation::push_tokens(ChoiceState& choice, const Event& ev
     }
     if (choice.last_token) env_.metrics.next_token(seconds(*choice.last_token, event.at));
     choice.last_token = event.at;
-    if (i < from.logprobs.size()) choice.logprobs.push_back(from.logprobs[i]);
-    add(choice.output.push(from.tokens[i]));
+    delta.append(
+        choice.output.push(from.tokens[i], i < from.logprobs.size() ? &from.logprobs[i] : nullptr));
   }
   const bool complete = from.finished && (*from.finished == engine::FinishReason::kStop ||
                                           *from.finished == engine::FinishReason::kLength);
-  if (complete && !delta.stopped) add(choice.output.finish());
+  if (complete && !delta.stopped) delta.append(choice.output.finish());
   return delta;
 }
 
@@ -124,23 +117,19 @@ void Generation::take(const Event& event) {
                     .content = std::move(text.content),
                     .reasoning = std::move(text.reasoning),
                     .tool_calls = std::move(text.tool_calls),
-                    .prompt_logprobs = event.event.prompt_logprobs};
-  choice.tool_called = choice.tool_called || !delta.tool_calls.empty();
+                    .logprobs = std::move(text.logprobs),
+                    .prompt_logprobs = std::move(text.prompt_logprobs)};
   const auto& finished = event.event.finished;
   if (text.stopped) {
     env_.engine.cancel(choice.sequence);
-    return end_choice(event.choice, "stop", std::move(delta));
+    return end_choice(event.choice, engine::FinishReason::kStop, std::move(delta));
   }
   if (!finished) return emit(event.choice, std::move(delta));
-  switch (*finished) {
-    case engine::FinishReason::kStop:
-      return end_choice(event.choice, "stop", std::move(delta));
-    case engine::FinishReason::kLength:
-      return end_choice(event.choice, "length", std::move(delta));
-    default:
-      emit(event.choice, std::move(delta));
-      return fail_finished(event.event);
+  if (*finished == engine::FinishReason::kStop || *finished == engine::FinishReason::kLength) {
+    return end_choice(event.choice, *finished, std::move(delta));
   }
+  emit(event.choice, std::move(delta));
+  fail_finished(event.event);
 }
 
 // A sequence that ended without an answer ends the request.
@@ -173,8 +162,8 @@ void Generation::emit(std::size_t index, ChoiceDelta delta) {
   ChoiceState& choice = choices_[index];
   const bool last = !delta.finish_reason.empty();
   const bool first = !choice.begun && (last || choice.output.tokens() > 0);
-  if (delta.has_text() || last) delta.logprobs = std::exchange(choice.logprobs, {});
-  if (!first && !last && !delta.has_text() && delta.prompt_logprobs.empty()) return;
+  const bool numbers = !delta.logprobs.empty() || !delta.prompt_logprobs.empty();
+  if (!first && !last && !delta.has_text() && !numbers) return;
   delta.role = first;
   choice.begun = choice.begun || first;
   if (!spec_.options.stream) return append(choice.text, std::move(delta));
@@ -185,11 +174,11 @@ void Generation::emit(std::size_t index, ChoiceDelta delta) {
   send(std::move(bytes));
 }
 
-void Generation::end_choice(std::size_t index, const std::string& finish_reason, ChoiceDelta last) {
+void Generation::end_choice(std::size_t index, engine::FinishReason reason, ChoiceDelta last) {
   ChoiceState& choice = choices_[index];
   choice.done = true;
-  finish_reason_ = finish_reason;
-  last.finish_reason = finish_reason == "stop" && choice.tool_called ? "tool_calls" : finish_reason;
+  finish_reason_ = reason == engine::FinishReason::kLength ? "length" : "stop";
+  last.finish_reason = choice.output.finish_reason(reason);
   last.stop_string = choice.output.stop_string().value_or("");
   emit(index, std::move(last));
   if (--open_choices_ == 0) complete();

@@ -47,6 +47,7 @@ struct GenerationSpec {
   GenerationOptions options;
   ChoiceOutput::Reasoning reasoning = ChoiceOutput::Reasoning::kNone;
   std::vector<engine::GenerateRequest> sequences;  // one choice each
+  std::vector<ChoiceOutput> outputs;               // of each of them
   int n = 1;  // choices of each prompt: so many sequences next to each other have the same one
   std::unique_ptr<AnswerWriter> writer;  // never null when it starts
   std::string prompt_param;              // the field that errors about length name
@@ -82,11 +83,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     ChoiceOutput output;
     Choice text = {};  // of an answer that is sent whole
     int cached_tokens = 0;
-    // Of tokens whose text is held back.
-    std::vector<engine::PositionLogprobs> logprobs = {};
     std::optional<TimePoint> last_token = std::nullopt;
     bool begun = false;  // its first delta was made
-    bool tool_called = false;
     bool done = false;
   };
 
@@ -95,7 +93,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void take(const Event& event);
   ChoiceOutput::Delta push_tokens(ChoiceState& choice, const Event& event);
   void emit(std::size_t index, ChoiceDelta delta);
-  void end_choice(std::size_t index, const std::string& finish_reason, ChoiceDelta last);
+  void end_choice(std::size_t index, engine::FinishReason reason, ChoiceDelta last);
   void fail_finished(const engine::TokenEvent& event);
   void send(std::string bytes);
   void start_stream();

@@ -58,8 +58,8 @@ TEST_F(WorkerServerTest, what_the_http_server_refuses_itself_and_who_left_is_cou
   EXPECT_EQ(get("/load").parsed()["server_load"], 1);
   client.close();
   wait_until([&] {
-    const std::string metrics = get("/metrics").body;
-    return metrics.find(
+    const std::string text = get("/metrics").body;
+    return text.find(
                "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\","
                "status=\"4xx\"} 1") != std::string::npos;
   });

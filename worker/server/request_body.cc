@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "worker/server/json_fields.h"
+
 namespace dsm::server {
 namespace {
-
-constexpr int kMaxDepth = 64;
-// A client's object in the order of its fields is searched from the front.
-constexpr int kMaxFields = 1024;
 
 struct TooLarge {
   std::string what;
@@ -19,13 +17,13 @@ struct TooLarge {
 Parsed<Json> parse_ordered(std::string_view body) {
   std::vector<int> fields;  // of the objects that are open
   const auto look = [&](int depth, Json::parse_event_t event, const Json&) {
-    if (depth > kMaxDepth) {
-      throw TooLarge{"is nested deeper than " + std::to_string(kMaxDepth) + " levels"};
+    if (depth > kMaxJsonDepth) {
+      throw TooLarge{"is nested deeper than " + std::to_string(kMaxJsonDepth) + " levels"};
     }
     if (event == Json::parse_event_t::object_start) fields.push_back(0);
     if (event == Json::parse_event_t::object_end) fields.pop_back();
-    if (event == Json::parse_event_t::key && ++fields.back() > kMaxFields) {
-      throw TooLarge{"has an object with more than " + std::to_string(kMaxFields) + " fields"};
+    if (event == Json::parse_event_t::key && ++fields.back() > kMaxJsonMembers) {
+      throw TooLarge{"has an object with more than " + std::to_string(kMaxJsonMembers) + " fields"};
     }
     return true;
   };

@@ -69,9 +69,10 @@ class ScriptedRunner final : public engine::Runner {
         sampling_.push_back(row.sampling);
         answers_[row.sequence] = {script_, 0};
       }
-      if (!row.wants_sample) continue;
+      if (row.choices == 0) continue;
       auto& [tokens, said] = answers_[row.sequence];
-      samples.samples.push_back({row.sequence, tokens[said++ % tokens.size()]});
+      samples.samples.push_back(
+          {.sequence = row.sequence, .tokens = {tokens[said++ % tokens.size()]}});
     }
     batch_.reset();
     return samples;

@@ -1,0 +1,63 @@
+// Writes safetensors files and model directories for tests.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace dsm::model {
+
+struct TestTensor {
+  std::string dtype;  // as safetensors spells it
+  std::vector<std::int64_t> shape;
+  std::string bytes;
+};
+using TestTensors = std::map<std::string, TestTensor>;
+
+inline std::string safetensors_bytes(const TestTensors& tensors) {
+  nlohmann::json header = nlohmann::json::object();
+  std::string data;
+  for (const auto& [name, tensor] : tensors) {
+    header[name] = {{"dtype", tensor.dtype},
+                    {"shape", tensor.shape},
+                    {"data_offsets", {data.size(), data.size() + tensor.bytes.size()}}};
+    data += tensor.bytes;
+  }
+  const std::string text = header.dump();
+  const std::uint64_t size = text.size();
+  std::string bytes(sizeof size, '\0');
+  std::memcpy(bytes.data(), &size, sizeof size);
+  return bytes + text + data;
+}
+
+// A folder of a test's own, removed with all that is in it at the end.
+class TestDir {
+ public:
+  TestDir()
+      : path_(std::filesystem::temp_directory_path() /
+              ("dsm-test-" + std::to_string(::getpid()) + "-" +
+               std::to_string(std::random_device{}()))) {
+    std::filesystem::create_directory(path_);
+  }
+  ~TestDir() { std::filesystem::remove_all(path_); }
+  TestDir(const TestDir&) = delete;
+  TestDir& operator=(const TestDir&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  void write(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path_ / name, std::ios::binary | std::ios::trunc) << bytes;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace dsm::model

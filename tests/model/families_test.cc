@@ -1,0 +1,154 @@
+// Every model family, as a tiny random checkpoint, against transformers in FP32
+// (tests/goldens/make_family_goldens.py) and against itself: the same row has the same bits however
+// it is run. determinism_test.cc does the second for the default model in more ways.
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "tests/model/model_fixture.h"
+#include "worker/comm/thread_comm.h"
+
+namespace dsm::model {
+namespace {
+
+constexpr double kBound = 1e-3;
+
+using Tokens = std::vector<engine::TokenId>;
+using Logits = std::vector<float>;
+
+struct FamilyCase {
+  const char* name;
+  std::vector<int> ranks;  // that cut it, beside 1
+};
+
+class Families : public testing::TestWithParam<FamilyCase> {
+ protected:
+  static std::string dir() { return std::string("tests/goldens/families/") + GetParam().name; }
+  static std::vector<GoldenCase> goldens() { return load_goldens(dir() + "/golden"); }
+  static std::unique_ptr<RankModel> load(RankSpec spec = {}) {
+    return load_checkpoint(dir(), spec);
+  }
+
+  // Logits of every position of the tokens, fed in chunks that end at `cuts`.
+  static Logits chunked(RankModel& model, comm::Communicator& comm, const Tokens& tokens,
+                        std::vector<std::size_t> cuts, engine::BlockId first_block = 0) {
+    Logits logits;
+    std::size_t begin = 0;
+    cuts.push_back(tokens.size());
+    const auto table = blocks_for(tokens.size(), first_block);
+    for (const auto cut : cuts) {
+      const auto span = model.forward_all({1, {make_row(tokens, begin, cut, table)}}, comm);
+      logits.insert(logits.end(), span.begin(), span.end());
+      begin = cut;
+    }
+    return logits;
+  }
+  static void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
+    ASSERT_EQ(got.size(), wanted.size());
+    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);
+  }
+};
+
+TEST_P(Families, LogitsAndGreedyTokensAreThoseOfTheReference) {
+  const auto model = load();
+  const auto vocab = static_cast<std::size_t>(model->config().vocab_size);
+  NoComm comm;
+  double worst = 0;
+  for (const auto& golden : goldens()) {
+    auto tokens = golden.tokens;
+    auto logits = chunked(*model, comm, tokens, {});
+    for (std::size_t i = 0; i < golden.positions.size(); ++i) {
+      double difference = 0;
+      for (std::size_t v = 0; v < vocab; ++v) {
+        const double ours = logits[golden.positions[i] * vocab + v];
+        difference = std::max(difference, std::abs(ours - golden.logits[i][v]));
+      }
+      EXPECT_LT(difference, kBound) << tokens.size() << " tokens, position " << golden.positions[i];
+      worst = std::max(worst, difference);
+    }
+    const auto table = blocks_for(tokens.size() + golden.continuation.size());
+    Tokens continuation;
+    std::size_t done = 0;
+    while (continuation.size() < golden.continuation.size()) {
+      const auto span = model->forward({1, {make_row(tokens, done, tokens.size(), table)}}, comm);
+      done = tokens.size();
+      const auto best = std::max_element(span.begin(), span.end()) - span.begin();
+      continuation.push_back(static_cast<engine::TokenId>(best));
+      tokens.push_back(continuation.back());
+    }
+    EXPECT_EQ(continuation, golden.continuation) << golden.tokens.size() << " tokens";
+  }
+  std::printf("%s: largest difference to the reference: %.2e\n", GetParam().name, worst);
+}
+
+TEST_P(Families, ChunksThreadsAndOthersInTheBatchDoNotMatter) {
+  NoComm comm;
+  const auto tokens = goldens().back().tokens;
+  const auto model = load();
+  const auto whole = chunked(*model, comm, tokens, {});
+  expect_same_bits(chunked(*model, comm, tokens, {1, 2, 65, 128, 320}, 40), whole);
+  expect_same_bits(chunked(*load({.threads = 3}), comm, tokens, {300}), whole);
+
+  const auto vocab = static_cast<std::size_t>(model->config().vocab_size);
+  const Tokens other(tokens.rbegin(), tokens.rbegin() + 150);
+  model->forward({1, {make_row(tokens, 0, tokens.size() - 1, blocks_for(tokens.size()))}}, comm);
+  const auto span = model->forward(
+      {2,
+       {make_row(other, 0, other.size(), blocks_for(other.size(), 50)),
+        make_row(tokens, tokens.size() - 1, tokens.size(), blocks_for(tokens.size())),
+        make_row(other, 0, 33, blocks_for(33, 60))}},
+      comm);
+  ASSERT_EQ(span.size(), 3 * vocab);
+  expect_same_bits(span.subspan(vocab, vocab), std::span(whole).last(vocab));
+}
+
+TEST_P(Families, TheNumberOfRanksDoesNotMatter) {
+  NoComm alone;
+  const auto tokens = goldens().back().tokens;
+  const auto whole = chunked(*load(), alone, tokens, {});
+  for (const int size : GetParam().ranks) {
+    auto comms = comm::make_thread_communicators(size);
+    std::vector<Logits> got(static_cast<std::size_t>(size));
+    std::vector<std::thread> ranks;
+    for (int rank = 0; rank < size; ++rank) {
+      ranks.emplace_back([&, rank] {
+        const auto at = static_cast<std::size_t>(rank);
+        const auto model = load({.rank = rank, .size = size});
+        got[at] = chunked(*model, *comms[at], tokens, {64, 399});
+      });
+    }
+    for (auto& rank : ranks) rank.join();
+    expect_same_bits(got[0], whole);
+  }
+}
+
+TEST_P(Families, InstructionSetsDoNotMatter) {
+  NoComm comm;
+  auto tokens = goldens().back().tokens;
+  tokens.resize(70);
+  const auto wanted = chunked(*load(), comm, tokens, {});
+  for (const kernels::Ops* ops : kernels::available_ops()) {
+    expect_same_bits(chunked(*load({.ops = ops}), comm, tokens, {}), wanted);
+  }
+}
+
+TEST_P(Families, ASizeThatDoesNotCutItIsRefusedWithTheNumbers) {
+  const auto config = load_model_config(dir());
+  ASSERT_TRUE(config) << config.error().message;
+  for (const int size : {1, 2, 4, 8}) {
+    const auto& ranks = GetParam().ranks;
+    const bool allowed = size == 1 || std::find(ranks.begin(), ranks.end(), size) != ranks.end();
+    EXPECT_EQ(check_tensor_parallel(*config, size).has_value(), allowed) << size;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Families,
+    testing::Values(FamilyCase{"llama", {2, 4, 8}}, FamilyCase{"qwen2", {2, 4}},
+                    FamilyCase{"deepseek_v2_lite", {2, 4}}, FamilyCase{"deepseek_v2", {2, 4}},
+                    FamilyCase{"deepseek_v3", {2, 4}}, FamilyCase{"deepseek_v3_small", {2, 4}}),
+    [](const auto& family) { return std::string(family.param.name); });
+
+}  // namespace
+}  // namespace dsm::model

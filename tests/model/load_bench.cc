@@ -1,0 +1,52 @@
+// Time to load a checkpoint, without scheduler or server:
+//   build/release/load-bench MODEL_DIR [threads] [ranks]
+// All ranks load at the same time, as in a pod. Says whether the files were in memory already only
+// by what it prints: drop the page cache before a run that shall read the disk.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include "worker/model/rank_model.h"
+
+int main(int argc, char** argv) {
+  using namespace dsm;
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: load-bench MODEL_DIR [threads] [ranks]\n");
+    return 1;
+  }
+  const int threads = argc > 2 ? std::atoi(argv[2]) : 1;
+  const int ranks = argc > 3 ? std::atoi(argv[3]) : 1;
+  const auto config = model::load_model_config(argv[1]);
+  if (!config) {
+    std::fprintf(stderr, "%s\n", config.error().message.c_str());
+    return 1;
+  }
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(ranks));
+  std::vector<std::string> errors(bytes.size());
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<std::thread> loaders;
+  for (int rank = 0; rank < ranks; ++rank) {
+    loaders.emplace_back([&, rank] {
+      const auto at = static_cast<std::size_t>(rank);
+      const auto model = model::RankModel::load(
+          argv[1], *config, {.rank = rank, .size = ranks, .threads = threads}, {.num_blocks = 8},
+          64, [&, at](std::int64_t loaded, std::int64_t) { bytes[at] = loaded; });
+      if (!model) errors[at] = model.error().message;
+    });
+  }
+  for (auto& loader : loaders) loader.join();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  double all = 0;
+  for (std::size_t rank = 0; rank < bytes.size(); ++rank) {
+    if (!errors[rank].empty()) {
+      std::fprintf(stderr, "rank %zu: %s\n", rank, errors[rank].c_str());
+      return 1;
+    }
+    all += static_cast<double>(bytes[rank]);
+  }
+  std::printf("%d ranks of %d threads: %.2f s, %.0f MB of slices, %.0f MB/s\n", ranks, threads,
+              seconds.count(), all / 1e6, all / 1e6 / seconds.count());
+  return 0;
+}

@@ -1,0 +1,79 @@
+// Attention of one rank, with the KV cache of its layers. Two kinds, chosen by the configuration:
+//   LatentAttention   DeepSeek-V2's and V3's, absorbed: the cache holds one latent and one rotated
+//                     key per token, and queries go to the latent's space
+//   GroupedAttention  Llama's and Qwen's: each KV head serves a group of query heads; where there
+//                     are more ranks than KV heads, neighbouring ranks hold the same one
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "worker/model/step.h"
+#include "worker/model/weights.h"
+
+namespace dsm::model {
+
+// The work items of a batch's attention; the same in every layer.
+class AttentionItems {
+ public:
+  // `heads` query heads for each of `kv_heads`.
+  AttentionItems(const Step& step, int heads, int kv_heads);
+  void build(const Step& step);
+
+  const kernels::AttentionItem* data() const { return items_.data(); }
+  int count() const { return static_cast<int>(items_.size()); }
+  int heads() const { return heads_; }
+
+ private:
+  int heads_;
+  int kv_heads_;
+  std::vector<kernels::AttentionItem> items_;
+};
+
+class LatentAttention {
+ public:
+  // A cache of `layers` layers with `num_blocks` blocks each.
+  LatentAttention(Step& step, int layers, int num_blocks);
+  // Once per batch, before its layers.
+  void prepare(const Step& step) { items_.build(step); }
+  // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective.
+  void run(Step& step, int layer, const LayerWeights& w);
+
+ private:
+  int heads_;  // local
+  float scale_;
+  std::vector<kernels::KvLayer> kv_;
+  AttentionItems items_;
+  float* latents_;   // [T, q_lora | kv_lora | rope]
+  float* q_latent_;  // [T, q_lora]
+  float* q_;         // [T, local heads, nope | rope]
+  float* query_;     // [T, local heads, kv_lora | rope]
+  float* mixed_;     // [T, local heads, kv_lora]
+  float* values_;    // [T, local heads, v]
+  kernels::Group everyone_;
+};
+
+class GroupedAttention {
+ public:
+  GroupedAttention(Step& step, int layers, int num_blocks);
+  void prepare(const Step& step) { items_.build(step); }
+  void run(Step& step, int layer, const LayerWeights& w);
+
+ private:
+  int heads_;     // local query heads
+  int kv_heads_;  // local
+  float scale_;
+  std::vector<kernels::KvLayer> kv_;
+  AttentionItems items_;
+  float* qkv_;    // [T, local heads | local KV heads | local KV heads, head]
+  float* query_;  // [T, local heads, head]
+  float* mixed_;  // [T, local heads, head]
+  kernels::Group everyone_;
+};
+
+using Attention = std::variant<LatentAttention, GroupedAttention>;
+Attention make_attention(Step& step, int layers, int num_blocks);
+
+}  // namespace dsm::model

@@ -1,0 +1,83 @@
+#include "worker/model/mlp.h"
+
+#include <algorithm>
+
+namespace dsm::model {
+
+using device::allocate;
+
+Mlp::Mlp(Step& step) : groups_(1 + static_cast<std::size_t>(step.c.num_experts)) {
+  const ModelConfig& c = step.c;
+  const auto t = static_cast<std::size_t>(step.max_tokens);
+  const auto top_k = static_cast<std::size_t>(c.experts_per_token);
+  router_logits_ = allocate<float>(
+      step.backend, t * static_cast<std::size_t>(kernels::round_up(c.num_experts, 16)));
+  chosen_ = allocate<std::int32_t>(step.backend, t * top_k);
+  chosen_weights_ = allocate<float>(step.backend, t * top_k);
+  const int widest =
+      std::max({c.intermediate_size, c.shared_width(), c.moe_intermediate_size}) / step.ranks;
+  hidden_stride_ = kernels::round_up(widest, 32);
+  hidden_ =
+      allocate<float>(step.backend, t * (1 + top_k) * static_cast<std::size_t>(hidden_stride_));
+}
+
+void Mlp::run(Step& step, const LayerWeights& w) {
+  step.norm(w.mlp_norm);
+  groups_[0] = {0, step.tokens};
+  if (w.router.n > 0) route(step, w);
+  const auto count = static_cast<int>(w.gate_up.size());
+  step.backend.gate_up({step.normed, step.c.hidden_size, step.slot_token, step.slot_weight,
+                        groups_.data(), w.gate_up.data(), count, hidden_, hidden_stride_});
+  step.add_row_parallel({.h = hidden_,
+                         .ldh = hidden_stride_,
+                         .groups = groups_.data(),
+                         .w = w.down.data(),
+                         .group_count = count});
+}
+
+void Mlp::route(Step& step, const LayerWeights& w) {
+  const ModelConfig& c = step.c;
+  const std::int64_t ld = kernels::round_up(c.num_experts, 16);
+  step.backend.linear({.x = step.normed,
+                       .ldx = c.hidden_size,
+                       .w = &w.router,
+                       .y = router_logits_,
+                       .ldy = ld,
+                       .rows = step.tokens});
+  step.backend.router({.logits = router_logits_,
+                       .ld = ld,
+                       .rule = c.router == RouterKind::kSoftmax ? kernels::RouterRule::kSoftmax
+                                                                : kernels::RouterRule::kSigmoidBias,
+                       .bias = w.router_bias,
+                       .tokens = step.tokens,
+                       .experts = c.num_experts,
+                       .groups = c.num_groups,
+                       .topk_groups = c.topk_groups,
+                       .top_k = c.experts_per_token,
+                       .normalise = c.normalise_topk,
+                       .scale = static_cast<float>(c.routed_scale),
+                       .chosen = chosen_,
+                       .weights = chosen_weights_});
+  group_by_expert(step);
+}
+
+// Sorts (token, choice) pairs by expert, tokens rising within one.
+void Mlp::group_by_expert(Step& step) {
+  const int top_k = step.c.experts_per_token;
+  const int pairs = step.tokens * top_k;
+  for (std::size_t g = 1; g < groups_.size(); ++g) groups_[g].end = 0;
+  for (int i = 0; i < pairs; ++i) ++groups_[static_cast<std::size_t>(1 + chosen_[i])].end;
+  int at = step.tokens;
+  for (std::size_t g = 1; g < groups_.size(); ++g) {
+    const int count = groups_[g].end;
+    groups_[g] = {at, at};
+    at += count;
+  }
+  for (int i = 0; i < pairs; ++i) {
+    const int slot = groups_[static_cast<std::size_t>(1 + chosen_[i])].end++;
+    step.slot_token[slot] = i / top_k;
+    step.slot_weight[slot] = chosen_weights_[i];
+  }
+}
+
+}  // namespace dsm::model

@@ -1,0 +1,73 @@
+#include "worker/model/step.h"
+
+namespace dsm::model {
+
+using device::allocate;
+
+Step::Step(const ModelConfig& config, int this_rank, int rank_count, int thread_count,
+           int most_tokens, device::Backend& device)
+    : c(config),
+      rank(this_rank),
+      ranks(rank_count),
+      threads(thread_count),
+      max_tokens(most_tokens),
+      backend(device),
+      angles(rope_angles(config)),
+      rope{angles.cos.data(), angles.sin.data(), config.qk_rope_head_dim / 2, config.rope.halves} {
+  const auto t = static_cast<std::size_t>(max_tokens);
+  const auto hidden = static_cast<std::size_t>(c.hidden_size);
+  const auto slots = t * (1 + static_cast<std::size_t>(c.experts_per_token));
+  token_ids = allocate<std::int32_t>(backend, t);
+  places = allocate<kernels::TokenPlace>(backend, t);
+  x = allocate<float>(backend, t * hidden);
+  normed = allocate<float>(backend, t * hidden);
+  slot_token = allocate<std::int32_t>(backend, slots);
+  slot_weight = allocate<float>(backend, slots);
+  partial_ = allocate<float>(backend, t * hidden);
+  parts_ =
+      ranks > 1 ? allocate<float>(backend, t * hidden * static_cast<std::size_t>(ranks)) : nullptr;
+  runs.reserve(t);
+}
+
+void Step::clear() {
+  tokens = 0;
+  runs.clear();
+}
+
+void Step::add_run(const std::int32_t* block_table) {
+  runs.push_back({tokens, 0, block_table});
+}
+
+void Step::add_token(std::int32_t id, std::int32_t position) {
+  TokenRun& run = runs.back();
+  token_ids[tokens] = id;
+  places[tokens] = {position, run.block_table[position / kernels::kKvBlock]};
+  slot_token[tokens] = tokens;
+  slot_weight[tokens] = 1.0F;
+  ++run.size;
+  ++tokens;
+}
+
+void Step::norm(const float* weight) {
+  backend.rms_norm({x, c.hidden_size, nullptr, weight, normed, c.hidden_size, tokens, c.hidden_size,
+                    static_cast<float>(c.rms_eps)});
+}
+
+void Step::add_row_parallel(kernels::RowParallelParams params) {
+  params.tokens = tokens;
+  params.token = slot_token;
+  params.ldy = c.hidden_size;
+  if (ranks == 1) {
+    params.residual = x;
+    params.y = x;
+    backend.row_parallel(params);
+    return;
+  }
+  params.y = partial_;
+  backend.row_parallel(params);
+  const auto count = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(c.hidden_size);
+  comm->all_gather({partial_, count}, {parts_, count * static_cast<std::size_t>(ranks)});
+  backend.tree_sum({parts_, ranks, static_cast<std::int64_t>(count), x, x});
+}
+
+}  // namespace dsm::model

@@ -1,0 +1,65 @@
+// What the parts of one rank's graph (attention, MLP, head) share: the device, the batch in work
+// and the residual stream. One thread, the rank's, uses it. Scratch memory is sized once for the
+// largest batch. T = tokens of the batch.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/comm/communicator.h"
+#include "worker/device/backend.h"
+#include "worker/model/config.h"
+#include "worker/model/rope.h"
+
+namespace dsm::model {
+
+// Consecutive tokens of the batch that belong to one sequence.
+struct TokenRun {
+  int begin = 0;
+  int size = 0;
+  const std::int32_t* block_table = nullptr;
+};
+
+struct Step {
+  Step(const ModelConfig& config, int this_rank, int rank_count, int thread_count, int most_tokens,
+       device::Backend& device);
+
+  // A batch is built by clear(), then for each run add_run() and its tokens in order.
+  void clear();
+  void add_run(const std::int32_t* block_table);
+  void add_token(std::int32_t id, std::int32_t position);
+
+  // normed = rms_norm(x) * weight, all tokens.
+  void norm(const float* weight);
+  // x += the product over all ranks' segments. Collective. Sets params' token, tokens, y, ldy and
+  // residual.
+  void add_row_parallel(kernels::RowParallelParams params);
+
+  const ModelConfig& c;
+  const int rank;
+  const int ranks;
+  const int threads;
+  const int max_tokens;
+  device::Backend& backend;
+  RopeAngles angles;
+  kernels::RopeTable rope;
+
+  // Of the batch in work.
+  comm::Communicator* comm = nullptr;
+  int tokens = 0;
+  std::vector<TokenRun> runs;
+  std::int32_t* token_ids;      // [T]
+  kernels::TokenPlace* places;  // [T]
+  float* x;                     // [T, hidden] the residual stream
+  float* normed;                // [T, hidden]
+  // Slots of row-parallel products: the first T are the batch's tokens with weight one; after them
+  // stand the tokens of the experts of the layer in work.
+  std::int32_t* slot_token;  // [T * (1 + top_k)]
+  float* slot_weight;        // [T * (1 + top_k)]
+
+ private:
+  float* partial_;  // [T, hidden] this rank's part of a row-parallel sum
+  float* parts_;    // [ranks, T, hidden]
+};
+
+}  // namespace dsm::model
