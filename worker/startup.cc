@@ -99,18 +99,20 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
   if (!made) return std::unexpected(made.error());
   const std::shared_ptr<const grammar::GrammarFactory> grammars = std::move(*made);
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return server::ServedModel{.name = options.served_name,
-                             .created = std::chrono::duration_cast<Seconds>(now).count(),
-                             .max_model_len = max_model_len,
-                             .vocab_size = config.vocab_size,
-                             .tokenizer = std::move(*tokenizer),
-                             .chat_template = *chat_template,
-                             .eos_tokens = std::move(eos),
-                             .defaults = *defaults,
-                             .compile_grammar = [grammars](const grammar::GrammarSpec& grammar,
-                                                           std::optional<engine::TokenId> after) {
-                               return grammars->compile(grammar, after);
-                             }};
+  return server::ServedModel{
+      .name = options.served_name,
+      .created = std::chrono::duration_cast<Seconds>(now).count(),
+      .max_model_len = max_model_len,
+      .vocab_size = config.vocab_size,
+      .tokenizer = std::move(*tokenizer),
+      .chat_template = *chat_template,
+      .eos_tokens = std::move(eos),
+      .defaults = *defaults,
+      .compile_grammar =
+          [grammars](const grammar::GrammarSpec& grammar, std::optional<engine::TokenId> after) {
+            return grammars->compile(grammar, after);
+          },
+      .reasoning_alias = options.reasoning_alias};
 }
 
 Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {

@@ -8,8 +8,11 @@
 
 #include "tests/fuzz/mutate.h"
 #include "worker/server/api_request.h"
+#include "worker/server/inference_request.h"
 #include "worker/server/json_fields.h"
 #include "worker/server/json_slice.h"
+#include "worker/server/messages_request.h"
+#include "worker/server/responses_request.h"
 
 namespace dsm::server {
 namespace {
@@ -164,6 +167,65 @@ TEST(RequestFuzz, ACompletionRequestIsRefusedOrWithinBounds) {
     expect_in_bounds(request->options);
   }
   EXPECT_GT(accepted, 100);
+}
+
+// The bodies of the other APIs: `parse` gives the chat that they stand for.
+template <typename Parse>
+void expect_chats(const std::string& good, std::uint64_t seed, const Parse& parse) {
+  const Parsed<ChatRequest> parsed = parse(good);
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  Random random(seed);
+  int accepted = 0;
+  for (int i = 0; i < 5000; ++i) {
+    const Parsed<ChatRequest> request = parse(mutate(good, random));
+    if (!request) {
+      expect_refusal(request.error());
+      continue;
+    }
+    ++accepted;
+    EXPECT_FALSE(request->messages.empty());
+    expect_in_bounds(request->options);
+  }
+  EXPECT_GT(accepted, 50);
+}
+
+TEST(RequestFuzz, AResponsesRequestIsRefusedOrWithinBounds) {
+  expect_chats(
+      R"({"model":"m","instructions":"i","input":[{"role":"user","content":[{"type":"input_text","text":"y"}]},)"
+      R"({"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"t"}]},)"
+      R"({"type":"function_call","call_id":"1","name":"f","arguments":"{}"},)"
+      R"({"type":"function_call_output","call_id":"1","output":"x"}],"store":false,"metadata":{"a":"b"},)"
+      R"("max_output_tokens":8,"temperature":0.7,"stream":true,"reasoning":{"effort":"high"},"text":{"format":{"type":"text"}}})",
+      4, [](const std::string& body) -> Parsed<ChatRequest> {
+        auto request = parse_responses(body, {});
+        if (!request) return std::unexpected(request.error());
+        EXPECT_TRUE(nlohmann::json::parse(request->echo).is_object());
+        return std::move(request->chat);
+      });
+}
+
+TEST(RequestFuzz, AMessagesRequestIsRefusedOrWithinBounds) {
+  expect_chats(
+      R"({"model":"m","max_tokens":9,"system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":"a"},)"
+      R"({"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":""},{"type":"tool_use","id":"1","name":"f","input":{"a":[1]}}]},)"
+      R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"x"},{"type":"text","text":"y"}]}],)"
+      R"("stop_sequences":["END"],"thinking":{"type":"enabled","budget_tokens":1024},"top_k":3,"stream":true})",
+      5, [](const std::string& body) { return parse_messages(body, {}, true); });
+}
+
+TEST(RequestFuzz, ASimpleRequestIsRefusedOrWithinBounds) {
+  expect_chats(R"({"prompt":"hi","max_tokens":8,"temperature":0.5,"stop":["x"],"stream":false})", 6,
+               [](const std::string& body) { return parse_inference(body, "m", {}); });
+  const std::string tokens = R"({"tokens":[1,2,3,1535],"model":"m"})";
+  Random random(7);
+  for (int i = 0; i < 3000; ++i) {
+    const auto request = parse_detokenize(mutate(tokens, random), "m", 1536);
+    if (!request) {
+      expect_refusal(request.error());
+      continue;
+    }
+    for (const engine::TokenId id : request->tokens) EXPECT_TRUE(id >= 0 && id < 1536);
+  }
 }
 
 // The slices of a text say what the parser says of it.

@@ -11,6 +11,14 @@ namespace {
 constexpr Millis kTick{1000};
 }  // namespace
 
+http::Response refusal(const http::Request& request, const std::string& request_id,
+                       const ApiError& error) {
+  if (request.path.starts_with("/v1/messages")) return messages_error_response(error, request_id);
+  http::Response response = error_response(error);
+  response.headers["X-Request-Id"] = request_id;
+  return response;
+}
+
 std::string request_id_of(const http::Request& request) {
   const std::string_view given = request.header("x-request-id");
   const bool harmless =
@@ -69,7 +77,11 @@ Parsed<RequestMeta> Api::meta(const http::Request& request) const {
 }
 
 Parsed<GenerationSpec> Api::chat_spec(const http::Request& request) const {
-  auto chat = parse_chat(request.body, model_.defaults);
+  return chat_spec(request, parse_chat(request.body, model_.defaults));
+}
+
+Parsed<GenerationSpec> Api::chat_spec(const http::Request& request,
+                                      Parsed<ChatRequest> chat) const {
   if (!chat) return std::unexpected(chat.error());
   const auto about = meta(request);
   if (!about) return std::unexpected(about.error());
@@ -86,23 +98,21 @@ Parsed<GenerationSpec> Api::completion_spec(const http::Request& request) const 
 
 void Api::refuse(http::Exchange& exchange, const ApiError& error) const {
   metrics_.rejected(error.status >= 500 ? "unavailable" : "invalid");
-  http::Response response = error_response(error);
   const std::string id = request_id_of(exchange.request());
-  response.headers["X-Request-Id"] = id;
   // The message may quote the request: only what went wrong is logged.
   log_.info("request refused",
             {{"request_id", id}, {"status", error.status}, {"param", error.param}});
-  exchange.respond(std::move(response));
+  exchange.respond(refusal(exchange.request(), id, error));
 }
 
-void Api::run(std::shared_ptr<http::Exchange> exchange,
-              Parsed<GenerationSpec> (Api::*make_spec)(const http::Request&) const) {
+void Api::run(std::shared_ptr<http::Exchange> exchange, const SpecMaker& make_spec) {
   const TimePoint arrived = clock_.now();
   Entered entered(drain_);
   if (!entered) return refuse(*exchange, unavailable("the server is shutting down", 1));
-  auto spec = (this->*make_spec)(exchange->request());
+  auto spec = make_spec(exchange->request());
   if (!spec) return refuse(*exchange, spec.error());
   spec->arrived = arrived;
+  if (!spec->writer) spec->writer = openai_writer(*spec);
   const std::lock_guard lock(mutex_);
   if (stopped_) return refuse(*exchange, unavailable("the server is shutting down", 1));
   entered.hand_over();
@@ -111,12 +121,24 @@ void Api::run(std::shared_ptr<http::Exchange> exchange,
   generation->start();
 }
 
+std::unique_ptr<AnswerWriter> Api::openai_writer(const GenerationSpec& spec) const {
+  AnswerForm form{.head = spec.head,
+                  .include_usage = spec.options.include_usage,
+                  .continuous_usage = spec.options.continuous_usage,
+                  .logprobs = spec.options.sampling.logprobs >= 0,
+                  .reasoning_alias = model_.reasoning_alias};
+  return spec.head.kind == ApiKind::kChat
+             ? make_chat_writer(std::move(form), model_.tokenizer)
+             : make_completion_writer(std::move(form), model_.tokenizer);
+}
+
 void Api::chat(std::shared_ptr<http::Exchange> exchange) {
-  run(std::move(exchange), &Api::chat_spec);
+  run(std::move(exchange), [this](const http::Request& request) { return chat_spec(request); });
 }
 
 void Api::completion(std::shared_ptr<http::Exchange> exchange) {
-  run(std::move(exchange), &Api::completion_spec);
+  run(std::move(exchange),
+      [this](const http::Request& request) { return completion_spec(request); });
 }
 
 http::Response Api::models() const {

@@ -15,43 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-const AnswerHead kChatHead{.kind = ApiKind::kChat, .id = "chatcmpl-1", .created = 5, .model = "m"};
-
-TEST(ApiResponse, a_chat_has_openais_shape) {
-  const Choice choice{
-      .content = "yes", .reasoning = "hm", .has_reasoning = true, .finish_reason = "stop"};
-  const Usage usage{
-      .prompt_tokens = 10, .completion_tokens = 4, .cached_tokens = 3, .reasoning_tokens = 2};
-  EXPECT_EQ(json::parse(answer_json(kChatHead, {choice}, usage)), json::parse(R"({
-    "id": "chatcmpl-1", "object": "chat.completion", "created": 5, "model": "m",
-    "choices": [{"index": 0, "logprobs": null, "finish_reason": "stop",
-      "message": {"role": "assistant", "reasoning_content": "hm", "content": "yes"}}],
-    "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14,
-      "prompt_tokens_details": {"cached_tokens": 3},
-      "completion_tokens_details": {"reasoning_tokens": 2},
-      "prompt_cache_hit_tokens": 3, "prompt_cache_miss_tokens": 7}})"));
-}
-
-TEST(ApiResponse, chunks_have_openais_shape) {
-  const auto delta = [](const ChoiceDelta& choice, bool with_usage) {
-    return json::parse(chunk_json(kChatHead, choice, with_usage, std::nullopt));
-  };
-  const json role = delta({.index = 0, .role = true}, true);
-  EXPECT_EQ(role["object"], "chat.completion.chunk");
-  EXPECT_EQ(role["choices"][0]["delta"], json::parse(R"({"role": "assistant", "content": ""})"));
-  EXPECT_TRUE(role["usage"].is_null());
-  const json text = delta({.content = "x"}, false);
-  EXPECT_EQ(text["choices"][0]["delta"], json::parse(R"({"content": "x"})"));
-  EXPECT_TRUE(text["choices"][0]["finish_reason"].is_null());
-  EXPECT_FALSE(text.contains("usage"));
-  const json end = delta({.finish_reason = "length"}, false);
-  EXPECT_EQ(end["choices"][0]["delta"], json::object());
-  EXPECT_EQ(end["choices"][0]["finish_reason"], "length");
-  const json usage = json::parse(usage_chunk_json(kChatHead, {.prompt_tokens = 1}));
-  EXPECT_EQ(usage["choices"], json::array());
-  EXPECT_EQ(usage["usage"]["total_tokens"], 1);
-}
-
 TEST(ApiResponse, an_error_has_openais_shape) {
   const auto response = error_response(
       {.status = 429, .message = "full", .param = "", .code = "queue_full", .retry_after_s = 3});

@@ -33,6 +33,7 @@ struct ServedModel {
   std::vector<engine::TokenId> eos_tokens;
   SamplingDefaults defaults;
   GrammarCompiler compile_grammar = {};  // null: answers cannot be held to a format
+  bool reasoning_alias = false;          // chats show the thought as `reasoning`, too
 };
 
 }  // namespace dsm::server
