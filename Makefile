@@ -40,6 +40,8 @@ integration: dev build ## Tests across rooms: numbers, tokenizer, OpenAI clients
 	@scripts/venv
 	@ctest --preset dev -L integration -j $(JOBS)
 	@.local/venv/bin/python -m pytest -q tests
+	@scripts/sdk-venv
+	@DSM_SDK_TESTS=required .local/sdk-venv/bin/python -m pytest -q tests/sdk
 
 .PHONY: threads
 threads: ## Tests of threaded rooms under ThreadSanitizer

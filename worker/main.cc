@@ -17,6 +17,7 @@
 
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
+#include "worker/grpc/grpc_server.h"
 #include "worker/startup.h"
 
 namespace dsm::worker {
@@ -80,7 +81,27 @@ struct Base {
       : options(o),
         log(std::move(l)),
         drain({.unready = Seconds(o.drain_unready_s), .finish = Seconds(o.drain_timeout_s)}, clock),
-        server(startup.server, registry, drain, clock, log) {}
+        server(startup.server, registry, drain, clock, log) {
+    if (o.grpc_port == 0 || !o.is_leader()) return;
+    grpc.emplace(
+        grpc_api::GrpcServerOptions{.host = o.host,
+                                    .port = static_cast<std::uint16_t>(o.grpc_port)},
+        [this] { return server.open_api(); }, log);
+  }
+
+  Status start() {
+    if (auto started = server.start(); !started || !grpc) return started;
+    return grpc->start();
+  }
+  // What others are told of us, as of now.
+  void look() {
+    if (grpc) grpc->serving(server::ready_health(server.view()).good);
+  }
+  // No answer is under way any more, or may be broken off.
+  void stop() {
+    if (grpc) grpc->stop();
+    server.stop();
+  }
 
   const Options& options;
   Logger log;
@@ -89,12 +110,14 @@ struct Base {
   MetricsRegistry registry;
   server::Drain drain;
   server::WorkerServer server;
+  std::optional<grpc_api::GrpcServer> grpc;
 };
 
 // Waits for a signal; nullopt when the group failed for good before one came.
 template <typename Group>
-std::optional<int> wait_for_signal(const Base& base, const Group& group) {
+std::optional<int> wait_for_signal(Base& base, const Group& group) {
   for (;;) {
+    base.look();
     if (const auto signal = base.signals.wait(kLook)) return signal;
     if (group.state().phase == group::Phase::kFailed) return std::nullopt;
   }
@@ -131,6 +154,7 @@ int run_leader(Base& base, const Startup& startup) {
     // At a terminal, and before the model was served, nobody has to be told that the endpoint goes
     // away.
     base.drain.begin(/*at_once=*/*signal == SIGINT || !engine->stats().serving);
+    base.look();
     std::jthread impatience([&base](const std::stop_token& done) {
       while (!done.stop_requested()) {
         if (base.signals.wait(kLook)) base.drain.hurry();
@@ -143,7 +167,7 @@ int run_leader(Base& base, const Startup& startup) {
   const std::string failure = signal ? "" : failure_of(group);
   // From the outside in; see api.h.
   api.stop();
-  base.server.stop();
+  base.stop();
   engine.reset();
   return signal ? 0 : give_up(failure);
 }
@@ -184,7 +208,7 @@ int run(int argc, const char* const* argv) {
   auto startup = prepare(*options, log);
   if (!startup) return give_up(startup.error().message);
   Base base(*options, *startup, log);
-  if (auto started = base.server.start(); !started) return give_up(started.error().message);
+  if (auto started = base.start(); !started) return give_up(started.error().message);
   log.info("listening", {{"host", options->host},
                          {"port", base.server.port()},
                          {"internal_port", base.server.internal_port()}});

@@ -17,6 +17,7 @@ void declare(Flags& flags, Options& o) {
   flags.add("internal-port", &o.internal_port, "Port of the status stream and drain");
   flags.add("internal-token-file", &o.internal_token_file,
             "File with the bearer token of the internal port; empty: no internal port");
+  flags.add("grpc-port", &o.grpc_port, "Port of the simple API over gRPC; 0: none");
   flags.add("tensor-parallel", &o.tensor_parallel, "Ranks that hold the model between them");
   flags.add("ranks-per-pod", &o.ranks_per_pod,
             "Ranks of one process; 0: all of them, or one with --leader-host");
@@ -46,6 +47,8 @@ void declare(Flags& flags, Options& o) {
       "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
       "backend does not have");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
+  flags.add("reasoning-alias", &o.reasoning_alias,
+            "Answer chats with the thought as 'reasoning' beside 'reasoning_content'");
   flags.add("drain-timeout", &o.drain_timeout_s,
             "Seconds that running requests get to finish on SIGTERM");
   flags.add("drain-unready", &o.drain_unready_s,
@@ -80,7 +83,7 @@ Status check_numbers(const Options& o) {
   constexpr int kMany = 1 << 30;
   for (const Bound& b :
        {Bound{"port", o.port, 0, 65535}, Bound{"internal-port", o.internal_port, 0, 65535},
-        Bound{"control-port", o.control_port, 0, 65535},
+        Bound{"grpc-port", o.grpc_port, 0, 65535}, Bound{"control-port", o.control_port, 0, 65535},
         Bound{"tensor-parallel", o.tensor_parallel, 1, 64},
         Bound{"ranks-per-pod", o.ranks_per_pod, 1, o.tensor_parallel},
         Bound{"max-model-len", o.max_model_len, 0, kMany},

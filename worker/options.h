@@ -20,6 +20,7 @@ struct Options {
   int port = 8000;
   int internal_port = 8001;
   std::string internal_token_file;
+  int grpc_port = 0;  // 0: none
 
   int tensor_parallel = 1;
   int ranks_per_pod = 0;  // 0: all ranks without a leader host, one with it
@@ -39,6 +40,8 @@ struct Options {
   int speculative_tokens = 0;
   bool deterministic = true;
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
+
+  bool reasoning_alias = false;  // chats show the thought as `reasoning`, too
 
   int drain_timeout_s = 120;
   int drain_unready_s = 5;

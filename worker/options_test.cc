@@ -39,6 +39,8 @@ TEST(WorkerOptions, without_a_leader_host_all_ranks_are_in_one_process) {
 TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
   EXPECT_EQ(error_of({}), "--model is missing: the directory of the model");
   EXPECT_EQ(error_of({"--model", "m", "--port", "70000"}), "--port is 70000, expected 0 to 65535");
+  EXPECT_EQ(error_of({"--model", "m", "--grpc-port", "-1"}),
+            "--grpc-port is -1, expected 0 to 65535");
   EXPECT_EQ(error_of({"--model", "m", "--leader-host", "l", "--tensor-parallel", "4",
                       "--ranks-per-pod", "3"}),
             "--ranks-per-pod is 3, which does not divide --tensor-parallel 4");

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <vector>
 
 #include "base/random.h"
 #include "worker/cores.h"
+#include "worker/grammar/grammar.h"
 #include "worker/model/rank_model.h"
 
 namespace dsm::worker {
@@ -112,15 +114,24 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
     return fail(ErrorKind::kInvalid,
                 "neither config.json nor the tokenizer names an end-of-sequence token");
   }
+  auto made = grammar::GrammarFactory::make(*tokenizer, config.vocab_size, eos);
+  if (!made) return std::unexpected(made.error());
+  const std::shared_ptr<const grammar::GrammarFactory> grammars = std::move(*made);
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return server::ServedModel{.name = options.served_name,
-                             .created = std::chrono::duration_cast<Seconds>(now).count(),
-                             .max_model_len = max_model_len,
-                             .vocab_size = config.vocab_size,
-                             .tokenizer = std::move(*tokenizer),
-                             .chat_template = *chat_template,
-                             .eos_tokens = std::move(eos),
-                             .defaults = *defaults};
+  return server::ServedModel{
+      .name = options.served_name,
+      .created = std::chrono::duration_cast<Seconds>(now).count(),
+      .max_model_len = max_model_len,
+      .vocab_size = config.vocab_size,
+      .tokenizer = std::move(*tokenizer),
+      .chat_template = *chat_template,
+      .eos_tokens = std::move(eos),
+      .defaults = *defaults,
+      .compile_grammar =
+          [grammars](const grammar::GrammarSpec& grammar, std::optional<engine::TokenId> after) {
+            return grammars->compile(grammar, after);
+          },
+      .reasoning_alias = options.reasoning_alias};
 }
 
 Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {

@@ -9,21 +9,15 @@ namespace dsm::server {
 namespace {
 
 constexpr Millis kTick{1000};
-constexpr std::int32_t kDefaultCompletionTokens = 16;  // as OpenAI documents it for /v1/completions
-
-std::uint64_t random_seed() {
-  return std::stoull(random_hex(8), nullptr, 16);
-}
-
-ApiError no_such_model(const std::string& name) {
-  return {.status = 404,
-          .message = "The model '" + name + "' does not exist.",
-          .param = "model",
-          .code = "model_not_found",
-          .retry_after_s = 0};
-}
-
 }  // namespace
+
+http::Response refusal(const http::Request& request, const std::string& request_id,
+                       const ApiError& error) {
+  if (request.path.starts_with("/v1/messages")) return messages_error_response(error, request_id);
+  http::Response response = error_response(error);
+  response.headers["X-Request-Id"] = request_id;
+  return response;
+}
 
 std::string request_id_of(const http::Request& request) {
   const std::string_view given = request.header("x-request-id");
@@ -72,120 +66,53 @@ Api::~Api() {
   stop();
 }
 
-ApiError Api::too_long(std::size_t tokens, const char* param) const {
-  return {.status = 400,
-          .message = "This model's context holds " + std::to_string(model_.max_model_len) +
-                     " tokens, at least one of them for the answer; the prompt has at least " +
-                     std::to_string(tokens) + ".",
-          .param = param,
-          .code = "context_length_exceeded",
-          .retry_after_s = 0};
-}
-
-GenerationSpec Api::spec(ApiKind kind, const http::Request& request,
-                         const GenerationOptions& options) const {
-  GenerationSpec spec;
-  spec.head.kind = kind;
-  spec.head.id = (kind == ApiKind::kChat ? "chatcmpl-" : "cmpl-") + random_hex(12);
-  spec.head.created =
-      std::chrono::duration_cast<Seconds>(clock_.wall_now().time_since_epoch()).count();
-  spec.head.model = model_.name;
-  spec.request_id = request_id_of(request);
-  spec.options = options;
-  return spec;
-}
-
-Parsed<engine::GenerateRequest> Api::sequence(std::vector<engine::TokenId> prompt,
-                                              const GenerationOptions& options,
-                                              const char* param) const {
-  if (prompt.empty()) return bad_parameter(param, std::string("'") + param + "' has no tokens");
-  const auto room =
-      static_cast<std::int64_t>(model_.max_model_len) - static_cast<std::int64_t>(prompt.size());
-  if (room < 1) return std::unexpected(too_long(prompt.size(), param));
-  engine::GenerateRequest sequence;
-  sequence.prompt = std::move(prompt);
-  // More than the context has left cannot come; the answer then ends with "length".
-  sequence.max_tokens = static_cast<std::int32_t>(
-      std::min<std::int64_t>(options.max_tokens.value_or(model_.max_model_len), room));
-  sequence.stop_tokens = options.stop_token_ids;
-  if (!options.ignore_eos) {
-    sequence.stop_tokens.insert(sequence.stop_tokens.end(), model_.eos_tokens.begin(),
-                                model_.eos_tokens.end());
-  }
-  sequence.sampling = options.sampling;
-  sequence.sampling.seed = options.seed.value_or(random_seed());
-  sequence.cache_salt = options.cache_salt;
-  return sequence;
+Parsed<RequestMeta> Api::meta(const http::Request& request) const {
+  const auto limit = parse_time_limit(request.header("x-request-timeout-ms"));
+  if (!limit) return std::unexpected(limit.error());
+  return RequestMeta{
+      .request_id = request_id_of(request),
+      .created = std::chrono::duration_cast<Seconds>(clock_.wall_now().time_since_epoch()).count(),
+      .arrived = clock_.now(),
+      .time_limit = *limit};
 }
 
 Parsed<GenerationSpec> Api::chat_spec(const http::Request& request) const {
-  auto chat = parse_chat(request.body, model_.defaults);
+  return chat_spec(request, parse_chat(request.body, model_.defaults));
+}
+
+Parsed<GenerationSpec> Api::chat_spec(const http::Request& request,
+                                      Parsed<ChatRequest> chat) const {
   if (!chat) return std::unexpected(chat.error());
-  if (chat->model != model_.name) return std::unexpected(no_such_model(chat->model));
-  std::size_t least = 0;
-  for (const auto& message : chat->messages) {
-    least += model_.tokenizer.least_tokens(message.content);
-  }
-  if (least >= static_cast<std::size_t>(model_.max_model_len)) {
-    return std::unexpected(too_long(least, "messages"));
-  }
-  const auto prompt =
-      model_.chat_template.encode(model_.tokenizer, chat->messages, chat->template_options);
-  if (!prompt) return bad_parameter("messages", prompt.error().message);
-  auto one = sequence(prompt->ids, chat->options, "messages");
-  if (!one) return std::unexpected(one.error());
-  GenerationSpec made = spec(ApiKind::kChat, request, chat->options);
-  made.reasoning = prompt->starts_in_reasoning ? ChoiceOutput::Reasoning::kInside
-                                               : ChoiceOutput::Reasoning::kAnswer;
-  made.sequences.push_back(std::move(*one));
-  made.prompt_param = "messages";
-  return made;
+  const auto about = meta(request);
+  if (!about) return std::unexpected(about.error());
+  return server::chat_spec(model_, std::move(*chat), *about);
 }
 
 Parsed<GenerationSpec> Api::completion_spec(const http::Request& request) const {
   auto completion = parse_completion(request.body, model_.defaults, model_.vocab_size);
   if (!completion) return std::unexpected(completion.error());
-  if (completion->model != model_.name) return std::unexpected(no_such_model(completion->model));
-  if (!completion->options.max_tokens) completion->options.max_tokens = kDefaultCompletionTokens;
-  GenerationSpec made = spec(ApiKind::kCompletion, request, completion->options);
-  made.prompt_param = "prompt";
-  for (auto& prompt : completion->prompts) {
-    std::vector<engine::TokenId> ids;
-    if (const auto* text = std::get_if<std::string>(&prompt)) {
-      const std::size_t least = model_.tokenizer.least_tokens(*text);
-      if (least >= static_cast<std::size_t>(model_.max_model_len)) {
-        return std::unexpected(too_long(least, "prompt"));
-      }
-      ids = model_.tokenizer.encode_prompt(*text);
-    } else {
-      ids = std::move(std::get<std::vector<engine::TokenId>>(prompt));
-    }
-    auto one = sequence(std::move(ids), completion->options, "prompt");
-    if (!one) return std::unexpected(one.error());
-    made.sequences.push_back(std::move(*one));
-  }
-  return made;
+  const auto about = meta(request);
+  if (!about) return std::unexpected(about.error());
+  return server::completion_spec(model_, std::move(*completion), *about);
 }
 
 void Api::refuse(http::Exchange& exchange, const ApiError& error) const {
   metrics_.rejected(error.status >= 500 ? "unavailable" : "invalid");
-  http::Response response = error_response(error);
   const std::string id = request_id_of(exchange.request());
-  response.headers["X-Request-Id"] = id;
   // The message may quote the request: only what went wrong is logged.
   log_.info("request refused",
             {{"request_id", id}, {"status", error.status}, {"param", error.param}});
-  exchange.respond(std::move(response));
+  exchange.respond(refusal(exchange.request(), id, error));
 }
 
-void Api::run(std::shared_ptr<http::Exchange> exchange,
-              Parsed<GenerationSpec> (Api::*make_spec)(const http::Request&) const) {
+void Api::run(std::shared_ptr<http::Exchange> exchange, const SpecMaker& make_spec) {
   const TimePoint arrived = clock_.now();
   Entered entered(drain_);
   if (!entered) return refuse(*exchange, unavailable("the server is shutting down", 1));
-  auto spec = (this->*make_spec)(exchange->request());
+  auto spec = make_spec(exchange->request());
   if (!spec) return refuse(*exchange, spec.error());
   spec->arrived = arrived;
+  if (!spec->writer) spec->writer = openai_writer(*spec);
   const std::lock_guard lock(mutex_);
   if (stopped_) return refuse(*exchange, unavailable("the server is shutting down", 1));
   entered.hand_over();
@@ -194,12 +121,24 @@ void Api::run(std::shared_ptr<http::Exchange> exchange,
   generation->start();
 }
 
+std::unique_ptr<AnswerWriter> Api::openai_writer(const GenerationSpec& spec) const {
+  AnswerForm form{.head = spec.head,
+                  .include_usage = spec.options.include_usage,
+                  .continuous_usage = spec.options.continuous_usage,
+                  .logprobs = spec.options.sampling.logprobs >= 0,
+                  .reasoning_alias = model_.reasoning_alias};
+  return spec.head.kind == ApiKind::kChat
+             ? make_chat_writer(std::move(form), model_.tokenizer)
+             : make_completion_writer(std::move(form), model_.tokenizer);
+}
+
 void Api::chat(std::shared_ptr<http::Exchange> exchange) {
-  run(std::move(exchange), &Api::chat_spec);
+  run(std::move(exchange), [this](const http::Request& request) { return chat_spec(request); });
 }
 
 void Api::completion(std::shared_ptr<http::Exchange> exchange) {
-  run(std::move(exchange), &Api::completion_spec);
+  run(std::move(exchange),
+      [this](const http::Request& request) { return completion_spec(request); });
 }
 
 http::Response Api::models() const {

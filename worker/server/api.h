@@ -1,8 +1,10 @@
-// The OpenAI API over one model and one engine: bodies of requests in, Generations out.
+// The APIs (OpenAI's, Anthropic's and the simple one) over one model and one engine: bodies of
+// requests in, Generations out.
 // Thread-safe. On the way out: stop(), then the HTTP server's stop(), then the engine is destroyed,
 // then this.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -12,11 +14,13 @@
 #include "base/http/server.h"
 #include "base/log.h"
 #include "worker/engine/engine.h"
+#include "worker/server/api_error.h"
 #include "worker/server/drain.h"
 #include "worker/server/generation.h"
 #include "worker/server/metrics.h"
 #include "worker/server/outlet.h"
 #include "worker/server/served_model.h"
+#include "worker/server/spec_builder.h"
 
 namespace dsm::server {
 
@@ -32,6 +36,17 @@ class Api {
   // POST /v1/chat/completions and /v1/completions.
   void chat(std::shared_ptr<http::Exchange> exchange);
   void completion(std::shared_ptr<http::Exchange> exchange);
+  // The same engine in other forms: api_forms.cc. POST /v1/responses, /v1/messages, /v1/inference.
+  void responses(std::shared_ptr<http::Exchange> exchange);
+  void messages(std::shared_ptr<http::Exchange> exchange);
+  void inference(std::shared_ptr<http::Exchange> exchange);
+  // The body of /v1/inference with another form of answer.
+  using WriterMaker = std::function<std::unique_ptr<AnswerWriter>(AnswerHead head)>;
+  void inference(std::shared_ptr<http::Exchange> exchange, const WriterMaker& make_writer);
+  // Without the engine: POST /v1/messages/count_tokens, /tokenize, /detokenize.
+  http::Response count_tokens(const http::Request& request) const;
+  http::Response tokenize(const http::Request& request) const;
+  http::Response detokenize(const http::Request& request) const;
   // GET /v1/models and /v1/models/{name}.
   http::Response models() const;
   http::Response model(const std::string& name) const;
@@ -41,16 +56,18 @@ class Api {
 
  private:
   class Entered;
-  GenerationSpec spec(ApiKind kind, const http::Request& request,
-                      const GenerationOptions& options) const;
-  Parsed<engine::GenerateRequest> sequence(std::vector<engine::TokenId> prompt,
-                                           const GenerationOptions& options,
-                                           const char* param) const;
-  ApiError too_long(std::size_t tokens, const char* param) const;
+  Parsed<RequestMeta> meta(const http::Request& request) const;
   Parsed<GenerationSpec> chat_spec(const http::Request& request) const;
+  Parsed<GenerationSpec> chat_spec(const http::Request& request, Parsed<ChatRequest> chat) const;
   Parsed<GenerationSpec> completion_spec(const http::Request& request) const;
-  void run(std::shared_ptr<http::Exchange> exchange,
-           Parsed<GenerationSpec> (Api::*make_spec)(const http::Request&) const);
+  Parsed<GenerationSpec> responses_spec(const http::Request& request) const;
+  Parsed<GenerationSpec> messages_spec(const http::Request& request) const;
+  Parsed<GenerationSpec> inference_spec(const http::Request& request,
+                                        const WriterMaker& make_writer) const;
+  Parsed<std::vector<engine::TokenId>> prompt_tokens(const ChatRequest& chat) const;
+  std::unique_ptr<AnswerWriter> openai_writer(const GenerationSpec& spec) const;
+  using SpecMaker = std::function<Parsed<GenerationSpec>(const http::Request& request)>;
+  void run(std::shared_ptr<http::Exchange> exchange, const SpecMaker& make_spec);
   void refuse(http::Exchange& exchange, const ApiError& error) const;
   void tick(TimePoint now);
 
@@ -69,5 +86,9 @@ class Api {
 
 // The id under which a request is logged and answered: the client's own when it is harmless.
 std::string request_id_of(const http::Request& request);
+
+// A refusal in the shape of the API whose path was asked.
+http::Response refusal(const http::Request& request, const std::string& request_id,
+                       const ApiError& error);
 
 }  // namespace dsm::server

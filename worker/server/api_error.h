@@ -12,9 +12,9 @@ namespace dsm::server {
 
 struct ApiError {
   int status = 400;
-  std::string message;
-  std::string param;  // "" is null in JSON
-  std::string code;   // likewise
+  std::string message = {};
+  std::string param = {};  // "" is null in JSON
+  std::string code = {};   // likewise
   int retry_after_s = 0;
 };
 

@@ -1,9 +1,8 @@
-// What clients get, as JSON texts: OpenAI's objects for chat and text completions, whole and as
-// chunks of a stream. Pure functions of values.
+// What an answer is made of, as plain values that every API's writer (answer_writer.h) turns into
+// its own texts, and the lists of models. Pure functions of values.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,43 +24,43 @@ enum class ApiKind { kChat, kCompletion };
 // What all objects of one answer share.
 struct AnswerHead {
   ApiKind kind = ApiKind::kChat;
-  std::string id;
+  std::string id = {};
   std::int64_t created = 0;  // Unix time in seconds
-  std::string model;
+  std::string model = {};
 };
 
 struct Choice {
-  std::string content;
-  std::string reasoning;  // goes into `reasoning_content`, as DeepSeek's API has it
+  std::string content = {};
+  std::string reasoning = {};  // goes into `reasoning_content`, as DeepSeek's API has it
   bool has_reasoning = false;
   std::vector<text::ToolCall> tool_calls = {};
   std::vector<engine::PositionLogprobs> logprobs = {};
   std::vector<engine::PositionLogprobs> prompt_logprobs = {};
-  std::string finish_reason;
+  std::string finish_reason = {};  // stop, length or tool_calls
+  std::string stop_string = {};    // the one that ended it, when one did
 };
 
 // A piece of a stream; empty parts are left out.
 struct ChoiceDelta {
   int index = 0;
-  bool role = false;  // the first one of a chat
+  bool role = false;  // the first one of a choice
   std::string content = {};
   std::string reasoning = {};
   std::vector<ToolCallDelta> tool_calls = {};
   std::vector<engine::PositionLogprobs> logprobs = {};
-  std::string finish_reason = {};
+  std::vector<engine::PositionLogprobs> prompt_logprobs = {};  // with the first one
+  std::string finish_reason = {};                              // the last one of a choice
+  std::string stop_string = {};
+
+  bool has_text() const { return !content.empty() || !reasoning.empty() || !tool_calls.empty(); }
 };
 
-std::string answer_json(const AnswerHead& head, const std::vector<Choice>& choices,
-                        const Usage& usage);
+// The choice with this piece behind what it has: what a client that joins a stream does.
+void append(Choice& choice, ChoiceDelta delta);
 
-// `with_usage`: the client asked for usage, so chunks that have none say null.
-std::string chunk_json(const AnswerHead& head, const ChoiceDelta& delta, bool with_usage,
-                       const std::optional<Usage>& usage);
-// The last chunk when include_usage was asked for: no choices.
-std::string usage_chunk_json(const AnswerHead& head, const Usage& usage);
-
-// One event of a server-sent stream.
+// One event of a server-sent stream: without a name, as OpenAI's chat has them, and with one.
 std::string sse_event(const std::string& data);
+std::string sse_event(const std::string& name, const std::string& data);
 inline constexpr const char* kSseDone = "data: [DONE]\n\n";
 inline constexpr const char* kSseComment = ": keep-alive\n\n";
 

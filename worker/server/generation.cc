@@ -1,6 +1,7 @@
 #include "worker/server/generation.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace dsm::server {
@@ -16,14 +17,11 @@ Generation::Generation(GenerationEnv& env, GenerationSpec spec,
                        std::shared_ptr<http::Exchange> exchange)
     : env_(env), spec_(std::move(spec)), exchange_(std::move(exchange)) {
   last_sent_ = spec_.arrived;
-  for (const auto& sequence : spec_.sequences) {
-    prompt_tokens_ += static_cast<int>(sequence.prompt.size());
-    choices_.push_back({.sequence = 0,
-                        .output = ChoiceOutput(env_.tokenizer, spec_.reasoning, spec_.options.stop,
-                                               spec_.options.include_stop_in_output),
-                        .text = {},
-                        .cached_tokens = 0,
-                        .last_token = std::nullopt});
+  const auto n = static_cast<std::size_t>(spec_.n);
+  for (std::size_t i = 0; i < spec_.sequences.size(); ++i) {
+    if (i % n == 0) prompt_tokens_ += static_cast<int>(spec_.sequences[i].prompt.size());
+    max_tokens_ = std::max(max_tokens_, spec_.sequences[i].max_tokens);
+    choices_.push_back({.output = std::move(spec_.outputs[i])});
     choices_.back().text.has_reasoning = spec_.reasoning == ChoiceOutput::Reasoning::kInside;
   }
   open_choices_ = choices_.size();
@@ -89,38 +87,54 @@ void Generation::process() {
   if (gone && !ended_) end("cancelled");
 }
 
-void Generation::take(const Event& event) {
-  ChoiceState& choice = choices_[event.choice];
-  if (choice.done) return;  // what the engine computed beyond a stop string
-  choice.cached_tokens = std::max(choice.cached_tokens, event.event.cached_prompt_tokens);
+// Tokens to text, up to the end that a stop string makes.
+ChoiceOutput::Delta Generation::push_tokens(ChoiceState& choice, const Event& event) {
+  const engine::TokenEvent& from = event.event;
   ChoiceOutput::Delta delta;
-  for (const engine::TokenId token : event.event.tokens) {
-    if (!std::exchange(any_token_, true)) {
+  if (!from.prompt_logprobs.empty()) choice.output.prompt(from.prompt_logprobs);
+  for (std::size_t i = 0; i < from.tokens.size() && !delta.stopped; ++i) {
+    if (!first_token_) {
+      first_token_ = event.at;
       env_.metrics.first_token(seconds(spec_.arrived, event.at));
     }
     if (choice.last_token) env_.metrics.next_token(seconds(*choice.last_token, event.at));
     choice.last_token = event.at;
-    ChoiceOutput::Delta more = choice.output.push(token);
-    delta.content += more.content;
-    delta.reasoning += more.reasoning;
-    delta.stopped = more.stopped;
-    if (delta.stopped) break;
+    delta.append(
+        choice.output.push(from.tokens[i], i < from.logprobs.size() ? &from.logprobs[i] : nullptr));
   }
+  const bool complete = from.finished && (*from.finished == engine::FinishReason::kStop ||
+                                          *from.finished == engine::FinishReason::kLength);
+  if (complete && !delta.stopped) delta.append(choice.output.finish());
+  return delta;
+}
+
+void Generation::take(const Event& event) {
+  ChoiceState& choice = choices_[event.choice];
+  if (choice.done) return;  // what the engine computed beyond a stop string
+  choice.cached_tokens = std::max(choice.cached_tokens, event.event.cached_prompt_tokens);
+  ChoiceOutput::Delta text = push_tokens(choice, event);
+  ChoiceDelta delta{.index = static_cast<int>(event.choice),
+                    .content = std::move(text.content),
+                    .reasoning = std::move(text.reasoning),
+                    .tool_calls = std::move(text.tool_calls),
+                    .logprobs = std::move(text.logprobs),
+                    .prompt_logprobs = std::move(text.prompt_logprobs)};
   const auto& finished = event.event.finished;
-  if (!delta.stopped && finished &&
-      (*finished == engine::FinishReason::kStop || *finished == engine::FinishReason::kLength)) {
-    ChoiceOutput::Delta rest = choice.output.finish();
-    delta.content += rest.content;
-    delta.reasoning += rest.reasoning;
-    delta.stopped = rest.stopped;
+  if (text.stopped) {
+    env_.engine.cancel(choice.sequence);
+    return end_choice(event.choice, engine::FinishReason::kStop, std::move(delta));
+  }
+  if (!finished) return emit(event.choice, std::move(delta));
+  if (*finished == engine::FinishReason::kStop || *finished == engine::FinishReason::kLength) {
+    return end_choice(event.choice, *finished, std::move(delta));
   }
   emit(event.choice, std::move(delta));
-  if (choice.done || !finished) return;
-  switch (*finished) {
-    case engine::FinishReason::kStop:
-      return end_choice(event.choice, "stop");
-    case engine::FinishReason::kLength:
-      return end_choice(event.choice, "length");
+  fail_finished(event.event);
+}
+
+// A sequence that ended without an answer ends the request.
+void Generation::fail_finished(const engine::TokenEvent& event) {
+  switch (*event.finished) {
     case engine::FinishReason::kDeadline:
       return fail_request({.status = 504,
                            .message = "the request's time is over",
@@ -130,9 +144,9 @@ void Generation::take(const Event& event) {
                           "deadline");
     case engine::FinishReason::kCancelled:
       return fail_request(unavailable("the server is shutting down", 1), "cancelled");
-    case engine::FinishReason::kError: {
-      const Error error = event.event.error.value_or(
-          Error{ErrorKind::kInternal, "the model failed in this step", 0});
+    default: {
+      const Error error =
+          event.error.value_or(Error{ErrorKind::kInternal, "the model failed in this step", 0});
       return fail_request({.status = 500,
                            .message = "the model failed: " + error.message,
                            .param = "",
@@ -143,79 +157,59 @@ void Generation::take(const Event& event) {
   }
 }
 
-void Generation::send_chunk(const ChoiceDelta& delta) {
-  const auto now = spec_.options.continuous_usage ? std::optional(usage()) : std::nullopt;
-  send(chunk_json(spec_.head, delta, spec_.options.include_usage, now));
-}
-
-// Text of a choice, and its end when a stop string came. The first chunk of a chat tells the role.
-void Generation::emit(std::size_t index, ChoiceOutput::Delta delta) {
+// A piece of a choice; the first one, which may be empty, tells that the choice has begun.
+void Generation::emit(std::size_t index, ChoiceDelta delta) {
   ChoiceState& choice = choices_[index];
-  if (spec_.options.stream) {
-    ChoiceDelta chunk{.index = static_cast<int>(index)};
-    if (spec_.head.kind == ApiKind::kChat && !choice.role_sent && choice.output.tokens() > 0) {
-      choice.role_sent = true;
-      chunk.role = true;
-      send_chunk(chunk);
-      chunk.role = false;
-    }
-    if (!delta.content.empty() || !delta.reasoning.empty()) {
-      chunk.content = std::move(delta.content);
-      chunk.reasoning = std::move(delta.reasoning);
-      send_chunk(chunk);
-    }
-  } else {
-    choice.text.content += delta.content;
-    choice.text.reasoning += delta.reasoning;
-  }
-  if (!delta.stopped) return;
-  env_.engine.cancel(choice.sequence);
-  end_choice(index, "stop");
+  const bool last = !delta.finish_reason.empty();
+  const bool first = !choice.begun && (last || choice.output.tokens() > 0);
+  const bool numbers = !delta.logprobs.empty() || !delta.prompt_logprobs.empty();
+  if (!first && !last && !delta.has_text() && !numbers) return;
+  delta.role = first;
+  choice.begun = choice.begun || first;
+  if (!spec_.options.stream) return append(choice.text, std::move(delta));
+  const Usage so_far = usage();
+  std::string bytes;
+  if (!std::exchange(stream_open_, true)) bytes = spec_.writer->open(so_far);
+  bytes += spec_.writer->delta(delta, so_far);
+  send(std::move(bytes));
 }
 
-void Generation::end_choice(std::size_t index, const std::string& finish_reason) {
+void Generation::end_choice(std::size_t index, engine::FinishReason reason, ChoiceDelta last) {
   ChoiceState& choice = choices_[index];
   choice.done = true;
-  choice.text.finish_reason = finish_reason;
-  finish_reason_ = finish_reason;
-  if (spec_.options.stream) {
-    ChoiceDelta chunk{.index = static_cast<int>(index)};
-    if (spec_.head.kind == ApiKind::kChat && !std::exchange(choice.role_sent, true)) {
-      chunk.role = true;  // an answer without a token has its first chunk too
-      send_chunk(chunk);
-      chunk.role = false;
-    }
-    chunk.finish_reason = finish_reason;
-    send_chunk(chunk);
-  }
+  finish_reason_ = reason == engine::FinishReason::kLength ? "length" : "stop";
+  last.finish_reason = choice.output.finish_reason(reason);
+  last.stop_string = choice.output.stop_string().value_or("");
+  emit(index, std::move(last));
   if (--open_choices_ == 0) complete();
 }
 
-void Generation::open_stream() {
-  if (std::exchange(stream_open_, true)) return;
-  exchange_->start(200, {{"Content-Type", "text/event-stream; charset=utf-8"},
+void Generation::start_stream() {
+  if (std::exchange(stream_started_, true)) return;
+  exchange_->start(200, {{"Content-Type", spec_.writer->stream_type()},
                          {"Cache-Control", "no-cache"},
                          {"X-Accel-Buffering", "no"},
                          {"X-Request-Id", spec_.request_id}});
 }
 
-void Generation::send(const std::string& data) {
-  open_stream();
-  exchange_->write(sse_event(data));
+void Generation::send(std::string bytes) {
+  if (bytes.empty()) return;
+  start_stream();
+  exchange_->write(std::move(bytes));
   last_sent_ = env_.clock.now();
 }
 
 void Generation::complete() {
   if (spec_.options.stream) {
-    if (spec_.options.include_usage) send(usage_chunk_json(spec_.head, usage()));
-    exchange_->write(kSseDone);
+    send(spec_.writer->close(usage()));
     exchange_->finish();
   } else {
     std::vector<Choice> texts;
     texts.reserve(choices_.size());
     for (ChoiceState& choice : choices_) texts.push_back(std::move(choice.text));
     http::Response response;
-    response.body = answer_json(spec_.head, texts, usage());
+    response.content_type = spec_.writer->whole_type();
+    response.body = spec_.writer->whole(texts, usage());
     response.headers["X-Request-Id"] = spec_.request_id;
     exchange_->respond(std::move(response));
   }
@@ -223,11 +217,12 @@ void Generation::complete() {
 }
 
 void Generation::fail_request(const ApiError& error, const std::string& reason) {
-  if (stream_open_) {
-    exchange_->write(sse_event(error_json(error)));
+  if (stream_started_) {
+    std::string bytes = stream_open_ ? "" : spec_.writer->open(usage());
+    send(bytes + spec_.writer->error(error));
     exchange_->finish();
   } else {
-    http::Response response = error_response(error);
+    http::Response response = spec_.writer->refusal(error);
     response.headers["X-Request-Id"] = spec_.request_id;
     exchange_->respond(std::move(response));
   }
@@ -242,9 +237,7 @@ void Generation::abort(const ApiError& error) {
 void Generation::keep_alive(TimePoint now) {
   const std::lock_guard lock(mutex_);
   if (ended_ || !spec_.options.stream || now - last_sent_ < kKeepAlive) return;
-  open_stream();
-  exchange_->write(kSseComment);
-  last_sent_ = now;
+  send(spec_.writer->keep_alive());
 }
 
 void Generation::end(const std::string& reason) {
@@ -255,10 +248,20 @@ void Generation::end(const std::string& reason) {
   }
   const Usage used = usage();
   if (reason != "rejected") {
-    env_.metrics.finished({.reason = reason,
-                           .seconds = since_arrival(),
-                           .prompt_tokens = used.prompt_tokens,
-                           .generation_tokens = used.completion_tokens});
+    WorkerMetrics::Finished finished{.reason = reason,
+                                     .seconds = since_arrival(),
+                                     .prompt_tokens = used.prompt_tokens,
+                                     .generation_tokens = used.completion_tokens,
+                                     .n = spec_.n,
+                                     .max_tokens = max_tokens_};
+    for (const ChoiceState& choice : choices_) {
+      finished.longest_choice = std::max(finished.longest_choice, choice.output.tokens());
+      if (first_token_ && choice.last_token) {
+        finished.decode_seconds = std::max(finished.decode_seconds.value_or(0),
+                                           seconds(*first_token_, *choice.last_token));
+      }
+    }
+    env_.metrics.finished(finished);
   }
   env_.log.info("request ended", {{"request_id", spec_.request_id},
                                   {"reason", reason},
@@ -272,10 +275,12 @@ void Generation::end(const std::string& reason) {
 
 Usage Generation::usage() const {
   Usage now{.prompt_tokens = prompt_tokens_};
-  for (const ChoiceState& choice : choices_) {
-    now.cached_tokens += choice.cached_tokens;
-    now.completion_tokens += choice.output.tokens();
-    now.reasoning_tokens += choice.output.reasoning_tokens();
+  const auto n = static_cast<std::size_t>(spec_.n);
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    // A prompt counts once, however many choices it has.
+    if (i % n == 0) now.cached_tokens += choices_[i].cached_tokens;
+    now.completion_tokens += choices_[i].output.tokens();
+    now.reasoning_tokens += choices_[i].output.reasoning_tokens();
   }
   return now;
 }

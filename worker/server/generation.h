@@ -2,7 +2,7 @@
 //
 //   server thread:  start()             submits the sequences
 //   engine thread:  a sink puts each event into the inbox and posts to the outlet
-//   outlet thread:  process()           tokens -> text -> JSON -> Exchange; ends the request
+//   outlet thread:  process()           tokens -> text -> writer -> Exchange; ends the request
 //   server thread:  the client went away -> the outlet cancels what still runs
 //
 // It lives as long as the engine has a sequence of it or the outlet a task. When it ends, for
@@ -20,6 +20,7 @@
 #include "base/http/server.h"
 #include "base/log.h"
 #include "worker/engine/engine.h"
+#include "worker/server/answer_writer.h"
 #include "worker/server/api_request.h"
 #include "worker/server/api_response.h"
 #include "worker/server/choice_output.h"
@@ -46,7 +47,10 @@ struct GenerationSpec {
   GenerationOptions options;
   ChoiceOutput::Reasoning reasoning = ChoiceOutput::Reasoning::kNone;
   std::vector<engine::GenerateRequest> sequences;  // one choice each
-  std::string prompt_param;                        // the field that errors about length name
+  std::vector<ChoiceOutput> outputs;               // of each of them
+  int n = 1;  // choices of each prompt: so many sequences next to each other have the same one
+  std::unique_ptr<AnswerWriter> writer;  // never null when it starts
+  std::string prompt_param;              // the field that errors about length name
   TimePoint arrived;
 };
 
@@ -77,21 +81,22 @@ class Generation : public std::enable_shared_from_this<Generation> {
   struct ChoiceState {
     engine::SequenceId sequence = 0;
     ChoiceOutput output;
-    Choice text;
+    Choice text = {};  // of an answer that is sent whole
     int cached_tokens = 0;
-    std::optional<TimePoint> last_token;
-    bool role_sent = false;
+    std::optional<TimePoint> last_token = std::nullopt;
+    bool begun = false;  // its first delta was made
     bool done = false;
   };
 
   void on_event(std::size_t choice, const engine::TokenEvent& event);
   void process();
   void take(const Event& event);
-  void emit(std::size_t index, ChoiceOutput::Delta delta);
-  void end_choice(std::size_t index, const std::string& finish_reason);
-  void send_chunk(const ChoiceDelta& delta);
-  void send(const std::string& data);
-  void open_stream();
+  ChoiceOutput::Delta push_tokens(ChoiceState& choice, const Event& event);
+  void emit(std::size_t index, ChoiceDelta delta);
+  void end_choice(std::size_t index, engine::FinishReason reason, ChoiceDelta last);
+  void fail_finished(const engine::TokenEvent& event);
+  void send(std::string bytes);
+  void start_stream();
   void complete();
   void fail_request(const ApiError& error, const std::string& reason);
   void end(const std::string& reason);
@@ -111,10 +116,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::mutex mutex_;
   std::vector<ChoiceState> choices_;
   int prompt_tokens_ = 0;
+  std::int32_t max_tokens_ = 0;
   std::size_t open_choices_ = 0;
-  bool stream_open_ = false;
+  bool stream_started_ = false;  // the answer's head was sent
+  bool stream_open_ = false;     // and the writer's first events
   bool ended_ = false;
-  bool any_token_ = false;
+  std::optional<TimePoint> first_token_;
   std::string finish_reason_;
   TimePoint last_sent_;
 };

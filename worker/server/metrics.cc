@@ -1,5 +1,7 @@
 #include "worker/server/metrics.h"
 
+#include <ctime>
+
 namespace dsm::server {
 namespace {
 
@@ -25,8 +27,9 @@ std::vector<double> one_two_five(int highest) {
 }  // namespace
 
 void WorkerMetrics::Gauge::set(double value) const {
-  ours->Set(value);
-  vllm->Set(value);
+  for (prometheus::Gauge* one : {ours, vllm, older}) {
+    if (one != nullptr) one->Set(value);
+  }
 }
 void WorkerMetrics::Counter::add(double value) const {
   ours->Increment(value);
@@ -36,13 +39,19 @@ void WorkerMetrics::Counter::raise_to(double value) const {
   if (value > ours->Value()) add(value - ours->Value());
 }
 void WorkerMetrics::Histogram::observe(double value) const {
-  ours->Observe(value);
-  vllm->Observe(value);
+  for (prometheus::Histogram* one : {ours, vllm, older}) {
+    if (one != nullptr) one->Observe(value);
+  }
 }
 
-WorkerMetrics::Gauge WorkerMetrics::gauge(const char* ours, const char* vllm, const char* help) {
-  return {&prometheus::BuildGauge().Name(ours).Help(help).Register(registry_).Add(labels_),
-          &prometheus::BuildGauge().Name(vllm).Help(help).Register(registry_).Add(labels_vllm_)};
+WorkerMetrics::Gauge WorkerMetrics::gauge(const char* ours, const char* vllm, const char* help,
+                                          const char* older) {
+  const auto make = [&](const char* name, const Labels& labels) {
+    return &prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels);
+  };
+  return {.ours = make(ours, labels_),
+          .vllm = make(vllm, labels_vllm_),
+          .older = older == nullptr ? nullptr : make(older, labels_vllm_)};
 }
 
 WorkerMetrics::Counter WorkerMetrics::counter(const char* ours, const char* vllm, const char* help,
@@ -61,11 +70,20 @@ WorkerMetrics::Counter WorkerMetrics::counter(const char* ours, const char* vllm
 
 WorkerMetrics::Histogram WorkerMetrics::histogram(const char* ours, const char* vllm,
                                                   const char* help,
-                                                  const std::vector<double>& bounds) {
-  return {
-      &prometheus::BuildHistogram().Name(ours).Help(help).Register(registry_).Add(labels_, bounds),
-      &prometheus::BuildHistogram().Name(vllm).Help(help).Register(registry_).Add(labels_vllm_,
-                                                                                  bounds)};
+                                                  const std::vector<double>& bounds,
+                                                  const char* older) {
+  const auto make = [&](const char* name, const Labels& labels) {
+    return &prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(labels,
+                                                                                       bounds);
+  };
+  return {.ours = make(ours, labels_),
+          .vllm = make(vllm, labels_vllm_),
+          .older = older == nullptr ? nullptr : make(older, labels_vllm_)};
+}
+
+// What stays as it is: most of it is said by the labels.
+void WorkerMetrics::constant(const char* name, const char* help, Labels labels, double value) {
+  prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels).Set(value);
 }
 
 WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model_name,
@@ -78,7 +96,7 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
       running_(gauge("dsm_requests_running", "vllm:num_requests_running",
                      "Requests whose tokens are being computed")),
       kv_usage_(gauge("dsm_kv_cache_used_ratio", "vllm:kv_cache_usage_perc",
-                      "Part of the KV cache in use, 0 to 1")),
+                      "Part of the KV cache in use, 0 to 1", "vllm:gpu_cache_usage_perc")),
       prompt_tokens_(counter("dsm_prompt_tokens_total", "vllm:prompt_tokens_total",
                              "Prompt tokens of requests that were started")),
       generation_tokens_(counter("dsm_generation_tokens_total", "vllm:generation_tokens_total",
@@ -95,43 +113,61 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
                              "From the arrival of a request to its first token",
                              kFirstTokenBounds)),
       next_token_(histogram("dsm_inter_token_latency_seconds", "vllm:inter_token_latency_seconds",
-                            "Between two tokens of a request", kNextTokenBounds)),
+                            "Between two tokens of a request", kNextTokenBounds,
+                            "vllm:time_per_output_token_seconds")),
       duration_(histogram("dsm_request_duration_seconds", "vllm:e2e_request_latency_seconds",
                           "From the arrival of a request to its last token", kRequestBounds)),
       request_prompt_(histogram("dsm_request_prompt_tokens", "vllm:request_prompt_tokens",
                                 "Prompt tokens of a request", one_two_five(max_model_len))),
-      request_generation_(
-          histogram("dsm_request_generation_tokens", "vllm:request_generation_tokens",
-                    "Tokens generated for a request", one_two_five(max_model_len))) {
-  for (const char* reason : {"stop", "length", "cancelled", "error"}) {
-    const bool success = reason == std::string("stop") || reason == std::string("length");
-    finished_.emplace(reason, counter("dsm_requests_finished_total",
-                                      success ? "vllm:request_success_total" : nullptr,
-                                      "Requests that ended, by reason", {{"reason", reason}},
-                                      {{"finished_reason", reason}}));
+      request_generation_(histogram("dsm_request_generation_tokens",
+                                    "vllm:request_generation_tokens",
+                                    "Tokens generated for a request", one_two_five(max_model_len))),
+      decode_(histogram("dsm_request_decode_seconds", "vllm:request_decode_time_seconds",
+                        "From the first token of a request to its last", kRequestBounds)),
+      per_token_(histogram("dsm_request_time_per_output_token_seconds",
+                           "vllm:request_time_per_output_token_seconds",
+                           "Between two tokens of a request, as its mean", kNextTokenBounds)),
+      longest_choice_(
+          histogram("dsm_request_max_generation_tokens", "vllm:request_max_num_generation_tokens",
+                    "Tokens of the longest choice of a request", one_two_five(max_model_len))),
+      n_(histogram("dsm_request_choices", "vllm:request_params_n",
+                   "Choices asked for of each prompt", {1, 2, 5, 10, 20})),
+      max_tokens_(histogram("dsm_request_max_tokens", "vllm:request_params_max_tokens",
+                            "Tokens that a choice of a request may have",
+                            one_two_five(max_model_len))) {
+  // Our reasons, and what vLLM calls them.
+  struct Reason {
+    const char* ours;
+    const char* vllm;
+  };
+  for (const auto& [ours, vllm] :
+       {Reason{"stop", "stop"}, Reason{"length", "length"}, Reason{"cancelled", "abort"},
+        Reason{"error", "error"}, Reason{"deadline", nullptr}}) {
+    finished_.emplace(ours, counter("dsm_requests_finished_total",
+                                    vllm != nullptr ? "vllm:request_success_total" : nullptr,
+                                    "Requests that ended, by reason", {{"reason", ours}},
+                                    {{"finished_reason", vllm != nullptr ? vllm : ""}}));
   }
-  for (const char* reason : {"queue_full", "unavailable", "invalid"}) {
-    const bool queue = reason == std::string("queue_full");
-    rejected_.emplace(reason, counter("dsm_requests_rejected_total",
-                                      queue ? "vllm:admission_rejections_total" : nullptr,
-                                      "Requests refused, by reason", {{"reason", reason}},
-                                      {{"reason", "max_num_queued_reqs"}}));
+  for (const auto& [ours, vllm] : {Reason{"queue_full", "max_num_queued_reqs"},
+                                   Reason{"unavailable", nullptr}, Reason{"invalid", nullptr}}) {
+    rejected_.emplace(ours, counter("dsm_requests_rejected_total",
+                                    vllm != nullptr ? "vllm:admission_rejections_total" : nullptr,
+                                    "Requests refused, by reason", {{"reason", ours}},
+                                    {{"reason", vllm != nullptr ? vllm : ""}}));
   }
-  prometheus::BuildGauge()
-      .Name("dsm_kv_cache_capacity_tokens")
-      .Help("Tokens that the KV cache holds")
-      .Register(registry_)
-      .Add(labels_)
-      .Set(static_cast<double>(kv_blocks) * engine::kBlockTokens);
-  Labels info = labels_vllm_;
-  info["block_size"] = std::to_string(engine::kBlockTokens);
-  info["num_gpu_blocks"] = std::to_string(kv_blocks);
-  prometheus::BuildGauge()
-      .Name("vllm:cache_config_info")
-      .Help("Sizes of the KV cache, as labels")
-      .Register(registry_)
-      .Add(info)
-      .Set(1);
+  constant("dsm_kv_cache_capacity_tokens", "Tokens that the KV cache holds", labels_,
+           static_cast<double>(kv_blocks) * engine::kBlockTokens);
+  Labels cache = labels_vllm_;
+  cache["block_size"] = std::to_string(engine::kBlockTokens);
+  cache["num_gpu_blocks"] = std::to_string(kv_blocks);
+  constant("vllm:cache_config_info", "Sizes of the KV cache, as labels", cache, 1);
+  // Gateways look for this one whether or not there are adapters: there are none. Its value is the
+  // time of the last change.
+  Labels adapters = labels_vllm_;
+  for (const char* which : {"running_lora_adapters", "waiting_lora_adapters"}) adapters[which] = "";
+  adapters["max_lora"] = "0";
+  constant("vllm:lora_requests_info", "Adapters of requests, as labels", adapters,
+           static_cast<double>(std::time(nullptr)));
 }
 
 void WorkerMetrics::update(const engine::EngineStats& stats) {
@@ -164,6 +200,14 @@ void WorkerMetrics::finished(const Finished& request) {
   duration_.observe(request.seconds);
   request_prompt_.observe(request.prompt_tokens);
   request_generation_.observe(request.generation_tokens);
+  longest_choice_.observe(request.longest_choice);
+  n_.observe(request.n);
+  max_tokens_.observe(request.max_tokens);
+  if (!request.decode_seconds) return;  // there was no token
+  decode_.observe(*request.decode_seconds);
+  if (request.longest_choice > 1) {
+    per_token_.observe(*request.decode_seconds / (request.longest_choice - 1));
+  }
 }
 
 void WorkerMetrics::rejected(const std::string& reason) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,19 +25,24 @@ class WorkerMetrics {
   void first_token(double seconds_since_arrival);
   void next_token(double seconds_since_last);
   struct Finished {
-    std::string reason;  // stop, length, cancelled, error
+    std::string reason;  // stop, length, cancelled, deadline, error
     double seconds = 0;  // since arrival
+    std::optional<double> decode_seconds = std::nullopt;  // from the first token to the last
     int prompt_tokens = 0;
     int generation_tokens = 0;
+    int longest_choice = 0;  // tokens
+    int n = 1;               // choices of each prompt
+    int max_tokens = 0;      // that a choice was allowed
   };
   void finished(const Finished& request);
   void rejected(const std::string& reason);  // queue_full, unavailable, invalid
 
  private:
-  // A number that is shown under both names.
+  // A number that is shown under both names, and under older ones of vLLM's that tools still read.
   struct Gauge {
     prometheus::Gauge* ours;
     prometheus::Gauge* vllm;
+    prometheus::Gauge* older = nullptr;
     void set(double value) const;
   };
   struct Counter {
@@ -48,14 +54,16 @@ class WorkerMetrics {
   struct Histogram {
     prometheus::Histogram* ours;
     prometheus::Histogram* vllm;
+    prometheus::Histogram* older = nullptr;
     void observe(double value) const;
   };
   using Labels = std::map<std::string, std::string>;
-  Gauge gauge(const char* ours, const char* vllm, const char* help);
+  Gauge gauge(const char* ours, const char* vllm, const char* help, const char* older = nullptr);
   Counter counter(const char* ours, const char* vllm, const char* help, const Labels& extra = {},
                   const Labels& extra_vllm = {});
   Histogram histogram(const char* ours, const char* vllm, const char* help,
-                      const std::vector<double>& bounds);
+                      const std::vector<double>& bounds, const char* older = nullptr);
+  void constant(const char* name, const char* help, Labels labels, double value);
 
   MetricsRegistry& registry_;
   Labels labels_;
@@ -78,6 +86,11 @@ class WorkerMetrics {
   Histogram duration_;
   Histogram request_prompt_;
   Histogram request_generation_;
+  Histogram decode_;
+  Histogram per_token_;
+  Histogram longest_choice_;
+  Histogram n_;
+  Histogram max_tokens_;
 };
 
 }  // namespace dsm::server

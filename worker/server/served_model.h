@@ -3,15 +3,25 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "worker/engine/batch.h"
+#include "worker/engine/token_constraint.h"
+#include "worker/grammar/grammar.h"
 #include "worker/server/api_request.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/tokenizer.h"
 
 namespace dsm::server {
+
+// GrammarFactory::compile of the model's factory. May be called from any thread.
+using GrammarCompiler = std::function<Result<std::shared_ptr<engine::TokenConstraint>>(
+    const grammar::GrammarSpec& grammar, std::optional<engine::TokenId> after)>;
 
 struct ServedModel {
   std::string name;          // as clients call it
@@ -22,6 +32,8 @@ struct ServedModel {
   text::ChatTemplate chat_template;
   std::vector<engine::TokenId> eos_tokens;
   SamplingDefaults defaults;
+  GrammarCompiler compile_grammar = {};  // null: answers cannot be held to a format
+  bool reasoning_alias = false;          // chats show the thought as `reasoning`, too
 };
 
 }  // namespace dsm::server

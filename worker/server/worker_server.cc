@@ -6,6 +6,8 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "worker/server/openapi.h"
+
 namespace dsm::server {
 namespace {
 
@@ -15,6 +17,12 @@ constexpr std::size_t kMaxInternalBody = 4 << 10;
 // In constant time for texts of the same length.
 bool same_secret(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+http::Response json_response(const nlohmann::json& body) {
+  http::Response response;
+  response.body = body.dump();
+  return response;
 }
 
 }  // namespace
@@ -37,13 +45,17 @@ WorkerServer::WorkerServer(WorkerServerOptions options, MetricsRegistry& registr
       drain_(drain),
       clock_(clock),
       log_(std::move(log)),
-      process_metrics_(registry) {
+      process_metrics_(registry),
+      http_metrics_(registry, clock) {
   public_ = std::make_unique<http::Server>(http::ServerOptions{.host = options_.host,
                                                                .port = options_.port,
                                                                .threads = options_.threads,
                                                                .max_body_bytes = kMaxApiBody},
                                            log_);
-  public_->error_body(http_error);
+  public_->error_body([this](int status, const std::string& message) {
+    http_metrics_.refused(status);
+    return http_error(status, message);
+  });
   add_public_routes();
   if (options_.leader) add_api_routes();
   if (!options_.internal_token_file.empty()) {
@@ -124,23 +136,47 @@ bool WorkerServer::api_open(const Attached& parts) const {
   return was_ready_;
 }
 
-http::Response WorkerServer::not_serving() const {
+Api* WorkerServer::open_api() const {
+  const Attached parts = attached();
+  return api_open(parts) ? parts.api : nullptr;
+}
+
+http::Response WorkerServer::not_serving(const http::Request& request) const {
   const GroupView group = view().group;
-  return error_response(unavailable("the model is not being served yet: " + group.message, 2));
+  return refusal(request, request_id_of(request),
+                 unavailable("the model is not being served yet: " + group.message, 2));
+}
+
+void WorkerServer::route(const std::string& method, const std::string& path,
+                         http::Handler handler) {
+  routes_.push_back({method, path});
+  public_->route(method, path, http_metrics_.counted(method, path, std::move(handler)));
+}
+
+void WorkerServer::route_async(const std::string& method, const std::string& path,
+                               http::AsyncHandler handler) {
+  routes_.push_back({method, path});
+  public_->route_async(method, path, http_metrics_.counted_async(method, path, std::move(handler)));
 }
 
 void WorkerServer::add_public_routes() {
   const auto ready = [this](const http::Request&) { return health_response(ready_health(view())); };
-  public_->route("GET", "/health/startup",
-                 [this](const http::Request&) { return health_response(startup_health(view())); });
-  public_->route("GET", "/health/live",
-                 [this](const http::Request&) { return health_response(live_health(view())); });
-  public_->route("GET", "/health/ready", ready);
-  public_->route("GET", "/health", ready);
-  public_->route("GET", "/metrics", [this](const http::Request&) { return metrics_response(); });
-  public_->route("GET", "/version", [this](const http::Request&) {
+  route("GET", "/health/startup",
+        [this](const http::Request&) { return health_response(startup_health(view())); });
+  route("GET", "/health/live",
+        [this](const http::Request&) { return health_response(live_health(view())); });
+  route("GET", "/health/ready", ready);
+  route("GET", "/health", ready);
+  route("GET", "/ping", ready);
+  route("GET", "/metrics", [this](const http::Request&) { return metrics_response(); });
+  route("GET", "/version",
+        [this](const http::Request&) { return json_response({{"version", options_.version}}); });
+  route("GET", "/load", [this](const http::Request&) {
+    return json_response({{"server_load", drain_.in_flight()}});
+  });
+  route("GET", "/openapi.json", [](const http::Request&) {
     http::Response response;
-    response.body = nlohmann::json{{"version", options_.version}}.dump();
+    response.body = kOpenApi;
     return response;
   });
 }
@@ -156,25 +192,42 @@ http::Response WorkerServer::metrics_response() {
 }
 
 void WorkerServer::add_api_routes() {
-  const auto generate = [this](void (Api::*method)(std::shared_ptr<http::Exchange>)) {
-    return [this, method](std::shared_ptr<http::Exchange> exchange) {
+  const auto generate = [this](const std::string& path,
+                               void (Api::*method)(std::shared_ptr<http::Exchange>)) {
+    route_async("POST", path, [this, method](std::shared_ptr<http::Exchange> exchange) {
       const Attached parts = attached();
       if (api_open(parts)) {
         (parts.api->*method)(std::move(exchange));
       } else {
-        exchange->respond(not_serving());
+        exchange->respond(not_serving(exchange->request()));
       }
-    };
+    });
   };
-  public_->route_async("POST", "/v1/chat/completions", generate(&Api::chat));
-  public_->route_async("POST", "/v1/completions", generate(&Api::completion));
-  public_->route("GET", "/v1/models", [this](const http::Request&) {
+  const auto answer = [this](const std::string& path,
+                             http::Response (Api::*method)(const http::Request&) const) {
+    route("POST", path, [this, method](const http::Request& request) {
+      const Attached parts = attached();
+      return api_open(parts) ? (parts.api->*method)(request) : not_serving(request);
+    });
+  };
+  generate("/v1/chat/completions", &Api::chat);
+  generate("/v1/completions", &Api::completion);
+  // DeepSeek's base URL for prefixes and for text in the middle.
+  generate("/beta/chat/completions", &Api::chat);
+  generate("/beta/completions", &Api::completion);
+  generate("/v1/responses", &Api::responses);
+  generate("/v1/messages", &Api::messages);
+  generate("/v1/inference", &Api::inference);
+  answer("/v1/messages/count_tokens", &Api::count_tokens);
+  answer("/tokenize", &Api::tokenize);
+  answer("/detokenize", &Api::detokenize);
+  route("GET", "/v1/models", [this](const http::Request& request) {
     const Attached parts = attached();
-    return api_open(parts) ? parts.api->models() : not_serving();
+    return api_open(parts) ? parts.api->models() : not_serving(request);
   });
-  public_->route("GET", "/v1/models/*", [this](const http::Request& request) {
+  route("GET", "/v1/models/*", [this](const http::Request& request) {
     const Attached parts = attached();
-    if (!api_open(parts)) return not_serving();
+    if (!api_open(parts)) return not_serving(request);
     return parts.api->model(request.path.substr(std::string_view("/v1/models/").size()));
   });
 }

@@ -1,5 +1,5 @@
 // The two HTTP servers of a worker process: the public port (health and metrics on every process,
-// the OpenAI API on the leader) and, when there is a token, the internal one (status stream,
+// the APIs on the leader) and, when there is a token, the internal one (status stream,
 // drain). It serves health from start() on, while weights are still being loaded; what does not
 // exist yet is attached later. Thread-safe.
 #pragma once
@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/http/server.h"
@@ -17,6 +18,7 @@
 #include "base/metrics.h"
 #include "worker/server/api.h"
 #include "worker/server/drain.h"
+#include "worker/server/http_metrics.h"
 #include "worker/server/status_stream.h"
 #include "worker/server/worker_status.h"
 
@@ -54,6 +56,14 @@ class WorkerServer {
   void serve(Api& api, const engine::Engine& engine, WorkerMetrics& metrics);
 
   WorkerView view() const;
+  // The Api while requests are taken, else null. It lives until stop() has returned.
+  Api* open_api() const;
+  // Method and path of everything on the public port, as openapi.json documents it.
+  struct Route {
+    std::string method;
+    std::string path;
+  };
+  const std::vector<Route>& routes() const { return routes_; }
   // Ends streams and connections; answers under way get `grace_s` to be sent.
   void stop(int grace_s = 2);
 
@@ -65,12 +75,14 @@ class WorkerServer {
     WorkerMetrics* metrics = nullptr;
   };
   Attached attached() const;
+  void route(const std::string& method, const std::string& path, http::Handler handler);
+  void route_async(const std::string& method, const std::string& path, http::AsyncHandler handler);
   void add_public_routes();
   void add_api_routes();
   void add_internal_routes();
   std::optional<http::Response> not_allowed(const http::Request& request) const;
   bool api_open(const Attached& parts) const;
-  http::Response not_serving() const;
+  http::Response not_serving(const http::Request& request) const;
   http::Response metrics_response();
 
   const WorkerServerOptions options_;
@@ -79,6 +91,8 @@ class WorkerServer {
   Clock& clock_;
   const Logger log_;
   ProcessMetrics process_metrics_;
+  HttpMetrics http_metrics_;
+  std::vector<Route> routes_;
   mutable std::mutex mutex_;
   Attached attached_;
   mutable std::atomic<bool> was_ready_ = false;

@@ -1,0 +1,200 @@
+#include "worker/grpc/grpc_server.h"
+
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <atomic>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "worker/grpc/deepseek.grpc.pb.h"
+#include "worker/grpc/grpc_call.h"
+
+namespace dsm::grpc_api {
+namespace {
+
+using deepseek::v1::DeepSeekService;
+using deepseek::v1::InferencePiece;
+using deepseek::v1::InferenceRequest;
+using deepseek::v1::InferenceResponse;
+
+constexpr int kMaxMessage = 8 << 20;  // as the HTTP port
+constexpr std::chrono::seconds kStopTime{2};
+
+class UnaryReactor final : public grpc::ServerUnaryReactor, public Sink {
+ public:
+  explicit UnaryReactor(InferenceResponse* response) : response_(response) {}
+  void attach(std::weak_ptr<Call> call) { call_ = std::move(call); }
+
+  void whole(InferenceResponse response) override { *response_ = std::move(response); }
+  void piece(InferencePiece /*piece*/) override {}
+  void end(const grpc::Status& status) override { Finish(status); }
+
+  void OnCancel() override {
+    if (const auto call = call_.lock()) call->cancelled();
+  }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory): gRPC's rule
+
+ private:
+  InferenceResponse* const response_;
+  std::weak_ptr<Call> call_;
+};
+
+// gRPC takes one piece at a time: the others wait here.
+class StreamReactor final : public grpc::ServerWriteReactor<InferencePiece>, public Sink {
+ public:
+  void attach(std::weak_ptr<Call> call) { call_ = std::move(call); }
+
+  void whole(InferenceResponse /*response*/) override {}
+  void piece(InferencePiece piece) override {
+    std::unique_lock lock(mutex_);
+    waiting_.push_back(std::move(piece));
+    step(lock);
+  }
+  void end(const grpc::Status& status) override {
+    std::unique_lock lock(mutex_);
+    status_ = status;
+    step(lock);
+  }
+
+  void OnWriteDone(bool ok) override {
+    std::unique_lock lock(mutex_);
+    writing_ = false;
+    waiting_.pop_front();
+    if (!ok) waiting_.clear();  // the client is gone
+    step(lock);
+  }
+  void OnCancel() override {
+    if (const auto call = call_.lock()) call->cancelled();
+  }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory): gRPC's rule
+
+ private:
+  // Once Finish() is called another thread may delete this at any moment.
+  void step(std::unique_lock<std::mutex>& lock) {
+    if (writing_) return;
+    if (!waiting_.empty()) {
+      writing_ = true;
+      StartWrite(&waiting_.front());
+    } else if (status_) {
+      const grpc::Status status = *std::exchange(status_, std::nullopt);
+      lock.unlock();
+      Finish(status);
+    }
+  }
+
+  std::weak_ptr<Call> call_;
+  std::mutex mutex_;
+  std::deque<InferencePiece> waiting_;
+  bool writing_ = false;
+  std::optional<grpc::Status> status_;
+};
+
+class Service final : public DeepSeekService::CallbackService {
+ public:
+  explicit Service(std::function<server::Api*()> api) : api_(std::move(api)) {}
+
+  grpc::ServerUnaryReactor* Inference(grpc::CallbackServerContext* context,
+                                      const InferenceRequest* request,
+                                      InferenceResponse* response) override {
+    auto* reactor = new UnaryReactor(response);  // NOLINT(cppcoreguidelines-owning-memory)
+    begin(*reactor, *context, *request, /*stream=*/false);
+    return reactor;
+  }
+  grpc::ServerWriteReactor<InferencePiece>* InferenceStream(
+      grpc::CallbackServerContext* context, const InferenceRequest* request) override {
+    auto* reactor = new StreamReactor();  // NOLINT(cppcoreguidelines-owning-memory)
+    begin(*reactor, *context, *request, /*stream=*/true);
+    return reactor;
+  }
+
+ private:
+  template <typename Reactor>
+  void begin(Reactor& reactor, const grpc::CallbackServerContext& context,
+             const InferenceRequest& request, bool stream) const {
+    http::Request asked;
+    asked.method = "POST";
+    asked.path = "/" + std::string(DeepSeekService::service_full_name());
+    asked.body = inference_body(request, stream);
+    asked.remote = context.peer();
+    const auto& metadata = context.client_metadata();
+    if (const auto id = metadata.find("x-request-id"); id != metadata.end()) {
+      asked.headers["X-Request-Id"] = std::string(id->second.data(), id->second.size());
+    }
+    const auto call = std::make_shared<Call>(std::move(asked), reactor);
+    reactor.attach(call);
+    server::Api* api = api_();
+    if (api == nullptr) {
+      return call->respond(
+          server::error_response(server::unavailable("the model is not being served yet", 2)));
+    }
+    api->inference(call, [call = std::weak_ptr(call)](server::AnswerHead head) {
+      return make_call_writer(std::move(head), call.lock());
+    });
+  }
+
+  const std::function<server::Api*()> api_;
+};
+
+}  // namespace
+
+struct GrpcServer::Impl {
+  Impl(GrpcServerOptions o, std::function<server::Api*()> api, Logger l)
+      : options(std::move(o)), log(std::move(l)), service(std::move(api)) {}
+
+  GrpcServerOptions options;
+  Logger log;
+  Service service;
+  int port = 0;
+  std::atomic<int> told = -1;  // what the health service says
+  std::unique_ptr<grpc::Server> server;
+};
+
+GrpcServer::GrpcServer(GrpcServerOptions options, std::function<server::Api*()> api, Logger log)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(api), std::move(log))) {}
+
+GrpcServer::~GrpcServer() {
+  stop();
+}
+
+Status GrpcServer::start() {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  const std::string address = impl_->options.host + ":" + std::to_string(impl_->options.port);
+  // Another process on the same port is an error, not a partner.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &impl_->port);
+  builder.SetMaxReceiveMessageSize(kMaxMessage);
+  builder.RegisterService(&impl_->service);
+  impl_->server = builder.BuildAndStart();
+  if (!impl_->server || impl_->port == 0) {
+    impl_->server.reset();
+    return fail(ErrorKind::kTransient, "cannot listen for gRPC on " + address);
+  }
+  serving(false);
+  impl_->log.info("listening for grpc", {{"address", address}, {"port", impl_->port}});
+  return {};
+}
+
+std::uint16_t GrpcServer::port() const {
+  return static_cast<std::uint16_t>(impl_->port);
+}
+
+void GrpcServer::serving(bool yes) {
+  if (!impl_->server || impl_->told.exchange(yes ? 1 : 0) == (yes ? 1 : 0)) return;
+  grpc::HealthCheckServiceInterface* health = impl_->server->GetHealthCheckService();
+  health->SetServingStatus(DeepSeekService::service_full_name(), yes);
+  health->SetServingStatus(yes);  // the server as a whole, which probes ask for
+}
+
+void GrpcServer::stop() {
+  if (!impl_->server) return;
+  impl_->server->Shutdown(std::chrono::system_clock::now() + kStopTime);
+  impl_->server->Wait();
+  impl_->server.reset();
+}
+
+}  // namespace dsm::grpc_api
