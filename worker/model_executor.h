@@ -18,6 +18,7 @@ struct ModelSpec {
   int kv_blocks = 0;
   int max_batch_tokens = 0;
   int sampled_vocab = 0;  // as RankSpec's
+  bool drafts = false;    // from the model's own prediction layer, for rows that ask for them
 };
 
 group::RankLoader model_loader(ModelSpec spec, Logger log);
