@@ -17,7 +17,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 engine::TokenId marker(std::string_view name) {
-  return tokenizer().special(name).value();
+  return tokenizer().special(name).value_or(-1);
 }
 
 // ---- kinds
