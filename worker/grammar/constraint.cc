@@ -14,7 +14,7 @@ bool Constraint::fill_mask(std::span<std::uint32_t> mask) {
 bool Constraint::accept(engine::TokenId token) {
   if (!open_) {
     ++free_;
-    open_ = token == *after_;
+    open_ = token == after_;
     return true;
   }
   if (token < 0 || !dsm_grammar_accept(matcher_.get(), static_cast<std::uint32_t>(token))) {

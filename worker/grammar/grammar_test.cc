@@ -15,10 +15,9 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::SizeIs;
 
 engine::TokenId marker(std::string_view name) {
-  return tokenizer().special(name).value();
+  return tokenizer().special(name).value_or(-1);
 }
 
 // ---- kinds
@@ -255,6 +254,7 @@ TEST(Factory, CompilesOnSeveralThreadsAtOnce) {
   factory();
   std::vector<std::thread> threads;
   std::vector<int> matched(4);
+  threads.reserve(matched.size());
   for (std::size_t i = 0; i < matched.size(); ++i) {
     threads.emplace_back([&matched, i] {
       for (int round = 0; round < 5; ++round) {

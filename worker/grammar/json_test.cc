@@ -81,6 +81,7 @@ struct Case {
   std::vector<const char*> others;     // not valid
 };
 
+// GoogleTest finds it by this name. NOLINTNEXTLINE(readability-identifier-naming)
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.name;
 }
