@@ -77,7 +77,7 @@ void Api::inference(std::shared_ptr<http::Exchange> exchange, const WriterMaker&
 Parsed<std::vector<engine::TokenId>> Api::prompt_tokens(const ChatRequest& chat) const {
   if (chat.model != model_.name) return std::unexpected(no_such_model(chat.model));
   auto prompt = model_.chat_template.encode(model_.tokenizer, chat.messages, chat.template_options);
-  if (!prompt) return bad_parameter("messages", prompt.error().message);
+  if (!prompt) return template_error(prompt.error());
   return std::move(prompt->ids);
 }
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "worker/server/output_parsers.h"
+#include "worker/server/plain_output.h"
 #include "worker/text/test_tokenizer.h"
 
 namespace dsm::server {
@@ -220,31 +220,17 @@ TEST(ChoiceOutput, deltas_join) {
   EXPECT_TRUE(delta.stopped);
 }
 
-TEST(OutputParsers, a_completion_is_all_answer_and_a_chat_has_a_thought) {
+TEST(PlainOutput, a_completion_is_all_answer_and_markers_give_no_text) {
   const text::Tokenizer tokenizer = text::default_tokenizer();
-  const auto chat_template = text::ChatTemplate::select(tokenizer);
-  ASSERT_TRUE(chat_template.has_value());
-  const auto read = [&](std::unique_ptr<text::OutputParser> parser) {
-    std::string all;
-    for (const std::int32_t id : tokenizer.encode("hm</think>42", text::SpecialTokens::kAllow)) {
-      const Parsed delta = parser->push(id);
-      if (!delta.reasoning.empty()) all += "[" + delta.reasoning + "]";
-      all += delta.content;
-    }
-    return all + parser->finish().content + " " + std::to_string(parser->reasoning_tokens());
-  };
-  EXPECT_EQ(read(plain_output(tokenizer)), "hm42 0");
-  const auto thinking = chat_output(*chat_template, tokenizer, true, {});
-  EXPECT_TRUE(thinking->in_reasoning());
-  std::string reasoning;
-  std::string content;
+  ChoiceOutput output(plain_output(tokenizer), {});
+  std::string all;
   for (const std::int32_t id : tokenizer.encode("hm</think>42", text::SpecialTokens::kAllow)) {
-    const Parsed delta = thinking->push(id);
-    reasoning += delta.reasoning;
-    content += delta.content;
+    const auto delta = output.push(id);
+    EXPECT_EQ(delta.reasoning, "");
+    all += delta.content;
   }
-  EXPECT_EQ(reasoning, "hm");
-  EXPECT_EQ(content + thinking->finish().content, "42");
+  EXPECT_EQ(all + output.finish().content, "hm42");
+  EXPECT_EQ(output.reasoning_tokens(), 0);
 }
 
 }  // namespace

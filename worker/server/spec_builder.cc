@@ -6,9 +6,8 @@
 #include <vector>
 
 #include "base/random.h"
-#include "worker/server/fill_in_middle.h"
-#include "worker/server/output_parsers.h"
-#include "worker/server/template_tools.h"
+#include "worker/server/plain_output.h"
+#include "worker/text/fim.h"
 
 namespace dsm::server {
 namespace {
@@ -151,23 +150,21 @@ ChoiceOutput::Options output_options(const GenerationOptions& options) {
           .prompt_logprobs = options.prompt_logprobs};
 }
 
-// Tools, calls and their results need a template that has a place for them.
-std::optional<ApiError> check_tools(const ServedModel& model, const ChatRequest& request) {
-  if (has_tools(model.chat_template)) return std::nullopt;
-  const std::string why = " needs a model with tools, and the chat template '" +
-                          std::string(model.chat_template.name()) + "' of this one has none";
-  if (!request.template_options.tools.empty()) {
-    return bad_parameter("tools", "'tools'" + why).error();
-  }
-  for (std::size_t i = 0; i < request.messages.size(); ++i) {
-    const text::ChatMessage& message = request.messages[i];
-    const bool answer = message.role == text::Role::kTool;
-    if (!answer && message.tool_calls.empty()) continue;
-    const std::string param =
-        "messages[" + std::to_string(i) + "]." + (answer ? "role" : "tool_calls");
-    return bad_parameter(param, "'" + param + "'" + why).error();
-  }
-  return std::nullopt;
+// What an answer must match so that it calls a tool, where it must.
+Result<std::optional<grammar::GrammarSpec>> tool_grammar(const ServedModel& model,
+                                                         const ChatRequest& request) {
+  using Kind = ToolChoice::Kind;
+  const Kind kind = request.tool_choice.kind;
+  if (kind == Kind::kNone || kind == Kind::kAuto) return std::nullopt;
+  using Mode = text::ToolChoice::Mode;
+  auto lark = model.chat_template.tool_grammar(
+      request.template_options.tools,
+      {.mode = kind == Kind::kNamed ? Mode::kNamed : Mode::kRequired,
+       .name = request.tool_choice.name},
+      request.parallel_tool_calls);
+  if (!lark) return std::unexpected(lark.error());
+  return grammar::GrammarSpec{
+      .kind = grammar::Kind::kLark, .text = std::move(*lark), .choices = {}};
 }
 
 Parsed<Constraint> chat_constraint(const ServedModel& model, const ChatRequest& request,
@@ -176,12 +173,11 @@ Parsed<Constraint> chat_constraint(const ServedModel& model, const ChatRequest& 
   if (request.options.format) {
     made.grammar = request.options.format->grammar;
     made.param = request.options.format->param;
-  } else if (request.tool_choice.kind != ToolChoice::Kind::kNone) {
-    made.param = "tools";
-    auto grammar = tool_grammar(model.chat_template, request.template_options.tools,
-                                request.tool_choice, request.parallel_tool_calls);
-    if (!grammar) return bad_parameter("tools", grammar.error().message);
+  } else {
+    auto grammar = tool_grammar(model, request);
+    if (!grammar) return template_error(grammar.error());
     made.grammar = std::move(*grammar);
+    made.param = "tools";
   }
   if (!made.grammar || !starts_in_reasoning) return made;
   // The thought is free; what comes behind it must match.
@@ -195,6 +191,16 @@ Parsed<Constraint> chat_constraint(const ServedModel& model, const ChatRequest& 
 }
 
 }  // namespace
+
+// It says "field: why"; without a field that clients know it is about the messages.
+std::unexpected<ApiError> template_error(const Error& error) {
+  for (const char* field : {"tools", "thinking", "continue_final_message", "tool_choice"}) {
+    if (error.message.starts_with(std::string(field) + ": ")) {
+      return bad_parameter(field, error.message);
+    }
+  }
+  return bad_parameter("messages", error.message);
+}
 
 ApiError no_such_model(const std::string& name) {
   return {.status = 404,
@@ -211,7 +217,6 @@ std::uint64_t choice_seed(std::uint64_t seed, int choice) {
 Parsed<GenerationSpec> chat_spec(const ServedModel& model, ChatRequest request,
                                  const RequestMeta& meta) {
   if (request.model != model.name) return std::unexpected(no_such_model(request.model));
-  if (auto error = check_tools(model, request)) return std::unexpected(std::move(*error));
   GenerationSpec made = empty_spec(model, ApiKind::kChat, meta, request.options);
   made.prompt_param = "messages";
   const Builder builder(model, made.options, meta);
@@ -225,7 +230,7 @@ Parsed<GenerationSpec> chat_spec(const ServedModel& model, ChatRequest request,
   }
   const auto prompt =
       model.chat_template.encode(model.tokenizer, request.messages, request.template_options);
-  if (!prompt) return bad_parameter("messages", prompt.error().message);
+  if (!prompt) return template_error(prompt.error());
   const auto constraint = chat_constraint(model, request, prompt->starts_in_reasoning);
   if (!constraint) return std::unexpected(constraint.error());
   auto sequences = builder.sequences(prompt->ids, "messages", *constraint, model.max_model_len,
@@ -238,8 +243,8 @@ Parsed<GenerationSpec> chat_spec(const ServedModel& model, ChatRequest request,
   output.one_tool_call = !request.parallel_tool_calls;
   for (std::size_t i = 0; i < made.sequences.size(); ++i) {
     made.outputs.emplace_back(
-        chat_output(model.chat_template, model.tokenizer, prompt->starts_in_reasoning,
-                    request.template_options.tools),
+        model.chat_template.output_parser(model.tokenizer, prompt->starts_in_reasoning,
+                                          !request.template_options.tools.empty()),
         output);
   }
   return made;
@@ -268,8 +273,8 @@ Parsed<GenerationSpec> completion_spec(const ServedModel& model, CompletionReque
         return std::unexpected(std::move(*error));
       }
       if (request.suffix) {
-        auto filled = fill_in_middle(model.tokenizer, *given, *request.suffix);
-        if (!filled) return bad_parameter("suffix", "'suffix': " + filled.error().message);
+        auto filled = text::fim_prompt(model.tokenizer, *given, *request.suffix);
+        if (!filled) return bad_parameter("suffix", filled.error().message);
         ids = std::move(*filled);
       } else {
         ids = model.tokenizer.encode_prompt(*given);

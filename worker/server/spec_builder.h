@@ -32,6 +32,10 @@ Parsed<GenerationSpec> completion_spec(const ServedModel& model, CompletionReque
 // for the first, so that one choice of several equals the answer of a request for one.
 std::uint64_t choice_seed(std::uint64_t seed, int choice);
 
+// A refusal of the chat template, under the field that it names.
+std::unexpected<ApiError> template_error(const Error& error);
+
+// 404: clients have to name the model that is served.
 ApiError no_such_model(const std::string& name);
 
 }  // namespace dsm::server

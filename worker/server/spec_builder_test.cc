@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "worker/server/fill_in_middle.h"
 #include "worker/server/request_testing.h"
 #include "worker/text/test_tokenizer.h"
 
@@ -208,20 +207,100 @@ TEST_F(SpecBuilderTest, a_format_that_cannot_be_kept_is_refused_under_its_name) 
   EXPECT_EQ(broken.error().status, 500);
 }
 
+const char* const kTools =
+    R"("tools": [{"type": "function", "function": {"name": "get_weather", "description": "d",
+                   "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}])";
+
 TEST_F(SpecBuilderTest, tools_need_a_template_that_has_them) {
-  const std::string tools =
-      R"("tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}])";
+  const std::string tools = kTools;
   EXPECT_THAT(refusal_of(build(tools)), StartsWith("tools: "));
   EXPECT_EQ(refusal_of(build(tools + R"(, "tool_choice": "none")")), "accepted");
-  const auto history = [&](const std::string& messages) {
-    auto request = parse_chat(R"({"model": "m", "messages": [)" + messages + "]}", {});
-    EXPECT_TRUE(request.has_value()) << request.error().message;
-    return refusal_of(chat_spec(model, std::move(*request), meta));
+  auto history = parse_chat(
+      R"({"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "assistant",
+          "tool_calls": [{"id": "a", "function": {"name": "f"}}]},
+          {"role": "tool", "tool_call_id": "a", "content": "y"}]})",
+      {});
+  ASSERT_TRUE(history.has_value()) << history.error().message;
+  EXPECT_THAT(refusal_of(chat_spec(model, std::move(*history), meta)), StartsWith("tools: "));
+}
+
+// A model whose template has tools.
+class ToolSpecTest : public SpecBuilderTest {
+ protected:
+  ToolSpecTest() {
+    auto chosen = text::ChatTemplate::by_name(model.tokenizer, "deepseek-v3.1");
+    if (chosen) model.chat_template = *chosen;
+    model.max_model_len = 2048;
+    compile_grammars();
+  }
+  // The output's pieces when the model says this.
+  static ChoiceOutput::Delta say(GenerationSpec& spec, const Ids& tokens) {
+    ChoiceOutput::Delta all;
+    for (const engine::TokenId token : tokens) {
+      if (!all.stopped) all.append(spec.outputs[0].push(token));
+    }
+    if (!all.stopped) all.append(spec.outputs[0].finish());
+    return all;
+  }
+  static std::string call_of(const std::string& city) {
+    return R"(<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":")" + city +
+           R"("}<｜tool▁call▁end｜>)";
+  }
+};
+
+TEST_F(ToolSpecTest, the_prompt_tells_of_tools_and_the_output_finds_calls) {
+  auto spec = build(kTools);
+  ASSERT_TRUE(spec.has_value()) << spec.error().message;
+  EXPECT_THAT(model.tokenizer.decode(spec->sequences[0].prompt, false), HasSubstr("get_weather"));
+  EXPECT_EQ(spec->sequences[0].constraint, nullptr) << "the model may answer freely";
+  const auto said = say(*spec, ids("Let me see.<｜tool▁calls▁begin｜>" + call_of("Paris") +
+                                   call_of("Rome") + "<｜tool▁calls▁end｜>"));
+  EXPECT_EQ(said.content, "Let me see.");
+  std::vector<std::string> arguments(2);
+  std::vector<std::string> names;
+  for (const ToolCallDelta& piece : said.tool_calls) {
+    if (!piece.name.empty()) names.push_back(piece.name);
+    arguments.at(static_cast<std::size_t>(piece.index)) += piece.arguments;
+  }
+  EXPECT_THAT(names, ElementsAre("get_weather", "get_weather"));
+  EXPECT_THAT(arguments, ElementsAre(R"({"city":"Paris"})", R"({"city":"Rome"})"));
+  EXPECT_EQ(spec->outputs[0].finish_reason(engine::FinishReason::kStop), "tool_calls");
+}
+
+TEST_F(ToolSpecTest, without_parallel_calls_the_second_one_is_not_begun) {
+  auto spec = build(std::string(kTools) + R"(, "parallel_tool_calls": false)");
+  ASSERT_TRUE(spec.has_value()) << spec.error().message;
+  const auto said = say(*spec, ids("<｜tool▁calls▁begin｜>" + call_of("Paris") + call_of("Rome") +
+                                   "<｜tool▁calls▁end｜>"));
+  EXPECT_TRUE(said.stopped);
+  for (const ToolCallDelta& piece : said.tool_calls) EXPECT_EQ(piece.index, 0);
+}
+
+TEST_F(ToolSpecTest, a_choice_that_requires_a_call_is_a_grammar_behind_the_thought) {
+  const auto required = build(std::string(kTools) + R"(, "tool_choice": "required")");
+  ASSERT_TRUE(required.has_value()) << required.error().message;
+  EXPECT_NE(required->sequences[0].constraint, nullptr);
+  ASSERT_EQ(compiled.size(), 1u);
+  EXPECT_EQ(compiled[0].first.kind, grammar::Kind::kLark);
+  EXPECT_THAT(compiled[0].first.text, HasSubstr("get_weather"));
+  EXPECT_EQ(compiled[0].second, std::nullopt);
+  const auto named = build(std::string(kTools) + R"(, "thinking": {"type": "enabled"},
+      "tool_choice": {"type": "function", "function": {"name": "get_weather"}})");
+  ASSERT_TRUE(named.has_value()) << named.error().message;
+  EXPECT_EQ(compiled.back().second, ids("</think>").at(0));
+  compile_grammars(Error{ErrorKind::kInvalid, "too large", 0});
+  EXPECT_THAT(refusal_of(build(std::string(kTools) + R"(, "tool_choice": "required")")),
+              StartsWith("tools: "));
+}
+
+TEST_F(ToolSpecTest, a_refusal_of_the_template_names_its_field) {
+  const auto param = [](const std::string& message) {
+    return template_error({ErrorKind::kInvalid, message, 0}).error().param;
   };
-  EXPECT_THAT(history(R"({"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [
-                          {"id": "a", "function": {"name": "f"}}]},
-                         {"role": "tool", "tool_call_id": "a", "content": "y"})"),
-              StartsWith("messages[1].tool_calls: "));
+  EXPECT_EQ(param("tools: x"), "tools");
+  EXPECT_EQ(param("thinking: x"), "thinking");
+  EXPECT_EQ(param("messages: x"), "messages");
+  EXPECT_EQ(param("something else"), "messages");
 }
 
 TEST_F(SpecBuilderTest, a_completion_has_a_sequence_for_each_prompt) {
@@ -256,10 +335,6 @@ TEST_F(SpecBuilderTest, a_suffix_makes_a_gap_to_fill) {
   EXPECT_EQ(model.tokenizer.decode(prompt, false),
             model.tokenizer.decode(model.tokenizer.encode_prompt(""), false) +
                 "<｜fim▁begin｜>def f<｜fim▁hole｜>(<｜fim▁hole｜>return x<｜fim▁end｜>");
-  const auto without = text::TokenizerJson().build();
-  const auto filled = fill_in_middle(without, "a", "b");
-  ASSERT_FALSE(filled.has_value());
-  EXPECT_THAT(filled.error().message, HasSubstr("<｜fim▁"));
 }
 
 }  // namespace
