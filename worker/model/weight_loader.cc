@@ -16,6 +16,8 @@ using kernels::WeightPiece;
 // Bytes of a checkpoint that one job reads, about: many jobs per thread in what is packed at a
 // time, and many pages per job.
 constexpr std::int64_t kJobBytes = 2 << 20;
+// Jobs that are done before progress is told.
+constexpr std::size_t kRound = 64;
 // Between the rows of a slice: with more than this to leave out, each row is asked for alone.
 constexpr std::int64_t kGap = 32 << 10;
 
@@ -218,8 +220,6 @@ void WeightLoader::work_off(std::int64_t bytes) {
   while (count < queue_.size() && (waiting_ - taken > bytes || bytes == 0)) {
     taken += queue_[count++].bytes;
   }
-  // A few jobs for each thread at a time, so that progress is seen.
-  constexpr std::size_t kRound = 64;
   for (std::size_t at = 0; at < count; at += kRound) {
     const std::size_t round = std::min(kRound, count - at);
     std::atomic<const Job*> bad = nullptr;
