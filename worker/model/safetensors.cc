@@ -25,6 +25,8 @@ constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeader = 100ULL << 20;
 constexpr std::uint64_t kMaxIndex = 100ULL << 20;
 constexpr std::size_t kMaxRank = 8;
+constexpr std::size_t kLongestQuote = 80;
+constexpr const char* kIndex = "model.safetensors.index.json";
 
 struct TypeName {
   std::string_view name;
@@ -56,8 +58,7 @@ std::string describe(std::span<const std::int64_t> shape) {
 
 // What is written in a file may be very long.
 std::string shortened(std::string text) {
-  constexpr std::size_t kMost = 80;
-  if (text.size() > kMost) text = text.substr(0, kMost) + "...";
+  if (text.size() > kLongestQuote) text = text.substr(0, kLongestQuote) + "...";
   return text;
 }
 std::string shortened(const Json& json) {
@@ -305,7 +306,6 @@ std::string Checkpoint::describe_file(std::size_t file) const {
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& dir) {
   Checkpoint checkpoint;
   checkpoint.dir_ = dir;
-  constexpr const char* kIndex = "model.safetensors.index.json";
   const auto index = dir / kIndex;
   std::error_code ignored;
   if (!std::filesystem::exists(index, ignored)) {
@@ -393,9 +393,8 @@ std::string Checkpoint::owner_of(const std::byte* byte) const {
 void read_ahead(std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
   static const auto kPage = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()) / kPage * kPage;
-  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size();
-  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+  const std::size_t before = reinterpret_cast<std::uintptr_t>(bytes.data()) % kPage;
+  ::madvise(const_cast<std::byte*>(bytes.data() - before), before + bytes.size(), MADV_WILLNEED);
 }
 
 }  // namespace dsm::model
