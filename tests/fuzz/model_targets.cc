@@ -37,8 +37,8 @@ class Folder {
 };
 
 const Folder& folder() {
-  static const Folder only;
-  return only;
+  static const Folder kOnly;
+  return kOnly;
 }
 
 void expect_sentence(const Error& error, std::string_view file) {
@@ -79,7 +79,7 @@ std::string repair_length(std::string input) {
 }
 
 bool index(std::string_view input) {
-  static const bool written = [] {
+  static const bool kWritten = [] {
     const std::string header = R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})"
                                "  ";
     std::string bytes(8, '\0');
@@ -90,7 +90,7 @@ bool index(std::string_view input) {
     folder().write("b.safetensors", bytes + other + "bbbb");
     return true;
   }();
-  expect(written, "shards are there");
+  expect(kWritten, "shards are there");
   folder().write("model.safetensors.index.json", input);
   const auto checkpoint = model::Checkpoint::open(folder().path());
   if (!checkpoint) {
@@ -137,12 +137,13 @@ bool manifest(std::string_view input) {
   return true;
 }
 
+constexpr fuzz::Target kTargets[] = {{"safetensors", safetensors, repair_length},
+                                     {"index", index},
+                                     {"config", config},
+                                     {"manifest", manifest}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  constexpr dsm::fuzz::Target kTargets[] = {{"safetensors", safetensors, repair_length},
-                                            {"index", index},
-                                            {"config", config},
-                                            {"manifest", manifest}};
   return dsm::fuzz::fuzz_main(argc, argv, kTargets);
 }

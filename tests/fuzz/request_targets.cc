@@ -61,10 +61,11 @@ bool generation_config(std::string_view input) {
   return true;
 }
 
+constexpr fuzz::Target kTargets[] = {
+    {"chat", chat}, {"completion", completion}, {"generation", generation_config}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  constexpr dsm::fuzz::Target kTargets[] = {
-      {"chat", chat}, {"completion", completion}, {"generation", generation_config}};
   return dsm::fuzz::fuzz_main(argc, argv, kTargets);
 }

@@ -32,15 +32,15 @@ bool tokenizer(std::string_view input) {
 
 // The input's first byte chooses where the output begins; the others are what the model writes.
 bool output(std::string_view input) {
-  static const auto tokenizer = text::Tokenizer::load("models/deepseek-tiny/tokenizer.json");
-  if (!tokenizer) {
-    std::fprintf(stderr, "fuzz: %s\n", tokenizer.error().message.c_str());
+  static const auto kTokenizer = text::Tokenizer::load("models/deepseek-tiny/tokenizer.json");
+  if (!kTokenizer) {
+    std::fprintf(stderr, "fuzz: %s\n", kTokenizer.error().message.c_str());
     std::exit(1);
   }
   const bool reasoning = !input.empty() && (input[0] & 1) != 0;
   const std::string written = text::to_valid_utf8(input.substr(input.empty() ? 0 : 1));
   for (const auto special : {text::SpecialTokens::kTreatAsText, text::SpecialTokens::kAllow}) {
-    text::ReasoningParser parser(*tokenizer, reasoning);
+    text::ReasoningParser parser(*kTokenizer, reasoning);
     text::StopChecker whole({"END", "\n\n\n"}, true);
     std::string content;
     std::string thought;
@@ -56,7 +56,7 @@ bool output(std::string_view input) {
       shown += out.text;
       stopped = out.stopped;
     };
-    for (const std::int32_t id : tokenizer->encode(written, special)) take(parser.push(id));
+    for (const std::int32_t id : kTokenizer->encode(written, special)) take(parser.push(id));
     take(parser.finish());
     if (!stopped) shown += whole.flush();
     expect(content.starts_with(shown), "what is shown is the beginning of the answer");
@@ -66,9 +66,10 @@ bool output(std::string_view input) {
   return true;
 }
 
+constexpr fuzz::Target kTargets[] = {{"tokenizer", tokenizer}, {"output", output}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  constexpr dsm::fuzz::Target kTargets[] = {{"tokenizer", tokenizer}, {"output", output}};
   return dsm::fuzz::fuzz_main(argc, argv, kTargets);
 }
