@@ -29,7 +29,7 @@ bool chat(std::string_view input) {
 }
 
 bool completion(std::string_view input) {
-  constexpr std::int32_t kVocabulary = 1536;
+  static constexpr std::int32_t kVocabulary = 1536;
   const auto request = server::parse_completion(input, {}, kVocabulary);
   if (!request) {
     expect_refusal(request.error());

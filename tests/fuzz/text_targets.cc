@@ -20,7 +20,8 @@ bool tokenizer(std::string_view input) {
     expect(!tokenizer.error().message.empty(), "a refusal says why");
     return false;
   }
-  constexpr std::string_view kText = "What is 17+25? <think> \xE4\xB8\xAD\xE6\x96\x87 12345 \n\n x";
+  static constexpr std::string_view kText =
+      "What is 17+25? <think> \xE4\xB8\xAD\xE6\x96\x87 12345 \n\n x";
   for (const std::int32_t id : tokenizer->encode_prompt(kText)) {
     expect(id >= 0 && id < tokenizer->vocab_size(), "a token is in the vocabulary");
   }
