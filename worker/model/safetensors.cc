@@ -122,7 +122,7 @@ Result<TensorView> read_entry(const Json& entry, std::span<const std::byte> data
   if (known && type->dtype) {
     view.dtype = *type->dtype;
   } else {
-    view.unsupported = shortened(name);
+    view.unsupported = name.empty() ? "\"\"" : shortened(name);
   }
   view.bytes = data.subspan(from, to - from);
   return view;
