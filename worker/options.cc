@@ -7,6 +7,8 @@
 namespace dsm::worker {
 namespace {
 
+constexpr int kMany = 1 << 30;  // the bound of what has none
+
 void declare(Flags& flags, Options& o) {
   flags.add("model", &o.model,
             "Directory of the model (config.json, *.safetensors, tokenizer.json)");
@@ -80,7 +82,6 @@ Status check_numbers(const Options& o) {
     int low;
     int high;
   };
-  constexpr int kMany = 1 << 30;
   for (const Bound& b :
        {Bound{"port", o.port, 0, 65535}, Bound{"internal-port", o.internal_port, 0, 65535},
         Bound{"grpc-port", o.grpc_port, 0, 65535}, Bound{"control-port", o.control_port, 0, 65535},

@@ -126,9 +126,9 @@ struct Engine::Impl {
         lost(samples.error());
         return;
       }
-      if (*samples) {
+      if (std::optional<Samples>& done = *samples) {
         ++steps;
-        for (Output& output : scheduler.commit(std::move(**samples))) {
+        for (Output& output : scheduler.commit(std::move(*done))) {
           deliver(std::move(output), std::nullopt);
         }
         return;
@@ -157,7 +157,7 @@ struct Engine::Impl {
     event.prompt_logprobs = std::move(output.prompt_logprobs);
     event.finished = output.finished;
     if (output.finished == FinishReason::kError) {
-      event.error = output.error ? std::move(output.error) : error;
+      event.error = output.error ? output.error : error;
     }
     event.cached_prompt_tokens = output.cached_prompt_tokens;
     if (!output.finished) {

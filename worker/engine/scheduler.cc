@@ -48,7 +48,7 @@ void Scheduler::submit(SequenceId id, GenerateRequest request, TimePoint arrived
   s->prompt_size = s->size();
   s->request = std::move(request);
   s->keys.push_back(cache_.root(s->request.cache_salt));
-  if (s->request.deadline) deadlines_.emplace(*s->request.deadline, id);
+  if (const auto deadline = s->request.deadline) deadlines_.emplace(*deadline, id);
   enqueue(*s);
   sequences_.emplace(id, std::move(s));
 }
@@ -245,10 +245,11 @@ void Scheduler::add_drafts(const PlannedRow& row, int& budget) {
   // A stop token is found by the choice before it; what would follow it is never wanted.
   s.drafts.erase(std::ranges::find_if(s.drafts, [&](TokenId t) { return s.ends_with(t); }),
                  s.drafts.end());
-  while (static_cast<int>(s.blocks.size()) <
-             blocks_for(s.size() + static_cast<int>(s.drafts.size())) &&
-         pool_.free_count() > reserve_blocks()) {
-    s.blocks.push_back(std::move(*pool_.allocate()));
+  const int wanted = blocks_for(s.size() + static_cast<int>(s.drafts.size()));
+  while (static_cast<int>(s.blocks.size()) < wanted && pool_.free_count() > reserve_blocks()) {
+    auto block = pool_.allocate();
+    if (!block) break;
+    s.blocks.push_back(std::move(*block));
   }
   const int slots = static_cast<int>(s.blocks.size()) * kBlockTokens - s.size();
   s.drafts.resize(std::min(s.drafts.size(), static_cast<std::size_t>(slots)));
