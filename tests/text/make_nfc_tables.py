@@ -3,8 +3,9 @@
 
     .local/venv/bin/python tests/text/make_nfc_tables.py > worker/text/nfc_tables.h
 
-Decompositions and compositions are asked of HF's normalizers themselves; combining classes come from Python's tables,
-which say the same wherever HF reorders. Hangul is computed, so it is not in here.
+Decompositions and compositions are asked of HF's normalizers themselves, and so is whether a mark is moved at all: their
+tables are older than Python's, from which the combining classes of those that are moved come. Hangul is computed, so it
+is not in here.
 """
 
 import unicodedata
@@ -17,6 +18,12 @@ HANGUL = range(0xAC00, 0xD7A4)
 
 def points():
     return (u for u in range(0x110000) if not 0xD800 <= u < 0xE000 and u not in HANGUL)
+
+
+def is_moved(u):
+    """Whether HF has a combining class for it: then it changes places with a mark of a higher or of a lower one."""
+    higher, lower = "\u0345" + chr(u), chr(u) + "\u0334"
+    return NFD.normalize_str(higher) != higher or NFD.normalize_str(lower) != lower
 
 
 def rows(items, per_line):
@@ -43,7 +50,7 @@ def main():
     classes = []
     for u in points():
         c = unicodedata.combining(chr(u))
-        if not c:
+        if not c or not is_moved(u):
             continue
         if classes and classes[-1][1] == u - 1 and classes[-1][2] == c:
             classes[-1][1] = u
