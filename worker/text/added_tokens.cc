@@ -102,17 +102,18 @@ void AddedTokens::cut_with(const Trie& trie, std::string_view text,
   if (done < text.size()) parts.push_back({-1, text.substr(done)});
 }
 
-std::vector<AddedTokens::Part> AddedTokens::cut(std::string_view text) const {
-  std::vector<Part> first;
-  cut_with(tries_[0], text, first);
-  if (tries_[1].nodes.size() == 1) return first;
+std::vector<AddedTokens::Part> AddedTokens::cut_raw(std::string_view text) const {
   std::vector<Part> parts;
-  for (const Part& part : first) {
-    if (part.id >= 0) {
-      parts.push_back(part);
-    } else {
-      cut_with(tries_[1], part.text, parts);
-    }
+  cut_with(tries_[0], text, parts);
+  return parts;
+}
+
+std::vector<AddedTokens::Part> AddedTokens::cut_normalized(std::string_view text) const {
+  std::vector<Part> parts;
+  if (tries_[1].nodes.size() == 1) {
+    if (!text.empty()) parts.push_back({-1, text});
+  } else {
+    cut_with(tries_[1], text, parts);
   }
   return parts;
 }

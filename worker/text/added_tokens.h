@@ -29,9 +29,11 @@ class AddedTokens {
     std::string_view text;
   };
 
-  // HF looks for tokens that are not normalized in a first pass, for the others in what that left.
   void add(const AddedToken& token);
-  std::vector<Part> cut(std::string_view text) const;
+  // HF looks for tokens that are not normalized in the text as it came, for the others in what that
+  // left, after it was normalized.
+  std::vector<Part> cut_raw(std::string_view text) const;
+  std::vector<Part> cut_normalized(std::string_view text) const;
 
  private:
   // A trie over bytes; node 0 is the root.

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "worker/text/nfc.h"
 #include "worker/text/tokenizer_data.h"
 #include "worker/text/utf8.h"
 
@@ -63,9 +64,17 @@ Result<std::string> read_file(const std::filesystem::path& path) {
 
 struct Tokenizer::Impl : TokenizerData {
   explicit Impl(TokenizerData data) : TokenizerData(std::move(data)) {}
-  // Text without added tokens.
+  // Text without added tokens, normalized.
   void encode_text(std::string_view text, std::vector<std::int32_t>& out) const;
+  // The text as the rules see it; `storage` holds it where it is another one.
+  std::string_view normalized(std::string_view text, std::string& storage) const;
 };
+
+std::string_view Tokenizer::Impl::normalized(std::string_view text, std::string& storage) const {
+  if (!nfc || is_surely_nfc(text)) return text;
+  storage = to_nfc(text);
+  return storage;
+}
 
 void Tokenizer::Impl::encode_text(std::string_view text, std::vector<std::int32_t>& out) const {
   std::string storage;
@@ -116,14 +125,23 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, SpecialTokens
   }
   std::vector<std::int32_t> ids;
   if (special == SpecialTokens::kTreatAsText) {
-    impl_->encode_text(utf8, ids);
+    std::string storage;
+    impl_->encode_text(impl_->normalized(utf8, storage), ids);
     return ids;
   }
-  for (const AddedTokens::Part& part : impl_->added.cut(utf8)) {
-    if (part.id >= 0) {
-      ids.push_back(part.id);
-    } else {
-      impl_->encode_text(part.text, ids);
+  for (const AddedTokens::Part& raw : impl_->added.cut_raw(utf8)) {
+    if (raw.id >= 0) {
+      ids.push_back(raw.id);
+      continue;
+    }
+    std::string storage;
+    const std::string_view text = impl_->normalized(raw.text, storage);
+    for (const AddedTokens::Part& part : impl_->added.cut_normalized(text)) {
+      if (part.id >= 0) {
+        ids.push_back(part.id);
+      } else {
+        impl_->encode_text(part.text, ids);
+      }
     }
   }
   return ids;
@@ -140,7 +158,8 @@ std::vector<std::int32_t> Tokenizer::encode_prompt(std::string_view utf8) const 
 
 std::size_t Tokenizer::least_tokens(std::string_view utf8) const {
   if (impl_->loses_text) return 0;
-  return (utf8.size() + impl_->longest_piece - 1) / impl_->longest_piece;
+  const std::size_t most = impl_->longest_piece * (impl_->nfc ? kNfcShrinks : 1);
+  return (utf8.size() + most - 1) / most;
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {

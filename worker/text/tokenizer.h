@@ -4,8 +4,9 @@
 //
 // Threading: a Tokenizer is immutable after loading; every method is const and may be called from
 // any thread. Invariants: ids are in [0, vocab_size()); decode(encode(t)) == t for valid UTF-8 when
-// every byte has a token. Bounds: encode is O(n log n) in the longest piece that the rules leave;
-// about 30 bytes of memory per input byte at worst.
+// every byte has a token and the file asks for no normalizer (NFC is the one there is). Bounds:
+// encode is O(n log n) in the longest piece that the rules leave; about 30 bytes of memory per
+// input byte at worst.
 #pragma once
 
 #include <cstddef>

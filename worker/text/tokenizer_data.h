@@ -23,6 +23,7 @@ struct TokenizerData {
   std::vector<std::string> pieces;  // id -> bytes; empty: no such token
   std::vector<bool> is_special;     // id -> an added token marked special
   std::unordered_map<std::string, std::int32_t> added_ids;
+  bool nfc = false;  // the text is composed first
   std::size_t longest_piece = 1;
   bool loses_text =
       false;  // a rule, a strip flag or a missing byte drops text: no bound on bytes per token

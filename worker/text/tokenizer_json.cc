@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "worker/text/nfc.h"
 #include "worker/text/tokenizer_data.h"
 #include "worker/text/utf8.h"
 
@@ -110,6 +111,10 @@ class Reader {
 Status Reader::read_normalizer(const Json& normalizer) {
   if (normalizer.is_null()) return {};
   std::string type = type_of(normalizer);
+  if (type == "NFC") {
+    data_.nfc = true;
+    return {};
+  }
   if (type != "Sequence") return unsupported("normalizer", type);
   for (const Json& inner : field(normalizer, "normalizers")) {
     if (Status status = read_normalizer(inner); !status) return status;
@@ -297,6 +302,10 @@ Status Reader::read_added_tokens(const Json& tokens) {
     token.lstrip = flag(entry, "lstrip", false);
     token.rstrip = flag(entry, "rstrip", false);
     token.normalized = flag(entry, "normalized", !token.special);
+    if (data_.nfc && token.normalized && to_nfc(token.content) != token.content) {
+      return refuse("the added token '" + token.content +
+                    "' is not in composed form, which is not supported");
+    }
     data_.added_ids[token.content] = token.id;
     data_.longest_piece = std::max(data_.longest_piece, token.content.size());
     if (token.lstrip || token.rstrip) data_.loses_text = true;

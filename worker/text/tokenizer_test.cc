@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "worker/text/nfc.h"
 #include "worker/text/pattern.h"
 #include "worker/text/stream_decoder.h"
 #include "worker/text/test_tokenizer.h"
@@ -185,7 +186,7 @@ TEST(Tokenizer, WhatIsNotImplementedIsRefusedByName) {
     file.json()[json::json_pointer(pointer)] = value;
     return refusal(file.text());
   };
-  EXPECT_THAT(with("/normalizer", {{"type", "NFC"}}), HasSubstr("normalizer 'NFC'"));
+  EXPECT_THAT(with("/normalizer", {{"type", "NFKC"}}), HasSubstr("normalizer 'NFKC'"));
   EXPECT_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}}),
               HasSubstr("pre-tokenizer 'Metaspace'"));
   EXPECT_THAT(with("/pre_tokenizer", nullptr), HasSubstr("ByteLevel"));
@@ -358,6 +359,33 @@ TEST_F(DefaultModel, AStreamThatEndsInsideACodePointEndsWithAReplacement) {
   EXPECT_EQ(all, "");
   EXPECT_EQ(decoder.flush(), kReplacement);
   EXPECT_EQ(decoder.flush(), "");
+}
+
+TEST(Nfc, PutsLettersTogetherAsUnicodeSays) {
+  EXPECT_EQ(to_nfc("e\u0301"), "\u00E9");
+  EXPECT_EQ(to_nfc("a\u0301\u0323"), "\u1EA1\u0301");  // the mark below comes first
+  EXPECT_EQ(to_nfc("a\u0323\u0301b"), "\u1EA1\u0301b");
+  EXPECT_EQ(to_nfc("\u1112\u1161\u11AB"), "\uD55C");        // Hangul
+  EXPECT_EQ(to_nfc("\u1112\u1161\u11A7"), "\uD558\u11A7");  // one before the first tail
+  EXPECT_EQ(to_nfc("\u212B\u1FEF"), "\u00C5`");             // twins
+  EXPECT_EQ(to_nfc("\u0915\u093C"), "\u0915\u093C");  // left apart, as the standard excludes it
+  EXPECT_EQ(to_nfc("\u0301e\u0301\u0301"), "\u0301\u00E9\u0301");
+  EXPECT_FALSE(is_surely_nfc("e\u0301"));
+  EXPECT_TRUE(is_surely_nfc("plain, caf\u00E9, 中文"));
+}
+
+TEST(Tokenizer, ComposesTextWhereTheFileAsksForIt) {
+  TokenizerJson file;
+  file.all_bytes().added("<x>", {{"normalized", true}});
+  file.json()["normalizer"] = {{"type", "NFC"}};
+  Tokenizer tokenizer = file.build();
+  for (SpecialTokens special : {SpecialTokens::kAllow, SpecialTokens::kTreatAsText}) {
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode("e\u0301", special), false), "\u00E9");
+  }
+  EXPECT_EQ(tokenizer.encode("e\u0301<x>", SpecialTokens::kAllow).back(),
+            *tokenizer.special("<x>"));
+  const std::string marks = "e\u0301\u1FEF";
+  EXPECT_LE(tokenizer.least_tokens(marks), tokenizer.encode(marks, SpecialTokens::kAllow).size());
 }
 
 }  // namespace
