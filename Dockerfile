@@ -9,6 +9,12 @@ FROM base AS build
 COPY scripts/install-deps /usr/local/sbin/install-deps
 RUN install-deps build && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 WORKDIR /src
+# llguidance, the one Rust library, is a layer of its own, too. A machine's scripts/images mounts the one that it has
+# built at this path; where it is not there, it is built here with Debian's Rust, from crates.io.
+ENV DSM_CACHE=/var/cache/deepseek-operator
+COPY scripts/lib.sh scripts/install-deps scripts/rust-toolchain scripts/grammar-library scripts/
+COPY worker/grammar/rust worker/grammar/rust
+RUN scripts/grammar-library --cache && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /root/.cargo
 COPY CMakeLists.txt CMakePresets.json ./
 COPY cmake cmake
 COPY base base
@@ -28,6 +34,7 @@ FROM base AS runtime
 COPY scripts/install-deps /usr/local/sbin/install-deps
 RUN install-deps runtime && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /usr/local/sbin/install-deps && \
     useradd --system --uid 65532 --user-group --no-create-home --shell /usr/sbin/nologin nonroot
+COPY LICENSE THIRD-PARTY /usr/share/doc/deepseek-operator/
 # By number, so that Kubernetes can tell that it is not root. Nothing is written outside of mounts.
 USER 65532:65532
 

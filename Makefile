@@ -50,6 +50,13 @@ threads: ## Tests of threaded rooms under ThreadSanitizer
 	@cmake --build --preset tsan -j $(JOBS) --target thread_tests
 	@ctest --preset tsan -L threads -j $(JOBS)
 
+.PHONY: fuzz
+fuzz: ## Parsers on broken input, FUZZ_SECONDS (60) for each target
+	@scripts/install-deps build
+	@cmake --preset dev
+	@cmake --build --preset dev -j $(JOBS) --target fuzz_programs
+	@scripts/fuzz
+
 .PHONY: e2e
 e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yours)
 	@scripts/e2e $(E2E_ARGS)

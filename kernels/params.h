@@ -8,8 +8,8 @@
 
 namespace dsm::kernels {
 
-// kF8E4M3 (sign, 4 bits of exponent, 3 of fraction; no infinities) and kF8E8M0 (a power of two, for
-// scales) stand in checkpoints only.
+// kF8E4M3: sign, 4 bits of exponent, 3 of fraction; no infinities. kF16 and kF8E8M0 (a power of
+// two, for scales) stand in checkpoints only.
 enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0 };
 
 constexpr std::size_t bytes_of(DType type) {
@@ -32,13 +32,23 @@ inline constexpr int kSegments = 8;
 // A weight [n, k] packed for reading lanes over n: panel p holds columns n of p * 64 .. + 63.
 //   BF16: [panels][ceil(k / 2)][64][2]  (two consecutive k of a column side by side; odd k is
 //   padded with zero) F32:  [panels][k][64]
+//   FP8:  [panels][k][64], and scales [panels][blocks][64]: a weight is its FP8 value times the
+//   scale of its column for block (scale_phase + k) / 128, rounded to FP32.
 // Columns past n are zero.
 struct PackedMatrix {
   const void* data = nullptr;
-  DType dtype = DType::kF32;  // kF32 or kBF16
+  DType dtype = DType::kF32;  // kF32, kBF16 or kF8E4M3
   int n = 0;
   int k = 0;
+  const float* scales = nullptr;  // FP8; each times 2^120 (Kernels' load_e4m3 gives 2^-120)
+  int scale_phase = 0;            // FP8: inputs of the first block that are not of this matrix
 };
+
+// Inputs that have one scale.
+inline constexpr int kScaleBlock = 128;
+constexpr int scale_blocks(const PackedMatrix& w) {
+  return (w.scale_phase + w.k + kScaleBlock - 1) / kScaleBlock;
+}
 
 constexpr int panels_of(const PackedMatrix& w) {
   return (w.n + kPanel - 1) / kPanel;
@@ -52,6 +62,7 @@ struct SegmentedMatrix {
   int count = 0;  // this rank's segments: a power of two
 };
 
+// Rows of a table; a negative token has a row of zeros.
 struct EmbeddingParams {
   const std::int32_t* tokens = nullptr;  // [rows]
   const void* table = nullptr;           // [vocab, width], BF16 or F32

@@ -1,5 +1,9 @@
 #include "worker/model_executor.h"
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
 #include "worker/model/rank_model.h"
 #include "worker/model/row_sampler.h"
 
@@ -9,13 +13,19 @@ namespace {
 class ModelExecutor final : public group::RankExecutor {
  public:
   // Every token of the model may be chosen; a checkpoint with padded rows has fewer.
-  explicit ModelExecutor(std::unique_ptr<model::RankModel> model)
-      : model_(std::move(model)), sampler_(vocab(), vocab()) {}
+  ModelExecutor(std::unique_ptr<model::RankModel> model, bool drafts)
+      : model_(std::move(model)), sampler_(vocab(), vocab()), drafts_(drafts) {}
 
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override {
     const std::span<const float> logits = model_->forward(batch, comm);
     engine::Samples samples{.id = batch.id, .samples = {}};
-    if (comm.rank() != 0) return samples;
+    if (comm.rank() == 0) choose(batch, logits, samples);
+    if (drafts_) propose(batch, samples, comm);
+    return samples;
+  }
+
+ private:
+  void choose(const engine::Batch& batch, std::span<const float> logits, engine::Samples& samples) {
     std::size_t used = 0;
     for (const engine::Row& row : batch.rows) {
       if (row.logits == 0) continue;
@@ -23,14 +33,42 @@ class ModelExecutor final : public group::RankExecutor {
       samples.samples.push_back(sampler_.choose(row, logits.subspan(used, size)));
       used += size;
     }
-    return samples;
   }
 
- private:
+  // Runs the model's own draft layer behind what was chosen; rank 0's samples receive the drafts.
+  void propose(const engine::Batch& batch, engine::Samples& samples, comm::Communicator& comm) {
+    rows_.clear();
+    auto sample = samples.samples.begin();
+    for (const engine::Row& row : batch.rows) {
+      auto& told = rows_.emplace_back();
+      told.kept = static_cast<std::int32_t>(row.tokens.size());
+      if (comm.rank() != 0 || row.logits == 0) continue;
+      if (row.choices > 0) {
+        // The drafts that were not chosen again are forgotten.
+        told.kept += static_cast<std::int32_t>(sample->tokens.size()) - row.choices;
+        told.next = sample->tokens.back();
+        told.wanted = row.propose;
+      }
+      ++sample;
+    }
+    std::span<const engine::TokenId> drafts = model_->draft(batch, rows_, comm);
+    if (comm.rank() != 0) return;
+    sample = samples.samples.begin();
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const auto mine = drafts.first(static_cast<std::size_t>(rows_[i].wanted));
+      drafts = drafts.subspan(mine.size());
+      if (batch.rows[i].logits == 0) continue;
+      sample->drafts.assign(mine.begin(), std::ranges::find(mine, -1));
+      ++sample;
+    }
+  }
+
   std::size_t vocab() const { return static_cast<std::size_t>(model_->config().vocab_size); }
 
   std::unique_ptr<model::RankModel> model_;
   model::RowSampler sampler_;
+  bool drafts_;
+  std::vector<model::DraftRow> rows_;
 };
 
 }  // namespace
@@ -44,6 +82,8 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                          .size = spec.ranks,
                                          .threads = spec.threads_per_rank,
                                          .ops = nullptr,
+                                         .sampled_vocab = spec.sampled_vocab,
+                                         .drafts = spec.drafts,
                                          .verify_part = rank % spec.local_ranks,
                                          .verify_parts = spec.local_ranks},
                                         {.num_blocks = spec.kv_blocks}, spec.max_batch_tokens,
@@ -53,7 +93,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                         });
     if (!model) return std::unexpected(model.error());
     log.info("weights loaded", {{"rank", rank}, {"device", (*model)->device()}});
-    return std::make_unique<ModelExecutor>(std::move(*model));
+    return std::make_unique<ModelExecutor>(std::move(*model), spec.drafts);
   };
 }
 

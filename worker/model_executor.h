@@ -17,6 +17,8 @@ struct ModelSpec {
   int threads_per_rank = 1;
   int kv_blocks = 0;
   int max_batch_tokens = 0;
+  int sampled_vocab = 0;  // as RankSpec's
+  bool drafts = false;    // from the model's own prediction layer, for rows that ask for them
 };
 
 group::RankLoader model_loader(ModelSpec spec, Logger log);

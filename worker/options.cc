@@ -33,6 +33,15 @@ void declare(Flags& flags, Options& o) {
   flags.add("kv-cache-tokens", &o.kv_cache_tokens,
             "Tokens that the KV cache holds; 0: every sequence's full context, within 1 GiB");
   flags.add("prefix-caching", &o.prefix_caching, "Keep the KV cache of prompts for later requests");
+  flags.add("max-waiting", &o.max_waiting,
+            "Requests that may wait for a place; more are refused with 429 and Retry-After");
+  flags.add("max-waiting-tokens", &o.max_waiting_tokens,
+            "Prompt tokens that may wait, of all requests together; 0: no limit");
+  flags.add("speculative-method", &o.speculative_method,
+            "Where guesses at the next tokens come from: none, ngram (what followed before in the "
+            "same text) or mtp (the model's own layer). They change the speed, never the tokens");
+  flags.add("speculative-tokens", &o.speculative_tokens,
+            "Guesses after each token, 1 to 16; 0 without a method");
   flags.add(
       "deterministic", &o.deterministic,
       "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
@@ -80,12 +89,28 @@ Status check_numbers(const Options& o) {
         Bound{"max-model-len", o.max_model_len, 0, kMany},
         Bound{"max-num-seqs", o.max_num_seqs, 1, 4096},
         Bound{"max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 20},
+        Bound{"max-waiting", o.max_waiting, 1, 1 << 20},
+        Bound{"max-waiting-tokens", o.max_waiting_tokens, 0, kMany},
         Bound{"kv-cache-tokens", o.kv_cache_tokens, 0, kMany}, Bound{"threads", o.threads, 0, 1024},
         Bound{"drain-timeout", o.drain_timeout_s, 0, 24 * 3600},
         Bound{"drain-unready", o.drain_unready_s, 0, 3600}}) {
     if (auto checked = in_range(b.flag, b.value, b.low, b.high); !checked) return checked;
   }
   return {};
+}
+
+Status check_speculation(const Options& o) {
+  const std::string& method = o.speculative_method;
+  const int tokens = o.speculative_tokens;
+  if (method == "none") {
+    if (tokens == 0) return {};
+    return wrong("speculative-tokens",
+                 "is " + std::to_string(tokens) + ", expected 0 without a --speculative-method");
+  }
+  if (method != "ngram" && method != "mtp") {
+    return wrong("speculative-method", "is '" + method + "', expected none, ngram or mtp");
+  }
+  return in_range("speculative-tokens", tokens, 1, kMaxSpeculativeTokens);
 }
 
 Status check(const Options& o) {
@@ -105,6 +130,7 @@ Status check(const Options& o) {
     return wrong("internal-token-file",
                  "is missing: the processes of a group know each other by it");
   }
+  if (auto speculation = check_speculation(o); !speculation) return speculation;
   if (o.log_level != "info" && o.log_level != "debug") {
     return wrong("log-level", "is '" + o.log_level + "', expected info or debug");
   }

@@ -10,6 +10,8 @@
 
 namespace dsm::worker {
 
+inline constexpr int kMaxSpeculativeTokens = 16;
+
 struct Options {
   std::string model;        // directory with config.json, *.safetensors, tokenizer.json
   std::string served_name;  // default: the directory's name
@@ -32,6 +34,10 @@ struct Options {
   int max_num_batched_tokens = 512;
   int kv_cache_tokens = 0;  // 0: max_num_seqs full contexts, at most kDefaultKvBytes
   bool prefix_caching = true;
+  int max_waiting = 1024;
+  int max_waiting_tokens = 0;  // 0: no limit
+  std::string speculative_method = "none";
+  int speculative_tokens = 0;
   bool deterministic = true;
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 

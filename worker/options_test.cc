@@ -50,6 +50,14 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--leader-host is missing: the group has 2 processes");
   EXPECT_EQ(error_of({"--model", "m", "--tensor-parallel", "2", "--leader-host", "l"}),
             "--internal-token-file is missing: the processes of a group know each other by it");
+  EXPECT_EQ(error_of({"--model", "m", "--max-waiting", "0"}),
+            "--max-waiting is 0, expected 1 to 1048576");
+  EXPECT_EQ(error_of({"--model", "m", "--speculative-tokens", "3"}),
+            "--speculative-tokens is 3, expected 0 without a --speculative-method");
+  EXPECT_EQ(error_of({"--model", "m", "--speculative-method", "ngram"}),
+            "--speculative-tokens is 0, expected 1 to 16");
+  EXPECT_EQ(error_of({"--model", "m", "--speculative-method", "guess"}),
+            "--speculative-method is 'guess', expected none, ngram or mtp");
   EXPECT_EQ(error_of({"--model", "m", "--log-level", "loud"}),
             "--log-level is 'loud', expected info or debug");
 }

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <vector>
 
 #include "base/random.h"
 #include "worker/cores.h"
+#include "worker/grammar/grammar.h"
 #include "worker/model/rank_model.h"
 
 namespace dsm::worker {
@@ -17,6 +19,10 @@ namespace fs = std::filesystem;
 std::string read_file(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+bool model_drafts(const engine::SchedulerConfig& scheduler) {
+  return scheduler.speculation.method == engine::SpeculationConfig::Method::kMtp;
 }
 
 // What must be the same on all ranks. Of a weight file that is its name, size and header, which
@@ -38,10 +44,28 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
     all += file.filename().string() + std::to_string(fs::file_size(file, ignored)) + header;
   }
   for (const int number : {options.tensor_parallel, scheduler.max_batch_tokens,
-                           scheduler.max_model_len, scheduler.num_blocks}) {
+                           scheduler.max_model_len, scheduler.num_blocks,
+                           model_drafts(scheduler) ? 1 : 0}) {
     all += "," + std::to_string(number);
   }
   return sha256_hex(all);
+}
+
+Result<engine::SpeculationConfig> speculation_config(const Options& options,
+                                                     const model::ModelConfig& config) {
+  static_assert(kMaxSpeculativeTokens == engine::kMaxSpeculativeTokens);
+  using Method = engine::SpeculationConfig::Method;
+  engine::SpeculationConfig made{.method = Method::kNone, .tokens = options.speculative_tokens};
+  if (options.speculative_method == "ngram") made.method = Method::kNgram;
+  if (options.speculative_method == "mtp") {
+    made.method = Method::kMtp;
+    if (config.mtp_layers == 0) {
+      return fail(ErrorKind::kInvalid,
+                  "--speculative-method is mtp, but the model has no prediction layer "
+                  "(num_nextn_predict_layers in config.json); ngram needs none");
+    }
+  }
+  return made;
 }
 
 Result<engine::SchedulerConfig> scheduler_config(const Options& options,
@@ -52,6 +76,12 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
   scheduler.max_model_len =
       options.max_model_len == 0 ? config.max_positions : options.max_model_len;
   scheduler.prefix_caching = options.prefix_caching;
+  scheduler.max_waiting = options.max_waiting;
+  scheduler.max_waiting_tokens = options.max_waiting_tokens;
+  scheduler.vocab_size = config.vocab_size;
+  const auto speculation = speculation_config(options, config);
+  if (!speculation) return std::unexpected(speculation.error());
+  scheduler.speculation = *speculation;
   if (scheduler.max_model_len > config.max_positions) {
     return fail(ErrorKind::kInvalid, "--max-model-len is " + std::to_string(options.max_model_len) +
                                          ", the model allows " +
@@ -63,7 +93,8 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
         static_cast<std::int64_t>(scheduler.max_num_seqs) * scheduler.max_model_len;
     const std::int64_t affordable =
         kDefaultKvBytes /
-        std::max<std::int64_t>(1, model::kv_bytes_per_token(config, options.tensor_parallel));
+        std::max<std::int64_t>(1, model::kv_bytes_per_token(config, options.tensor_parallel,
+                                                            model_drafts(scheduler)));
     tokens = std::max<std::int64_t>(scheduler.max_model_len, std::min(wanted, affordable));
   }
   scheduler.num_blocks =
@@ -93,16 +124,24 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
     return fail(ErrorKind::kInvalid,
                 "neither config.json nor the tokenizer names an end-of-sequence token");
   }
+  auto made = grammar::GrammarFactory::make(*tokenizer, config.vocab_size, eos);
+  if (!made) return std::unexpected(made.error());
+  const std::shared_ptr<const grammar::GrammarFactory> grammars = std::move(*made);
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return server::ServedModel{.name = options.served_name,
-                             .created = std::chrono::duration_cast<Seconds>(now).count(),
-                             .max_model_len = max_model_len,
-                             .vocab_size = config.vocab_size,
-                             .tokenizer = std::move(*tokenizer),
-                             .chat_template = *chat_template,
-                             .eos_tokens = std::move(eos),
-                             .defaults = *defaults,
-                             .reasoning_alias = options.reasoning_alias};
+  return server::ServedModel{
+      .name = options.served_name,
+      .created = std::chrono::duration_cast<Seconds>(now).count(),
+      .max_model_len = max_model_len,
+      .vocab_size = config.vocab_size,
+      .tokenizer = std::move(*tokenizer),
+      .chat_template = *chat_template,
+      .eos_tokens = std::move(eos),
+      .defaults = *defaults,
+      .compile_grammar =
+          [grammars](const grammar::GrammarSpec& grammar, std::optional<engine::TokenId> after) {
+            return grammars->compile(grammar, after);
+          },
+      .reasoning_alias = options.reasoning_alias};
 }
 
 Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {
@@ -161,7 +200,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .local_ranks = options.local_ranks(),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv_blocks = scheduler->num_blocks,
-                            .max_batch_tokens = scheduler->max_batch_tokens},
+                            .max_batch_tokens = scheduler->max_batch_tokens,
+                            .drafts = model_drafts(*scheduler)},
                   .scheduler = *scheduler,
                   .group = std::move(*group),
                   .server = server_options(options, scheduler->context_limit()),
@@ -169,6 +209,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   if (options.is_leader()) {
     auto served = served_model(options, *config, scheduler->context_limit());
     if (!served) return std::unexpected(served.error());
+    // Ids that the tokenizer does not know are padding. Rank 0, which samples, is in this pod.
+    startup.model.sampled_vocab = served->tokenizer.vocab_size();
     startup.served.emplace(std::move(*served));
   }
   log.info("starting", {{"version", kVersion},

@@ -22,13 +22,22 @@ struct Shape {
   int k;
 };
 
+const char* name_of(DType dtype) {
+  if (dtype == DType::kF8E4M3) return "fp8";
+  return dtype == DType::kBF16 ? "bf16" : "f32";
+}
+
 // Seconds per call of the product, the best of repeats within the budget.
 double time_product(const Ops& ops, const Shape& shape, DType dtype, double budget_s) {
   const auto size = static_cast<std::size_t>(shape.n) * static_cast<std::size_t>(shape.k);
   std::vector<std::byte> weights(size * bytes_of(dtype));
   for (std::size_t i = 0; i < weights.size(); ++i)
-    weights[i] = static_cast<std::byte>(i % 2 == 1 ? 0x3c : i * 37);
-  const WeightPiece piece{weights.data(), dtype, shape.k, 1, shape.n, shape.k};
+    weights[i] = static_cast<std::byte>(i % 2 == 1 ? 0x3c : i * 37 & 0x3f);
+  const std::vector<float> scales(
+      static_cast<std::size_t>((shape.n / kScaleBlock + 1) * (shape.k / kScaleBlock + 1)), 0.01F);
+  const BlockScales blocks{reinterpret_cast<const std::byte*>(scales.data()), DType::kF32,
+                           kScaleBlock, kScaleBlock, shape.k};
+  const WeightPiece piece{weights.data(), dtype, shape.k, 1, shape.n, shape.k, 0, blocks};
   std::vector<std::byte> packed(packed_bytes(dtype, shape.n, shape.k) + 64);
   const auto aligned = (reinterpret_cast<std::uintptr_t>(packed.data()) + 63) / 64 * 64;
   const PackedMatrix w = pack({&piece, 1}, reinterpret_cast<void*>(aligned));
@@ -56,16 +65,16 @@ int main(int argc, char** argv) {
   for (const Ops* ops : available_ops()) {
     if (ops == available_ops().front() && available_ops().size() > 1)
       continue;  // not meant to be fast
-    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const DType dtype : {DType::kF8E4M3, DType::kBF16, DType::kF32}) {
       // The default model's and a larger model's decode, then prefill.
       for (const Shape shape :
            {Shape{1, 512, 128}, Shape{1, 1536, 256}, Shape{1, 8192, 4096}, Shape{32, 1536, 256},
             Shape{512, 1536, 256}, Shape{256, 4096, 2048}}) {
         const double seconds = time_product(*ops, shape, dtype, budget_s);
         const double weights = 1.0 * shape.n * shape.k;
-        std::printf("%-8s %-5s %6d %6d %6d %10.2f %9.1f %9.1f\n", ops->name,
-                    dtype == DType::kBF16 ? "bf16" : "f32", shape.rows, shape.n, shape.k,
-                    seconds * 1e6, weights * static_cast<double>(bytes_of(dtype)) / seconds / 1e9,
+        std::printf("%-8s %-5s %6d %6d %6d %10.2f %9.1f %9.1f\n", ops->name, name_of(dtype),
+                    shape.rows, shape.n, shape.k, seconds * 1e6,
+                    weights * static_cast<double>(bytes_of(dtype)) / seconds / 1e9,
                     2 * weights * shape.rows / seconds / 1e9);
       }
     }

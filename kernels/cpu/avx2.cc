@@ -36,6 +36,13 @@ struct Avx2 {
   static F add_exponent(F p, F shifted) {
     return {add_exponent8(p.lo, shifted.lo), add_exponent8(p.hi, shifted.hi)};
   }
+  static __m256 e4m3_8(const char* p) {
+    const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const __m256i sign = _mm256_slli_epi32(_mm256_srli_epi32(x, 7), 31);
+    const __m256i rest = _mm256_srli_epi32(_mm256_slli_epi32(x, 25), 5);
+    return _mm256_castsi256_ps(_mm256_or_si256(sign, rest));
+  }
+  static F load_e4m3(const char* p) { return {e4m3_8(p), e4m3_8(p + 8)}; }
   static void load_pairs(const char* p, F& even, F& odd) {
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000U));
     const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

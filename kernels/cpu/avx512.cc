@@ -25,6 +25,12 @@ struct Avx512 {
     return _mm512_castsi512_ps(_mm512_add_epi32(
         _mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
   }
+  static F load_e4m3(const char* p) {
+    const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512i sign = _mm512_slli_epi32(_mm512_srli_epi32(x, 7), 31);
+    const __m512i rest = _mm512_srli_epi32(_mm512_slli_epi32(x, 25), 5);
+    return _mm512_castsi512_ps(_mm512_or_si512(sign, rest));
+  }
   static void load_pairs(const char* p, F& even, F& odd) {
     const __m512i x = _mm512_loadu_si512(p);
     even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));

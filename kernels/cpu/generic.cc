@@ -33,6 +33,13 @@ struct Generic {
   static F add_exponent(F p, F shifted) {
     return reinterpret_cast<F>(reinterpret_cast<U>(p) + (reinterpret_cast<U>(shifted) << 23));
   }
+  // 16 values of E4M3, each times 2^-120: the bits of exponent and fraction are only moved. Their
+  // exponents of zero become FP32's, so these small values are right, too.
+  static F load_e4m3(const char* p) {
+    U x;
+    for (int i = 0; i < kLanes; ++i) x[i] = static_cast<unsigned char>(p[i]);
+    return reinterpret_cast<F>((x & 0x80U) << 24 | (x & 0x7fU) << 20);
+  }
   static void load_pairs(const char* p, F& even, F& odd) {
     U x;
     __builtin_memcpy(&x, p, sizeof x);

@@ -65,30 +65,65 @@ inline float max16(typename V::F x) {
 // ---- The one matrix product
 // -------------------------------------------------------------------------------------
 
+// Bytes of a vector of 16 columns: of one k, or of a pair of them (BF16).
+template <DType kType>
+constexpr int kVectorBytes = kType == DType::kF8E4M3 ? 16 : 64;
+
 // The right-hand side: `vectors` column vectors of 16 next to each other.
 struct Columns {
   const char* data;        // at the first vector
-  std::int64_t row_bytes;  // from one k (FP32) or one pair of k (BF16) to the next
+  std::int64_t row_bytes;  // from one k, or one pair of k (BF16), to the next
   int vectors;
   int k;
+  const float* scales = nullptr;  // FP8: of the first vector, [blocks of k][kPanel]
+  int first_block = 0;            // FP8: inputs of the first block, which may be cut short
 };
 
-template <bool kPairs>
+template <DType kType>
 inline Columns panel_columns(const PackedMatrix& w, int panel) {
   const int left = w.n - panel * kPanel;
-  const std::int64_t row_bytes = kPairs ? kPanel * 2 * 2 : kPanel * 4;
-  const std::int64_t rows = kPairs ? (w.k + 1) / 2 : w.k;
-  return {static_cast<const char*>(w.data) + panel * rows * row_bytes, row_bytes,
-          (left < kPanel ? left + kLanes - 1 : kPanel) / kLanes, w.k};
+  const std::int64_t row_bytes = kPanel / kLanes * kVectorBytes<kType>;
+  const std::int64_t rows = kType == DType::kBF16 ? (w.k + 1) / 2 : w.k;
+  Columns columns{static_cast<const char*>(w.data) + panel * rows * row_bytes, row_bytes,
+                  (left < kPanel ? left + kLanes - 1 : kPanel) / kLanes, w.k};
+  if constexpr (kType == DType::kF8E4M3) {
+    columns.scales = w.scales + static_cast<std::int64_t>(panel) * scale_blocks(w) * kPanel;
+    columns.first_block = kScaleBlock - w.scale_phase;
+  }
+  return columns;
 }
 
 // acc[m][v] continues its chain over all k. kRows * kVectors accumulators live in registers.
-template <class V, bool kPairs, int kRows, int kVectors>
-inline __attribute__((always_inline)) void chain(const float* const* x, const char* w,
-                                                 std::int64_t row_bytes, int k,
+template <class V, DType kType, int kRows, int kVectors>
+inline __attribute__((always_inline)) void chain(const Columns& columns, int vector,
+                                                 const float* const* x,
                                                  typename V::F (&acc)[kRows][kVectors]) {
   using F = typename V::F;
-  if constexpr (kPairs) {
+  const char* w = columns.data + vector * kVectorBytes<kType>;
+  const std::int64_t row_bytes = columns.row_bytes;
+  const int k = columns.k;
+  if constexpr (kType == DType::kF8E4M3) {
+    // A weight is rounded to FP32 after it was multiplied by its scale, as if it had been packed
+    // so.
+    const float* scales = columns.scales + vector * kLanes;
+    int end = columns.first_block;
+    for (int i = 0; i < k; end += kScaleBlock, scales += kPanel) {
+      F scale[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) scale[v] = V::load(scales + v * kLanes);
+      for (; i < k && i < end; ++i, w += row_bytes) {
+        F b[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) b[v] = V::mul(V::load_e4m3(w + v * kLanes), scale[v]);
+#pragma GCC unroll 4
+        for (int m = 0; m < kRows; ++m) {
+          const F a = V::set(x[m][i]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) acc[m][v] = V::fma(a, b[v], acc[m][v]);
+        }
+      }
+    }
+  } else if constexpr (kType == DType::kBF16) {
     int i = 0;
     for (; i + 1 < k; i += 2, w += row_bytes) {
       F even[kVectors];
@@ -143,7 +178,7 @@ struct ProductRows {
   }
 };
 
-template <class V, bool kPairs, int kRows, int kVectors>
+template <class V, DType kType, int kRows, int kVectors>
 inline void tile(const Columns& w, const float* const* x, float* const* y, int vector, bool go_on) {
   typename V::F acc[kRows][kVectors];
 #pragma GCC unroll 4
@@ -153,7 +188,7 @@ inline void tile(const Columns& w, const float* const* x, float* const* y, int v
       acc[m][v] = go_on ? V::load(y[m] + (vector + v) * kLanes) : V::set(0.0F);
     }
   }
-  chain<V, kPairs, kRows, kVectors>(x, w.data + vector * 64, w.row_bytes, w.k, acc);
+  chain<V, kType, kRows, kVectors>(w, vector, x, acc);
 #pragma GCC unroll 4
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 4
@@ -161,34 +196,36 @@ inline void tile(const Columns& w, const float* const* x, float* const* y, int v
   }
 }
 
-template <class V, bool kPairs, int kRows>
+template <class V, DType kType, int kRows>
 inline void strip(const Columns& w, const float* const* x, float* const* y, bool go_on) {
   constexpr int kMost = V::kAccumulators / kRows;
   int v = 0;
   if constexpr (kMost >= 4) {
-    for (; v + 4 <= w.vectors; v += 4) tile<V, kPairs, kRows, 4>(w, x, y, v, go_on);
+    for (; v + 4 <= w.vectors; v += 4) tile<V, kType, kRows, 4>(w, x, y, v, go_on);
   }
   if constexpr (kMost >= 2) {
-    for (; v + 2 <= w.vectors; v += 2) tile<V, kPairs, kRows, 2>(w, x, y, v, go_on);
+    for (; v + 2 <= w.vectors; v += 2) tile<V, kType, kRows, 2>(w, x, y, v, go_on);
   }
-  for (; v < w.vectors; ++v) tile<V, kPairs, kRows, 1>(w, x, y, v, go_on);
+  for (; v < w.vectors; ++v) tile<V, kType, kRows, 1>(w, x, y, v, go_on);
 }
 
 // y[r] = the chain of x[r] against the columns, begun at zero or, with go_on, at what y[r] holds.
-template <class V, bool kPairs>
+template <class V, DType kType>
 __attribute__((noinline)) void product(const Columns& w, const ProductRows& rows, bool go_on) {
   int r = 0;
-  for (; r + 4 <= rows.count; r += 4) strip<V, kPairs, 4>(w, rows.x + r, rows.y + r, go_on);
-  for (; r + 2 <= rows.count; r += 2) strip<V, kPairs, 2>(w, rows.x + r, rows.y + r, go_on);
-  for (; r < rows.count; ++r) strip<V, kPairs, 1>(w, rows.x + r, rows.y + r, go_on);
+  for (; r + 4 <= rows.count; r += 4) strip<V, kType, 4>(w, rows.x + r, rows.y + r, go_on);
+  for (; r + 2 <= rows.count; r += 2) strip<V, kType, 2>(w, rows.x + r, rows.y + r, go_on);
+  for (; r < rows.count; ++r) strip<V, kType, 1>(w, rows.x + r, rows.y + r, go_on);
 }
 
 template <class V>
 inline void panel_product(const PackedMatrix& w, int panel, const ProductRows& rows, bool go_on) {
   if (w.dtype == DType::kBF16) {
-    product<V, true>(panel_columns<true>(w, panel), rows, go_on);
+    product<V, DType::kBF16>(panel_columns<DType::kBF16>(w, panel), rows, go_on);
+  } else if (w.dtype == DType::kF8E4M3) {
+    product<V, DType::kF8E4M3>(panel_columns<DType::kF8E4M3>(w, panel), rows, go_on);
   } else {
-    product<V, false>(panel_columns<false>(w, panel), rows, go_on);
+    product<V, DType::kF32>(panel_columns<DType::kF32>(w, panel), rows, go_on);
   }
 }
 
@@ -203,7 +240,9 @@ struct Kernels {
     for (int r = begin; r < end; ++r) {
       const std::int64_t from = static_cast<std::int64_t>(p.tokens[r]) * p.width;
       float* y = p.y + static_cast<std::int64_t>(r) * p.width;
-      if (p.dtype == DType::kBF16) {
+      if (p.tokens[r] < 0) {
+        for (int i = 0; i < p.width; ++i) y[i] = 0.0F;
+      } else if (p.dtype == DType::kBF16) {
         const auto* row = static_cast<const std::uint16_t*>(p.table) + from;
         for (int i = 0; i < p.width; ++i) {
           y[i] = __builtin_bit_cast(float, static_cast<std::uint32_t>(row[i]) << 16);
@@ -446,7 +485,7 @@ struct Kernels {
                          kKvBlock * 4, vectors, dim};
       ProductRows scores;
       for (int r = 0; r < rows; ++r) scores.add(query[r], score[r]);
-      product<V, false>(keys, scores, false);
+      product<V, DType::kF32>(keys, scores, false);
 
       for (int r = 0; r < rows; ++r) {
         const int valid =
@@ -502,7 +541,7 @@ struct Kernels {
             width_out * 4, width / kLanes, seen};
         ProductRows sums;
         for (int r = 0; r < rows; ++r) sums.add(score[r], b > 0 ? fresh[r] : out[r] + from);
-        product<V, false>(values, sums, false);
+        product<V, DType::kF32>(values, sums, false);
         for (int r = 0; b > 0 && r < rows; ++r) {
           float* to = out[r] + from;
           for (int i = 0; i < width; i += kLanes) {

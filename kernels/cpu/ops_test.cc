@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -90,6 +91,68 @@ TEST_P(OpsTest, LinearIsTheProductForEveryShapeAndDtype) {
           }
         }
       }
+    }
+  }
+}
+
+// A weight in FP8 blocks whose first block is cut at `column`, and the same dequantised.
+TEST_P(OpsTest, Fp8WeightsGiveTheBitsOfTheSameWeightsInFp32) {
+  std::mt19937 random(9);
+  constexpr int kColumns = 500;
+  constexpr int kRows = 170;
+  std::vector<std::byte> bytes(std::size_t{kRows} * kColumns);
+  for (auto& byte : bytes) {
+    auto bits = static_cast<std::uint8_t>(random());
+    if ((bits & 0x7fU) == 0x7fU) bits = 1;  // the smallest; 0x7f is not a number
+    byte = std::byte{bits};
+  }
+  // From where the product is denormal to the largest that stays in FP8.
+  std::vector<float> scales;
+  for (int i = 0; i < 8; ++i) {
+    scales.push_back(std::ldexp(1.0F + static_cast<float>(random() % 1000) / 1001.0F,
+                                i == 3 ? -125 : static_cast<int>(random() % 40) - 34));
+  }
+  std::vector<float> plain;
+  for (int i = 0; i < kRows * kColumns; ++i) {
+    const int row = i / kColumns;
+    const int column = i % kColumns;
+    plain.push_back(from_e4m3(std::to_integer<std::uint8_t>(bytes[static_cast<std::size_t>(i)])) *
+                    scales[static_cast<std::size_t>(row / 128 * 4 + column / 128)]);
+  }
+  const BlockScales blocks{reinterpret_cast<const std::byte*>(scales.data()), DType::kF32, 128, 128,
+                           kColumns};
+  const auto pack_piece = [](const WeightPiece& piece, std::vector<std::byte>& storage) {
+    const PackedMatrix shape = packed_matrix({&piece, 1}, nullptr);
+    storage.resize(packed_bytes(shape.dtype, shape.n, shape.k));
+    return pack({&piece, 1}, storage.data());
+  };
+  for (const auto& [row, n, column, k] : {std::array{0, 170, 0, 500},
+                                          {100, 70, 77, 300},
+                                          {3, 5, 127, 1},
+                                          {120, 16, 127, 2},
+                                          {0, 64, 200, 184}}) {
+    WeightPiece piece{bytes.data(), DType::kF8E4M3, kColumns, 1, n, k, row * kColumns + column,
+                      blocks};
+    std::vector<std::byte> fp8_storage;
+    const PackedMatrix fp8 = pack_piece(piece, fp8_storage);
+    ASSERT_EQ(fp8.dtype, DType::kF8E4M3);
+    piece.data = reinterpret_cast<const std::byte*>(plain.data());
+    piece.dtype = DType::kF32;
+    std::vector<std::byte> f32_storage;
+    const PackedMatrix f32 = pack_piece(piece, f32_storage);
+    for (const int rows : {1, 2, 3, 7}) {
+      const auto x = random_floats(static_cast<std::size_t>(rows * k), 10);
+      std::vector<float> got(static_cast<std::size_t>(rows * n));
+      auto wanted = got;
+      LinearParams p{.x = x.data(), .ldx = k, .w = &fp8, .y = got.data(), .ldy = n, .rows = rows};
+      for (int panel = 0; panel < panels_of(fp8); ++panel) ops().linear(p, 0, 0, rows, panel);
+      p.w = &f32;
+      p.y = wanted.data();
+      for (int panel = 0; panel < panels_of(f32); ++panel) {
+        available_ops()[0]->linear(p, 0, 0, rows, panel);
+      }
+      EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0)
+          << n << " x " << k << ", " << rows << " rows";
     }
   }
 }

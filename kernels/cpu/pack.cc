@@ -61,6 +61,43 @@ float scale_at(const BlockScales& scales, std::int64_t row, std::int64_t column)
                                      : from_e8m0(std::to_integer<std::uint8_t>(scales.data[at]));
 }
 
+// Inputs of a block before the first one of the piece; -1 when products have no such blocks.
+int scale_phase(const WeightPiece& piece) {
+  const BlockScales& s = piece.scales;
+  if (s.block_rows != kScaleBlock || s.block_columns != kScaleBlock) return -1;
+  const std::int64_t first =
+      piece.k_stride == 1 ? piece.origin % s.columns : piece.origin / s.columns;
+  return static_cast<int>(first % kScaleBlock);
+}
+
+// Times 2^120 a scale must still be a number, with its sign and all its bits.
+bool scales_fit(const WeightPiece& piece) {
+  const BlockScales& s = piece.scales;
+  const std::int64_t last = piece.origin + (piece.n - 1) * piece.n_stride +
+                            static_cast<std::int64_t>(piece.k - 1) * piece.k_stride;
+  for (std::int64_t row = piece.origin / s.columns / s.block_rows;
+       row <= last / s.columns / s.block_rows; ++row) {
+    for (std::int64_t column = piece.origin % s.columns / s.block_columns;
+         column <= last % s.columns / s.block_columns; ++column) {
+      const float scale = scale_at(s, row * s.block_rows, column * s.block_columns);
+      if (!(std::abs(scale) < 0x1p7F)) return false;
+    }
+  }
+  return true;
+}
+
+bool all_fp8(std::span<const WeightPiece> pieces) {
+  int phase = -1;
+  for (const auto& piece : pieces) {
+    if (piece.data == nullptr) continue;
+    if (piece.dtype != DType::kF8E4M3 || piece.n < 1 || piece.k < 1) return false;
+    const int own = scale_phase(piece);
+    if (own < 0 || (phase >= 0 && own != phase) || !scales_fit(piece)) return false;
+    phase = own;
+  }
+  return phase >= 0;
+}
+
 // Inputs from i on that have the scale of element (j, i), and that scale.
 struct ScaleRun {
   std::int64_t count;
@@ -152,16 +189,51 @@ void pack_bf16(const std::array<Lane, kPanel>& lanes, int begin, int count, std:
   }
 }
 
-void pack_f32(const std::array<Lane, kPanel>& lanes, int begin, int count, float* to) {
+// `scales` are the panel's. False: a weight is not a number.
+bool pack_e4m3(const std::array<Lane, kPanel>& lanes, const PackedMatrix& w, std::uint8_t* to,
+               float* scales) {
+  bool numbers = true;
+  for (std::size_t lane = 0; lane < kPanel; ++lane) {
+    if (lanes[lane].piece == nullptr) {
+      for (int i = 0; i < w.k; ++i) to[static_cast<std::size_t>(i) * kPanel + lane] = 0;
+      for (int b = 0; b < scale_blocks(w); ++b) {
+        scales[static_cast<std::size_t>(b) * kPanel + lane] = 0;
+      }
+      continue;
+    }
+    const auto& [piece, column] = lanes[lane];
+    const std::byte* from = element(*piece, column, 0);
+    for (int i = 0; i < w.k; ++i) {
+      const auto bits = std::to_integer<std::uint8_t>(from[i * piece->k_stride]);
+      numbers = numbers && (bits & 0x7fU) != 0x7fU;
+      to[static_cast<std::size_t>(i) * kPanel + lane] = bits;
+    }
+    for (int b = 0; b < scale_blocks(w); ++b) {
+      const int first = std::max(0, b * kScaleBlock - w.scale_phase);
+      scales[static_cast<std::size_t>(b) * kPanel + lane] =
+          scale_run(*piece, column, first).scale * 0x1p120F;
+    }
+  }
+  return numbers;
+}
+
+// False: a weight that was in FP8 is not a number.
+bool pack_f32(const std::array<Lane, kPanel>& lanes, int begin, int count, float* to) {
+  bool numbers = true;
   float values[kRun];
   for (std::size_t lane = 0; lane < kPanel; ++lane) {
     if (lanes[lane].piece == nullptr) {
       std::memset(values, 0, sizeof values);
     } else {
-      read_column(*lanes[lane].piece, lanes[lane].column, begin, count, values);
+      const WeightPiece& piece = *lanes[lane].piece;
+      read_column(piece, lanes[lane].column, begin, count, values);
+      if (piece.dtype == DType::kF8E4M3) {
+        for (int i = 0; i < count; ++i) numbers = numbers && !std::isnan(values[i]);
+      }
     }
     for (int i = 0; i < count; ++i) to[static_cast<std::size_t>(i) * kPanel + lane] = values[i];
   }
+  return numbers;
 }
 
 }  // namespace
@@ -176,28 +248,54 @@ float from_e8m0(std::uint8_t bits) {
 }
 
 DType packed_dtype(std::span<const WeightPiece> pieces) {
-  for (const auto& piece : pieces) {
-    if (piece.data != nullptr && piece.dtype != DType::kBF16) return DType::kF32;
-  }
-  return DType::kBF16;
+  const bool bf16 = std::ranges::all_of(pieces, [](const WeightPiece& piece) {
+    return piece.data == nullptr || piece.dtype == DType::kBF16;
+  });
+  if (bf16) return DType::kBF16;
+  return all_fp8(pieces) ? DType::kF8E4M3 : DType::kF32;
 }
 
 std::size_t packed_bytes(DType dtype, int n, int k) {
   const auto columns = static_cast<std::size_t>(round_up(n, kPanel));
-  return dtype == DType::kBF16 ? columns * static_cast<std::size_t>(round_up(k, 2)) * 2
-                               : columns * static_cast<std::size_t>(k) * 4;
+  if (dtype == DType::kBF16) return columns * static_cast<std::size_t>(round_up(k, 2)) * 2;
+  if (dtype == DType::kF32) return columns * static_cast<std::size_t>(k) * sizeof(float);
+  const auto blocks =
+      static_cast<std::size_t>((kScaleBlock - 1 + k + kScaleBlock - 1) / kScaleBlock);
+  return columns * (static_cast<std::size_t>(k) + blocks * sizeof(float));
 }
 
 PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out) {
   PackedMatrix packed{.data = out, .dtype = packed_dtype(pieces), .n = 0, .k = pieces[0].k};
   for (const auto& piece : pieces) packed.n += piece.n;
+  if (packed.dtype != DType::kF8E4M3) return packed;
+  for (const auto& piece : pieces) {
+    if (piece.data != nullptr) packed.scale_phase = scale_phase(piece);
+  }
+  if (out != nullptr) {
+    // Behind the values, which take a multiple of 64 bytes.
+    packed.scales = reinterpret_cast<const float*>(static_cast<const std::byte*>(out) +
+                                                   round_up(packed.n, kPanel) *
+                                                       static_cast<std::int64_t>(packed.k));
+  }
   return packed;
 }
 
-void pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin,
+bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin,
                  int end) {
   auto* out = static_cast<std::byte*>(const_cast<void*>(into.data));
+  if (into.dtype == DType::kF8E4M3) {
+    bool numbers = true;
+    for (int panel = begin; panel < end; ++panel) {
+      const auto at = static_cast<std::size_t>(panel) * kPanel;
+      auto* scales =
+          const_cast<float*>(into.scales) + at * static_cast<std::size_t>(scale_blocks(into));
+      auto* to = reinterpret_cast<std::uint8_t*>(out) + at * static_cast<std::size_t>(into.k);
+      numbers = pack_e4m3(lanes_of(pieces, panel), into, to, scales) && numbers;
+    }
+    return numbers;
+  }
   const std::size_t panel_bytes = packed_bytes(into.dtype, kPanel, into.k);
+  bool numbers = true;
   for (int panel = begin; panel < end; ++panel) {
     const auto lanes = lanes_of(pieces, panel);
     std::byte* to = out + static_cast<std::size_t>(panel) * panel_bytes;
@@ -206,15 +304,16 @@ void pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, 
       if (into.dtype == DType::kBF16) {
         pack_bf16(lanes, i, count, reinterpret_cast<std::uint16_t*>(to) + i * kPanel);
       } else {
-        pack_f32(lanes, i, count, reinterpret_cast<float*>(to) + i * kPanel);
+        numbers = pack_f32(lanes, i, count, reinterpret_cast<float*>(to) + i * kPanel) && numbers;
       }
     }
   }
+  return numbers;
 }
 
 PackedMatrix pack(std::span<const WeightPiece> pieces, void* out) {
   const PackedMatrix packed = packed_matrix(pieces, out);
-  pack_panels(pieces, packed, 0, panels_of(packed));
+  (void)pack_panels(pieces, packed, 0, panels_of(packed));
   return packed;
 }
 

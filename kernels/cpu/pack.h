@@ -36,15 +36,18 @@ struct WeightPiece {
   BlockScales scales = {};  // of kF8E4M3
 };
 
-// The type in which pieces are packed together: BF16 when all of them are, else FP32 (exact for
-// FP16, BF16 and FP8 with scales).
+// The type in which pieces are packed together: BF16 or FP8 when all of them are, else FP32 (exact
+// for FP16, BF16 and FP8 with scales). FP8 also becomes FP32 when a product cannot take it: pieces
+// whose blocks of inputs do not begin together, other blocks than of 128, scales of 128 or more.
 DType packed_dtype(std::span<const WeightPiece> pieces);
+// Enough for any scale_phase.
 std::size_t packed_bytes(DType dtype, int n, int k);
 // The pieces side by side along n, before they are packed into `out`, which holds packed_bytes()
 // for the sum of their n. All have the same k.
 PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out);
-// Packs panels [begin, end) of packed_matrix().
-void pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin, int end);
+// Packs panels [begin, end) of packed_matrix(). False when a weight in FP8 is not a number.
+[[nodiscard]] bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into,
+                               int begin, int end);
 // All panels.
 PackedMatrix pack(std::span<const WeightPiece> pieces, void* out);
 

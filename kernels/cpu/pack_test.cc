@@ -21,6 +21,13 @@ float packed_at(const PackedMatrix& w, int j, int i) {
   if (w.dtype == DType::kF32) {
     return static_cast<const float*>(w.data)[(panel * k + row) * kPanel + lane];
   }
+  if (w.dtype == DType::kF8E4M3) {
+    const auto value =
+        from_e4m3(static_cast<const std::uint8_t*>(w.data)[(panel * k + row) * kPanel + lane]);
+    const auto blocks = static_cast<std::size_t>(scale_blocks(w));
+    const auto block = (row + static_cast<std::size_t>(w.scale_phase)) / 128;
+    return value * (w.scales[(panel * blocks + block) * kPanel + lane] * 0x1p-120F);
+  }
   const std::size_t pairs = (k + 1) / 2;
   const auto bits = static_cast<const std::uint16_t*>(
       w.data)[((panel * pairs + row / 2) * kPanel + lane) * 2 + row % 2];
@@ -136,6 +143,7 @@ TEST(Pack, ASliceOfFp8BlocksHasTheScalesOfItsBlocksWhereverItBegins) {
          {std::array{0, 300, 0, 450}, {100, 64, 0, 450}, {127, 2, 127, 2}, {37, 200, 61, 389}}) {
       const Packed packed({tensor.slice(row, n, column, k)});
       ASSERT_EQ(packed.matrix.n, n);
+      ASSERT_EQ(packed.matrix.dtype, DType::kF8E4M3);
       for (int j = 0; j < n; ++j) {
         for (int i = 0; i < k; ++i) {
           ASSERT_EQ(packed_at(packed.matrix, j, i), tensor.at(row + j, column + i))
@@ -152,6 +160,7 @@ TEST(Pack, ATransposedSliceOfFp8BlocksHasTheSameValues) {
   std::swap(piece.n, piece.k);
   std::swap(piece.n_stride, piece.k_stride);
   const Packed packed({piece});
+  ASSERT_EQ(packed.matrix.dtype, DType::kF8E4M3);
   for (int j = 0; j < 270; ++j) {
     for (int i = 0; i < 150; ++i) {
       ASSERT_EQ(packed_at(packed.matrix, j, i), tensor.at(90 + i, 40 + j)) << j << ", " << i;
@@ -171,6 +180,40 @@ TEST(Pack, PiecesStandSideBySideWithZerosBetween) {
       if (j >= 96 && j < 136) wanted = two.at(j - 96, i);
       ASSERT_EQ(packed_at(packed.matrix, j, i), wanted) << j << ", " << i;
     }
+  }
+}
+
+TEST(Pack, Fp8ThatAProductCannotTakeBecomesFp32) {
+  Fp8Tensor tensor(200, 300, DType::kF32, 7);
+  const auto other_phase = {tensor.slice(0, 10, 0, 150), tensor.slice(0, 10, 1, 150)};
+  const auto expect_f32 = [&](const std::vector<WeightPiece>& pieces, int shift) {
+    const Packed packed(pieces);
+    ASSERT_EQ(packed.matrix.dtype, DType::kF32);
+    for (int i = 0; i < 150; ++i) {
+      EXPECT_EQ(packed_at(packed.matrix, 3, i), tensor.at(3, i));
+      EXPECT_EQ(packed_at(packed.matrix, 13, i), tensor.at(3, i + shift));
+    }
+  };
+  expect_f32(other_phase, 1);
+  tensor.values[1] = 1000.0F;  // of columns 128 .. 255
+  std::memcpy(tensor.scale_bytes.data() + 4, &tensor.values[1], 4);
+  expect_f32({tensor.slice(0, 10, 0, 150), tensor.slice(0, 10, 0, 150)}, 0);
+  // A scale that the piece does not use does no harm.
+  EXPECT_EQ(Packed({tensor.slice(0, 10, 0, 128)}).matrix.dtype, DType::kF8E4M3);
+}
+
+TEST(Pack, AnFp8WeightThatIsNotANumberIsSeen) {
+  for (const float scale : {1.0F, 1000.0F}) {  // packed as FP8, and as FP32
+    Fp8Tensor tensor(130, 20, DType::kF32, 8);
+    std::memcpy(tensor.scale_bytes.data(), &scale, 4);
+    const std::vector<WeightPiece> pieces{tensor.slice(0, 130, 0, 20)};
+    const PackedMatrix shape = packed_matrix(pieces, nullptr);
+    std::vector<std::byte> storage(packed_bytes(shape.dtype, shape.n, shape.k));
+    const PackedMatrix matrix = packed_matrix(pieces, storage.data());
+    EXPECT_TRUE(pack_panels(pieces, matrix, 0, 3));
+    tensor.bytes[70 * 20 + 19] = std::byte{0xff};
+    EXPECT_TRUE(pack_panels(pieces, matrix, 0, 1));
+    EXPECT_FALSE(pack_panels(pieces, matrix, 1, 2));
   }
 }
 
@@ -208,9 +251,9 @@ TEST(Pack, PanelsPackedApartAreTheMatrixPackedWhole) {
   const Packed whole(pieces);
   std::vector<std::byte> storage(whole.storage.size(), std::byte{0x55});
   const PackedMatrix parts = packed_matrix(pieces, storage.data());
-  pack_panels(pieces, parts, 2, 4);
-  pack_panels(pieces, parts, 0, 1);
-  pack_panels(pieces, parts, 1, 2);
+  EXPECT_TRUE(pack_panels(pieces, parts, 2, 4));
+  EXPECT_TRUE(pack_panels(pieces, parts, 0, 1));
+  EXPECT_TRUE(pack_panels(pieces, parts, 1, 2));
   EXPECT_EQ(storage, whole.storage);
 }
 

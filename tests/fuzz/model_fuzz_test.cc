@@ -84,32 +84,38 @@ TEST_F(SafetensorsFuzz, ABrokenIndexIsRefusedOrNamesFilesThatAreThere) {
 }
 
 TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
-  std::ifstream in("models/deepseek-tiny/config.json");
-  std::string good{std::istreambuf_iterator<char>(in), {}};
-  ASSERT_TRUE(parse_model_config(good, "config.json").has_value());
-  Random random(3);
-  int accepted = 0;
-  for (int i = 0; i < 6000; ++i) {
-    Result<ModelConfig> config = parse_model_config(mutate(good, random), "config.json");
-    if (!config) {
-      EXPECT_EQ(config.error().kind, ErrorKind::kInvalid);
-      EXPECT_NE(config.error().message.find("config.json"), std::string::npos)
-          << config.error().message;
-      continue;
+  for (const char* dir : {"models/deepseek-tiny", "tests/goldens/families/llama",
+                          "tests/goldens/families/qwen2", "tests/goldens/families/deepseek_v2"}) {
+    std::ifstream in(std::string(dir) + "/config.json");
+    std::string good{std::istreambuf_iterator<char>(in), {}};
+    ASSERT_TRUE(parse_model_config(good, "config.json").has_value()) << dir;
+    Random random(3);
+    int accepted = 0;
+    for (int i = 0; i < 2500; ++i) {
+      Result<ModelConfig> config = parse_model_config(mutate(good, random), "config.json");
+      if (!config) {
+        EXPECT_EQ(config.error().kind, ErrorKind::kInvalid);
+        EXPECT_NE(config.error().message.find("config.json"), std::string::npos)
+            << config.error().message;
+        continue;
+      }
+      ++accepted;
+      for (int extent : {config->vocab_size, config->hidden_size, config->num_layers,
+                         config->num_heads, config->num_kv_heads, config->qk_rope_head_dim,
+                         config->v_head_dim, config->max_positions}) {
+        EXPECT_GT(extent, 0);
+      }
+      EXPECT_EQ(config->kv_lora_rank > 0, config->attention == AttentionKind::kLatent);
+      EXPECT_EQ(config->num_heads % config->num_kv_heads, 0);
+      EXPECT_LE(config->first_dense_layers, config->num_layers);
+      EXPECT_GE(config->moe_layer_freq, 1);
+      for (int ranks : {2, 3, 8}) {
+        const Status fits = check_tensor_parallel(*config, ranks);
+        EXPECT_TRUE(fits || fits.error().kind == ErrorKind::kInvalid);
+      }
     }
-    ++accepted;
-    for (int extent : {config->vocab_size, config->hidden_size, config->num_layers,
-                       config->num_heads, config->kv_lora_rank, config->qk_rope_head_dim,
-                       config->v_head_dim, config->max_positions}) {
-      EXPECT_GT(extent, 0);
-    }
-    EXPECT_LE(config->first_dense_layers, config->num_layers);
-    for (int ranks : {2, 3, 8}) {
-      const Status fits = check_tensor_parallel(*config, ranks);
-      EXPECT_TRUE(fits || fits.error().kind == ErrorKind::kInvalid);
-    }
+    EXPECT_GT(accepted, 20) << dir;
   }
-  EXPECT_GT(accepted, 100);
 }
 
 }  // namespace

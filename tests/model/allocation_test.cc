@@ -55,8 +55,8 @@ engine::Batch batch_of(int rows, int tokens) {
 TEST(Allocation, AStepTakesNothingFromTheHeapOnceTheLargestWasSeen) {
   const auto config = load_model_config("models/deepseek-tiny");
   ASSERT_TRUE(config) << config.error().message;
-  const auto model =
-      RankModel::load("models/deepseek-tiny", *config, {.threads = 2}, {.num_blocks = 8}, 128, {});
+  const auto model = RankModel::load("models/deepseek-tiny", *config,
+                                     {.threads = 2, .drafts = true}, {.num_blocks = 8}, 128, {});
   ASSERT_TRUE(model) << model.error().message;
   Alone comm;
   const auto largest = batch_of(8, 16);
@@ -67,10 +67,18 @@ TEST(Allocation, AStepTakesNothingFromTheHeapOnceTheLargestWasSeen) {
   params.top_k = 20;
   params.top_p = 0.9F;
   params.seed = 3;
+  std::vector<DraftRow> chosen;
+  chosen.reserve(largest.rows.size());
   const auto step = [&](const engine::Batch& batch) {
     const auto logits = (*model)->forward(batch, comm);
     sample(logits.first(static_cast<std::size_t>(config->vocab_size)), params, 60);
     sample(logits.first(static_cast<std::size_t>(config->vocab_size)), {}, 60);
+    chosen.clear();
+    for (const auto& row : batch.rows) {
+      const auto kept = static_cast<std::int32_t>(row.tokens.size());
+      chosen.push_back({.kept = kept, .next = 9, .wanted = 2});
+    }
+    (*model)->draft(batch, chosen, comm);
   };
   step(largest);
   const long before = allocations.load();

@@ -219,6 +219,10 @@ TEST(Fp8, WhatDoesNotFitIsNamed) {
   scale = {"BF16", scale.shape, scale.bytes.substr(0, scale.bytes.size() / 2)};
   EXPECT_THAT(error(bad, config), HasSubstr("_scale_inv is neither F32 nor F8_E8M0"));
   bad = good;
+  bad[weight].bytes[777] = '\x7f';
+  EXPECT_THAT(error(bad, config),
+              HasSubstr("tensor " + weight + ": a weight, or its scale, is not a number"));
+  bad = good;
   auto& norm = bad["model.norm.weight"];
   norm = {"F8_E4M3", norm.shape, norm.bytes.substr(0, norm.bytes.size() / 2)};
   EXPECT_THAT(error(bad, config), HasSubstr("tensor model.norm.weight is in FP8"));

@@ -1,7 +1,9 @@
 // Time to load a checkpoint, without scheduler or server:
 //   build/release/load-bench MODEL_DIR [threads] [ranks]
-// All ranks load at the same time, as in a pod. Says whether the files were in memory already only
-// by what it prints: drop the page cache before a run that shall read the disk.
+// All ranks load at the same time, as in a pod. Where the files are not in the page cache, the disk
+// is measured.
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -46,7 +48,16 @@ int main(int argc, char** argv) {
     }
     all += static_cast<double>(bytes[rank]);
   }
-  std::printf("%d ranks of %d threads: %.2f s, %.0f MB of slices, %.0f MB/s\n", ranks, threads,
-              seconds.count(), all / 1e6, all / 1e6 / seconds.count());
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds_of = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
+  std::printf(
+      "%d ranks of %d threads: %.2f s, %.0f MB of slices, %.0f MB/s; user %.2f s, system "
+      "%.2f s, %.0f MiB resident at most\n",
+      ranks, threads, seconds.count(), all / 1e6, all / 1e6 / seconds.count(),
+      seconds_of(usage.ru_utime), seconds_of(usage.ru_stime),
+      static_cast<double>(usage.ru_maxrss) / 1024);
   return 0;
 }

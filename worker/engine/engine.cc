@@ -1,5 +1,6 @@
 #include "worker/engine/engine.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "worker/engine/invariant.h"
+#include "worker/engine/start_rate.h"
 
 namespace dsm::engine {
 namespace {
@@ -19,6 +21,7 @@ struct Accepted {
   SequenceId id;
   GenerateRequest request;
   TokenSink sink;
+  TimePoint arrived;
 };
 
 }  // namespace
@@ -52,11 +55,9 @@ struct Engine::Impl {
     }
   }
 
-  // Moves what was submitted and cancelled to the scheduler; waits for it when there is no work.
-  // False when the engine is to stop.
+  // Waits for something to do when there is no work, and takes it. False when the engine is to
+  // stop.
   bool take_inbox() {
-    std::vector<Accepted> inbox;
-    std::vector<SequenceId> cancels;
     {
       std::unique_lock lock(mutex);
       const TimePoint deadline = clock.now() + kRound;
@@ -64,21 +65,34 @@ struct Engine::Impl {
              !shared.stopping && clock.now() < deadline) {
         clock.wait_until(wake, lock, deadline);
       }
+    }
+    return take_news();
+  }
+
+  // Moves what was submitted and cancelled to the scheduler, and ends what is out of time. Also
+  // while a step is under way: what waits does not have to wait for that. False when the engine is
+  // to stop.
+  bool take_news() {
+    std::vector<Accepted> inbox;
+    std::vector<SequenceId> cancels;
+    bool stopping = false;
+    {
+      const std::lock_guard lock(mutex);
       inbox.swap(shared.inbox);
       cancels.swap(shared.cancels);
       shared.stats.waiting += static_cast<int>(inbox.size());
+      shared.stats.waiting_tokens += std::exchange(shared.inbox_tokens, 0);
       stopping = shared.stopping;
     }
     round_at = clock.now();
     for (Accepted& a : inbox) {
       sinks.emplace(a.id, std::move(a.sink));
-      scheduler.submit(a.id, std::move(a.request));
+      scheduler.submit(a.id, std::move(a.request), a.arrived);
     }
     for (const SequenceId id : cancels) {
-      if (const auto output = scheduler.cancel(id)) {
-        deliver(*output, std::nullopt);
-      }
+      if (auto output = scheduler.cancel(id)) deliver(std::move(*output), std::nullopt);
     }
+    for (Output& output : scheduler.expire(clock.now())) deliver(std::move(output), std::nullopt);
     return !stopping;
   }
 
@@ -105,7 +119,7 @@ struct Engine::Impl {
       lost(submitted.error());
       return;
     }
-    while (!stop_requested()) {
+    while (take_news()) {
       auto samples = runner.poll(clock.now() + kRound);
       round_at = clock.now();
       if (!samples) {
@@ -114,8 +128,8 @@ struct Engine::Impl {
       }
       if (*samples) {
         ++steps;
-        for (const Output& output : scheduler.commit(**samples)) {
-          deliver(output, std::nullopt);
+        for (Output& output : scheduler.commit(std::move(**samples))) {
+          deliver(std::move(output), std::nullopt);
         }
         return;
       }
@@ -128,21 +142,22 @@ struct Engine::Impl {
     const bool can_retry = error.kind == ErrorKind::kTransient;
     log.info(can_retry ? "group lost, running sequences are recomputed" : "step failed",
              {{"error", error.message}, {"running", scheduler.stats().running}});
-    for (const Output& output : can_retry ? scheduler.requeue_all() : scheduler.fail_step()) {
-      deliver(output, error);
+    for (Output& output : can_retry ? scheduler.requeue_all() : scheduler.fail_step()) {
+      deliver(std::move(output), error);
     }
   }
 
-  void deliver(const Output& output, const std::optional<Error>& error) {
+  // `error`: what befell the step, when one did.
+  void deliver(Output output, const std::optional<Error>& error) {
     const auto it = sinks.find(output.sequence);
     invariant(it != sinks.end(), "each sequence has a sink until it finished");
     TokenEvent event;
-    if (output.token) {
-      event.tokens.push_back(*output.token);
-    }
+    event.tokens = std::move(output.tokens);
+    event.logprobs = std::move(output.logprobs);
+    event.prompt_logprobs = std::move(output.prompt_logprobs);
     event.finished = output.finished;
     if (output.finished == FinishReason::kError) {
-      event.error = error;
+      event.error = output.error ? std::move(output.error) : error;
     }
     event.cached_prompt_tokens = output.cached_prompt_tokens;
     if (!output.finished) {
@@ -157,8 +172,11 @@ struct Engine::Impl {
   void publish() {
     const SchedulerStats s = scheduler.stats();
     const std::lock_guard lock(mutex);
+    shared.rate.observe(clock.now(), s.started, s.prompt_tokens);
     EngineStats& stats = shared.stats;
     stats.waiting = s.waiting;
+    stats.waiting_tokens = s.waiting_tokens;
+    stats.speculation = s.speculation;
     stats.running = s.running;
     stats.kv_blocks_used = s.blocks_used;
     stats.prompt_tokens = s.prompt_tokens;
@@ -171,9 +189,34 @@ struct Engine::Impl {
     stats.last_error = last_error;
   }
 
-  bool stop_requested() {
-    const std::lock_guard lock(mutex);
-    return shared.stopping;
+  // --- any thread, with `mutex` held ---
+
+  // Why the queue does not take the request.
+  std::optional<Error> queue_refuses(const GenerateRequest& request) const {
+    const SchedulerConfig& config = scheduler.config();
+    const std::size_t waiting =
+        static_cast<std::size_t>(shared.stats.waiting) + shared.inbox.size();
+    if (waiting >= static_cast<std::size_t>(config.max_waiting)) {
+      return Error{
+          .kind = ErrorKind::kExhausted,
+          .message = "the queue is full: " + std::to_string(waiting) + " requests are waiting",
+          .retry_after_s = shared.rate.seconds_for_requests(1),
+          .reason = "queue_full"};
+    }
+    const std::int64_t tokens = shared.stats.waiting_tokens + shared.inbox_tokens;
+    const std::int64_t more = tokens + std::ssize(request.prompt) - config.max_waiting_tokens;
+    // An empty queue takes any one request: otherwise a long one could never run.
+    if (config.max_waiting_tokens > 0 && waiting > 0 && more > 0) {
+      return Error{.kind = ErrorKind::kExhausted,
+                   .message = "the queue is full: " + std::to_string(tokens) +
+                              " tokens are waiting, with this prompt's " +
+                              std::to_string(request.prompt.size()) + " they would be more than " +
+                              std::to_string(config.max_waiting_tokens),
+                   .retry_after_s = shared.rate.seconds_for_tokens(
+                       static_cast<std::uint64_t>(std::min(more, tokens))),
+                   .reason = "queue_tokens"};
+    }
+    return std::nullopt;
   }
 
   // --- engine thread only ---
@@ -183,7 +226,6 @@ struct Engine::Impl {
   Logger log;
   std::unordered_map<SequenceId, TokenSink> sinks;
   bool serving = false;
-  bool stopping = false;
   std::uint64_t steps = 0;
   std::string last_error;
 
@@ -192,10 +234,12 @@ struct Engine::Impl {
   std::condition_variable wake;
   struct Shared {  // under `mutex`
     std::vector<Accepted> inbox;
+    std::int64_t inbox_tokens = 0;
     std::vector<SequenceId> cancels;
     SequenceId next_id = 1;
     bool stopping = false;
     EngineStats stats;
+    StartRate rate;
   } shared;
   std::atomic<TimePoint> round_at;
   std::thread thread;  // last: it uses all of the above
@@ -218,16 +262,13 @@ Result<SequenceId> Engine::submit(GenerateRequest request, TokenSink sink) {
     if (impl.shared.stopping) {
       return fail(ErrorKind::kCancelled, "the engine is shutting down");
     }
-    const std::size_t waiting =
-        static_cast<std::size_t>(impl.shared.stats.waiting) + impl.shared.inbox.size();
-    if (waiting >= static_cast<std::size_t>(config.max_waiting)) {
-      return std::unexpected(Error{
-          .kind = ErrorKind::kExhausted,
-          .message = "the queue is full: " + std::to_string(waiting) + " requests are waiting",
-          .retry_after_s = 1});
-    }
+    if (auto refused = impl.queue_refuses(request)) return std::unexpected(std::move(*refused));
     id = impl.shared.next_id++;
-    impl.shared.inbox.push_back({.id = id, .request = std::move(request), .sink = std::move(sink)});
+    impl.shared.inbox_tokens += std::ssize(request.prompt);
+    impl.shared.inbox.push_back({.id = id,
+                                 .request = std::move(request),
+                                 .sink = std::move(sink),
+                                 .arrived = impl.clock.now()});
   }
   impl.wake.notify_all();
   return id;
@@ -245,6 +286,7 @@ EngineStats Engine::stats() const {
   const std::lock_guard lock(impl_->mutex);
   EngineStats stats = impl_->shared.stats;
   stats.waiting += static_cast<int>(impl_->shared.inbox.size());
+  stats.waiting_tokens += impl_->shared.inbox_tokens;
   return stats;
 }
 

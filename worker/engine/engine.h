@@ -5,7 +5,9 @@
 //
 // When the runner loses its group, running sequences go back to the queue and are recomputed after
 // the ranks have met again: their sinks see a pause. When a step fails in another way, its
-// sequences end with kError. `runner` and `clock` outlive the engine; `config` is validate()d.
+// sequences end with kError. A request whose deadline passes ends with kDeadline, waiting or
+// running, within a round of the loop (100 ms) or with the step that it is in. `runner` and `clock`
+// outlive the engine; `config` is validate()d.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +39,8 @@ struct TokenEvent {
 using TokenSink = std::function<void(const TokenEvent&)>;
 
 struct EngineStats {
-  int waiting = 0;  // accepted, not scheduled yet
+  int waiting = 0;                  // accepted, not scheduled yet
+  std::int64_t waiting_tokens = 0;  // of these
   int running = 0;
   int kv_blocks_used = 0;
   int kv_blocks_total = 0;
@@ -47,6 +50,7 @@ struct EngineStats {
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t prefix_query_tokens = 0;
   std::uint64_t steps = 0;
+  SpeculationStats speculation = {};
   bool serving = false;  // the group is formed
   std::string last_error;
 };
@@ -59,9 +63,12 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // kInvalid: too long for the context or the cache (message says the numbers); kExhausted: the
-  // queue is full; kCancelled: shutting down.
+  // queue has max_waiting requests (reason queue_full) or would have more than max_waiting_tokens
+  // (queue_tokens), with retry_after_s estimated from the rate at which requests were started
+  // lately; kCancelled: shutting down.
   Result<SequenceId> submit(GenerateRequest request, TokenSink sink);
-  // The sequence ends at the next step and its blocks are freed; unknown ids are ignored.
+  // The sequence ends, waiting or running, when the step under way is over at the latest, and its
+  // blocks are freed; unknown ids are ignored.
   void cancel(SequenceId id);
   EngineStats stats() const;
   // The time at which the loop last made a round: a health check compares it with now.

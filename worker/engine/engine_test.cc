@@ -36,6 +36,7 @@ class ScriptedRunner final : public Runner {
       return std::unexpected(*error);
     }
     pending_ = std::move(batch);
+    changed_.notify_all();
     return {};
   }
   Result<std::optional<Samples>> poll(TimePoint deadline) override {
@@ -64,6 +65,11 @@ class ScriptedRunner final : public Runner {
   }
   void fail_once(ErrorKind kind) {
     change([&] { errors_.push_back({.kind = kind, .message = "rank 1 is gone"}); });
+  }
+  // Until a step is under way.
+  void wait_for_step() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return pending_.has_value(); });
   }
   int recoveries() const {
     const std::lock_guard lock(mutex_);
@@ -184,7 +190,63 @@ TEST_F(EngineTest, RefusesWhenTheQueueIsFullAndSaysWhenToComeBack) {
   EXPECT_GE(accepted, 3);
   ASSERT_FALSE(last);
   EXPECT_EQ(last.error().kind, ErrorKind::kExhausted);
+  EXPECT_EQ(last.error().reason, "queue_full");
   EXPECT_GT(last.error().retry_after_s, 0);
+}
+
+TEST_F(EngineTest, RefusesWhenTooManyTokensWaitButNeverTheFirst) {
+  SchedulerConfig config = small();
+  config.max_waiting = 100;
+  config.max_waiting_tokens = 150;
+  runner.set_formed(false);
+  engine.reset();
+  engine = std::make_unique<Engine>(config, runner, clock, Logger());
+  Collector first;
+  ASSERT_TRUE(engine->submit(request(std::vector<TokenId>(200, 1), 1), first.sink()));
+  Collector second;
+  const auto refused = engine->submit(request({1}, 1), second.sink());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kExhausted);
+  EXPECT_EQ(refused.error().reason, "queue_tokens");
+  EXPECT_GT(refused.error().retry_after_s, 0);
+  EXPECT_THAT(refused.error().message, HasSubstr("150"));
+  EXPECT_EQ(engine->stats().waiting_tokens, 200);
+  runner.set_formed(true);
+  EXPECT_EQ(first.wait(), FinishReason::kLength);
+  while (engine->stats().waiting_tokens > 0) {
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(engine->submit(request({1}, 1), second.sink()));
+  EXPECT_EQ(second.wait(), FinishReason::kLength);
+}
+
+TEST_F(EngineTest, EndsWhatIsOutOfTimeWithoutAGroup) {
+  runner.set_formed(false);
+  engine.reset();
+  engine = std::make_unique<Engine>(small(), runner, clock, Logger());
+  Collector c;
+  GenerateRequest r = request({1, 2}, 5);
+  r.deadline = clock.now();
+  ASSERT_TRUE(engine->submit(r, c.sink()));
+  EXPECT_EQ(c.wait(), FinishReason::kDeadline);
+  EXPECT_THAT(c.tokens(), IsEmpty());
+}
+
+TEST_F(EngineTest, EndsWhatWaitsWhileAStepTakesLong) {
+  Collector running;
+  runner.hold(true);
+  ASSERT_TRUE(engine->submit(request({1}, 200), running.sink()));
+  runner.wait_for_step();
+  Collector late;
+  GenerateRequest r = request({2}, 5);
+  r.deadline = clock.now();
+  ASSERT_TRUE(engine->submit(r, late.sink()));
+  EXPECT_EQ(late.wait(), FinishReason::kDeadline);
+  Collector unwanted;
+  engine->cancel(*engine->submit(request({3}, 5), unwanted.sink()));
+  EXPECT_EQ(unwanted.wait(), FinishReason::kCancelled);
+  runner.hold(false);
+  EXPECT_EQ(running.wait(), FinishReason::kLength);
 }
 
 TEST_F(EngineTest, EndsACancelledRequestAndFreesItsBlocks) {

@@ -22,8 +22,8 @@ struct FakeShift {
 
 class FakeModel {
  public:
-  // With `echo`, most tokens are the one that stands `echo` positions before: a text that drafts
-  // from its own past guess well.
+  // With `echo`, most tokens are the one that stands `echo` positions before them: such a text is
+  // easily guessed from its own past.
   explicit FakeModel(int num_blocks, int vocab = 1000, int echo = 0)
       : slots_(static_cast<std::size_t>(num_blocks) * kBlockTokens, -1),
         vocab_(vocab),
@@ -45,17 +45,26 @@ class FakeModel {
   // The KV contents are lost.
   void forget() { slots_.assign(slots_.size(), -1); }
 
-  // What the model says after these tokens, computed from the text alone.
-  static TokenId next(std::span<const TokenId> text, int vocab = 1000, int echo = 0,
-                      const FakeShift& shift = {}) {
-    std::uint64_t state = kStart;
-    for (const TokenId t : text) state = mix(state, t);
+  // The hash of a text, token by token from kStart on.
+  static constexpr std::uint64_t kStart = 0x243f6a8885a308d3ULL;
+  static std::uint64_t roll(std::uint64_t hash, TokenId t) {
+    return (hash ^ static_cast<std::uint32_t>(t)) * 0x9e3779b97f4a7c15ULL + (hash >> 29);
+  }
+  static std::uint64_t hash_of(std::span<const TokenId> text) {
+    std::uint64_t hash = kStart;
+    for (const TokenId t : text) hash = roll(hash, t);
+    return hash;
+  }
+
+  // What the model says after a text, which has this hash.
+  static TokenId choose(std::uint64_t hash, std::span<const TokenId> text, int vocab, int echo,
+                        const FakeShift& shift) {
     if (!shift.history.empty()) {
-      state = mix(state, shift.generated_from);
-      for (const TokenId t : shift.history) state = mix(state, t);
+      hash = roll(hash, shift.generated_from);
+      for (const TokenId t : shift.history) hash = roll(hash, t);
     }
-    TokenId wanted = static_cast<TokenId>((state >> 20) % static_cast<std::uint64_t>(vocab));
-    if (echo > 0 && text.size() >= static_cast<std::size_t>(echo) && (state >> 50) % 8 != 0) {
+    auto wanted = static_cast<TokenId>((hash >> 20) % static_cast<std::uint64_t>(vocab));
+    if (echo > 0 && text.size() >= static_cast<std::size_t>(echo) && (hash >> 50) % 8 != 0) {
       wanted = text[text.size() - static_cast<std::size_t>(echo)];
     }
     // The next one that may come; a ban gives way where the mask leaves nothing else.
@@ -70,39 +79,38 @@ class FakeModel {
     }
     return wanted;
   }
+  static TokenId next(std::span<const TokenId> text, int vocab = 1000, int echo = 0) {
+    return choose(hash_of(text), text, vocab, echo, {});
+  }
   static std::vector<TokenId> answer(std::vector<TokenId> text, int count, int vocab = 1000,
                                      int echo = 0) {
     const auto prompt = static_cast<std::ptrdiff_t>(text.size());
     for (int i = 0; i < count; ++i) text.push_back(next(text, vocab, echo));
     return {text.begin() + prompt, text.end()};
   }
-  // As RowSampler does, with a number that only the text decides in place of each probability.
-  static PositionLogprobs logprobs(std::span<const TokenId> text, TokenId chosen) {
-    std::uint64_t state = kStart;
-    for (const TokenId t : text) state = mix(state, t);
-    return {.chosen = {chosen, -static_cast<float>((state >> 40) % 1000)}, .top = {}};
+  // In place of a log probability: a number that only the text before the token decides.
+  static PositionLogprobs logprobs(std::uint64_t hash, TokenId chosen) {
+    return {.chosen = {chosen, -static_cast<float>((hash >> 40) % 1000)}, .top = {}};
   }
 
  private:
-  static constexpr std::uint64_t kStart = 0x243f6a8885a308d3ULL;
-  static std::uint64_t mix(std::uint64_t state, TokenId t) {
-    return (state ^ static_cast<std::uint32_t>(t)) * 0x9e3779b97f4a7c15ULL + (state >> 29);
-  }
-
   Sample sample(const Row& row) {
     const ChoiceContext& c = row.context;
     std::vector<TokenId> text;  // as it stands in the cache
-    for (int p = 0; p < row.start + static_cast<int>(row.tokens.size()); ++p) {
-      text.push_back(slot(row, p));
-    }
-    const auto before = [&](std::int32_t position) {
-      return std::span<const TokenId>(text).first(static_cast<std::size_t>(position));
-    };
+    const int end = row.start + static_cast<int>(row.tokens.size());
+    text.reserve(static_cast<std::size_t>(end));
+    for (int p = 0; p < end; ++p) text.push_back(slot(row, p));
+
     Sample sample{.sequence = row.sequence, .tokens = {}};
-    const std::int32_t first_logits = static_cast<std::int32_t>(text.size()) - row.logits + 1;
+    std::size_t hashed = 0;
+    std::uint64_t hash = kStart;
+    const auto hash_before = [&](std::size_t position) {  // positions grow
+      while (hashed < position) hash = roll(hash, text[hashed++]);
+      return hash;
+    };
+    const std::size_t first_logits = text.size() - static_cast<std::size_t>(row.logits) + 1;
     for (std::size_t i = 0; i < c.prompt_next.size(); ++i) {
-      sample.prompt_logprobs.push_back(
-          logprobs(before(first_logits + static_cast<std::int32_t>(i)), c.prompt_next[i]));
+      sample.prompt_logprobs.push_back(logprobs(hash_before(first_logits + i), c.prompt_next[i]));
     }
     std::vector<TokenId> history = c.history;
     sample.tokens = verified_tokens(row, [&](std::int32_t i) {
@@ -115,26 +123,29 @@ class FakeModel {
           .mask = c.masks.empty() ? std::span<const std::uint32_t>()
                                   : std::span(c.masks).subspan(at * words, words),
           .banned = i < c.banned_choices ? std::span(c.banned) : std::span<const TokenId>()};
-      const TokenId token = next(before(row.first_choice() + i), vocab_, echo_, shift);
-      if (row.sampling.logprobs >= 0) {
-        sample.logprobs.push_back(logprobs(before(row.first_choice() + i), token));
-      }
+      const auto position = static_cast<std::size_t>(row.first_choice() + i);
+      const std::uint64_t here = hash_before(position);
+      const TokenId token =
+          choose(here, std::span<const TokenId>(text).first(position), vocab_, echo_, shift);
+      if (row.sampling.logprobs >= 0) sample.logprobs.push_back(logprobs(here, token));
       return token;
     });
-    propose(row, text, sample);
+    propose(row, std::move(text), sample);
     return sample;
   }
 
   // Drafts as of a layer that predicts: mostly what an unshifted model says, sometimes wrong.
   void propose(const Row& row, std::vector<TokenId> text, Sample& sample) const {
-    if (row.choices == 0) return;
+    if (row.choices == 0 || row.propose == 0) return;
     text.resize(static_cast<std::size_t>(row.first_choice()));
     text.insert(text.end(), sample.tokens.begin(), sample.tokens.end());
+    std::uint64_t hash = hash_of(text);
     for (int i = 0; i < row.propose; ++i) {
-      TokenId token = next(text, vocab_, echo_);
-      if ((text.size() + static_cast<std::size_t>(token)) % 5 == 0) token = (token + 1) % vocab_;
+      TokenId token = choose(hash, text, vocab_, echo_, {});
+      if (hash % 5 == 0) token = (token + 1) % vocab_;
       sample.drafts.push_back(token);
       text.push_back(token);
+      hash = roll(hash, token);
     }
   }
 

@@ -1,137 +1,81 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
-#include <span>
 #include <string>
 #include <utility>
 
 #include "base/random.h"
 #include "worker/engine/invariant.h"
+#include "worker/engine/sequence.h"
 
 namespace dsm::engine {
 namespace {
-
-int blocks_for(int positions) {
-  return (positions + kBlockTokens - 1) / kBlockTokens;
-}
 
 Hash128 random_hash_key() {
   const auto word = [] { return std::stoull(random_hex(8), nullptr, 16); };
   return {.lo = word(), .hi = word()};
 }
 
+bool served_before(const Sequence* a, const Sequence* b) {
+  return before(*a, *b);
+}
+
 }  // namespace
 
-struct Scheduler::Sequence {
-  SequenceId id = 0;
-  GenerateRequest request;      // its prompt is moved into `tokens`
-  std::vector<TokenId> tokens;  // prompt, then generated ones
-  int prompt_size = 0;
-  int computed = 0;  // tokens whose keys and values are in `blocks`
-  std::vector<BlockRef> blocks;
-  std::vector<Hash128> keys;  // keys[0] = the salt's root, keys[i + 1] = key of block i
-  int offered_blocks = 0;     // full blocks that the cache has been told of
-  int cached_prompt_tokens = 0;
-  int losses = 0;
-  bool admitted_before = false;
-  bool in_step = false;
-  bool cancelled = false;
-  bool finished = false;
-
-  int size() const { return static_cast<int>(tokens.size()); }
-  int generated() const { return size() - prompt_size; }
-  std::span<const TokenId> block_tokens(int block) const {
-    return std::span(tokens).subspan(static_cast<std::size_t>(block) * kBlockTokens, kBlockTokens);
-  }
-};
-
-int SchedulerConfig::context_limit() const {
-  // The last token of a sequence is handed out and never computed, so it needs no slot.
-  const std::int64_t slots = static_cast<std::int64_t>(num_blocks) * kBlockTokens + 1;
-  return static_cast<int>(std::min<std::int64_t>(max_model_len, slots));
-}
-
-Status validate(const SchedulerConfig& config) {
-  const auto positive = [](int value, const char* name) -> Status {
-    if (value < 1) {
-      return fail(ErrorKind::kInvalid,
-                  std::string(name) + " must be at least 1, it is " + std::to_string(value));
-    }
-    return {};
-  };
-  for (const Status& status :
-       {positive(config.max_num_seqs, "max-num-seqs"),
-        positive(config.max_batch_tokens, "max-num-batched-tokens"),
-        positive(config.num_blocks, "KV blocks"), positive(config.max_waiting, "max-waiting")}) {
-    if (!status) {
-      return status;
-    }
-  }
-  if (config.max_model_len < 2) {
-    return fail(ErrorKind::kInvalid,
-                "max-model-len must be at least 2, it is " + std::to_string(config.max_model_len));
-  }
-  if (config.max_num_seqs > config.max_batch_tokens) {
-    return fail(ErrorKind::kInvalid, "max-num-seqs (" + std::to_string(config.max_num_seqs) +
-                                         ") must not be larger than max-num-batched-tokens (" +
-                                         std::to_string(config.max_batch_tokens) +
-                                         "): every running sequence needs a token in each step");
-  }
-  return {};
-}
-
-Status admissible(const SchedulerConfig& config, const GenerateRequest& request) {
-  if (request.prompt.empty()) {
-    return fail(ErrorKind::kInvalid, "the prompt has no tokens");
-  }
-  if (request.max_tokens < 1) {
-    return fail(ErrorKind::kInvalid,
-                "max_tokens must be at least 1, it is " + std::to_string(request.max_tokens));
-  }
-  if (request.prompt.size() >= static_cast<std::size_t>(config.context_limit())) {
-    return fail(ErrorKind::kInvalid, "the prompt has " + std::to_string(request.prompt.size()) +
-                                         " tokens; the context holds " +
-                                         std::to_string(config.context_limit()) +
-                                         ", at least one of them for the answer");
-  }
-  return validate(request.sampling);
-}
-
 Scheduler::Scheduler(const SchedulerConfig& config)
-    : config_(config), pool_(config.num_blocks), cache_(pool_, random_hash_key()) {
+    : config_(config),
+      pool_(config.num_blocks),
+      cache_(pool_, random_hash_key()),
+      last_arrival_(TimePoint::min() + 2 * kMaxPriority * kPriorityWorth) {
   const Status valid = validate(config);
   invariant(valid.has_value(), "the scheduler's configuration was validated");
+  totals_.speculation.accepted_per_position.resize(
+      static_cast<std::size_t>(config.speculation.tokens));
 }
 
 Scheduler::~Scheduler() = default;
 
-void Scheduler::submit(SequenceId id, GenerateRequest request) {
+void Scheduler::submit(SequenceId id, GenerateRequest request, TimePoint arrived) {
   invariant(id > last_id_, "sequence ids grow");
   invariant(admissible(config_, request).has_value(), "a submitted request is admissible");
+  invariant(arrived >= last_arrival_, "requests are submitted in the order of arrival");
   last_id_ = id;
+  last_arrival_ = arrived;
   auto s = std::make_unique<Sequence>();
   s->id = id;
+  s->place = arrived + std::clamp(request.priority, -kMaxPriority, kMaxPriority) * kPriorityWorth;
   s->tokens = std::exchange(request.prompt, {});
   s->prompt_size = s->size();
   s->request = std::move(request);
   s->keys.push_back(cache_.root(s->request.cache_salt));
-  waiting_.push_back(s.get());
+  if (s->request.deadline) deadlines_.emplace(*s->request.deadline, id);
+  enqueue(*s);
   sequences_.emplace(id, std::move(s));
+}
+
+void Scheduler::enqueue(Sequence& s) {
+  waiting_.insert(std::ranges::upper_bound(waiting_, &s, served_before), &s);
 }
 
 std::optional<Output> Scheduler::cancel(SequenceId id) {
   const auto it = sequences_.find(id);
-  if (it == sequences_.end()) {
-    return std::nullopt;
-  }
-  Sequence& s = *it->second;
-  s.cancelled = true;
-  if (s.in_step) {
-    return std::nullopt;
-  }
-  Output output = finish(s, FinishReason::kCancelled);
+  if (it == sequences_.end()) return std::nullopt;
+  auto output = end(*it->second, FinishReason::kCancelled);
   remove_finished();
   return output;
+}
+
+std::vector<Output> Scheduler::expire(TimePoint now) {
+  std::vector<Output> ended;
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const SequenceId id = deadlines_.begin()->second;
+    deadlines_.erase(deadlines_.begin());
+    if (auto output = end(*sequences_.at(id), FinishReason::kDeadline)) {
+      ended.push_back(std::move(*output));
+    }
+  }
+  remove_finished();
+  return ended;
 }
 
 Batch Scheduler::schedule() {
@@ -140,25 +84,37 @@ Batch Scheduler::schedule() {
   batch.id = next_step_++;
   InFlight& step = in_flight_.emplace(InFlight{.id = batch.id, .rows = {}});
   int budget = config_.max_batch_tokens;
+  const auto plan = [&](Sequence& s) {
+    const int tokens = next_tokens(s, budget);
+    step.rows.push_back({.sequence = &s, .tokens = tokens});
+    budget -= tokens;
+  };
 
   // Preemption shortens running_ from its end, where no row was planned yet.
   const std::uint64_t preemptions_before = totals_.preemptions;
   for (std::size_t i = 0; i < running_.size() && budget > 0; ++i) {
     Sequence& s = *running_[i];
-    const int tokens = std::min(budget, s.size() - s.computed);
-    if (!reserve(s, s.computed + tokens)) {
-      break;  // it was itself the youngest
+    if (!reserve(s, s.computed + next_tokens(s, budget))) {
+      break;  // it was itself the last
     }
-    plan_row(s, tokens, step, batch);
-    budget -= tokens;
+    plan(s);
   }
-  // Who was just preempted is at the front of the queue; there is no room for it in this step.
-  const bool preempted = totals_.preemptions != preemptions_before;
-  while (!preempted && budget > 0 && admit_next()) {
-    Sequence& s = *running_.back();
-    const int tokens = std::min(budget, s.size() - s.computed);
-    plan_row(s, tokens, step, batch);
-    budget -= tokens;
+  // Who was just preempted waits; there is no room for it in this step, nor for guesses.
+  if (totals_.preemptions == preemptions_before) {
+    while (budget > 0) {
+      Sequence* admitted = admit_next();
+      if (admitted == nullptr) break;
+      plan(*admitted);
+    }
+    for (const PlannedRow& row : step.rows) add_drafts(row, budget);
+  }
+  for (PlannedRow& row : step.rows) {
+    Sequence& s = *row.sequence;
+    Row made = make_row(s, row.tokens, config_.vocab_size, proposals(s));
+    row.choices = made.choices;
+    row.has_logits = made.logits > 0;
+    s.in_step = true;
+    batch.rows.push_back(std::move(made));
   }
 
   if (batch.rows.empty()) {
@@ -168,239 +124,148 @@ Batch Scheduler::schedule() {
   return batch;
 }
 
-// Makes the sequence's blocks cover `positions`; preempts from the young end until there is room.
-// False when the sequence itself had to go.
+// Tokens of the sequence's text that the next step computes.
+int Scheduler::next_tokens(const Sequence& s, int budget) const {
+  const int tokens = std::min(budget, s.size() - s.computed);
+  return s.scores_prompt() ? std::min(tokens, kScoredChunk) : tokens;
+}
+
+// Makes the sequence's blocks cover `positions`; preempts from the end until there is room. False
+// when the sequence itself had to go.
 bool Scheduler::reserve(Sequence& s, int positions) {
   while (static_cast<int>(s.blocks.size()) < blocks_for(positions)) {
     if (auto block = pool_.allocate()) {
       s.blocks.push_back(std::move(*block));
       continue;
     }
-    const bool is_youngest = running_.back() == &s;
-    invariant(!is_youngest || running_.size() > 1, "one sequence alone fits into the cache");
-    preempt_youngest();
-    if (is_youngest) {
-      return false;
-    }
+    const bool is_last = running_.back() == &s;
+    invariant(!is_last || running_.size() > 1, "one sequence alone fits into the cache");
+    preempt_last();
+    if (is_last) return false;
   }
   return true;
 }
 
-void Scheduler::preempt_youngest() {
+void Scheduler::preempt_last() {
   Sequence& s = *running_.back();
   running_.pop_back();
   back_to_queue(s);
-  waiting_.push_front(&s);
+  enqueue(s);
   ++totals_.preemptions;
 }
 
-void Scheduler::back_to_queue(Sequence& s) {
-  invariant(!s.in_step, "a sequence in the step under way keeps its blocks");
-  // From the end: the start of a text is what others are most likely to share, it is evicted last.
-  while (!s.blocks.empty()) {
-    s.blocks.pop_back();
-  }
-  s.computed = 0;
-  s.offered_blocks = 0;
+// Room for the running ones to grow into, so that a newcomer is not preempted at once.
+int Scheduler::reserve_blocks() const {
+  return running_.empty() ? 0 : 1 + static_cast<int>(running_.size()) / 16;
 }
 
 // Moves the front of the queue to running_ when there is a place and blocks for all of its tokens.
-bool Scheduler::admit_next() {
+Sequence* Scheduler::admit_next() {
   if (waiting_.empty() || running_.size() >= static_cast<std::size_t>(config_.max_num_seqs)) {
-    return false;
+    return nullptr;
   }
   Sequence& s = *waiting_.front();
-  // At least the last token is computed, because its logits choose the next one; as a shared block
-  // is never written to, the block that holds it is not taken from the cache.
-  std::vector<BlockRef> hits;
-  if (config_.prefix_caching) {
-    const int usable = (s.size() - 1) / kBlockTokens;
-    for (int block = 0; block < usable; ++block) {
-      const auto i = static_cast<std::size_t>(block);
-      if (s.keys.size() == i + 1) {
-        s.keys.push_back(cache_.child(s.keys[i], s.block_tokens(block)));
-      }
-      auto hit = cache_.find(s.keys[i + 1], s.keys[i], s.block_tokens(block));
-      if (!hit) {
-        break;
-      }
-      hits.push_back(std::move(*hit));
-    }
-  }
+  std::vector<BlockRef> hits = cached_prefix(s);
+  if (is_being_computed(s, hits.size())) return nullptr;
   const int needed = blocks_for(s.size()) - static_cast<int>(hits.size());
-  // Room for the running ones to grow into, so that the newcomer is not preempted at once.
-  const int reserve_blocks = running_.empty() ? 0 : 1 + static_cast<int>(running_.size()) / 16;
-  if (pool_.free_count() < needed + reserve_blocks) {
-    return false;
-  }
+  if (pool_.free_count() < needed + reserve_blocks()) return nullptr;
+
   s.blocks = std::move(hits);
   s.offered_blocks = static_cast<int>(s.blocks.size());
   s.computed = s.offered_blocks * kBlockTokens;
   if (!std::exchange(s.admitted_before, true)) {
     s.cached_prompt_tokens = s.computed;
+    ++totals_.started;
     totals_.prompt_tokens += static_cast<std::uint64_t>(s.prompt_size);
-    if (config_.prefix_caching) {
+    if (config_.prefix_caching && !s.wants_prompt_logprobs()) {
       totals_.prefix_query_tokens += static_cast<std::uint64_t>(s.prompt_size);
       totals_.prefix_hit_tokens += static_cast<std::uint64_t>(s.computed);
     }
   }
   waiting_.pop_front();
-  running_.push_back(&s);
+  running_.insert(std::ranges::upper_bound(running_, &s, served_before), &s);
+  // The free blocks were counted, so nobody is preempted for this.
   const bool reserved = reserve(s, s.size());
   invariant(reserved, "free blocks were counted before admission");
-  return true;
+  return &s;
 }
 
-void Scheduler::plan_row(Sequence& s, int tokens, InFlight& step, Batch& batch) {
-  Row row;
-  row.sequence = s.id;
-  row.start = s.computed;
-  const auto first = s.tokens.begin() + s.computed;
-  row.tokens.assign(first, first + tokens);
-  const int covered = blocks_for(s.computed + tokens);
-  row.block_table.reserve(static_cast<std::size_t>(covered));
-  for (int i = 0; i < covered; ++i) {
-    row.block_table.push_back(s.blocks[static_cast<std::size_t>(i)].id());
+// The cached blocks with which the sequence's text begins. At least the last token is computed,
+// because its logits choose the next one; as a shared block is never written to, the block that
+// holds it is not taken from the cache. Who wants the prompt's log probabilities needs its logits.
+std::vector<BlockRef> Scheduler::cached_prefix(Sequence& s) {
+  std::vector<BlockRef> hits;
+  if (!config_.prefix_caching || s.scores_prompt()) return hits;
+  for (int block = static_cast<int>(s.keys.size()) - 1; block < s.size() / kBlockTokens; ++block) {
+    s.keys.push_back(cache_.child(s.keys.back(), s.block_tokens(block)));
   }
-  row.choices = s.computed + tokens == s.size() ? 1 : 0;
-  row.logits = row.choices;
-  row.sampling = s.request.sampling;
-  s.in_step = true;
-  step.rows.push_back({.sequence = &s, .tokens = tokens, .wants_sample = row.choices > 0});
-  batch.rows.push_back(std::move(row));
+  for (int block = 0; block < (s.size() - 1) / kBlockTokens; ++block) {
+    const auto i = static_cast<std::size_t>(block);
+    auto hit = cache_.find(s.keys[i + 1], s.keys[i], s.block_tokens(block));
+    if (!hit) break;
+    hits.push_back(std::move(*hit));
+  }
+  return hits;
 }
 
-std::vector<Output> Scheduler::commit(const Samples& samples) {
-  const InFlight step = std::exchange(in_flight_, std::nullopt).value_or(InFlight{});
-  invariant(step.id == samples.id, "samples answer the step under way");
-  std::vector<Output> outputs;
-  std::size_t next_sample = 0;
-  for (const PlannedRow& row : step.rows) {
-    Sequence& s = *row.sequence;
-    s.in_step = false;
-    s.computed += row.tokens;
-    cache_full_blocks(s);
-    std::optional<TokenId> token;
-    if (row.wants_sample) {
-      invariant(
-          next_sample < samples.samples.size() && samples.samples[next_sample].sequence == s.id,
-          "there is one sample for each row that wants one, in order");
-      token = samples.samples[next_sample++].tokens.at(0);
-    }
-    if (s.cancelled) {
-      outputs.push_back(finish(s, FinishReason::kCancelled));
-    } else if (token) {
-      Output output{.sequence = s.id,
-                    .token = std::nullopt,
-                    .finished = std::nullopt,
-                    .cached_prompt_tokens = s.cached_prompt_tokens};
-      if (const auto reason = append(s, *token, output)) {
-        output.finished = finish(s, *reason).finished;
-      }
-      outputs.push_back(output);
-    }
+// Whether a running sequence is about to compute the given full block of `s`, whose blocks before
+// it are cached.
+bool Scheduler::is_being_computed(const Sequence& s, std::size_t block) const {
+  if (!config_.prefix_caching || s.scores_prompt() ||
+      static_cast<int>(block) >= (s.size() - 1) / kBlockTokens) {
+    return false;
   }
-  invariant(next_sample == samples.samples.size(), "no sample is left over");
-  remove_finished();
-  return outputs;
+  return std::ranges::any_of(running_, [&](const Sequence* r) {
+    return !r->scores_prompt() && r->keys.size() > block + 1 &&
+           r->computed < static_cast<int>(block + 1) * kBlockTokens &&
+           r->keys[block + 1] == s.keys[block + 1];
+  });
 }
 
-// Adds a chosen token and says whether the sequence ends with it.
-std::optional<FinishReason> Scheduler::append(Sequence& s, TokenId token, Output& output) {
-  const GenerateRequest& r = s.request;
-  if (!r.ignore_eos && std::ranges::find(r.stop_tokens, token) != r.stop_tokens.end()) {
-    return FinishReason::kStop;
+// Puts guesses behind the text of a sequence that decodes, as far as budget and free blocks go.
+void Scheduler::add_drafts(const PlannedRow& row, int& budget) {
+  Sequence& s = *row.sequence;
+  s.drafts.clear();
+  if (s.generated() == 0 || s.computed + row.tokens != s.size() || row.tokens > 1) return;
+  const int room =
+      std::min({config_.speculation.tokens, budget, s.request.max_tokens - s.generated() - 1,
+                config_.context_limit() - s.size() - 1});
+  if (room < 1) return;
+  switch (config_.speculation.method) {
+    case SpeculationConfig::Method::kNone:
+      return;
+    case SpeculationConfig::Method::kNgram:
+      s.drafts = s.ngrams.propose(s.tokens, room);
+      break;
+    case SpeculationConfig::Method::kMtp:
+      s.drafts.assign(s.proposed.begin(),
+                      s.proposed.begin() + std::min<std::ptrdiff_t>(room, std::ssize(s.proposed)));
+      break;
   }
-  s.tokens.push_back(token);
-  s.losses = 0;  // new ground; recomputing what it had before is not
-  output.token = token;
-  ++totals_.generation_tokens;
-  if (s.generated() >= r.max_tokens || s.size() >= config_.context_limit()) {
-    return FinishReason::kLength;
+  // A stop token is found by the choice before it; what would follow it is never wanted.
+  s.drafts.erase(std::ranges::find_if(s.drafts, [&](TokenId t) { return s.ends_with(t); }),
+                 s.drafts.end());
+  while (static_cast<int>(s.blocks.size()) <
+             blocks_for(s.size() + static_cast<int>(s.drafts.size())) &&
+         pool_.free_count() > reserve_blocks()) {
+    s.blocks.push_back(std::move(*pool_.allocate()));
   }
-  return std::nullopt;
+  const int slots = static_cast<int>(s.blocks.size()) * kBlockTokens - s.size();
+  s.drafts.resize(std::min(s.drafts.size(), static_cast<std::size_t>(slots)));
+  budget -= static_cast<int>(s.drafts.size());
 }
 
-void Scheduler::cache_full_blocks(Sequence& s) {
-  if (!config_.prefix_caching) {
-    return;
-  }
-  for (; s.offered_blocks < s.computed / kBlockTokens; ++s.offered_blocks) {
-    const auto i = static_cast<std::size_t>(s.offered_blocks);
-    if (s.keys.size() == i + 1) {
-      s.keys.push_back(cache_.child(s.keys[i], s.block_tokens(s.offered_blocks)));
-    }
-    cache_.insert(s.keys[i + 1], s.keys[i], s.block_tokens(s.offered_blocks), s.blocks[i]);
-  }
-}
-
-Output Scheduler::finish(Sequence& s, FinishReason reason) {
-  s.finished = true;
-  s.in_step = false;
-  finished_.push_back(s.id);
-  back_to_queue(s);
-  return {.sequence = s.id,
-          .token = std::nullopt,
-          .finished = reason,
-          .cached_prompt_tokens = s.cached_prompt_tokens};
-}
-
-void Scheduler::remove_finished() {
-  if (finished_.empty()) {
-    return;
-  }
-  const auto gone = [](const Sequence* s) { return s->finished; };
-  std::erase_if(running_, gone);
-  std::erase_if(waiting_, gone);
-  for (const SequenceId id : finished_) {
-    sequences_.erase(id);
-  }
-  finished_.clear();
-}
-
-std::vector<Output> Scheduler::requeue_all() {
-  std::vector<Output> ended;
-  if (in_flight_) {
-    for (const PlannedRow& row : in_flight_->rows) {
-      row.sequence->in_step = false;
-      ++row.sequence->losses;
-    }
-    in_flight_.reset();
-  }
-  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
-    Sequence& s = **it;
-    if (s.cancelled) {
-      ended.push_back(finish(s, FinishReason::kCancelled));
-    } else if (s.losses >= kMaxLosses) {
-      ended.push_back(finish(s, FinishReason::kError));
-    } else {
-      back_to_queue(s);
-      waiting_.push_front(&s);
-    }
-  }
-  running_.clear();
-  remove_finished();
-  cache_.clear();
-  return ended;
-}
-
-std::vector<Output> Scheduler::fail_step() {
-  std::vector<Output> ended;
-  if (in_flight_) {
-    for (const PlannedRow& row : in_flight_->rows) {
-      Sequence& s = *row.sequence;
-      ended.push_back(finish(s, s.cancelled ? FinishReason::kCancelled : FinishReason::kError));
-    }
-    in_flight_.reset();
-    remove_finished();
-  }
-  std::ranges::move(requeue_all(), std::back_inserter(ended));
-  return ended;
+// Drafts that the model is asked for, to be verified in the step after this one.
+int Scheduler::proposals(const Sequence& s) const {
+  if (config_.speculation.method != SpeculationConfig::Method::kMtp) return 0;
+  return std::max(0, std::min({config_.speculation.tokens, s.request.max_tokens - s.generated() - 2,
+                               config_.context_limit() - s.size() - 2}));
 }
 
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = totals_;
   stats.waiting = static_cast<int>(waiting_.size());
+  for (const Sequence* s : waiting_) stats.waiting_tokens += s->size();
   stats.running = static_cast<int>(running_.size());
   stats.blocks_used = pool_.used_count();
   return stats;
@@ -408,10 +273,9 @@ SchedulerStats Scheduler::stats() const {
 
 void Scheduler::check_invariants() const {
   std::vector<int> refs(static_cast<std::size_t>(pool_.size()), 0);
-  SequenceId previous = 0;
+  invariant(std::ranges::is_sorted(running_, served_before), "running sequences are in order");
+  invariant(std::ranges::is_sorted(waiting_, served_before), "the queue is in order");
   for (const Sequence* s : running_) {
-    invariant(s->id > previous, "running sequences are in the order of submission");
-    previous = s->id;
     invariant(static_cast<int>(s->blocks.size()) >= blocks_for(s->computed),
               "the block table covers the computed positions");
     invariant(static_cast<int>(s->blocks.size()) <= blocks_for(s->size()),
@@ -422,13 +286,12 @@ void Scheduler::check_invariants() const {
       ++refs[static_cast<std::size_t>(id)];
       invariant(pool_.ref_count(id) == 1 || pool_.is_cached(id),
                 "a block is shared only when its contents are cached");
-      invariant(static_cast<int>(i) < s->computed / kBlockTokens || pool_.ref_count(id) == 1,
-                "a block that is still written to has one owner");
+      invariant(static_cast<int>(i) < s->computed / kBlockTokens ||
+                    (pool_.ref_count(id) == 1 && !pool_.is_cached(id)),
+                "a block that is still written to has one owner and is not cached");
     }
   }
   for (const Sequence* s : waiting_) {
-    invariant(s->id > previous, "the queue is in the order of submission, younger than running");
-    previous = s->id;
     invariant(s->blocks.empty() && s->computed == 0, "a waiting sequence holds no blocks");
   }
   invariant(sequences_.size() == running_.size() + waiting_.size(), "no sequence is lost");

@@ -1,68 +1,79 @@
 // Decides what each step computes: continuous batching with chunked prefill over paged KV blocks.
 //
-// Sequences are served strictly in the order of submission: `running` holds the oldest, `waiting`
-// the rest. A step first gives every running sequence its next tokens (one when decoding, a chunk
-// when its prompt is not in the cache yet), then admits from the front of the queue while there is
-// budget. When blocks run out, the youngest running sequence is preempted: its blocks are freed and
-// it goes back to the front of the queue with the tokens it has, to be recomputed. The oldest can
-// always take what it needs, so everything ends.
+// Sequences are served strictly in one order: that of arrival, moved by their priority (see
+// kPriorityWorth). `running` and `waiting` are each kept in it. A step first gives every running
+// sequence its next tokens (one when decoding, a chunk when its prompt is not in the cache yet),
+// then admits from the front of the queue while there is budget, and at last gives what is left to
+// drafts: guesses never take a place, a block or a token of budget from anybody's text. When blocks
+// run out, the last of the running sequences in the order (the least important, youngest) is
+// preempted: its blocks are freed and it goes back to the queue with the tokens it has, to be
+// recomputed. The first can always take what it needs, so everything ends.
+//
+// A sequence at the front of the queue whose next full block is being computed by a running one
+// waits for it and then shares it; so several answers to one prompt compute the prompt once.
 //
 //   schedule() -> Batch         (an empty batch: nothing to do)
 //   commit(Samples) -> what each sequence received, or
 //   requeue_all() / fail_step() when the step was lost
 //
-// Pure: no clock, no I/O. Deterministic: the same calls give the same batches. Not thread-safe.
+// Pure: no clock, no I/O; times are arguments. Deterministic: the same calls give the same batches.
+// Not thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "worker/engine/batch.h"
 #include "worker/engine/block_pool.h"
 #include "worker/engine/prefix_cache.h"
 #include "worker/engine/request.h"
+#include "worker/engine/scheduler_config.h"
 
 namespace dsm::engine {
 
-struct SchedulerConfig {
-  int max_num_seqs = 16;       // sequences in one step
-  int max_batch_tokens = 512;  // tokens in one step
-  int max_model_len = 2048;    // prompt and generated tokens of one sequence
-  int num_blocks = 512;        // KV blocks of kBlockTokens
-  bool prefix_caching = true;
-  int max_waiting = 1024;  // accepted and not running; more are refused
-
-  // Tokens that one sequence can have: the model's limit or what the whole cache holds.
-  int context_limit() const;
-};
-
-// kInvalid when a configuration cannot work, with the numbers.
-Status validate(const SchedulerConfig& config);
-// kInvalid when the request could never run under this configuration, with the numbers.
-Status admissible(const SchedulerConfig& config, const GenerateRequest& request);
+struct Sequence;
 
 // What a sequence received. With `finished` it is the last and the id is forgotten.
 struct Output {
   SequenceId sequence = 0;
-  std::optional<TokenId> token;
-  std::optional<FinishReason> finished;
+  std::vector<TokenId> tokens = {};
+  std::vector<PositionLogprobs> logprobs = {};         // of `tokens`, when asked for
+  std::vector<PositionLogprobs> prompt_logprobs = {};  // with the first output, when asked for
+  std::optional<FinishReason> finished = {};
+  std::optional<Error> error = {};  // with kError, where the sequence itself is to blame
   std::int32_t cached_prompt_tokens = 0;
+};
+
+// Of drafts that were verified.
+struct SpeculationStats {
+  std::uint64_t drafts = 0;                               // rows that had any
+  std::uint64_t draft_tokens = 0;                         // in them
+  std::uint64_t accepted_tokens = 0;                      // that were what was chosen
+  std::vector<std::uint64_t> accepted_per_position = {};  // [speculation.tokens]
+
+  bool operator==(const SpeculationStats&) const = default;
 };
 
 struct SchedulerStats {
   int waiting = 0;
+  std::int64_t waiting_tokens = 0;  // prompt and generated ones of what waits
   int running = 0;
   int blocks_used = 0;
+  std::uint64_t started = 0;            // requests that have left the queue
   std::uint64_t prompt_tokens = 0;      // computed or found in the cache, once per request
   std::uint64_t generation_tokens = 0;  // handed out
   std::uint64_t preemptions = 0;
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t prefix_query_tokens = 0;
+  SpeculationStats speculation = {};
 };
 
 class Scheduler {
@@ -70,21 +81,25 @@ class Scheduler {
   // A sequence that was in a step of this many lost groups without a new token in between ends with
   // kError: it may be what breaks them.
   static constexpr int kMaxLosses = 5;
+  // Tokens of a step whose prompt's log probabilities are asked for: each has a row of logits.
+  static constexpr int kScoredChunk = 64;
 
   explicit Scheduler(const SchedulerConfig& config);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // `id` is larger than any before; the request is admissible().
-  void submit(SequenceId id, GenerateRequest request);
+  // `id` is larger than any before; the request is admissible(). `arrived` does not go back.
+  void submit(SequenceId id, GenerateRequest request, TimePoint arrived = {});
   // Ends the sequence. One that is in the step under way ends with that step's commit(), any other
   // now (then its last output is returned). Unknown ids are ignored.
   std::optional<Output> cancel(SequenceId id);
+  // Ends the sequences whose deadline is not after `now`, as cancel() does.
+  std::vector<Output> expire(TimePoint now);
 
   Batch schedule();
   // `samples` are the answer to the batch of the last schedule().
-  std::vector<Output> commit(const Samples& samples);
+  std::vector<Output> commit(Samples samples);
 
   // The ranks lost the KV contents and the step under way, if any. Running sequences go back to the
   // queue with their tokens; returned are those that end.
@@ -102,24 +117,36 @@ class Scheduler {
   void check_invariants() const;
 
  private:
-  struct Sequence;
   struct PlannedRow {
-    Sequence* sequence;
-    int tokens;
-    bool wants_sample;
+    Sequence* sequence = nullptr;
+    int tokens = 0;  // without drafts
+    int choices = 0;
+    bool has_logits = false;
   };
   struct InFlight {
     StepId id = 0;
     std::vector<PlannedRow> rows;
   };
 
+  // scheduler.cc: what the next step is
+  int next_tokens(const Sequence& s, int budget) const;
   bool reserve(Sequence& s, int positions);
-  void preempt_youngest();
-  bool admit_next();
-  void plan_row(Sequence& s, int tokens, InFlight& step, Batch& batch);
-  void cache_full_blocks(Sequence& s);
+  void preempt_last();
+  Sequence* admit_next();
+  std::vector<BlockRef> cached_prefix(Sequence& s);
+  bool is_being_computed(const Sequence& s, std::size_t block) const;
+  int reserve_blocks() const;
+  void add_drafts(const PlannedRow& row, int& budget);
+  int proposals(const Sequence& s) const;
+  void enqueue(Sequence& s);
+
+  // scheduler_commit.cc: what came of it
+  std::optional<Output> take(const PlannedRow& row, Sample* sample);
   std::optional<FinishReason> append(Sequence& s, TokenId token, Output& output);
+  void count_drafts(std::size_t drafts, std::size_t accepted);
+  void cache_full_blocks(Sequence& s);
   void back_to_queue(Sequence& s);
+  std::optional<Output> end(Sequence& s, FinishReason reason);
   Output finish(Sequence& s, FinishReason reason);
   void remove_finished();
 
@@ -127,12 +154,14 @@ class Scheduler {
   BlockPool pool_;
   PrefixCache cache_;
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  std::deque<Sequence*> waiting_;     // oldest first; all younger than running_'s
-  std::vector<Sequence*> running_;    // oldest first; hold blocks
+  std::deque<Sequence*> waiting_;   // both in the order in which they are served
+  std::vector<Sequence*> running_;  // these hold blocks
+  std::set<std::pair<TimePoint, SequenceId>> deadlines_;
   std::vector<SequenceId> finished_;  // to be removed before the call that ended them returns
   std::optional<InFlight> in_flight_;
   StepId next_step_ = 1;
   SequenceId last_id_ = 0;
+  TimePoint last_arrival_;
   SchedulerStats totals_;
 };
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -59,9 +60,8 @@ struct Loop {
   }
   void take(const std::vector<Output>& outputs) {
     for (const Output& o : outputs) {
-      if (o.token) {
-        tokens[o.sequence].push_back(*o.token);
-      }
+      auto& received = tokens[o.sequence];
+      received.insert(received.end(), o.tokens.begin(), o.tokens.end());
       if (o.finished) {
         finished[o.sequence] = *o.finished;
       }
@@ -276,7 +276,7 @@ TEST(Scheduler, CancelsASequenceInAStepWhenTheStepIsCommitted) {
   const auto outputs = loop.scheduler.commit(loop.model.run(b));
   ASSERT_THAT(outputs, SizeIs(1));
   EXPECT_EQ(outputs[0].finished, FinishReason::kCancelled);
-  EXPECT_FALSE(outputs[0].token);
+  EXPECT_THAT(outputs[0].tokens, IsEmpty());
   EXPECT_EQ(loop.scheduler.stats().blocks_used, 0);
 }
 
@@ -344,6 +344,282 @@ TEST(Scheduler, EndsOnlyTheSequencesOfAFailedStep) {
   loop.model.forget();
   loop.run();
   EXPECT_EQ(loop.tokens[2], FakeModel::answer(prompt(10), 10));
+}
+
+// --- the order in which sequences are served ---
+
+TEST(Scheduler, ServesBetterPrioritiesFirstAndEqualOnesInOrder) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Loop loop(config);
+  int id = 0;
+  for (const int priority : {1, 0, -5, 0, 1, -5}) {
+    GenerateRequest r = request(4, 1, static_cast<TokenId>(10 * id));
+    r.priority = priority;
+    loop.scheduler.submit(static_cast<SequenceId>(++id), r);
+  }
+  std::vector<SequenceId> order;
+  while (!loop.scheduler.idle()) {
+    order.push_back(loop.step().rows[0].sequence);
+  }
+  EXPECT_THAT(order, ElementsAre(3, 6, 2, 4, 1, 5));
+}
+
+TEST(Scheduler, LetsARequestThatHasWaitedLongPassABetterPriority) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Loop loop(config);
+  const TimePoint start{};
+  GenerateRequest low = request(4, 1);
+  low.priority = 2;
+  loop.scheduler.submit(1, low, start);
+  loop.scheduler.submit(2, request(4, 1, 10), start + 2 * kPriorityWorth - Millis(1));
+  loop.scheduler.submit(3, request(4, 1, 20), start + 2 * kPriorityWorth + Millis(1));
+  std::vector<SequenceId> order;
+  while (!loop.scheduler.idle()) {
+    order.push_back(loop.step().rows[0].sequence);
+  }
+  EXPECT_THAT(order, ElementsAre(2, 1, 3));
+}
+
+TEST(Scheduler, DoesNotPreemptForAPriorityAlone) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Loop loop(config);
+  loop.scheduler.submit(1, request(4, 3));
+  loop.step();
+  GenerateRequest urgent = request(4, 1, 100);
+  urgent.priority = -10;
+  loop.scheduler.submit(2, urgent);
+  EXPECT_EQ(loop.step().rows[0].sequence, 1U);
+  EXPECT_EQ(loop.step().rows[0].sequence, 1U);
+  EXPECT_EQ(loop.step().rows[0].sequence, 2U);
+  EXPECT_EQ(loop.scheduler.stats().preemptions, 0U);
+}
+
+TEST(Scheduler, PreemptsTheLeastImportantWhenBlocksRunOut) {
+  SchedulerConfig config = small();
+  config.num_blocks = 4;
+  Loop loop(config);
+  GenerateRequest low = request(60, 120);
+  low.priority = 1;
+  loop.scheduler.submit(1, low);
+  loop.step();
+  loop.scheduler.submit(2, request(60, 120, 1000));
+  while (loop.scheduler.stats().preemptions == 0) {
+    loop.step();
+  }
+  EXPECT_EQ(loop.step().rows[0].sequence, 2U) << "the older one had to go";
+  loop.run();
+  EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(60), 120));
+  EXPECT_EQ(loop.tokens[2], FakeModel::answer(prompt(60, 1000), 120));
+}
+
+TEST(Scheduler, ComputesAPromptOnceForSeveralAnswers) {
+  Loop loop;
+  for (SequenceId id = 1; id <= 3; ++id) {
+    loop.scheduler.submit(id, request(300, 5));
+  }
+  std::size_t prompt_tokens = 0;
+  while (loop.tokens[3].empty()) {
+    prompt_tokens += loop.step().token_count();
+  }
+  // 300 once and the last, partial block again for each of the others; a few tokens of the first.
+  EXPECT_LT(prompt_tokens, 300U + 2 * 44 + 10);
+  loop.run();
+  EXPECT_EQ(loop.cached[1], 0);
+  EXPECT_EQ(loop.cached[2], 256);
+  EXPECT_EQ(loop.cached[3], 256);
+  for (SequenceId id = 1; id <= 3; ++id) {
+    EXPECT_EQ(loop.tokens[id], FakeModel::answer(prompt(300), 5));
+  }
+}
+
+TEST(Scheduler, DoesNotWaitForAPromptUnderAnotherSalt) {
+  Loop loop;
+  loop.scheduler.submit(1, request(100, 5));
+  GenerateRequest other = request(100, 5);
+  other.cache_salt = "tenant-b";
+  loop.scheduler.submit(2, other);
+  EXPECT_THAT(loop.step().rows, SizeIs(2));
+}
+
+// --- deadlines ---
+
+TEST(Scheduler, EndsWhatIsOutOfTimeInEveryState) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 2;
+  Loop loop(config);
+  const TimePoint start{};
+  const auto submit = [&](SequenceId id, int prompt_size, Seconds deadline) {
+    GenerateRequest r = request(prompt_size, 200, static_cast<TokenId>(1000 * id));
+    r.deadline = start + deadline;
+    loop.scheduler.submit(id, r);
+  };
+  submit(1, 10, Seconds(3));   // decodes
+  submit(2, 300, Seconds(2));  // in its prompt
+  submit(3, 10, Seconds(1));   // waits
+  submit(4, 10, Seconds(9));
+  loop.step();
+  EXPECT_THAT(loop.scheduler.expire(start + Millis(999)), IsEmpty());
+  const auto ended = [&](Seconds now) {
+    std::vector<SequenceId> ids;
+    for (const Output& o : loop.scheduler.expire(start + now)) {
+      EXPECT_EQ(o.finished, FinishReason::kDeadline);
+      ids.push_back(o.sequence);
+    }
+    loop.scheduler.check_invariants();
+    return ids;
+  };
+  EXPECT_THAT(ended(Seconds(1)), ElementsAre(3));
+  EXPECT_THAT(ended(Seconds(3)), ElementsAre(2, 1));
+  EXPECT_EQ(loop.scheduler.stats().blocks_used, 0);
+
+  const Batch batch = loop.scheduler.schedule();
+  ASSERT_EQ(batch.rows[0].sequence, 4U);
+  EXPECT_THAT(loop.scheduler.expire(start + Seconds(9)), IsEmpty()) << "it is in a step";
+  const auto outputs = loop.scheduler.commit(loop.model.run(batch));
+  ASSERT_THAT(outputs, SizeIs(1));
+  EXPECT_EQ(outputs[0].finished, FinishReason::kDeadline);
+  EXPECT_TRUE(loop.scheduler.idle());
+}
+
+TEST(Scheduler, KeepsTheFirstReasonOfAnEnd) {
+  Loop loop;
+  GenerateRequest r = request(10, 50);
+  r.deadline = TimePoint() + Seconds(1);
+  loop.scheduler.submit(1, r);
+  loop.scheduler.schedule();
+  loop.scheduler.cancel(1);
+  loop.scheduler.expire(TimePoint() + Seconds(2));
+  const auto ended = loop.scheduler.requeue_all();
+  ASSERT_THAT(ended, SizeIs(1));
+  EXPECT_EQ(ended[0].finished, FinishReason::kCancelled);
+}
+
+// --- what shifts the choice ---
+
+TEST(Scheduler, MasksStopTokensUntilMinTokens) {
+  const auto answer = FakeModel::answer(prompt(8), 5);
+  Loop loop;
+  GenerateRequest r = request(8, 20);
+  r.stop_tokens = {answer[0]};
+  r.min_tokens = 3;
+  loop.scheduler.submit(1, r);
+  int step = 0;
+  for (; step < 5 && !loop.scheduler.idle(); ++step) {
+    const Batch b = loop.step();
+    EXPECT_EQ(b.rows[0].context.banned_choices, step < 3 ? 1 : 0);
+    EXPECT_THAT(b.rows[0].context.banned, SizeIs(step < 3 ? 1 : 0));
+  }
+  EXPECT_NE(loop.tokens[1].at(0), answer[0]);
+}
+
+TEST(Scheduler, SendsTheTextThatPenaltiesLookAt) {
+  Loop loop;
+  GenerateRequest presence = request(8, 5);
+  presence.sampling.presence_penalty = 1;
+  GenerateRequest repetition = request(8, 5, 100);
+  repetition.sampling.repetition_penalty = 1.5F;
+  loop.scheduler.submit(1, presence);
+  loop.scheduler.submit(2, repetition);
+  loop.scheduler.submit(3, request(8, 5, 200));
+  loop.step();
+  const Batch b = loop.step();
+  ASSERT_THAT(b.rows, SizeIs(3));
+  const std::vector<TokenId> first{b.rows[0].tokens[0]};
+  EXPECT_EQ(b.rows[0].context.history, first);
+  EXPECT_EQ(b.rows[0].context.generated_from, 0);
+  EXPECT_THAT(b.rows[1].context.history, SizeIs(9));
+  EXPECT_EQ(b.rows[1].context.generated_from, 8);
+  EXPECT_TRUE(b.rows[2].context == ChoiceContext{});
+}
+
+TEST(Scheduler, HandsOutLogprobsOfThePromptOnceAndDoesNotReadTheCacheForThem) {
+  Loop loop;
+  loop.scheduler.submit(1, request(200, 2));
+  loop.run();
+  GenerateRequest r = request(200, 3);
+  r.prompt_logprobs = 0;
+  r.sampling.logprobs = 0;
+  loop.scheduler.submit(2, r);
+  std::size_t received = 0;
+  while (!loop.scheduler.idle()) {
+    const Batch b = loop.scheduler.schedule();
+    EXPECT_LE(b.token_count(), static_cast<std::size_t>(Scheduler::kScoredChunk));
+    for (const Output& o : loop.scheduler.commit(loop.model.run(b))) {
+      EXPECT_THAT(o.prompt_logprobs, SizeIs(received == 0 ? 199 : 0));
+      EXPECT_THAT(o.logprobs, SizeIs(o.tokens.size()));
+      EXPECT_EQ(o.cached_prompt_tokens, 0);
+      received += o.tokens.size();
+    }
+  }
+  EXPECT_EQ(received, 3U);
+}
+
+// Allows one answer.
+class Script final : public TokenConstraint {
+ public:
+  explicit Script(std::vector<TokenId> tokens) : tokens_(std::move(tokens)) {}
+  bool fill_mask(std::span<std::uint32_t> mask) override {
+    std::ranges::fill(mask, 0U);
+    if (at_ < tokens_.size()) {
+      const auto t = static_cast<std::size_t>(tokens_[at_]);
+      mask[t / 32] = 1U << (t % 32);
+    }
+    return true;
+  }
+  bool accept(TokenId token) override {
+    if (at_ >= tokens_.size() || tokens_[at_] != token) {
+      return false;
+    }
+    ++at_;
+    return true;
+  }
+  void rollback(int tokens) override { at_ -= static_cast<std::size_t>(tokens); }
+
+ private:
+  std::vector<TokenId> tokens_;
+  std::size_t at_ = 0;
+};
+
+TEST(Scheduler, FollowsAConstraintAndEndsWithAnErrorWhereItAllowsNothing) {
+  SchedulerConfig config = small();
+  config.vocab_size = 1000;
+  Loop loop(config);
+  GenerateRequest r = request(8, 3);
+  r.constraint = std::make_shared<Script>(std::vector<TokenId>{500, 31, 32});
+  loop.scheduler.submit(1, r);
+  loop.run();
+  EXPECT_THAT(loop.tokens[1], ElementsAre(500, 31, 32));
+  EXPECT_EQ(loop.finished[1], FinishReason::kLength);
+
+  r.constraint = std::make_shared<Script>(std::vector<TokenId>{7});
+  loop.scheduler.submit(2, r);
+  loop.step();
+  const Batch b = loop.scheduler.schedule();
+  const auto outputs = loop.scheduler.commit(loop.model.run(b));
+  ASSERT_THAT(outputs, SizeIs(1));
+  EXPECT_EQ(outputs[0].finished, FinishReason::kError);
+  ASSERT_TRUE(outputs[0].error);
+  EXPECT_THAT(outputs[0].error->message, HasSubstr("grammar"));
+}
+
+TEST(Scheduler, RefusesTokensAndConstraintsItCannotMask) {
+  SchedulerConfig config = small();
+  GenerateRequest r = request(8, 3);
+  r.constraint = std::make_shared<Script>(std::vector<TokenId>{});
+  EXPECT_FALSE(admissible(config, r)) << "the vocabulary is not known";
+  config.vocab_size = 100;
+  EXPECT_TRUE(admissible(config, r));
+  r.sampling.logit_bias = {{.token = 100, .bias = 1}};
+  EXPECT_FALSE(admissible(config, r));
+  GenerateRequest minimum = request(8, 3);
+  minimum.min_tokens = 4;
+  EXPECT_FALSE(admissible(config, minimum));
+  GenerateRequest scored = request(8, 3);
+  scored.prompt_logprobs = kMaxLogprobs + 1;
+  EXPECT_FALSE(admissible(config, scored));
 }
 
 TEST(Scheduler, RefusesRequestsThatCanNeverRunWithTheNumbers) {

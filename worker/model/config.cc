@@ -155,6 +155,7 @@ void read_deepseek_v3(const Fields& fields, ModelConfig& c) {
   read_groups(fields, c);
   need(c.num_experts / c.num_groups >= 2, "a group has fewer than the two experts that score it");
   check_top_k(c);
+  c.mtp_layers = fields.integer_or("num_nextn_predict_layers", 0, 64, 0);
 }
 
 struct Family {
@@ -171,6 +172,7 @@ ModelConfig read_config(const Json& json) {
   if (!json.is_object()) throw Wrong{"not a JSON object"};
   const Fields fields(json, "");
   std::vector<std::string> types;
+  types.reserve(kFamilies.size());
   for (const auto& known : kFamilies) types.emplace_back(known.model_type);
   const Family& family = kFamilies.at(fields.one_of("model_type", types));
   ModelConfig c;

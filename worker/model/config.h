@@ -85,6 +85,8 @@ struct ModelConfig {
   bool normalise_topk = false;
   double routed_scale = 0;
 
+  int mtp_layers = 0;  // multi-token-prediction layers after the others; one is used (mtp.h)
+
   double rms_eps = 0;
   RopeConfig rope;
   int max_positions = 0;

@@ -48,7 +48,8 @@ bool Fields::boolean_or(const char* key, bool absent) const {
 
 std::size_t Fields::one_of(const char* key, const std::vector<std::string>& known) const {
   const Json& value = at(key);
-  const auto found = std::find(known.begin(), known.end(), value);
+  const auto found = std::find_if(known.begin(), known.end(),
+                                  [&](const std::string& name) { return value == name; });
   if (found != known.end()) return static_cast<std::size_t>(found - known.begin());
   std::string list;
   for (const auto& name : known) list += (list.empty() ? "" : ", ") + name;

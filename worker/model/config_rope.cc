@@ -55,6 +55,7 @@ RopeConfig read_rope(const Fields& fields, const std::vector<RopeType>& types) {
     inner.only_if_said("partial_rotary_factor", 1.0);
   }
   std::vector<std::string> names;
+  names.reserve(types.size());
   for (const auto type : types) names.emplace_back(kNames.at(static_cast<std::size_t>(type)));
   switch (types.at(inner.one_of(inner.has("rope_type") ? "rope_type" : "type", names))) {
     case RopeType::kDefault:

@@ -1,6 +1,7 @@
 #include "worker/model/head.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace dsm::model {
 namespace {
@@ -13,7 +14,8 @@ float* grow(std::vector<float>& to, std::size_t size) {
 }  // namespace
 
 std::span<const float> Head::run(Step& step, std::span<const std::int32_t> wanted,
-                                 const float* norm, const kernels::PackedMatrix& w) {
+                                 const float* norm, const kernels::PackedMatrix& w,
+                                 int sampled_vocab) {
   const ModelConfig& c = step.c;
   const auto n = wanted.size();
   const auto local = static_cast<std::size_t>(w.n);
@@ -42,6 +44,10 @@ std::span<const float> Head::run(Step& step, std::span<const std::int32_t> wante
                     logits_.data() + i * vocab + r * local);
       }
     }
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    float* row = logits_.data() + i * vocab;
+    std::fill(row + sampled_vocab, row + vocab, -std::numeric_limits<float>::infinity());
   }
   return std::span<const float>(logits_).first(n * vocab);
 }

@@ -11,10 +11,11 @@ namespace dsm::model {
 
 class Head {
  public:
-  // Logits of the `wanted` tokens of the batch. Collective. On rank 0 [wanted, vocab], elsewhere
-  // empty; valid until the next call. Memory grows to the largest number of wanted tokens seen.
+  // Logits of the `wanted` tokens of the batch. Collective. On rank 0 [wanted, vocab], minus
+  // infinity from id `sampled_vocab` on; elsewhere empty. Valid until the next call. Memory grows
+  // to the largest number of wanted tokens seen.
   std::span<const float> run(Step& step, std::span<const std::int32_t> wanted, const float* norm,
-                             const kernels::PackedMatrix& w);
+                             const kernels::PackedMatrix& w, int sampled_vocab);
 
  private:
   std::vector<float> hidden_;    // [wanted, hidden]

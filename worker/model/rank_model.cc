@@ -1,6 +1,7 @@
 #include "worker/model/rank_model.h"
 
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "worker/model/head.h"
 #include "worker/model/manifest.h"
 #include "worker/model/mlp.h"
+#include "worker/model/mtp.h"
 #include "worker/model/weights.h"
 
 namespace dsm::model {
@@ -27,7 +29,7 @@ Result<std::int64_t> verify(const std::filesystem::path& dir, const Checkpoint& 
       Verification::plan(dir, checkpoint.file_names(), rank.verify_part, rank.verify_parts);
   if (!plan) return std::unexpected(plan.error());
   if (plan->empty()) return 0;
-  const auto slice = count_weights(checkpoint, config, rank.rank, rank.size);
+  const auto slice = count_weights(checkpoint, config, rank.rank, rank.size, rank.drafts);
   if (!slice) return std::unexpected(slice.error());
   const std::int64_t total = plan->bytes() + *slice;
   const auto done = plan->run(rank.threads, [&](std::int64_t bytes) { progress(bytes, total); });
@@ -38,15 +40,17 @@ Result<std::int64_t> verify(const std::filesystem::path& dir, const Checkpoint& 
 }  // namespace
 
 struct RankModel::Impl {
-  Impl(const ModelConfig& model, RankSpec spec, KvSpec kv, int max_tokens,
+  Impl(const ModelConfig& model, const RankSpec& spec, KvSpec kv, int max_tokens,
        std::unique_ptr<device::Backend> device, ModelWeights loaded)
       : c(model),
         backend(std::move(device)),
         weights(std::move(loaded)),
         num_blocks(kv.num_blocks),
+        sampled_vocab(spec.sampled_vocab > 0 ? spec.sampled_vocab : c.vocab_size),
         step(c, spec.rank, spec.size, spec.threads, max_tokens, *backend),
-        attention(make_attention(step, c.num_layers, num_blocks)),
+        attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks)),
         mlp(step) {
+    if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
     wanted.reserve(static_cast<std::size_t>(max_tokens));
   }
 
@@ -59,10 +63,12 @@ struct RankModel::Impl {
   std::unique_ptr<device::Backend> backend;
   ModelWeights weights;
   int num_blocks;
+  int sampled_vocab;
   Step step;
   Attention attention;
   Mlp mlp;
   Head head;
+  std::optional<Mtp> mtp;
   std::vector<std::int32_t> wanted;  // tokens of the batch whose logits are asked for
 };
 
@@ -76,10 +82,11 @@ void RankModel::Impl::add_row(const engine::Row& row) {
       "a block table does not cover its row");
   require(step.tokens + size <= step.max_tokens,
           "has more tokens than the scratch memory was made for");
+  require(row.logits >= 0 && row.logits <= size, "a row wants more logits than it has tokens");
   for (const auto block : row.block_table) {
     require(block >= 0 && block < num_blocks, "a block is not in the cache");
   }
-  step.add_run(row.block_table.data());
+  step.add_run(row.block_table.data(), static_cast<int>(row.block_table.size()));
   std::int32_t position = row.start;
   for (const auto token : row.tokens) {
     require(token >= 0 && token < c.vocab_size, "a token is not in the vocabulary");
@@ -114,7 +121,7 @@ std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all
                       step.tokens, c.hidden_size});
   for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
   if (wanted.empty()) return {};
-  return head.run(step, wanted, weights.final_norm, weights.head);
+  return head.run(step, wanted, weights.final_norm, weights.head, sampled_vocab);
 }
 
 RankModel::RankModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -132,6 +139,15 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
                     std::to_string(kv.num_blocks) + " KV blocks and " +
                     std::to_string(max_batch_tokens) + " tokens per batch cannot be");
   }
+  if (rank.drafts && config.mtp_layers == 0) {
+    return fail(ErrorKind::kInvalid,
+                "drafts need a model with num_nextn_predict_layers, this one has none");
+  }
+  if (rank.sampled_vocab < 0 || rank.sampled_vocab > config.vocab_size) {
+    return fail(ErrorKind::kInvalid, std::to_string(rank.sampled_vocab) +
+                                         " tokens to sample from are more than vocab_size " +
+                                         std::to_string(config.vocab_size));
+  }
   auto checkpoint = Checkpoint::open(dir);
   if (!checkpoint) return std::unexpected(checkpoint.error());
   if (!progress) progress = [](std::int64_t, std::int64_t) {};
@@ -146,7 +162,8 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
   try {
     auto backend = device::make_cpu_backend(rank.threads,
                                             rank.ops != nullptr ? *rank.ops : kernels::best_ops());
-    auto weights = load_weights(*checkpoint, config, rank.rank, rank.size, *backend, progress);
+    auto weights =
+        load_weights(*checkpoint, config, rank.rank, rank.size, rank.drafts, *backend, progress);
     if (!weights) return std::unexpected(weights.error());
     return std::unique_ptr<RankModel>(new RankModel(std::make_unique<Impl>(
         config, rank, kv, max_batch_tokens, std::move(backend), std::move(*weights))));
@@ -166,6 +183,23 @@ std::span<const float> RankModel::forward_all(const engine::Batch& batch,
   return impl_->run(batch, true, comm);
 }
 
+std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,
+                                                  std::span<const DraftRow> rows,
+                                                  comm::Communicator& comm) {
+  Step& step = impl_->step;
+  require(impl_->mtp.has_value(), "drafts were not asked for when the model was loaded");
+  require(batch.rows.size() == step.runs.size(), "is not the one that forward() has computed");
+  for (std::size_t i = 0; i < step.runs.size(); ++i) {
+    const engine::Row& row = batch.rows[i];
+    require(static_cast<int>(row.tokens.size()) == step.runs[i].size &&
+                static_cast<int>(row.block_table.size()) == step.runs[i].blocks,
+            "is not the one that forward() has computed");
+    step.runs[i].block_table = row.block_table.data();
+  }
+  step.comm = &comm;
+  return impl_->mtp->run(rows, impl_->sampled_vocab);
+}
+
 const ModelConfig& RankModel::config() const {
   return impl_->c;
 }
@@ -173,11 +207,12 @@ std::string_view RankModel::device() const {
   return impl_->backend->name();
 }
 
-std::int64_t kv_bytes_per_token(const ModelConfig& c, int ranks) {
+std::int64_t kv_bytes_per_token(const ModelConfig& c, int ranks, bool drafts) {
   const int width = c.attention == AttentionKind::kGrouped
                         ? kv_heads_of(c.num_kv_heads, 0, ranks).size() * 2 * c.v_head_dim
                         : 2 * c.kv_lora_rank + c.qk_rope_head_dim;
-  return std::int64_t{c.num_layers} * width * static_cast<std::int64_t>(sizeof(float));
+  return std::int64_t{c.num_layers + (drafts ? 1 : 0)} * width *
+         static_cast<std::int64_t>(sizeof(float));
 }
 
 }  // namespace dsm::model

@@ -22,6 +22,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/engine/batch.h"
 #include "worker/model/config.h"
+#include "worker/model/draft_row.h"
 
 namespace dsm::model {
 
@@ -30,6 +31,10 @@ struct RankSpec {
   int size = 1;                       // 1, 2, 4 or 8
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // null: the best this processor can run
+  // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they
+  // are never chosen. 0: there is none. Only rank 0's counts.
+  int sampled_vocab = 0;
+  bool drafts = false;  // load the multi-token-prediction layer, for draft()
   // Ranks of one process share out the comparing of files with their checksums (manifest.h).
   int verify_part = 0;
   int verify_parts = 1;
@@ -60,6 +65,15 @@ class RankModel {
   // As forward, but the logits of every token of every row.
   std::span<const float> forward_all(const engine::Batch& batch, comm::Communicator& comm);
 
+  // What the multi-token-prediction layer expects to come (mtp.h); needs RankSpec::drafts.
+  // Collective, after forward() of the same batch and before the next; to be called after every
+  // forward(), since the layer's own cache is written here. Rank 0 says, for each row of the batch,
+  // what was chosen; what the other ranks pass is not looked at. Returns on every rank `wanted`
+  // tokens for each row, in the order of rows, -1 where the model's positions or the row's block
+  // table end; valid until the next call. Throws as forward() does.
+  std::span<const engine::TokenId> draft(const engine::Batch& batch, std::span<const DraftRow> rows,
+                                         comm::Communicator& comm);
+
   const ModelConfig& config() const;
   // For the log: device and instruction set.
   std::string_view device() const;
@@ -72,7 +86,8 @@ class RankModel {
 
 // Bytes that one token takes in the KV cache of each of `ranks` ranks, in FP32 and in all layers.
 // Latent attention: the latent twice (once laid out for scores, once for sums) and the rotated key.
-// Grouped-query attention: key and value of each of the rank's KV heads.
-std::int64_t kv_bytes_per_token(const ModelConfig& config, int ranks);
+// Grouped-query attention: key and value of each of the rank's KV heads. `drafts`: with the
+// multi-token-prediction layer's.
+std::int64_t kv_bytes_per_token(const ModelConfig& config, int ranks, bool drafts = false);
 
 }  // namespace dsm::model

@@ -378,6 +378,18 @@ Result<TensorView> Checkpoint::get(std::string_view name,
   return view;
 }
 
+std::string Checkpoint::owner_of(const std::byte* byte) const {
+  for (std::size_t file = 0; file < files_.size(); ++file) {
+    for (const auto& [name, view] : files_[file].tensors()) {
+      const auto offset = byte - view.bytes.data();
+      if (offset >= 0 && static_cast<std::size_t>(offset) < view.bytes.size()) {
+        return describe_file(file) + ": tensor " + shortened(name);
+      }
+    }
+  }
+  return "a tensor";
+}
+
 void read_ahead(std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
   static const auto kPage = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));

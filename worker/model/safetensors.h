@@ -58,6 +58,9 @@ class Checkpoint {
   // kInvalid when it is missing or has another shape, or a type that cannot be computed with.
   Result<TensorView> get(std::string_view name, std::initializer_list<std::int64_t> shape) const;
 
+  // File and tensor that a byte belongs to, for messages.
+  std::string owner_of(const std::byte* byte) const;
+
   // Names in the directory of everything that was opened, the index included.
   const std::vector<std::string>& file_names() const { return file_names_; }
 

@@ -34,8 +34,8 @@ void Step::clear() {
   runs.clear();
 }
 
-void Step::add_run(const std::int32_t* block_table) {
-  runs.push_back({tokens, 0, block_table});
+void Step::add_run(const std::int32_t* block_table, int blocks) {
+  runs.push_back({tokens, 0, block_table, blocks});
 }
 
 void Step::add_token(std::int32_t id, std::int32_t position) {

@@ -18,6 +18,7 @@ struct TokenRun {
   int begin = 0;
   int size = 0;
   const std::int32_t* block_table = nullptr;
+  int blocks = 0;  // in the table
 };
 
 struct Step {
@@ -26,7 +27,7 @@ struct Step {
 
   // A batch is built by clear(), then for each run add_run() and its tokens in order.
   void clear();
-  void add_run(const std::int32_t* block_table);
+  void add_run(const std::int32_t* block_table, int blocks);
   void add_token(std::int32_t id, std::int32_t position);
 
   // normed = rms_norm(x) * weight, all tokens.

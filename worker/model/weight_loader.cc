@@ -1,7 +1,9 @@
 #include "worker/model/weight_loader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <set>
 
 namespace dsm::model {
 namespace {
@@ -203,7 +205,7 @@ void WeightLoader::read_values(const TensorView& view, void* to, bool as_stored)
 void WeightLoader::add(Job job) {
   waiting_ += job.bytes;
   queue_.push_back(std::move(job));
-  if (waiting_ > kReadAhead) work_off(kReadAhead / 2);
+  if (waiting_ > ahead_) work_off(ahead_ / 2);
 }
 
 void WeightLoader::finish() {
@@ -220,8 +222,12 @@ void WeightLoader::work_off(std::int64_t bytes) {
   constexpr std::size_t kRound = 64;
   for (std::size_t at = 0; at < count; at += kRound) {
     const std::size_t round = std::min(kRound, count - at);
-    backend_->parallel(static_cast<int>(round),
-                       [&](int i) { run(queue_[at + static_cast<std::size_t>(i)]); });
+    std::atomic<const Job*> bad = nullptr;
+    backend_->parallel(static_cast<int>(round), [&](int i) {
+      const Job& job = queue_[at + static_cast<std::size_t>(i)];
+      if (!run(job)) bad.store(&job);
+    });
+    if (const Job* job = bad.load(); job != nullptr) return refuse(*job);
     for (std::size_t i = at; i < at + round; ++i) done_ += queue_[i].bytes;
     progress_(done_, total_);
   }
@@ -229,16 +235,30 @@ void WeightLoader::work_off(std::int64_t bytes) {
   waiting_ -= taken;
 }
 
-void WeightLoader::run(const Job& job) {
+// The sentence for a job with a weight that is not a number.
+void WeightLoader::refuse(const Job& job) {
+  std::string tensors;
+  std::set<const std::byte*> seen;
+  for (const WeightPiece& piece : job.matrix->pieces) {
+    if (piece.data == nullptr || !seen.insert(piece.data).second) continue;
+    tensors += (tensors.empty() ? "" : " or ") + checkpoint_.owner_of(piece.data);
+  }
+  error_ = Error{ErrorKind::kInvalid, tensors + ": a weight, or its scale, is not a number (NaN)"};
+  queue_.clear();
+}
+
+bool WeightLoader::run(const Job& job) {
   if (job.matrix != nullptr) {
-    kernels::pack_panels(job.matrix->pieces, job.matrix->packed, job.begin, job.end);
-  } else if (job.as_stored) {
+    return kernels::pack_panels(job.matrix->pieces, job.matrix->packed, job.begin, job.end);
+  }
+  if (job.as_stored) {
     std::memcpy(job.to, job.values.data(), job.values.size());
   } else {
     kernels::to_float(job.values.data(), job.dtype,
                       static_cast<std::int64_t>(job.values.size() / kernels::bytes_of(job.dtype)),
                       static_cast<float*>(job.to));
   }
+  return true;
 }
 
 }  // namespace dsm::model

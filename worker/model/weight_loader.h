@@ -6,8 +6,8 @@
 // returned pointers point to is there after finish().
 //
 // The first error sticks and makes everything after it a no-op. A dry loader (without a device)
-// only checks and counts. Weights in FP8 blocks are multiplied by their scales when they are
-// packed.
+// only checks and counts. Weights in FP8 blocks stay in FP8, with their scales, where products can
+// take them so, else they become FP32: the same numbers.
 //
 // One thread, the rank's, uses a loader, and `progress` is called on it.
 #pragma once
@@ -38,13 +38,16 @@ class WeightLoader {
   static constexpr std::int64_t kReadAhead = 128 << 20;
 
   // `backend` null: dry. `total` is what a dry loader counted. All arguments outlive the loader.
+  // `ahead`: bytes that may wait, another number in tests.
   WeightLoader(const Checkpoint& checkpoint, const std::optional<Fp8Blocks>& quantization,
-               device::Backend* backend, std::int64_t total, const LoadProgress& progress)
+               device::Backend* backend, std::int64_t total, const LoadProgress& progress,
+               std::int64_t ahead = kReadAhead)
       : checkpoint_(checkpoint),
         quantization_(quantization),
         backend_(backend),
         total_(total),
-        progress_(progress) {}
+        progress_(progress),
+        ahead_(ahead) {}
 
   const std::optional<Error>& error() const { return error_; }
   // Asked for so far.
@@ -110,13 +113,16 @@ class WeightLoader {
   void add(Job job);
   // Does the oldest jobs until at most `bytes` wait.
   void work_off(std::int64_t bytes);
-  static void run(const Job& job);
+  void refuse(const Job& job);
+  // False: a weight is not a number.
+  [[nodiscard]] static bool run(const Job& job);
 
   const Checkpoint& checkpoint_;
   const std::optional<Fp8Blocks>& quantization_;
   device::Backend* backend_;
   std::int64_t total_;
   const LoadProgress& progress_;
+  std::int64_t ahead_;
   std::int64_t bytes_ = 0;
   std::int64_t done_ = 0;
   std::int64_t waiting_ = 0;

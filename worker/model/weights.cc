@@ -18,7 +18,7 @@ class Reader {
   Reader(WeightLoader& loader, const ModelConfig& config, int rank, int ranks)
       : loader_(loader), c_(config), rank_(rank), ranks_(ranks) {}
 
-  ModelWeights read() {
+  ModelWeights read(bool with_mtp) {
     ModelWeights w;
     std::tie(w.embedding, w.embedding_dtype) =
         loader_.table("model.embed_tokens.weight", c_.vocab_size, c_.hidden_size);
@@ -28,10 +28,23 @@ class Reader {
     w.head = loader_.pack(
         loader_.slice(c_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
                       c_.vocab_size, c_.hidden_size, share.begin, share.size(), 0, c_.hidden_size));
+    if (with_mtp) w.mtp = mtp();
     return w;
   }
 
  private:
+  // Checkpoints repeat embed_tokens and shared_head.head, which are the main model's.
+  MtpWeights mtp() {
+    const std::string prefix = "model.layers." + std::to_string(c_.num_layers) + ".";
+    MtpWeights w;
+    w.embedding_norm = loader_.vector(prefix + "enorm.weight", c_.hidden_size);
+    w.state_norm = loader_.vector(prefix + "hnorm.weight", c_.hidden_size);
+    w.join =
+        loader_.pack(loader_.whole(prefix + "eh_proj.weight", c_.hidden_size, 2 * c_.hidden_size));
+    w.layer = layer(c_.num_layers);
+    w.norm = loader_.vector(prefix + "shared_head.norm.weight", c_.hidden_size);
+    return w;
+  }
   LayerWeights layer(int index) {
     const std::string prefix = "model.layers." + std::to_string(index) + ".";
     LayerWeights w;
@@ -164,22 +177,22 @@ class Reader {
 }  // namespace
 
 Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                   int rank, int ranks) {
+                                   int rank, int ranks, bool mtp) {
   const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
   WeightLoader count(checkpoint, config.quantization, nullptr, 0, nobody);
-  Reader(count, config, rank, ranks).read();
+  Reader(count, config, rank, ranks).read(mtp);
   if (count.error()) return std::unexpected(*count.error());
   return count.bytes();
 }
 
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
-                                  int ranks, device::Backend& backend,
+                                  int ranks, bool mtp, device::Backend& backend,
                                   const LoadProgress& progress) {
-  const auto total = count_weights(checkpoint, config, rank, ranks);
+  const auto total = count_weights(checkpoint, config, rank, ranks, mtp);
   if (!total) return std::unexpected(total.error());
   progress(0, *total);
   WeightLoader loader(checkpoint, config.quantization, &backend, *total, progress);
-  ModelWeights weights = Reader(loader, config, rank, ranks).read();
+  ModelWeights weights = Reader(loader, config, rank, ranks).read(mtp);
   loader.finish();
   if (loader.error()) return std::unexpected(*loader.error());
   return weights;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -62,22 +63,32 @@ struct LayerWeights {
   std::vector<kernels::SegmentedMatrix> down;  // as gate_up
 };
 
+// The multi-token-prediction layer (mtp.h).
+struct MtpWeights {
+  const float* embedding_norm = nullptr;  // [hidden] enorm
+  const float* state_norm = nullptr;      // [hidden] hnorm
+  kernels::PackedMatrix join;             // normed embedding | normed state -> hidden
+  LayerWeights layer;
+  const float* norm = nullptr;  // [hidden] before the head
+};
+
 struct ModelWeights {
   const void* embedding = nullptr;  // [vocab, hidden]
   kernels::DType embedding_dtype = kernels::DType::kBF16;
   std::vector<LayerWeights> layers;
   const float* final_norm = nullptr;  // [hidden]
-  kernels::PackedMatrix head;         // hidden -> this rank's part of the vocabulary
+  std::optional<MtpWeights> mtp;
+  kernels::PackedMatrix head;  // hidden -> this rank's part of the vocabulary
 };
 
 // Bytes of this rank's slice, as they stand in the checkpoint; checks names and shapes.
 Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                   int rank, int ranks);
+                                   int rank, int ranks, bool mtp);
 
-// Checks every shape before it reads the first weight. `progress` counts bytes of this rank's
-// slice; it is called on the caller's thread.
+// Checks every shape before it reads the first weight. `mtp`: the multi-token-prediction layer too.
+// `progress` counts bytes of this rank's slice; it is called on the caller's thread.
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
-                                  int ranks, device::Backend& backend,
+                                  int ranks, bool mtp, device::Backend& backend,
                                   const LoadProgress& progress);
 
 }  // namespace dsm::model

@@ -36,8 +36,8 @@ void read_thinking(Fields& fields, const SamplingDefaults& defaults, bool& think
   }
   if (const json* effort = fields.find("reasoning_effort")) {
     if (!effort->is_string()) return fields.wrong("reasoning_effort", "must be a string");
-    constexpr std::array<const char*, 7> kEfforts = {"none", "minimal", "low", "medium",
-                                                     "high", "xhigh",   "max"};
+    static constexpr std::array<const char*, 7> kEfforts = {"none", "minimal", "low", "medium",
+                                                            "high", "xhigh",   "max"};
     bool known = false;
     for (const char* name : kEfforts) known = known || *effort == name;
     if (!known) {

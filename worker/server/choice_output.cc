@@ -86,7 +86,7 @@ ChoiceOutput::Delta ChoiceOutput::finish() {
   return delta;
 }
 
-void ChoiceOutput::release(Delta& delta, std::string text) {
+void ChoiceOutput::release(Delta& delta, std::string_view text) {
   released_ += text.size();
   delta.content += text;
 }
@@ -101,7 +101,7 @@ ChoiceOutput::Delta ChoiceOutput::checked(text::OutputParser::Delta raw) {
   }
   delta.reasoning = std::move(raw.reasoning);
   text::StopChecker::Output output = stops_.push(raw.content);
-  release(delta, std::move(output.text));
+  release(delta, output.text);
   stopped_ = output.stopped;
   for (text::ToolCallPiece& piece : raw.tool_calls) {
     if (stopped_) break;

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "worker/engine/batch.h"
@@ -88,7 +89,7 @@ class ChoiceOutput {
   Delta checked(text::OutputParser::Delta raw);
   void begin(Delta& delta);
   void release_logprobs(Delta& delta, bool at_end);
-  void release(Delta& delta, std::string text);
+  void release(Delta& delta, std::string_view text);
 
   std::unique_ptr<text::OutputParser> parser_;
   text::StopChecker stops_;

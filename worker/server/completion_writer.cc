@@ -1,5 +1,6 @@
 // OpenAI's text completions.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "worker/server/answer_json.h"
@@ -112,7 +113,9 @@ class CompletionWriter final : public AnswerWriter {
     Json offsets = Json::array();
     for (const engine::PositionLogprobs& position : positions) {
       tokens.push_back(name(position.chosen.token));
-      values.push_back(finite_logprob(position.chosen.logprob));
+      // Not a number: an echoed prompt's first token, of which nothing can be told.
+      const float chosen = position.chosen.logprob;
+      values.push_back(std::isnan(chosen) ? Json() : Json(finite_logprob(chosen)));
       Json top = Json::object();
       for (const engine::TokenLogprob& likely : position.top) {
         top[name(likely.token)] = finite_logprob(likely.logprob);

@@ -81,6 +81,22 @@ WorkerMetrics::Histogram WorkerMetrics::histogram(const char* ours, const char* 
           .older = older == nullptr ? nullptr : make(older, labels_vllm_)};
 }
 
+void WorkerMetrics::update(const engine::SpeculationStats& stats) {
+  drafts_.raise_to(static_cast<double>(stats.drafts));
+  draft_tokens_.raise_to(static_cast<double>(stats.draft_tokens));
+  accepted_tokens_.raise_to(static_cast<double>(stats.accepted_tokens));
+  for (std::size_t i = 0; i < stats.accepted_per_position.size(); ++i) {
+    if (i == accepted_at_.size()) {
+      const Labels position{{"position", std::to_string(i)}};
+      accepted_at_.push_back(counter("dsm_speculation_accepted_tokens_per_position_total",
+                                     "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                                     "Guessed tokens that were right, by position", position,
+                                     position));
+    }
+    accepted_at_[i].raise_to(static_cast<double>(stats.accepted_per_position[i]));
+  }
+}
+
 // What stays as it is: most of it is said by the labels.
 void WorkerMetrics::constant(const char* name, const char* help, Labels labels, double value) {
   prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels).Set(value);
@@ -109,6 +125,13 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
       prefix_hits_(counter("dsm_prefix_cache_hit_tokens_total", "vllm:prefix_cache_hits_total",
                            "Prompt tokens found in the prefix cache")),
       steps_(counter("dsm_engine_steps_total", nullptr, "Steps of the model")),
+      drafts_(counter("dsm_speculation_drafts_total", "vllm:spec_decode_num_drafts_total",
+                      "Times that tokens were guessed ahead for a sequence")),
+      draft_tokens_(counter("dsm_speculation_draft_tokens_total",
+                            "vllm:spec_decode_num_draft_tokens_total", "Tokens guessed")),
+      accepted_tokens_(counter("dsm_speculation_accepted_tokens_total",
+                               "vllm:spec_decode_num_accepted_tokens_total",
+                               "Guessed tokens that were what the model chose")),
       first_token_(histogram("dsm_time_to_first_token_seconds", "vllm:time_to_first_token_seconds",
                              "From the arrival of a request to its first token",
                              kFirstTokenBounds)),
@@ -182,6 +205,7 @@ void WorkerMetrics::update(const engine::EngineStats& stats) {
   preemptions_.raise_to(static_cast<double>(stats.preemptions));
   prefix_queries_.raise_to(static_cast<double>(stats.prefix_query_tokens));
   prefix_hits_.raise_to(static_cast<double>(stats.prefix_hit_tokens));
+  update(stats.speculation);
   steps_.raise_to(static_cast<double>(stats.steps));
 }
 

@@ -63,6 +63,7 @@ class WorkerMetrics {
                   const Labels& extra_vllm = {});
   Histogram histogram(const char* ours, const char* vllm, const char* help,
                       const std::vector<double>& bounds, const char* older = nullptr);
+  void update(const engine::SpeculationStats& stats);
   void constant(const char* name, const char* help, Labels labels, double value);
 
   MetricsRegistry& registry_;
@@ -79,6 +80,10 @@ class WorkerMetrics {
   Counter prefix_queries_;
   Counter prefix_hits_;
   Counter steps_;
+  Counter drafts_;
+  Counter draft_tokens_;
+  Counter accepted_tokens_;
+  std::vector<Counter> accepted_at_;  // by position of the draft; grows to the positions seen
   std::map<std::string, Counter> finished_;
   std::map<std::string, Counter> rejected_;
   Histogram first_token_;

@@ -227,6 +227,20 @@ TEST(CompletionWriter, log_probabilities_say_where_in_the_text_a_token_begins) {
   EXPECT_EQ(json(offsets), whole["text_offset"]);
 }
 
+TEST(CompletionWriter, of_an_echoed_prompts_first_token_nothing_is_told) {
+  AnswerForm form = kText;
+  form.logprobs = true;
+  const auto writer = make_completion_writer(form, tokenizer());
+  const Choice choice{.content = "ab",
+                      .logprobs = {{.chosen = {5, std::nanf("")}, .top = {}},
+                                   {.chosen = {6, -0.5F}, .top = {{6, -0.5F}}}},
+                      .finish_reason = "stop"};
+  const json told = json::parse(writer->whole({choice}, kUsage))["choices"][0]["logprobs"];
+  EXPECT_TRUE(told["token_logprobs"][0].is_null());
+  EXPECT_TRUE(told["top_logprobs"][0].is_null());
+  EXPECT_EQ(told["token_logprobs"][1], -0.5);
+}
+
 TEST(CompletionWriter, several_prompts_are_several_choices) {
   const auto writer = make_completion_writer(kText, tokenizer());
   const Choice one{.content = "a", .finish_reason = "stop"};

@@ -1,149 +1,179 @@
 #include "worker/text/chat_template.h"
 
-#include <openssl/evp.h>
-
-#include <array>
-#include <functional>
+#include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 
+#include "base/random.h"
+#include "worker/text/chat_family.h"
+#include "worker/text/chat_markers.h"
+#include "worker/text/chat_parser.h"
+#include "worker/text/tool_grammar.h"
+
 namespace dsm::text {
-
-// The family of DeepSeek-V3.1: the prompt is BOS, then each message's marker and text in order; a
-// system message has no marker; an earlier answer stands behind a closed (empty) thought and ends
-// with EOS; the generation prompt opens the thought or closes it at once. The markers are tokens of
-// their own.
-struct ChatTemplate::Style {
-  std::string_view name;
-  std::string_view sha256;  // of the template's text, hexadecimal
-  std::string_view bos;
-  std::string_view eos;
-  std::string_view user;
-  std::string_view assistant;
-  std::string_view think_open;
-  std::string_view think_close;
-
-  std::array<std::string_view, 6> markers() const {
-    return {bos, eos, user, assistant, think_open, think_close};
-  }
-
-  // The prompt in order, as markers and text.
-  void walk(std::span<const ChatMessage> messages, const ChatOptions& options,
-            const std::function<void(std::string_view)>& marker,
-            const std::function<void(std::string_view)>& text) const {
-    marker(bos);
-    for (const ChatMessage& message : messages) {
-      if (message.role == Role::kUser) marker(user);
-      if (message.role == Role::kAssistant) {
-        marker(assistant);
-        marker(think_close);
-      }
-      text(message.content);
-      if (message.role == Role::kAssistant) marker(eos);
-    }
-    if (options.add_generation_prompt) {
-      marker(assistant);
-      marker(options.thinking ? think_open : think_close);
-    }
-  }
-
-  static std::span<const Style> all();
-};
-
-std::span<const ChatTemplate::Style> ChatTemplate::Style::all() {
-  static constexpr Style kStyles[] = {
-      {"deepseek-tiny", "f2693897da9e256fb982f28a0d9f8d7c332eb4874fe191d91adeca0c34e36612",
-       "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>",
-       "<think>", "</think>"},
-  };
-  return kStyles;
-}
-
 namespace {
 
-std::string sha256_hex(std::string_view text) {
-  std::array<unsigned char, 32> digest{};
-  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  for (unsigned char byte : digest) {
-    hex.push_back(kDigits[byte >> 4]);
-    hex.push_back(kDigits[byte & 15]);
+class IdSink : public PromptSink {
+ public:
+  explicit IdSink(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  void marker(std::string_view name) override {
+    std::optional<std::int32_t> id = tokenizer_.special(name);
+    if (!id) return text(name);
+    end_text();
+    ids_.push_back(*id);
   }
-  return hex;
+  void text(std::string_view text) override { text_ += text; }
+
+  std::vector<std::int32_t> take() {
+    end_text();
+    return std::move(ids_);
+  }
+
+ private:
+  void end_text() {
+    std::vector<std::int32_t> ids = tokenizer_.encode(text_, SpecialTokens::kTreatAsText);
+    ids_.insert(ids_.end(), ids.begin(), ids.end());
+    text_.clear();
+  }
+
+  const Tokenizer& tokenizer_;
+  std::string text_;  // neighbours without a token between them are one text to the tokenizer
+  std::vector<std::int32_t> ids_;
+};
+
+class StringSink : public PromptSink {
+ public:
+  void marker(std::string_view name) override { out += name; }
+  void text(std::string_view text) override { out += text; }
+  std::string out;
+};
+
+std::string known_names() {
+  std::string names;
+  for (const ChatFamily& family : chat_families()) {
+    names += (names.empty() ? "" : ", ") + std::string(family.name);
+  }
+  return names;
 }
 
 }  // namespace
 
+Result<ChatTemplate> ChatTemplate::checked(const Tokenizer& tokenizer, const ChatFamily& family) {
+  for (std::string_view marker : family.needed) {
+    if (!tokenizer.special(marker)) {
+      return fail(ErrorKind::kInvalid, "the chat template '" + std::string(family.name) +
+                                           "' needs the token " + std::string(marker) +
+                                           ", which the tokenizer does not have");
+    }
+  }
+  ChatTemplate chosen(&family);
+  chosen.dsml_ = tokenizer.special(markers::kDsml).value_or(-1);
+  static constexpr std::string_view kOfCalls[] = {markers::kCallsBegin, markers::kCallsEnd,
+                                                  markers::kCallBegin, markers::kCallEnd,
+                                                  markers::kSeparator};
+  chosen.tool_tokens_ = std::ranges::all_of(
+      kOfCalls, [&](std::string_view marker) { return tokenizer.special(marker).has_value(); });
+  return chosen;
+}
+
 Result<ChatTemplate> ChatTemplate::select(const Tokenizer& tokenizer) {
   if (tokenizer.chat_template().empty()) {
+    if (tokenizer.has_v32_encoder()) return by_name(tokenizer, "deepseek-v3.2");
     return fail(ErrorKind::kInvalid,
-                "the model has no chat template (chat_template in tokenizer_config.json, or "
-                "chat_template.jinja)");
+                "the model has no chat template (chat_template in tokenizer_config.json, "
+                "chat_template.jinja, or encoding/encoding_dsv32.py)");
   }
   std::string hash = sha256_hex(tokenizer.chat_template());
-  for (const Style& style : Style::all()) {
-    if (style.sha256 != hash) continue;
-    for (std::string_view marker : style.markers()) {
-      if (!tokenizer.special(marker)) {
-        return fail(ErrorKind::kInvalid, "the chat template '" + std::string(style.name) +
-                                             "' needs the token " + std::string(marker) +
-                                             ", which the tokenizer does not have");
-      }
+  for (const ChatFamily& family : chat_families()) {
+    if (std::ranges::find(family.sha256, hash) != family.sha256.end()) {
+      return checked(tokenizer, family);
     }
-    return ChatTemplate(&style);
   }
-  std::string known;
-  for (const Style& style : Style::all())
-    known += (known.empty() ? "" : ", ") + std::string(style.name);
   return fail(ErrorKind::kInvalid, "the model's chat template (SHA-256 " + hash +
-                                       ") is not one of those built in (" + known +
+                                       ") is not one of those built in (" + known_names() +
                                        "); use a model with a built-in template, or add its "
-                                       "encoder to worker/text/chat_template.cc");
+                                       "encoder to worker/text/chat_family.cc");
+}
+
+Result<ChatTemplate> ChatTemplate::by_name(const Tokenizer& tokenizer, std::string_view name) {
+  for (const ChatFamily& family : chat_families()) {
+    if (family.name == name) return checked(tokenizer, family);
+  }
+  return fail(ErrorKind::kInvalid, "there is no chat template '" + std::string(name) +
+                                       "'; those built in are " + known_names());
+}
+
+Status ChatTemplate::check(std::span<const ChatMessage> messages,
+                           const ChatOptions& options) const {
+  if (messages.empty()) return fail(ErrorKind::kInvalid, "messages: at least one is needed");
+  const std::string which = "the chat template '" + std::string(family_->name) + "'";
+  const bool tools =
+      !options.tools.empty() || std::ranges::any_of(messages, [](const ChatMessage& message) {
+        return message.role == Role::kTool || !message.tool_calls.empty();
+      });
+  if (tools && !has_tools()) {
+    return fail(ErrorKind::kInvalid,
+                "tools: " + which +
+                    " has no form for tools; send the request without tools, tool_calls and "
+                    "messages of the role 'tool'");
+  }
+  if (options.thinking && !can_think()) {
+    return fail(ErrorKind::kInvalid,
+                "thinking: " + which + " has no thought; send the request without it");
+  }
+  if (!options.continue_final_message) return {};
+  if (messages.back().role != Role::kAssistant || !messages.back().tool_calls.empty()) {
+    return fail(ErrorKind::kInvalid,
+                "continue_final_message: the last message must be the assistant's, without calls "
+                "of tools");
+  }
+  return {};
 }
 
 Result<EncodedPrompt> ChatTemplate::encode(const Tokenizer& tokenizer,
                                            std::span<const ChatMessage> messages,
                                            const ChatOptions& options) const {
-  if (messages.empty()) return fail(ErrorKind::kInvalid, "messages: at least one is needed");
-  EncodedPrompt prompt;
-  std::optional<std::string_view> missing;
-  std::string text;  // neighbours without a marker between them are one text to the tokenizer
-  auto end_text = [&] {
-    std::vector<std::int32_t> ids = tokenizer.encode(text, SpecialTokens::kTreatAsText);
-    prompt.ids.insert(prompt.ids.end(), ids.begin(), ids.end());
-    text.clear();
-  };
-  style_->walk(
-      messages, options,
-      [&](std::string_view marker) {
-        end_text();
-        if (std::optional<std::int32_t> id = tokenizer.special(marker)) {
-          prompt.ids.push_back(*id);
-        } else {
-          missing = marker;
-        }
-      },
-      [&](std::string_view content) { text += content; });
-  end_text();
-  if (missing) {
-    return fail(ErrorKind::kInvalid,
-                "the tokenizer does not have the token " + std::string(*missing));
-  }
-  prompt.starts_in_reasoning = options.add_generation_prompt && options.thinking;
-  return prompt;
+  if (Status status = check(messages, options); !status) return std::unexpected(status.error());
+  if (auto fits = checked(tokenizer, *family_); !fits) return std::unexpected(fits.error());
+  IdSink sink(tokenizer);
+  Result<bool> in_thought = family_->write(messages, options, sink);
+  if (!in_thought) return std::unexpected(in_thought.error());
+  return EncodedPrompt{.ids = sink.take(), .starts_in_reasoning = *in_thought};
 }
 
 std::string ChatTemplate::render(std::span<const ChatMessage> messages,
                                  const ChatOptions& options) const {
-  std::string out;
-  auto append = [&](std::string_view part) { out += part; };
-  style_->walk(messages, options, append, append);
-  return out;
+  StringSink sink;
+  if (!check(messages, options) || !family_->write(messages, options, sink)) return {};
+  return std::move(sink.out);
+}
+
+std::unique_ptr<OutputParser> ChatTemplate::output_parser(const Tokenizer& tokenizer,
+                                                          bool starts_in_reasoning,
+                                                          bool tools) const {
+  return make_output_parser(tokenizer, *family_, starts_in_reasoning, tools);
+}
+
+Result<std::string> ChatTemplate::tool_grammar(std::span<const ToolDefinition> tools,
+                                               const ToolChoice& choice, bool parallel) const {
+  if (!has_tools()) {
+    return fail(ErrorKind::kInvalid, "tool_choice: the chat template '" +
+                                         std::string(family_->name) + "' has no form for tools");
+  }
+  return write_tool_grammar(family_->tools, {.calls = tool_tokens_, .dsml = dsml_}, tools, choice,
+                            parallel);
 }
 
 std::string_view ChatTemplate::name() const {
-  return style_->name;
+  return family_->name;
+}
+bool ChatTemplate::has_tools() const {
+  return family_->tools != ToolFormat::kNone;
+}
+bool ChatTemplate::can_think() const {
+  return family_->thinking != Thinking::kNever;
 }
 
 }  // namespace dsm::text

@@ -1,12 +1,14 @@
 // A conversation to prompt tokens. There is no template engine: the encoder of each known template
-// is written here in C++ and chosen by the SHA-256 of the template's text, so a model whose
-// template is not known is refused at start-up instead of being prompted wrongly.
+// is written here in C++ (chat_family.cc has the table) and chosen by the SHA-256 of the template's
+// text, so a model whose template is not known is refused at start-up instead of being prompted
+// wrongly. A checkpoint of DeepSeek-V3.2 has no template's text but a program that makes its
+// prompts, encoding/encoding_dsv32.py; the file's presence chooses the encoder.
 //
 // Structure cannot be forged: the markers of the template become their tokens by id, and what a
 // message says is encoded with SpecialTokens::kTreatAsText. A user who types "<｜Assistant｜>"
 // sends those letters, not that token (rendering to a string and encoding it, as HF does, would
 // make it the token). For messages without such look-alikes the ids equal HF's for the rendered
-// string.
+// string. A marker that the tokenizer does not have as a token is text in both.
 //
 // Threading: immutable; every method is const and may be called from any thread.
 #pragma once
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "worker/text/output_parser.h"
 #include "worker/text/tokenizer.h"
 
 namespace dsm::text {
@@ -50,9 +53,17 @@ struct ToolDefinition {
 struct ChatOptions {
   bool thinking = false;
   bool add_generation_prompt = true;  // end with the beginning of the assistant's turn
-  // The last message is an assistant's and is gone on with: no end marker, no new turn.
+  // The last message is an assistant's and is gone on with: no end marker, no new turn. With
+  // reasoning and no content it is the thought that goes on.
   bool continue_final_message = false;
   std::vector<ToolDefinition> tools = {};
+};
+
+// Which tools an answer must call.
+struct ToolChoice {
+  enum class Mode { kRequired, kNamed };
+  Mode mode = Mode::kRequired;
+  std::string name = {};  // of kNamed
 };
 
 struct EncodedPrompt {
@@ -61,24 +72,50 @@ struct EncodedPrompt {
       false;  // the prompt ends with the opening marker: the output begins inside the thought
 };
 
+struct ChatFamily;
+
 class ChatTemplate {
  public:
-  // The encoder for tokenizer.chat_template(). kInvalid: no template, an unknown one (with its hash
-  // and what can be done), or a marker of it that the tokenizer does not have.
+  // The encoder for tokenizer.chat_template(), or the one that the checkpoint's own program stands
+  // for. kInvalid: no template, an unknown one (with its hash and what can be done), or a marker of
+  // it that the tokenizer does not have.
   static Result<ChatTemplate> select(const Tokenizer& tokenizer);
+  // The encoder of this name, whatever the checkpoint says: for an operator who knows that an
+  // unknown text is but a revision of a known one.
+  static Result<ChatTemplate> by_name(const Tokenizer& tokenizer, std::string_view name);
 
-  // kInvalid when there is no message.
+  // kInvalid when there is no message, or the conversation asks for what the template has no form
+  // for.
   Result<EncodedPrompt> encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                const ChatOptions& options) const;
   // The prompt as one string, as the Jinja template would render it; for tests and for people.
+  // Empty for what encode() refuses.
   std::string render(std::span<const ChatMessage> messages, const ChatOptions& options) const;
 
+  // Takes one output apart; `tools`: the request has tools, so calls are looked for. `tokenizer`
+  // must outlive the parser.
+  std::unique_ptr<OutputParser> output_parser(const Tokenizer& tokenizer, bool starts_in_reasoning,
+                                              bool tools) const;
+
+  // A grammar that the answer must match so that it calls tools, in llguidance's dialect of Lark
+  // (tool_grammar.h says which parts of it are used). kInvalid: the template has no form for calls,
+  // there is no such tool, or its parameters are no schema.
+  Result<std::string> tool_grammar(std::span<const ToolDefinition> tools, const ToolChoice& choice,
+                                   bool parallel) const;
+
   std::string_view name() const;
+  // Whether it has a form for tools, and for a thought.
+  bool has_tools() const;
+  bool can_think() const;
 
  private:
-  struct Style;
-  explicit ChatTemplate(const Style* style) : style_(style) {}
-  const Style* style_;  // static table
+  explicit ChatTemplate(const ChatFamily* family) : family_(family) {}
+  static Result<ChatTemplate> checked(const Tokenizer& tokenizer, const ChatFamily& family);
+  Status check(std::span<const ChatMessage> messages, const ChatOptions& options) const;
+
+  const ChatFamily* family_;  // static table
+  std::int32_t dsml_ = -1;    // the token of the mark in V3.2's tags; -1: it is text
+  bool tool_tokens_ = false;  // the markers of calls are tokens
 };
 
 }  // namespace dsm::text

@@ -45,6 +45,21 @@ class TokenizerJson {
     json_["model"]["vocab"][token] = next_++;
     return *this;
   }
+  // A token for every byte that has none yet.
+  TokenizerJson& all_bytes() {
+    int other = 0;
+    for (int byte = 0; byte < 256; ++byte) {
+      const bool itself =
+          (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+      const int code = itself ? byte : 256 + other++;
+      std::string character(1, static_cast<char>(code));
+      if (code >= 0x80) {
+        character = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
+      }
+      if (!json_["model"]["vocab"].contains(character)) vocab(character);
+    }
+    return *this;
+  }
   // Both halves are in the vocabulary; the whole is put there.
   TokenizerJson& merge(const std::string& left, const std::string& right) {
     if (!json_["model"]["vocab"].contains(left + right)) vocab(left + right);

@@ -103,6 +103,8 @@ Result<Tokenizer> Tokenizer::load(const std::filesystem::path& tokenizer_json) {
     if (!read) return std::unexpected(read.error());
     data->chat_template = std::move(*read);
   }
+  data->v32_encoder =
+      std::filesystem::exists(tokenizer_json.parent_path() / "encoding" / "encoding_dsv32.py");
   return Tokenizer(std::make_unique<const Impl>(std::move(*data)));
 }
 
@@ -178,6 +180,10 @@ bool Tokenizer::is_special(std::int32_t id) const {
 
 std::string_view Tokenizer::chat_template() const {
   return impl_->chat_template;
+}
+
+bool Tokenizer::has_v32_encoder() const {
+  return impl_->v32_encoder;
 }
 
 }  // namespace dsm::text

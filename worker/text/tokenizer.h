@@ -70,6 +70,9 @@ class Tokenizer {
   // The text of the chat template that came with the tokenizer; empty when there is none. See
   // chat_template.h.
   std::string_view chat_template() const;
+  // Whether the program that makes DeepSeek-V3.2's prompts lies beside the tokenizer
+  // (encoding/encoding_dsv32.py); such a checkpoint has no template's text.
+  bool has_v32_encoder() const;
 
  private:
   struct Impl;

@@ -32,6 +32,7 @@ struct TokenizerData {
   std::optional<std::int32_t> bos;
   std::optional<std::int32_t> eos;
   std::string chat_template;
+  bool v32_encoder = false;  // encoding/encoding_dsv32.py lies beside the file
 };
 
 // Everything that the two files say; an empty config_json stands for no file.
