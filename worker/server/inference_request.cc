@@ -35,7 +35,7 @@ Parsed<ChatRequest> parse_inference(std::string_view body, const std::string& mo
   if (complaint) return std::unexpected(complaint.error());
   copy_fields(*object,
               {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stream",
-               "thinking", "reasoning_effort"},
+               "thinking", "reasoning_effort", "max_time_ms"},
               chat);
   auto request = parse_chat_fields(std::move(chat), {}, defaults);
   if (request) request->messages = {{.role = text::Role::kUser, .content = std::move(prompt)}};

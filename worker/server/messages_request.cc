@@ -199,7 +199,7 @@ Parsed<ChatRequest> parse_messages(std::string_view body, const SamplingDefaults
   Json chat = Json::object();
   copy_fields(*object,
               {"model", "max_tokens", "temperature", "top_p", "top_k", "stream", "seed",
-               "cache_salt", "priority", "chat_template_kwargs"},
+               "cache_salt", "priority", "chat_template_kwargs", "max_time_ms"},
               chat);
   if (const Json* stops = field(*object, "stop_sequences")) chat["stop"] = *stops;
   if (const Json* tools = field(*object, "tools")) chat["tools"] = chat_tools(*tools, complaint);

@@ -54,7 +54,7 @@ TEST_F(WorkerServerTest, the_document_is_served_and_refers_to_what_it_has) {
   for (const std::string& reference : references) {
     EXPECT_TRUE(document.contains(json::json_pointer(reference.substr(1)))) << reference;
   }
-  for (const char* kind : {"schemas", "responses", "headers"}) {
+  for (const char* kind : {"schemas", "responses", "headers", "parameters"}) {
     for (const auto& [name, value] : document["components"][kind].items()) {
       EXPECT_TRUE(references.contains("#/components/" + std::string(kind) + "/" + name)) << name;
     }

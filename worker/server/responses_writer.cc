@@ -90,8 +90,9 @@ class ResponsesWriter final : public AnswerWriter {
 
   std::string open(const Usage& /*so_far*/) override {
     const Json empty = response("in_progress", nullptr);
-    return event("response.created", {{"response", empty}}) +
-           event("response.in_progress", {{"response", empty}});
+    std::string text = event("response.created", {{"response", empty}});
+    text += event("response.in_progress", {{"response", empty}});
+    return text;
   }
 
   std::string delta(const ChoiceDelta& delta, const Usage& /*so_far*/) override {
@@ -164,6 +165,7 @@ class ResponsesWriter final : public AnswerWriter {
     return json;
   }
 
+  // Numbers the event: calls must stand in the events' order, so never twice in one expression.
   std::string event(const std::string& type, Json fields) {
     Json json = {{"type", type}, {"sequence_number", sequence_++}};
     json.update(fields);
@@ -233,8 +235,8 @@ class ResponsesWriter final : public AnswerWriter {
     } else {
       Json fields = {{"text", item.text}};
       if (item.kind == ItemKind::kMessage) fields["logprobs"] = Json::array();
-      text = item_event(part_name(item) + ".done", std::move(fields)) +
-             item_event("response.content_part.done", {{"part", text_part(item, item.text)}});
+      text = item_event(part_name(item) + ".done", std::move(fields));
+      text += item_event("response.content_part.done", {{"part", text_part(item, item.text)}});
     }
     return text + event("response.output_item.done",
                         {{"output_index", items_.size() - 1}, {"item", item_object(item, false)}});
