@@ -48,7 +48,7 @@ ApiError from_engine(const Error& error, std::string param) {
       return {.status = 429,
               .message = error.message,
               .param = "",
-              .code = "queue_full",
+              .code = error.reason.empty() ? "queue_full" : error.reason,
               .retry_after_s = error.retry_after_s > 0 ? error.retry_after_s : 1};
     case ErrorKind::kCancelled:
     case ErrorKind::kTransient:

@@ -40,7 +40,7 @@ void Generation::start() {
                              });
       if (!submitted) {
         const ApiError error = from_engine(submitted.error(), spec_.prompt_param);
-        env_.metrics.rejected(error.status == 429   ? "queue_full"
+        env_.metrics.rejected(error.status == 429   ? error.code
                               : error.status >= 500 ? "unavailable"
                                                     : "invalid");
         fail_request(error, "rejected");

@@ -172,6 +172,7 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
                                     {{"finished_reason", vllm != nullptr ? vllm : ""}}));
   }
   for (const auto& [ours, vllm] : {Reason{"queue_full", "max_num_queued_reqs"},
+                                   Reason{"queue_tokens", "max_num_queued_tokens"},
                                    Reason{"unavailable", nullptr}, Reason{"invalid", nullptr}}) {
     rejected_.emplace(ours, counter("dsm_requests_rejected_total",
                                     vllm != nullptr ? "vllm:admission_rejections_total" : nullptr,

@@ -35,7 +35,7 @@ class WorkerMetrics {
     int max_tokens = 0;      // that a choice was allowed
   };
   void finished(const Finished& request);
-  void rejected(const std::string& reason);  // queue_full, unavailable, invalid
+  void rejected(const std::string& reason);  // queue_full, queue_tokens, unavailable, invalid
 
  private:
   // A number that is shown under both names, and under older ones of vLLM's that tools still read.
