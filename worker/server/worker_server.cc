@@ -11,7 +11,7 @@
 namespace dsm::server {
 namespace {
 
-constexpr std::size_t kMaxApiBody = 8 << 20;
+constexpr std::size_t kMaxApiBody = 16 << 20;
 constexpr std::size_t kMaxInternalBody = 4 << 10;
 
 // In constant time for texts of the same length.
