@@ -1,9 +1,8 @@
 #include "worker/model_executor.h"
 
-#include <algorithm>
 #include <span>
-#include <vector>
 
+#include "worker/model/draft_rows.h"
 #include "worker/model/rank_model.h"
 #include "worker/model/row_sampler.h"
 
@@ -12,9 +11,11 @@ namespace {
 
 class ModelExecutor final : public group::RankExecutor {
  public:
-  // Every token of the model may be chosen; a checkpoint with padded rows has fewer.
-  ModelExecutor(std::unique_ptr<model::RankModel> model, bool drafts)
-      : model_(std::move(model)), sampler_(vocab(), vocab()), drafts_(drafts) {}
+  // `sampled_vocab`: the ids that may be chosen; 0: all.
+  ModelExecutor(std::unique_ptr<model::RankModel> model, int sampled_vocab, bool drafts)
+      : model_(std::move(model)),
+        sampler_(vocab(), sampled_vocab > 0 ? static_cast<std::size_t>(sampled_vocab) : vocab()),
+        drafts_(drafts) {}
 
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override {
     const std::span<const float> logits = model_->forward(batch, comm);
@@ -37,30 +38,13 @@ class ModelExecutor final : public group::RankExecutor {
 
   // Runs the model's own draft layer behind what was chosen; rank 0's samples receive the drafts.
   void propose(const engine::Batch& batch, engine::Samples& samples, comm::Communicator& comm) {
-    rows_.clear();
-    auto sample = samples.samples.begin();
-    for (const engine::Row& row : batch.rows) {
-      auto& told = rows_.emplace_back();
-      told.kept = static_cast<std::int32_t>(row.tokens.size());
-      if (comm.rank() != 0 || row.logits == 0) continue;
-      if (row.choices > 0) {
-        // The drafts that were not chosen again are forgotten.
-        told.kept += static_cast<std::int32_t>(sample->tokens.size()) - row.choices;
-        told.next = sample->tokens.back();
-        told.wanted = row.propose;
-      }
-      ++sample;
+    if (comm.rank() != 0) {
+      // Rank 0 says what was chosen, but every rank takes part.
+      model_->draft(batch, {}, comm);
+      return;
     }
-    std::span<const engine::TokenId> drafts = model_->draft(batch, rows_, comm);
-    if (comm.rank() != 0) return;
-    sample = samples.samples.begin();
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
-      const auto mine = drafts.first(static_cast<std::size_t>(rows_[i].wanted));
-      drafts = drafts.subspan(mine.size());
-      if (batch.rows[i].logits == 0) continue;
-      sample->drafts.assign(mine.begin(), std::ranges::find(mine, -1));
-      ++sample;
-    }
+    const auto rows = model::draft_rows(batch, samples);
+    model::add_drafts(batch, rows, model_->draft(batch, rows, comm), samples);
   }
 
   std::size_t vocab() const { return static_cast<std::size_t>(model_->config().vocab_size); }
@@ -68,7 +52,6 @@ class ModelExecutor final : public group::RankExecutor {
   std::unique_ptr<model::RankModel> model_;
   model::RowSampler sampler_;
   bool drafts_;
-  std::vector<model::DraftRow> rows_;
 };
 
 }  // namespace
@@ -93,7 +76,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                         });
     if (!model) return std::unexpected(model.error());
     log.info("weights loaded", {{"rank", rank}, {"device", (*model)->device()}});
-    return std::make_unique<ModelExecutor>(std::move(*model), spec.drafts);
+    return std::make_unique<ModelExecutor>(std::move(*model), spec.sampled_vocab, spec.drafts);
   };
 }
 

@@ -66,7 +66,7 @@ void Mlp::group_by_expert(Step& step) {
   const int top_k = step.c.experts_per_token;
   const int pairs = step.tokens * top_k;
   for (std::size_t g = 1; g < groups_.size(); ++g) groups_[g].end = 0;
-  for (int i = 0; i < pairs; ++i) ++groups_[static_cast<std::size_t>(1 + chosen_[i])].end;
+  for (int i = 0; i < pairs; ++i) ++groups_[1 + static_cast<std::size_t>(chosen_[i])].end;
   int at = step.tokens;
   for (std::size_t g = 1; g < groups_.size(); ++g) {
     const int count = groups_[g].end;
@@ -74,7 +74,7 @@ void Mlp::group_by_expert(Step& step) {
     at += count;
   }
   for (int i = 0; i < pairs; ++i) {
-    const int slot = groups_[static_cast<std::size_t>(1 + chosen_[i])].end++;
+    const int slot = groups_[1 + static_cast<std::size_t>(chosen_[i])].end++;
     step.slot_token[slot] = i / top_k;
     step.slot_weight[slot] = chosen_weights_[i];
   }

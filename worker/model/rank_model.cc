@@ -186,8 +186,8 @@ std::span<const float> RankModel::forward_all(const engine::Batch& batch,
 std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,
                                                   std::span<const DraftRow> rows,
                                                   comm::Communicator& comm) {
+  if (!impl_->mtp) throw std::logic_error("draft: not asked for when the model was loaded");
   Step& step = impl_->step;
-  require(impl_->mtp.has_value(), "drafts were not asked for when the model was loaded");
   require(batch.rows.size() == step.runs.size(), "is not the one that forward() has computed");
   for (std::size_t i = 0; i < step.runs.size(); ++i) {
     const engine::Row& row = batch.rows[i];

@@ -12,18 +12,18 @@ double temperature(double factor, double mscale) {
 }
 
 // The pair index (a fraction) that turns `turns` times within the original context.
-double pair_of(double turns, int dim, const RopeConfig& rope) {
-  return dim * std::log(rope.yarn->original_max_position / (turns * 2 * std::numbers::pi)) /
-         (2 * std::log(rope.theta));
+double pair_of(double turns, int dim, double theta, const YarnConfig& yarn) {
+  return dim * std::log(yarn.original_max_position / (turns * 2 * std::numbers::pi)) /
+         (2 * std::log(theta));
 }
 
-void scale_by_yarn(std::vector<double>& frequency, int dim, const RopeConfig& rope) {
-  const double low = std::max(std::floor(pair_of(rope.yarn->beta_fast, dim, rope)), 0.0);
-  double high = std::min(std::ceil(pair_of(rope.yarn->beta_slow, dim, rope)), dim - 1.0);
+void scale_by_yarn(std::vector<double>& frequency, int dim, double theta, const YarnConfig& yarn) {
+  const double low = std::max(std::floor(pair_of(yarn.beta_fast, dim, theta, yarn)), 0.0);
+  double high = std::min(std::ceil(pair_of(yarn.beta_slow, dim, theta, yarn)), dim - 1.0);
   if (low == high) high += 0.001;
   for (std::size_t i = 0; i < frequency.size(); ++i) {
     const double stretched = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    frequency[i] = frequency[i] / rope.yarn->factor * stretched + frequency[i] * (1 - stretched);
+    frequency[i] = frequency[i] / yarn.factor * stretched + frequency[i] * (1 - stretched);
   }
 }
 
@@ -40,10 +40,11 @@ void scale_as_llama3(std::vector<double>& frequency, const Llama3RopeConfig& rop
 // Angle per position for each pair.
 std::vector<float> frequencies(int dim, const RopeConfig& rope) {
   std::vector<double> frequency;
+  frequency.reserve(static_cast<std::size_t>(dim) / 2);
   for (int i = 0; i < dim / 2; ++i) {
     frequency.push_back(std::pow(rope.theta, -2.0 * i / dim) / rope.linear_factor);
   }
-  if (rope.yarn) scale_by_yarn(frequency, dim, rope);
+  if (rope.yarn) scale_by_yarn(frequency, dim, rope.theta, *rope.yarn);
   if (rope.llama3) scale_as_llama3(frequency, *rope.llama3);
   return {frequency.begin(), frequency.end()};
 }
