@@ -53,6 +53,7 @@ PositionLogprobs logprobs_of(TokenId token) {
 }
 std::vector<TokenId> tokens_of(const std::vector<PositionLogprobs>& positions) {
   std::vector<TokenId> tokens;
+  tokens.reserve(positions.size());
   for (const auto& position : positions) tokens.push_back(position.chosen.token);
   return tokens;
 }

@@ -15,7 +15,8 @@ constexpr std::size_t kMaxId = 256;
 constexpr const char* kUnsupported[] = {"function_call", "audio"};
 
 bool is_neutral(const json& value) {
-  return value.empty() || value == false || value == "";
+  const bool no_text = value.is_string() && value.get_ref<const std::string&>().empty();
+  return value.empty() || value == false || no_text;
 }
 
 std::optional<Role> role_of(std::string_view name) {

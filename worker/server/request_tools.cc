@@ -23,8 +23,10 @@ std::optional<text::ToolDefinition> read_tool(Fields& tool) {
   tool.string("type", 64, type);
   if (type != "function") tool.wrong("type", "must be function");
   auto function = tool.object("function");
-  if (!function) tool.wrong("function", "is missing");
-  if (tool.failed()) return std::nullopt;
+  if (!function) {
+    tool.wrong("function", "is missing");
+    return std::nullopt;
+  }
   text::ToolDefinition made;
   function->string("name", kMaxToolName, made.name);
   if (!is_tool_name(made.name)) {
