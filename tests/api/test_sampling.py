@@ -34,11 +34,17 @@ def test_penalties_keep_the_model_from_saying_the_same_again(client):
     for options in (
         {"frequency_penalty": 2},
         {"presence_penalty": 2, "frequency_penalty": 2},
-        {"extra_body": {"repetition_penalty": 2}},
     ):
         penalised = chat(client, max_tokens=48, **options)
         assert repeats(penalised) < repeats(plain), options
         assert text(chat(client, max_tokens=48, **options)) == text(penalised), options
+
+
+def test_a_repetition_penalty_below_one_asks_for_what_was_said(client):
+    # Above one it cannot move a model that is this sure; below one it lifts every token of prompt and answer.
+    answer = chat(client, max_tokens=48, extra_body={"repetition_penalty": 0.1})
+    assert text(answer) != text(chat(client, max_tokens=48))
+    assert text(chat(client, max_tokens=48, extra_body={"repetition_penalty": 0.1})) == text(answer)
 
 
 def test_a_negative_penalty_asks_for_the_same_again(client):
@@ -130,8 +136,9 @@ def test_an_echo_scores_the_prompt(client):
     assert all(logprob <= 0 for logprob in scored.token_logprobs[1:])
     written = client.completions.create(model=NAME, prompt=PROMPT, max_tokens=100, logprobs=0, temperature=0)
     generated = written.choices[0].logprobs.token_logprobs
-    # The prompt's last tokens are the answer of the other request: same model, same numbers.
-    assert scored.token_logprobs[-1 - len(generated) : -1] == pytest.approx(generated, abs=1e-5)
+    # The prompt's last tokens are the answer of the other request: same model, same numbers. What comes after them is
+    # the end of the text, which is not handed out.
+    assert scored.token_logprobs[-len(generated) :] == pytest.approx(generated, abs=1e-5)
 
 
 def test_the_prompts_log_probabilities(client):
