@@ -42,6 +42,7 @@ integration: dev build ## Tests across rooms: numbers, tokenizer, OpenAI clients
 	@.local/venv/bin/python -m pytest -q tests
 	@scripts/sdk-venv
 	@DSM_SDK_TESTS=required .local/sdk-venv/bin/python -m pytest -q tests/sdk
+	@SOAK_BUILDS=dev SOAK_SECONDS=60 scripts/soak
 
 .PHONY: threads
 threads: ## Tests of threaded rooms under ThreadSanitizer

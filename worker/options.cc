@@ -49,6 +49,10 @@ void declare(Flags& flags, Options& o) {
       "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
       "backend does not have");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
+  flags.add(
+      "chat-template", &o.chat_template,
+      "a built-in chat template by its name, whatever the checkpoint has (worker/text/README.md "
+      "lists them)");
   flags.add("reasoning-alias", &o.reasoning_alias,
             "Answer chats with the thought as 'reasoning' beside 'reasoning_content'");
   flags.add("drain-timeout", &o.drain_timeout_s,

@@ -41,6 +41,7 @@ struct Options {
   bool deterministic = true;
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
+  std::string chat_template;  // a built-in one by its name; empty: the one that the checkpoint has
   bool reasoning_alias = false;  // chats show the thought as `reasoning`, too
 
   int drain_timeout_s = 120;

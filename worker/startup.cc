@@ -43,9 +43,9 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
     header.resize(static_cast<std::size_t>(in.gcount()));
     all += file.filename().string() + std::to_string(fs::file_size(file, ignored)) + header;
   }
-  for (const int number : {options.tensor_parallel, scheduler.max_batch_tokens,
-                           scheduler.max_model_len, scheduler.num_blocks,
-                           model_drafts(scheduler) ? 1 : 0}) {
+  for (const int number :
+       {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
+        scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0}) {
     all += "," + std::to_string(number);
   }
   return sha256_hex(all);
@@ -93,8 +93,8 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
         static_cast<std::int64_t>(scheduler.max_num_seqs) * scheduler.max_model_len;
     const std::int64_t affordable =
         kDefaultKvBytes /
-        std::max<std::int64_t>(1, model::kv_bytes_per_token(config, options.tensor_parallel,
-                                                            model_drafts(scheduler)));
+        std::max<std::int64_t>(
+            1, model::kv_bytes_per_token(config, options.tensor_parallel, model_drafts(scheduler)));
     tokens = std::max<std::int64_t>(scheduler.max_model_len, std::min(wanted, affordable));
   }
   scheduler.num_blocks =
@@ -108,7 +108,9 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
   const fs::path dir = options.model;
   auto tokenizer = text::Tokenizer::load(dir / "tokenizer.json");
   if (!tokenizer) return std::unexpected(tokenizer.error());
-  auto chat_template = text::ChatTemplate::select(*tokenizer);
+  auto chat_template = options.chat_template.empty()
+                           ? text::ChatTemplate::select(*tokenizer)
+                           : text::ChatTemplate::by_name(*tokenizer, options.chat_template);
   if (!chat_template) return std::unexpected(chat_template.error());
   auto defaults = server::parse_generation_config(read_file(dir / "generation_config.json"));
   if (!defaults) return std::unexpected(defaults.error());

@@ -35,5 +35,13 @@ def worker():
 
 
 @pytest.fixture(scope="session")
+def tool_worker():
+    """The same model behind a template that has tools. It was never taught them, so its calls are forced ones."""
+    running = _api.Worker("--max-num-seqs", "8", "--chat-template", "deepseek-v3.1").ready()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
 def model():
     return MODEL_NAME

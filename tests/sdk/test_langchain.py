@@ -10,9 +10,13 @@ from langchain_openai import ChatOpenAI
 COUNTED = ", ".join(str(i) for i in range(57, 69))
 
 
+def chat_with(worker, model):
+    return ChatOpenAI(model=model, base_url=f"{worker.url}/v1", api_key="none", temperature=0, max_retries=0)
+
+
 @pytest.fixture(scope="module")
 def chat(worker, model):
-    return ChatOpenAI(model=model, base_url=f"{worker.url}/v1", api_key="none", temperature=0, max_retries=0)
+    return chat_with(worker, model)
 
 
 @tool
@@ -39,7 +43,8 @@ def test_many_at_once(chat):
     assert [answer.content for answer in answers] == [COUNTED] * 4
 
 
-def test_tools_go_there_and_back(chat):
+def test_tools_go_there_and_back(tool_worker, model):
+    chat = chat_with(tool_worker, model)
     calling = chat.bind_tools([get_weather], tool_choice="get_weather")
     asked = HumanMessage("Weather in Paris?")
     called = calling.invoke([asked])

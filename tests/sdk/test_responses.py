@@ -62,10 +62,12 @@ def test_a_response_that_is_cut_is_incomplete(client, model):
     assert response.incomplete_details.reason == "max_output_tokens"
 
 
-def test_a_forced_tool_is_called(client, model):
+def test_a_forced_tool_is_called(tool_worker, model):
+    client = openai.OpenAI(base_url=f"{tool_worker.url}/v1", api_key="none", max_retries=0)
     events = list(
         client.responses.create(
-            model=model, input="Weather in Paris?", temperature=0, tools=[TOOL], tool_choice="required", stream=True
+            model=model, input="Weather in Paris?", temperature=0, tools=[TOOL], tool_choice="required",
+            parallel_tool_calls=False, stream=True
         )
     )
     call = events[-1].response.output[-1]

@@ -19,7 +19,7 @@ StatusCode code_of(int status) {
       return StatusCode::RESOURCE_EXHAUSTED;
     case 503:
       return StatusCode::UNAVAILABLE;
-    case 504:
+    case 408:
       return StatusCode::DEADLINE_EXCEEDED;
     default:
       return StatusCode::INTERNAL;

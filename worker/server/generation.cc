@@ -136,7 +136,7 @@ void Generation::take(const Event& event) {
 void Generation::fail_finished(const engine::TokenEvent& event) {
   switch (*event.finished) {
     case engine::FinishReason::kDeadline:
-      return fail_request({.status = 504,
+      return fail_request({.status = 408,
                            .message = "the request's time is over",
                            .param = "",
                            .code = "deadline_exceeded",

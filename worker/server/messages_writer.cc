@@ -24,7 +24,7 @@ const char* error_type(int status) {
       return "rate_limit_error";
     case 503:
       return "overloaded_error";
-    case 504:
+    case 408:
       return "timeout_error";
     default:
       return status < 500 ? "invalid_request_error" : "api_error";

@@ -161,7 +161,8 @@ Result<std::optional<grammar::GrammarSpec>> tool_grammar(const ServedModel& mode
       request.template_options.tools,
       {.mode = kind == Kind::kNamed ? Mode::kNamed : Mode::kRequired,
        .name = request.tool_choice.name},
-      request.parallel_tool_calls);
+      // A function that is named is called once, whatever else may be called side by side.
+      request.parallel_tool_calls && kind != Kind::kNamed);
   if (!lark) return std::unexpected(lark.error());
   return grammar::GrammarSpec{
       .kind = grammar::Kind::kLark, .text = std::move(*lark), .choices = {}};

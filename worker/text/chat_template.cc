@@ -93,8 +93,9 @@ Result<ChatTemplate> ChatTemplate::select(const Tokenizer& tokenizer) {
   }
   return fail(ErrorKind::kInvalid, "the model's chat template (SHA-256 " + hash +
                                        ") is not one of those built in (" + known_names() +
-                                       "); use a model with a built-in template, or add its "
-                                       "encoder to worker/text/chat_family.cc");
+                                       "); if it is a revision of one of them, name that with "
+                                       "--chat-template; else its encoder is to be added to "
+                                       "worker/text/chat_family.cc");
 }
 
 Result<ChatTemplate> ChatTemplate::by_name(const Tokenizer& tokenizer, std::string_view name) {
