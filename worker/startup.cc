@@ -16,6 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t kHeaderBytes = 64 << 10;  // of a weight file, for digest()
+
 std::string read_file(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
@@ -36,7 +38,6 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
   }
   std::sort(weights.begin(), weights.end());
   for (const fs::path& file : weights) {
-    constexpr std::size_t kHeaderBytes = 64 << 10;
     std::string header(kHeaderBytes, '\0');
     std::ifstream in(file, std::ios::binary);
     in.read(header.data(), static_cast<std::streamsize>(header.size()));

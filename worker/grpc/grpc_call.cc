@@ -43,8 +43,8 @@ void set_usage(const server::Usage& usage, deepseek::v1::Usage& out) {
 
 class CallWriter final : public server::AnswerWriter {
  public:
-  CallWriter(server::AnswerHead head, std::shared_ptr<Call> call)
-      : head_(std::move(head)), call_(std::move(call)) {}
+  CallWriter(server::AnswerHead head, const std::shared_ptr<Call>& call)
+      : head_(std::move(head)), call_(call) {}
 
   std::string whole(const std::vector<server::Choice>& choices,
                     const server::Usage& usage) override {
@@ -139,8 +139,8 @@ void Call::end(const grpc::Status& status) {
 }
 
 std::unique_ptr<server::AnswerWriter> make_call_writer(server::AnswerHead head,
-                                                       std::shared_ptr<Call> call) {
-  return std::make_unique<CallWriter>(std::move(head), std::move(call));
+                                                       const std::shared_ptr<Call>& call) {
+  return std::make_unique<CallWriter>(std::move(head), call);
 }
 
 std::string inference_body(const deepseek::v1::InferenceRequest& request, bool stream) {

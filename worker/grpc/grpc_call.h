@@ -63,7 +63,7 @@ class Call final : public http::Exchange {
 
 // Answers as messages of `call`. The writer's bytes are always empty.
 std::unique_ptr<server::AnswerWriter> make_call_writer(server::AnswerHead head,
-                                                       std::shared_ptr<Call> call);
+                                                       const std::shared_ptr<Call>& call);
 
 // The request as the body of POST /v1/inference, which has its bounds.
 std::string inference_body(const deepseek::v1::InferenceRequest& request, bool stream);

@@ -129,12 +129,12 @@ void Generation::take(const Event& event) {
     return end_choice(event.choice, *finished, std::move(delta));
   }
   emit(event.choice, std::move(delta));
-  fail_finished(event.event);
+  fail_finished(*finished, event.event.error);
 }
 
 // A sequence that ended without an answer ends the request.
-void Generation::fail_finished(const engine::TokenEvent& event) {
-  switch (*event.finished) {
+void Generation::fail_finished(engine::FinishReason reason, const std::optional<Error>& cause) {
+  switch (reason) {
     case engine::FinishReason::kDeadline:
       return fail_request({.status = 408,
                            .message = "the request's time is over",
@@ -146,7 +146,7 @@ void Generation::fail_finished(const engine::TokenEvent& event) {
       return fail_request(unavailable("the server is shutting down", 1), "cancelled");
     default: {
       const Error error =
-          event.error.value_or(Error{ErrorKind::kInternal, "the model failed in this step", 0});
+          cause.value_or(Error{ErrorKind::kInternal, "the model failed in this step", 0});
       return fail_request({.status = 500,
                            .message = "the model failed: " + error.message,
                            .param = "",

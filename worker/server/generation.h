@@ -94,7 +94,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   ChoiceOutput::Delta push_tokens(ChoiceState& choice, const Event& event);
   void emit(std::size_t index, ChoiceDelta delta);
   void end_choice(std::size_t index, engine::FinishReason reason, ChoiceDelta last);
-  void fail_finished(const engine::TokenEvent& event);
+  void fail_finished(engine::FinishReason reason, const std::optional<Error>& cause);
   void send(std::string bytes);
   void start_stream();
   void complete();

@@ -117,9 +117,10 @@ class MessagesWriter final : public AnswerWriter {
   }
 
   std::string close(const Usage& usage) override {
-    return event("message_delta",
-                 {{"delta", {{"stop_reason", *stop_reason_}, {"stop_sequence", stop_sequence()}}},
-                  {"usage", message_usage(usage)}}) +
+    return event("message_delta", {{"delta",
+                                    {{"stop_reason", stop_reason_.value_or("end_turn")},
+                                     {"stop_sequence", stop_sequence()}}},
+                                   {"usage", message_usage(usage)}}) +
            event("message_stop", Json::object());
   }
 

@@ -100,7 +100,7 @@ class Builder {
       all.push_back(one);
       all.back().sampling.seed = choice_seed(seed_, i);
       if (!constraint.grammar) continue;
-      auto compiled = compile(constraint);
+      auto compiled = compile(*constraint.grammar, constraint);
       if (!compiled) return std::unexpected(compiled.error());
       all.back().constraint = std::move(*compiled);
     }
@@ -108,13 +108,14 @@ class Builder {
   }
 
  private:
-  Parsed<std::shared_ptr<engine::TokenConstraint>> compile(const Constraint& constraint) const {
+  Parsed<std::shared_ptr<engine::TokenConstraint>> compile(const grammar::GrammarSpec& grammar,
+                                                           const Constraint& constraint) const {
     if (!model_.compile_grammar) {
       return bad_parameter(constraint.param, "'" + constraint.param +
                                                  "' is not supported with this model: its answers "
                                                  "cannot be held to a format");
     }
-    auto compiled = model_.compile_grammar(*constraint.grammar, constraint.after);
+    auto compiled = model_.compile_grammar(grammar, constraint.after);
     if (compiled) return std::move(*compiled);
     const Error& error = compiled.error();
     if (error.kind == ErrorKind::kInvalid) {
