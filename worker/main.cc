@@ -134,8 +134,7 @@ std::string failure_of(const Group& group) {
   return state.message;
 }
 
-int run_leader(Base& base, const Startup& startup) {
-  const server::ServedModel& model = *startup.served;
+int run_leader(Base& base, const Startup& startup, const server::ServedModel& model) {
   group::LeaderGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
                            base.log);
   base.server.watch_group([&group] { return group_view(group.state()); });
@@ -212,7 +211,8 @@ int run(int argc, const char* const* argv) {
   log.info("listening", {{"host", options->host},
                          {"port", base.server.port()},
                          {"internal_port", base.server.internal_port()}});
-  return options->is_leader() ? run_leader(base, *startup) : run_follower(base, *startup);
+  const std::optional<server::ServedModel>& served = startup->served;
+  return served ? run_leader(base, *startup, *served) : run_follower(base, *startup);
 }
 
 }  // namespace

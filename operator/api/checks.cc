@@ -160,6 +160,16 @@ dsm::Status check_env_name(std::string_view text) {
   return bad(text, "use letters, digits and _ not beginning with a digit");
 }
 
+dsm::Status check_chat_template(std::string_view text) {
+  if (dns_subdomain(text)) return {};
+  return bad(text, "use the name of a built-in template, such as deepseek-v3.1");
+}
+
+dsm::Status check_speculation_method(std::string_view text) {
+  if (text == "Ngram" || text == "Mtp") return {};
+  return bad(text, "use Ngram or Mtp");
+}
+
 dsm::Status check_toleration_op(std::string_view text) {
   if (text == "Equal" || text == "Exists") return {};
   return bad(text, "use Equal or Exists");

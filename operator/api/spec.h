@@ -27,9 +27,10 @@ struct ModelLocation {
 };
 
 struct Model {
-  std::string uri;          // pvc://<claim>/<path> or image:///<absolute path>
-  std::string served_name;  // empty: the name of the DeepSeekModel
-  std::string revision;     // the user's own name for the version of the weights
+  std::string uri;            // pvc://<claim>/<path> or image:///<absolute path>
+  std::string served_name;    // empty: the name of the DeepSeekModel
+  std::string revision;       // the user's own name for the version of the weights
+  std::string chat_template;  // a built-in one by its name; empty: the checkpoint's own
 };
 
 struct Parallelism {
@@ -43,6 +44,12 @@ struct Accelerator {
   std::string resource = "cpu";
 };
 
+// Tokens guessed ahead of the model and checked by it.
+struct Speculation {
+  std::string method;  // Ngram or Mtp; empty: none
+  int tokens = 1;      // at a time
+};
+
 // Absent numbers are left to the worker, which derives them from the model and its container.
 struct Engine {
   std::optional<int> max_model_len;
@@ -52,6 +59,7 @@ struct Engine {
   bool prefix_caching = true;
   bool deterministic = true;
   int threads = 0;  // 0: as many as the container may use cores
+  Speculation speculation;
 };
 
 struct Rollout {

@@ -29,6 +29,8 @@ struct MapRule {
 dsm::Status check_uri(std::string_view text);
 dsm::Status check_served_name(std::string_view text);
 dsm::Status check_model_revision(std::string_view text);
+dsm::Status check_chat_template(std::string_view text);
+dsm::Status check_speculation_method(std::string_view text);
 dsm::Status check_image(std::string_view text);
 dsm::Status check_label_key(std::string_view text);  // any valid key
 dsm::Status check_label_value(std::string_view text);
@@ -48,6 +50,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.text("uri", s.model.uri, {.max_length = 512, .required = true, .check = check_uri});
     v.text("servedName", s.model.served_name, {.max_length = 128, .check = check_served_name});
     v.text("revision", s.model.revision, {.max_length = 63, .check = check_model_revision});
+    v.text("chatTemplate", s.model.chat_template, {.max_length = 63, .check = check_chat_template});
   });
   v.object("parallelism", [&] {
     v.number("tensor", s.parallelism.tensor, 1, 8);
@@ -65,6 +68,11 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.truth("prefixCaching", s.engine.prefix_caching);
     v.truth("deterministic", s.engine.deterministic);
     v.number("threads", s.engine.threads, 0, 1024);
+    v.object("speculation", [&] {
+      v.text("method", s.engine.speculation.method,
+             {.max_length = 8, .check = check_speculation_method});
+      v.number("tokens", s.engine.speculation.tokens, 1, 16);
+    });
   });
   v.number("drainSeconds", s.drain_seconds, 0, 3600);
   v.object("placement", [&] {

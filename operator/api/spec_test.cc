@@ -37,11 +37,10 @@ TEST(Spec, every_field_is_read) {
   full["parallelism"] = {{"tensor", 4}, {"ranksPerPod", 2}};
   full["replicas"] = 3;
   full["image"] = "registry.example/worker:1";
-  full["engine"] = {{"maxModelLen", 1024},
-                    {"maxNumSeqs", 8},
-                    {"threads", 2},
-                    {"prefixCaching", false},
-                    {"kvCacheTokens", 4096}};
+  full["engine"] = {{"maxModelLen", 1024},   {"maxNumSeqs", 8},
+                    {"threads", 2},          {"prefixCaching", false},
+                    {"kvCacheTokens", 4096}, {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
+  full["model"]["chatTemplate"] = "deepseek-v3.1";
   full["placement"] = {
       {"nodeSelector", {{"disk", "fast"}}},
       {"tolerations", {{{"key", "gpu"}, {"operator", "Exists"}, {"tolerationSeconds", 5}}}},
@@ -54,6 +53,9 @@ TEST(Spec, every_field_is_read) {
   EXPECT_EQ(spec->parallelism.pods_per_group(), 2);
   EXPECT_EQ(spec->model.served_name, "tiny");
   EXPECT_EQ(spec->engine.max_model_len, 1024);
+  EXPECT_EQ(spec->engine.speculation.method, "Mtp");
+  EXPECT_EQ(spec->engine.speculation.tokens, 2);
+  EXPECT_EQ(spec->model.chat_template, "deepseek-v3.1");
   EXPECT_EQ(spec->placement.tolerations.at(0).seconds, 5);
   EXPECT_EQ(spec->pod_template.requests.at("cpu"), "1");
   EXPECT_EQ(spec->pod_template.env.at(0).value, "C");
@@ -69,6 +71,9 @@ TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
   spec = minimal();
   spec["rollout"] = {{"maxSurge", 0}};
   EXPECT_THAT(mistake(spec), HasSubstr("spec.rollout: maxSurge and maxUnavailable are both 0"));
+  spec = minimal();
+  spec["engine"]["speculation"]["method"] = "Magic";
+  EXPECT_EQ(mistake(spec), "spec.engine.speculation.method: is \"Magic\"; use Ngram or Mtp");
   spec = minimal();
   spec["engine"]["threads"] = "four";
   EXPECT_EQ(mistake(spec), "spec.engine.threads: must be a whole number");

@@ -50,6 +50,11 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
   add("--deterministic", spec.engine.deterministic ? "true" : "false");
   add("--threads", std::to_string(spec.engine.threads));
+  if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);
+  if (const api::Speculation& guess = spec.engine.speculation; !guess.method.empty()) {
+    add("--speculative-method", guess.method == "Mtp" ? "mtp" : "ngram");
+    add("--speculative-tokens", std::to_string(guess.tokens));
+  }
   add("--drain-timeout", std::to_string(spec.drain_seconds));
   add("--log-format", "json");
   add("--model-name", owner.name);

@@ -73,6 +73,20 @@ TEST(Pod, engine_numbers_are_passed_only_when_given) {
   EXPECT_EQ(flag(given, "--threads"), "1");
 }
 
+TEST(Pod, a_template_and_guesses_are_passed_only_when_given) {
+  EXPECT_THAT(args(pod(json::object())), testing::AllOf(Not(Contains("--chat-template")),
+                                                        Not(Contains("--speculative-method"))));
+  const json given =
+      pod({{"model", {{"uri", "image:///models/m"}, {"chatTemplate", "deepseek-v3.1"}}},
+           {"engine", {{"speculation", {{"method", "Mtp"}, {"tokens", 3}}}}}});
+  EXPECT_EQ(flag(given, "--chat-template"), "deepseek-v3.1");
+  EXPECT_EQ(flag(given, "--speculative-method"), "mtp");
+  EXPECT_EQ(flag(given, "--speculative-tokens"), "3");
+  EXPECT_EQ(
+      flag(pod({{"engine", {{"speculation", {{"method", "Ngram"}}}}}}), "--speculative-tokens"),
+      "1");
+}
+
 TEST(Pod, weights_on_a_claim_are_mounted_read_only) {
   const json claimed = pod({{"model", {{"uri", "pvc://weights/r1/7b"}, {"servedName", "r1"}}}});
   EXPECT_EQ(flag(claimed, "--model"), "/var/lib/deepseek/model/r1/7b");

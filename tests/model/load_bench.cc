@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> errors(bytes.size());
   const auto begin = std::chrono::steady_clock::now();
   std::vector<std::thread> loaders;
+  loaders.reserve(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     loaders.emplace_back([&, rank] {
       const auto at = static_cast<std::size_t>(rank);

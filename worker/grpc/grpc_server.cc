@@ -80,7 +80,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<InferencePiece>, pub
       writing_ = true;
       StartWrite(&waiting_.front());
     } else if (status_) {
-      const grpc::Status status = *std::exchange(status_, std::nullopt);
+      const grpc::Status status = *status_;
+      status_.reset();
       lock.unlock();
       Finish(status);
     }
