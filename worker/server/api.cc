@@ -178,6 +178,7 @@ void Api::stop() {
       generation->abort(unavailable("the server is shutting down", 1));
     }
   }
+  outlet_.settle();  // one that has just ended may still be telling the engine
 }
 
 }  // namespace dsm::server

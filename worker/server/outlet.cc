@@ -1,5 +1,7 @@
 #include "worker/server/outlet.h"
 
+#include <future>
+#include <memory>
 #include <utility>
 
 namespace dsm::server {
@@ -22,6 +24,12 @@ void Outlet::post(std::function<void()> task) {
     tasks_.push_back(std::move(task));
   }
   wake_.notify_all();
+}
+
+void Outlet::settle() {
+  const auto done = std::make_shared<std::promise<void>>();
+  post([done] { done->set_value(); });
+  done->get_future().wait();
 }
 
 void Outlet::run() {

@@ -22,6 +22,8 @@ class Outlet {
 
   // Any thread. Tasks run in the order in which they were posted.
   void post(std::function<void()> task);
+  // Waits until all that was posted before has run. Not on the outlet's thread.
+  void settle();
 
  private:
   void run();
