@@ -1,0 +1,6 @@
+-- Rolls all groups, one after the other: the annotation is a part of what shapes the pods.
+local os = require("os")
+if obj.spec.template == nil then obj.spec.template = {} end
+if obj.spec.template.annotations == nil then obj.spec.template.annotations = {} end
+obj.spec.template.annotations["deepseek-operator.io/restartedAt"] = os.date("!%Y-%m-%dT%XZ")
+return obj
