@@ -1,0 +1,123 @@
+"""What the chart renders: the same rules for every way of installing it, read off the objects and not off the templates."""
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "deepseek-operator"
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "APIService", "PriorityClass", "Namespace"}
+
+
+@pytest.fixture(scope="session")
+def helm():
+    done = subprocess.run([ROOT / "scripts" / "toolchain", "helm"], check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def render(helm):
+    def run(*settings: str, check: bool = True):
+        command = [helm, "template", "op", CHART, "--namespace", "deepseek-system"]
+        for setting in settings:
+            command += ["--set", setting]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not check:
+            return done
+        assert done.returncode == 0, done.stderr
+        return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+    return run
+
+
+WAYS = [list(way) for way in itertools.product(
+    ["replicas=1", "replicas=3"], ["watchNamespace=", "watchNamespace=models"],
+    ["crds.enabled=true", "crds.enabled=false"], ["aggregateRoles=true", "aggregateRoles=false"])]
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: ",".join(one.partition("=")[2] or "-" for one in way))
+def objects(request, render):
+    return render(*request.param)
+
+
+def kinds(objects):
+    return {one["kind"] for one in objects}
+
+
+def rules(objects):
+    return [(one, rule) for one in objects if one["kind"] in ("Role", "ClusterRole") for rule in one.get("rules") or []]
+
+
+def test_no_right_is_a_wildcard(objects):
+    for one, rule in rules(objects):
+        for field in ("apiGroups", "resources", "verbs", "nonResourceURLs"):
+            assert "*" not in rule.get(field, []), f"{one['metadata']['name']}: {rule}"
+
+
+def test_the_operator_never_writes_a_models_spec(objects):
+    bound = {one["roleRef"]["name"] for one in objects if one["kind"].endswith("RoleBinding")}
+    assert bound
+    for one, rule in rules(objects):
+        if one["metadata"]["name"] in bound and "deepseekmodels" in rule.get("resources", []):
+            assert not {"create", "update", "patch", "delete"} & set(rule["verbs"])
+
+
+def test_what_everyone_gets_is_labelled_and_named_once(objects):
+    names = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
+    assert len(names) == len(set(names))
+    for one in objects:
+        assert one["kind"] == "CustomResourceDefinition" or "app.kubernetes.io/name" in one["metadata"]["labels"]
+        scoped = one["kind"] in CLUSTER_SCOPED
+        assert scoped == ("namespace" not in one["metadata"]), f"{one['kind']} {one['metadata']}"
+
+
+def test_the_pods_are_restricted(objects):
+    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
+    spec = deployment["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    for container in spec["containers"]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+        assert not any("token" in one or "password" in one for one in container["args"])
+
+
+def test_one_namespace_needs_nothing_of_the_cluster(render):
+    """What somebody who owns a namespace only can install, once the definitions are there."""
+    objects = render("watchNamespace=models", "crds.enabled=false", "aggregateRoles=false")
+    assert not kinds(objects) & CLUSTER_SCOPED
+    assert {one["metadata"]["namespace"] for one in objects} == {"deepseek-system", "models"}
+
+
+def test_replicas_that_can_be_lost_have_a_budget(render):
+    assert "PodDisruptionBudget" not in kinds(render("replicas=1"))
+    (budget,) = [one for one in render("replicas=2") if one["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_the_definitions_are_those_of_the_repository_and_stay(render):
+    made = {one["metadata"]["name"]: one for one in render() if one["kind"] == "CustomResourceDefinition"}
+    files = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))]
+    assert set(made) == {one["metadata"]["name"] for one in files}
+    for one in files:
+        assert made[one["metadata"]["name"]]["spec"] == one["spec"]
+        assert made[one["metadata"]["name"]]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "helm.sh/resource-policy" not in str(render("crds.keep=false"))
+    assert "CustomResourceDefinition" not in kinds(render("crds.enabled=false"))
+
+
+@pytest.mark.parametrize("setting, named", [
+    ("replicas=0", "replicas"), ("replica=2", "replica"), ("image.pullPolicy=Sometimes", "pullPolicy"),
+    ("logLevel=loud", "logLevel"), ("leaderElection.leaseDurationSeconds=0", "leaseDurationSeconds"),
+    ("image.operator=", "operator")])
+def test_a_wrong_value_is_refused_by_name(render, setting, named):
+    done = render(setting, check=False)
+    assert done.returncode != 0
+    assert named in done.stderr
