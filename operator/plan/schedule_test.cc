@@ -113,20 +113,24 @@ TEST(Schedule, what_a_schedule_leaves_out_is_as_without_it) {
   EXPECT_EQ(look({one}, "2026-11-26T12:00:00Z").bounds, (ReplicaBounds{6, 6}));
 }
 
-// Over a year of minutes the answer changes just when `until` said that it would.
+// Over a year the answer changes just when `until` said that it would.
 TEST(Schedule, until_is_when_it_changes) {
-  const std::vector<api::Schedule> all{schedule("America/New_York", "Mon-Fri", "08:30", "17:00"),
-                                       schedule("Australia/Lord_Howe", "Sat-Mon", "01:45", "02:10"),
-                                       schedule("Asia/Kathmandu", "Wed", "23:00", "24:00")};
+  std::vector<api::Schedule> all{schedule("America/New_York", "Mon-Fri", "08:30", "17:00"),
+                                 schedule("Australia/Lord_Howe", "Sat-Mon", "01:45", "02:10"),
+                                 schedule("Asia/Kathmandu", "Wed", "23:00", "24:00")};
+  for (std::size_t i = 0; i < all.size(); ++i) all[i].name = std::to_string(i);
+  const auto in_force = [&](WallTime t) { return bounds_at(kBase, all, t)->schedule; };
   auto now = at("2026-01-01T00:00:00Z");
   const auto end = at("2027-01-01T00:00:00Z");
   while (now < end) {
     const auto here = bounds_at(kBase, all, now);
     ASSERT_TRUE(here && here->until);
     ASSERT_GT(*here->until, now);
-    for (auto t = now; t < *here->until; t += std::chrono::minutes(5)) {
-      ASSERT_EQ(bounds_at(kBase, all, t)->schedule == here->schedule, true) << to_rfc3339(t);
+    for (auto t = now; t < *here->until; t += std::chrono::hours(1)) {
+      ASSERT_EQ(in_force(t), here->schedule) << to_rfc3339(t);
     }
+    ASSERT_EQ(in_force(*here->until - std::chrono::seconds(1)), here->schedule);
+    ASSERT_NE(in_force(*here->until), here->schedule);
     now = *here->until;
   }
 }
