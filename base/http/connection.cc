@@ -21,7 +21,6 @@ namespace bhttp = boost::beast::http;
 using boost::system::error_code;
 using net::ip::tcp;
 
-constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kWriteBytes = 256 << 10;  // one write, so that its time-out means progress
 // How long a connection that is closed with input unread waits for the client to stop sending: a
 // plain close would reset it, and the client could lose the error that it was sent.
@@ -111,20 +110,16 @@ std::size_t Connection::input_limit() const {
 
 net::awaitable<void> Connection::read(std::shared_ptr<Connection> self) {
   (void)self;  // keeps this alive
-  auto& socket = stream_.socket();
+  error_code ec;
+  if (secret_) co_await shake_hands(ec);
+  if (ec) close();
   while (!ended_) {
     // A client may send ahead only so much while it is being answered.
     if (!discard_ && input_.size() >= input_limit()) {
       co_await room_.wait();
       continue;
     }
-    error_code ec;
-    // Waiting needs no buffer, so an idle connection holds none.
-    co_await socket.async_wait(tcp::socket::wait_read, net::redirect_error(net::use_awaitable, ec));
-    if (!ec) {
-      const std::size_t n = socket.read_some(input_.prepare(kReadBytes), ec);
-      if (!ec) input_.commit(n);
-    }
+    co_await read_some(ec);
     if (ec == net::error::would_block || ec == net::error::try_again ||
         ec == net::error::interrupted) {
       continue;
@@ -267,6 +262,14 @@ Request Connection::request_of(Parser& parser) const {
     if (!value.empty()) value += ", ";
     value += std::string_view(field.value().data(), field.value().size());
   }
+  if (secret_) {
+    request.peer_certificates = secret_->peer;
+    for (const auto& field : message) {
+      request.header_lines.emplace_back(
+          std::string(field.name_string()),
+          std::string_view(field.value().data(), field.value().size()));
+    }
+  }
   request.body = std::move(message.body());
   error_code ec;
   const auto remote = stream_.socket().remote_endpoint(ec);
@@ -379,10 +382,8 @@ net::awaitable<bool> Connection::write(std::string bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
     const std::size_t part = std::min(bytes.size() - done, kWriteBytes);
-    stream_.expires_after(Seconds(server_.options.write_timeout_s));
     error_code ec;
-    done += co_await stream_.async_write_some(net::buffer(bytes.data() + done, part),
-                                              net::redirect_error(net::use_awaitable, ec));
+    done += co_await write_some(std::string_view(bytes).substr(done, part), ec);
     if (ec) {
       close();
       co_return false;

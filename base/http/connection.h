@@ -11,6 +11,7 @@
 #include <utility>
 //
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
@@ -18,10 +19,12 @@
 #include <boost/beast/http/string_body.hpp>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/clock.h"
 #include "base/http/outbox.h"
 #include "base/http/server_core.h"
+#include "base/http/tls_context.h"
 
 namespace dsm::http {
 
@@ -42,9 +45,12 @@ class BodyShare;  // of the memory for bodies
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(ServerCore& server, boost::asio::ip::tcp::socket socket)
+  // `tls` empty: plain.
+  Connection(ServerCore& server, boost::asio::ip::tcp::socket socket,
+             std::shared_ptr<Tls::Context> tls)
       : server_(server),
         stream_(std::move(socket)),
+        secret_(tls ? std::make_unique<Secret>(std::move(tls), stream_.socket()) : nullptr),
         input_changed_(stream_.get_executor()),
         output_changed_(stream_.get_executor()),
         room_(stream_.get_executor()) {}
@@ -59,8 +65,28 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   enum class Parsed { kRequest, kEnd, kError };
+  static constexpr std::size_t kReadBytes = 16 << 10;
+  // The TLS side of a connection. Its time limits are a timer that closes the connection, because
+  // those of tcp_stream would end the read that always waits.
+  struct Secret {
+    Secret(std::shared_ptr<Tls::Context> c, boost::asio::ip::tcp::socket& socket)
+        : context(std::move(c)), stream(socket, context->ssl), limit(socket.get_executor()) {}
+
+    std::shared_ptr<Tls::Context> context;
+    boost::asio::ssl::stream<boost::asio::ip::tcp::socket&> stream;
+    boost::asio::steady_timer limit;
+    std::string input;  // what a read fills: input_ may move while it waits
+    std::string peer;   // certificates that the client showed
+  };
 
   boost::asio::awaitable<void> read(std::shared_ptr<Connection> self);
+  boost::asio::awaitable<void> shake_hands(boost::system::error_code& ec);
+  // Waits for bytes and puts them into input_.
+  boost::asio::awaitable<void> read_some(boost::system::error_code& ec);
+  boost::asio::awaitable<std::size_t> write_some(std::string_view bytes,
+                                                 boost::system::error_code& ec);
+  void limit(Seconds time);  // closes the connection unless unlimit() comes first
+  void unlimit() { secret_->limit.cancel(); }
   boost::asio::awaitable<void> serve(std::shared_ptr<Connection> self);
   boost::asio::awaitable<void> serve_requests();
   boost::asio::awaitable<bool> wait_for_more(std::size_t than, TimePoint deadline);
@@ -81,6 +107,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   ServerCore& server_;
   boost::beast::tcp_stream stream_;
+  std::unique_ptr<Secret> secret_;  // null: plain
   boost::beast::flat_buffer input_;
   Signal input_changed_;   // more input, or its end
   Signal output_changed_;  // the outbox has something

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace dsm::http {
 
@@ -22,6 +24,10 @@ struct Request {
   Headers headers;     // of a repeated header the values are joined with ", "
   std::string body;
   std::string remote;  // "10.0.0.1:1234"
+  // Only of a server with TLS: the certificates that the client showed, in PEM, its own first (not
+  // verified; "" when it showed none), and every header as it was sent, repeated ones apart.
+  std::string peer_certificates = {};
+  std::vector<std::pair<std::string, std::string>> header_lines = {};
 
   // The header's value, or "" when it is absent.
   std::string_view header(std::string_view name) const;

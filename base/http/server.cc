@@ -36,7 +36,12 @@ net::awaitable<void> ServerCore::accept() {
     }
     socket.set_option(tcp::no_delay(true), ec);
     socket.non_blocking(true, ec);
-    auto connection = std::make_shared<Connection>(*this, std::move(socket));
+    std::shared_ptr<Tls::Context> tls;
+    if (options.tls) {
+      tls = options.tls->context();
+      if (!tls) continue;  // no certificate yet
+    }
+    auto connection = std::make_shared<Connection>(*this, std::move(socket), std::move(tls));
     {
       std::lock_guard lock(mutex);
       // `stopping` is set under the lock, so stop() sees this connection or we see `stopping`.

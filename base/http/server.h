@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/http/message.h"
+#include "base/http/tls.h"
 #include "base/log.h"
 #include "base/result.h"
 
@@ -31,6 +32,7 @@ struct ServerOptions {
   int idle_timeout_s = 300;             // between requests of a kept-alive connection
   int write_timeout_s = 60;             // a client that reads nothing for so long is dropped
   std::size_t max_connections = 10000;  // more are closed at once
+  std::shared_ptr<Tls> tls = {};        // empty: plain HTTP
 };
 
 // One request waiting for its answer. Thread-safe; keep it alive until the answer is complete: when
