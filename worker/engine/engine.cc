@@ -81,6 +81,9 @@ struct Engine::Impl {
       inbox.swap(shared.inbox);
       cancels.swap(shared.cancels);
       shared.stats.waiting += static_cast<int>(inbox.size());
+      if (!inbox.empty() && !shared.stats.oldest_arrival) {
+        shared.stats.oldest_arrival = inbox.front().arrived;
+      }
       shared.stats.waiting_tokens += std::exchange(shared.inbox_tokens, 0);
       stopping = shared.stopping;
     }
@@ -176,6 +179,7 @@ struct Engine::Impl {
     EngineStats& stats = shared.stats;
     stats.waiting = s.waiting;
     stats.waiting_tokens = s.waiting_tokens;
+    stats.oldest_arrival = s.oldest_arrival;
     stats.speculation = s.speculation;
     stats.running = s.running;
     stats.kv_blocks_used = s.blocks_used;
@@ -287,6 +291,10 @@ EngineStats Engine::stats() const {
   EngineStats stats = impl_->shared.stats;
   stats.waiting += static_cast<int>(impl_->shared.inbox.size());
   stats.waiting_tokens += impl_->shared.inbox_tokens;
+  // What is in the inbox came after everything that the scheduler has.
+  if (!stats.oldest_arrival && !impl_->shared.inbox.empty()) {
+    stats.oldest_arrival = impl_->shared.inbox.front().arrived;
+  }
   return stats;
 }
 

@@ -39,8 +39,9 @@ struct TokenEvent {
 using TokenSink = std::function<void(const TokenEvent&)>;
 
 struct EngineStats {
-  int waiting = 0;                  // accepted, not scheduled yet
-  std::int64_t waiting_tokens = 0;  // of these
+  int waiting = 0;                               // accepted, not scheduled yet
+  std::int64_t waiting_tokens = 0;               // of these
+  std::optional<TimePoint> oldest_arrival = {};  // of these
   int running = 0;
   int kv_blocks_used = 0;
   int kv_blocks_total = 0;

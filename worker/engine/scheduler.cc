@@ -43,6 +43,7 @@ void Scheduler::submit(SequenceId id, GenerateRequest request, TimePoint arrived
   last_arrival_ = arrived;
   auto s = std::make_unique<Sequence>();
   s->id = id;
+  s->arrived = arrived;
   s->place = arrived + std::clamp(request.priority, -kMaxPriority, kMaxPriority) * kPriorityWorth;
   s->tokens = std::exchange(request.prompt, {});
   s->prompt_size = s->size();
@@ -266,7 +267,10 @@ int Scheduler::proposals(const Sequence& s) const {
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = totals_;
   stats.waiting = static_cast<int>(waiting_.size());
-  for (const Sequence* s : waiting_) stats.waiting_tokens += s->size();
+  for (const Sequence* s : waiting_) {
+    stats.waiting_tokens += s->size();
+    stats.oldest_arrival = std::min(stats.oldest_arrival.value_or(s->arrived), s->arrived);
+  }
   stats.running = static_cast<int>(running_.size());
   stats.blocks_used = pool_.used_count();
   return stats;

@@ -64,7 +64,8 @@ struct SpeculationStats {
 
 struct SchedulerStats {
   int waiting = 0;
-  std::int64_t waiting_tokens = 0;  // prompt and generated ones of what waits
+  std::int64_t waiting_tokens = 0;               // prompt and generated ones of what waits
+  std::optional<TimePoint> oldest_arrival = {};  // of what waits
   int running = 0;
   int blocks_used = 0;
   std::uint64_t started = 0;            // requests that have left the queue

@@ -124,6 +124,22 @@ TEST(Scheduler, DecodesRunningSequencesBesideAPromptsChunks) {
   EXPECT_THAT(b.rows[1].tokens, SizeIs(127));
 }
 
+TEST(Scheduler, KnowsTheOldestArrivalOfItsQueueWhateverThePriorities) {
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Loop loop(config);
+  const TimePoint begin{std::chrono::hours(1)};
+  EXPECT_FALSE(loop.scheduler.stats().oldest_arrival);
+  loop.scheduler.submit(1, request(8, 4), begin);
+  loop.step();
+  EXPECT_FALSE(loop.scheduler.stats().oldest_arrival) << "what runs does not wait";
+  loop.scheduler.submit(2, request(8, 4), begin + Seconds(1));
+  GenerateRequest urgent = request(8, 4);
+  urgent.priority = -5;
+  loop.scheduler.submit(3, std::move(urgent), begin + Seconds(2));
+  EXPECT_EQ(loop.scheduler.stats().oldest_arrival, begin + Seconds(1));
+}
+
 TEST(Scheduler, AdmitsInOrderUpToMaxNumSeqs) {
   Loop loop;
   for (SequenceId id = 1; id <= 6; ++id) {

@@ -23,7 +23,8 @@ inline int blocks_for(int positions) {
 
 struct Sequence {
   SequenceId id = 0;
-  GenerateRequest request;      // its prompt is moved into `tokens`
+  GenerateRequest request;  // its prompt is moved into `tokens`
+  TimePoint arrived;
   TimePoint place;              // arrival, moved by the priority: who is served first
   std::vector<TokenId> tokens;  // prompt, then generated ones
   int prompt_size = 0;

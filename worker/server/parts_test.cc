@@ -36,6 +36,7 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
   view.engine.emplace();
   view.engine->waiting = 2;
   view.engine->kv_blocks_used = 1;
+  view.queue_age_s = 7;
   view.tokens_per_second = 12.54;
   view.max_model_len = 2048;
   const std::string text =
@@ -46,6 +47,7 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
   EXPECT_EQ(line["loadedBytes"], 11);
   EXPECT_EQ(line["totalBytes"], 12);
   EXPECT_EQ(line["queueDepth"], 2);
+  EXPECT_EQ(line["queueAgeSeconds"], 7);
   EXPECT_EQ(line["kvUsed"], 64);
   EXPECT_EQ(line["tokensPerSecond"], 12.5);
   EXPECT_EQ(line["ranks"][1]["rank"], 1);

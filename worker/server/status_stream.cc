@@ -6,6 +6,12 @@ namespace {
 constexpr std::size_t kMaxBuffered = 1 << 20;  // a listener so far behind is dropped
 constexpr Millis kRateWindow{5000};
 
+// In whole seconds, so that it changes, and makes a line, once a second.
+long queue_age_s(const WorkerView& view, TimePoint now) {
+  if (!view.engine || !view.engine->oldest_arrival) return 0;
+  return std::chrono::duration_cast<Seconds>(now - *view.engine->oldest_arrival).count();
+}
+
 }  // namespace
 
 StatusStream::StatusStream(std::function<WorkerView()> look, Identity identity, Clock& clock)
@@ -73,6 +79,7 @@ void StatusStream::run() {
     const TimePoint now = clock_.now();
     WorkerView view = look_();
     view.tokens_per_second = rate(view.engine ? view.engine->generation_tokens : 0, now);
+    view.queue_age_s = queue_age_s(view, now);
     const std::string status = status_json(view, identity_);
     std::erase_if(listeners, [&](Listener& one) { return !serve(one, status, now); });
     next = now + kShortest;

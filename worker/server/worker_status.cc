@@ -73,6 +73,7 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
                      {"loadedBytes", loaded},
                      {"totalBytes", total},
                      {"queueDepth", stats.waiting},
+                     {"queueAgeSeconds", view.queue_age_s},
                      {"running", stats.running},
                      {"kvUsed", stats.kv_blocks_used * engine::kBlockTokens},
                      {"kvTotal", stats.kv_blocks_total * engine::kBlockTokens},

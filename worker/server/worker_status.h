@@ -49,6 +49,7 @@ struct WorkerView {
   bool engine_stuck = false;                  // its loop has not made a round for long
   std::optional<engine::EngineStats> engine;  // of a leader whose engine runs
   int max_model_len = 0;
+  long queue_age_s = 0;          // of the oldest request that waits
   double tokens_per_second = 0;  // generated, over the last seconds
 
   // What the status stream calls the phase: draining hides Ready, nothing else.
