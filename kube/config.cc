@@ -140,6 +140,15 @@ Result<ClientConfig> from_yaml(const YAML::Node& root, const std::string& dir,
 
 }  // namespace
 
+std::string base64_encode(std::string_view bytes) {
+  std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');  // and a terminating zero
+  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                                   reinterpret_cast<const unsigned char*>(bytes.data()),
+                                   static_cast<int>(bytes.size()));
+  out.resize(static_cast<std::size_t>(size));
+  return out;
+}
+
 Result<std::string> base64_decode(std::string_view text) {
   std::string compact;
   for (const char c : text) {

@@ -35,6 +35,8 @@ Result<ClientConfig> kubeconfig_file(const std::string& path, const std::string&
 Result<ClientConfig> parse_kubeconfig(const std::string& text, const std::string& dir,
                                       const std::string& context = "");
 
+// Standard base64 with padding, in one line.
+std::string base64_encode(std::string_view bytes);
 // Standard base64 with padding; nothing but kInvalid on other characters.
 Result<std::string> base64_decode(std::string_view text);
 

@@ -159,6 +159,9 @@ TEST(Base64, DecodesWithPaddingAndLineBreaks) {
   EXPECT_EQ(base64_decode("YWI=").value(), "ab");
   EXPECT_EQ(base64_decode("YW\nJj").value(), "abc");
   EXPECT_EQ(base64_decode("").value(), "");
+  for (const char* text : {"", "a", "ab", "abc", "abcd"}) {
+    EXPECT_EQ(base64_decode(base64_encode(text)).value(), text);
+  }
   EXPECT_FALSE(base64_decode("abc"));
   EXPECT_FALSE(base64_decode("a$bc"));
 }

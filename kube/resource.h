@@ -28,6 +28,14 @@ inline constexpr Resource kControllerRevisions{"apps", "v1", "controllerrevision
                                                "ControllerRevision"};
 inline constexpr Resource kLeases{"coordination.k8s.io", "v1", "leases", "Lease"};
 inline constexpr Resource kEvents{"events.k8s.io", "v1", "events", "Event"};
+inline constexpr Resource kAutoscalers{"autoscaling", "v2", "horizontalpodautoscalers",
+                                       "HorizontalPodAutoscaler"};
+inline constexpr Resource kApiServices{"apiregistration.k8s.io", "v1", "apiservices", "APIService",
+                                       false};
+inline constexpr Resource kClusterRoles{"rbac.authorization.k8s.io", "v1", "clusterroles",
+                                        "ClusterRole", false};
+inline constexpr Resource kSubjectAccessReviews{
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", false};
 inline constexpr Resource kDeepSeekModels{"deepseek-operator.io", "v1alpha1", "deepseekmodels",
                                           "DeepSeekModel"};
 

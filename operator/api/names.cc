@@ -2,6 +2,10 @@
 
 namespace dsm::api {
 
+std::string autoscaler(std::string_view model) {
+  return std::string(model);
+}
+
 std::string serving_service(std::string_view model) {
   return std::string(model);
 }

@@ -42,6 +42,14 @@ inline constexpr int kServicePort = 80;
 inline constexpr std::string_view kTokenFolder = "/etc/dsm/internal";
 inline constexpr std::string_view kTokenKey = "token";
 
+// What the operator serves under external.metrics.k8s.io, for each model by its name.
+inline constexpr std::string_view kQueueDepthMetric = "dsm_queue_depth";
+inline constexpr std::string_view kQueueAgeMetric = "dsm_queue_age_seconds";
+inline constexpr std::string_view kRunningMetric = "dsm_requests_running";
+inline constexpr std::string_view kCacheUsageMetric = "dsm_kv_cache_usage_ratio";
+inline constexpr std::string_view kMetricModelLabel = "model";
+
+std::string autoscaler(std::string_view model);       // <model>
 std::string serving_service(std::string_view model);  // <model>
 std::string ranks_service(std::string_view model);    // <model>-ranks
 std::string token_secret(std::string_view model);     // <model>-internal

@@ -32,6 +32,12 @@ inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
 inline constexpr std::string_view kDraining = "Draining";
 
+// Why groups do not follow the load.
+inline constexpr std::string_view kMetricsApiPending = "MetricsApiPending";  // not known yet
+inline constexpr std::string_view kMetricsApiOff = "MetricsApiOff";  // the operator serves none
+inline constexpr std::string_view kForeignMetricsServer = "ForeignMetricsServer";
+inline constexpr std::string_view kAutoscalerInactive = "AutoscalerInactive";
+
 // What a person has to change.
 inline constexpr std::string_view kInvalidSpec = "InvalidSpec";
 inline constexpr std::string_view kNameConflict = "NameConflict";
@@ -39,12 +45,35 @@ inline constexpr std::string_view kQuotaExceeded = "QuotaExceeded";
 inline constexpr std::string_view kWriteRefused = "WriteRefused";  // admission, or a bad field
 inline constexpr std::string_view kSurgeUnschedulable = "SurgeUnschedulable";
 
-inline constexpr std::array kAllReasons = {
-    kFirstVisit,        kAllGroupsReady, kScaledToZero,    kAsWanted,       kCreatingGroups,
-    kRollingUpdate,     kRemovingGroups, kRecovering,      kCreating,       kUnschedulable,
-    kStarting,          kImagePull,      kContainerConfig, kLoadingWeights, kRendezvous,
-    kCrashLoop,         kOOMKilled,      kWorkerFailed,    kPodLost,        kNodeLost,
-    kDraining,          kInvalidSpec,    kNameConflict,    kQuotaExceeded,  kWriteRefused,
-    kSurgeUnschedulable};
+inline constexpr std::array kAllReasons = {kFirstVisit,
+                                           kAllGroupsReady,
+                                           kScaledToZero,
+                                           kAsWanted,
+                                           kCreatingGroups,
+                                           kRollingUpdate,
+                                           kRemovingGroups,
+                                           kRecovering,
+                                           kCreating,
+                                           kUnschedulable,
+                                           kStarting,
+                                           kImagePull,
+                                           kContainerConfig,
+                                           kLoadingWeights,
+                                           kRendezvous,
+                                           kCrashLoop,
+                                           kOOMKilled,
+                                           kWorkerFailed,
+                                           kPodLost,
+                                           kNodeLost,
+                                           kDraining,
+                                           kInvalidSpec,
+                                           kNameConflict,
+                                           kQuotaExceeded,
+                                           kWriteRefused,
+                                           kSurgeUnschedulable,
+                                           kMetricsApiPending,
+                                           kMetricsApiOff,
+                                           kForeignMetricsServer,
+                                           kAutoscalerInactive};
 
 }  // namespace dsm::api

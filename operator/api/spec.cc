@@ -262,6 +262,23 @@ class Lister {
   std::vector<Field> fields_;
 };
 
+dsm::Status check_scaling(const Scaling& scaling) {
+  if (!scaling.on()) {
+    const Scaling off;
+    if (scaling.min_replicas == off.min_replicas && scaling.queue_depth == off.queue_depth &&
+        scaling.running == off.running &&
+        scaling.scale_down_window_seconds == off.scale_down_window_seconds) {
+      return {};
+    }
+    return fail(ErrorKind::kInvalid,
+                "spec.scaling.maxReplicas: is missing; it is required in scaling");
+  }
+  if (scaling.min_replicas <= *scaling.max_replicas) return {};
+  return fail(ErrorKind::kInvalid,
+              "spec.scaling.minReplicas: is " + std::to_string(scaling.min_replicas) +
+                  "; use at most maxReplicas, which is " + std::to_string(*scaling.max_replicas));
+}
+
 // Rules between fields; the CRD says them in CEL.
 dsm::Status check_together(const Spec& spec) {
   const auto& p = spec.parallelism;
@@ -279,7 +296,7 @@ dsm::Status check_together(const Spec& spec) {
                 "spec.rollout: maxSurge and maxUnavailable are both 0, so nothing could ever be "
                 "replaced; set one of them to 1 or more");
   }
-  return {};
+  return check_scaling(spec.scaling);
 }
 
 }  // namespace

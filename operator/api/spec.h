@@ -62,6 +62,17 @@ struct Engine {
   Speculation speculation;
 };
 
+// Groups by load instead of by hand; off until max_replicas is given.
+struct Scaling {
+  int min_replicas = 1;
+  std::optional<int> max_replicas;
+  int queue_depth = 5;                  // waiting requests for each group that are aimed at
+  std::optional<int> running;           // running ones; absent: only the queue counts
+  int scale_down_window_seconds = 300;  // how long less must be enough before groups go
+
+  bool on() const { return max_replicas.has_value(); }
+};
+
 struct Rollout {
   int max_surge = 1;
   int max_unavailable = 0;
@@ -102,6 +113,7 @@ struct Spec {
   Accelerator accelerator;
   Engine engine;
   Rollout rollout;
+  Scaling scaling;
   int drain_seconds = 60;
   Placement placement;
   Template pod_template;
@@ -120,9 +132,9 @@ dsm::Status check_name(std::string_view name);
 // Splits a model.uri; the same check parse_spec() makes.
 Result<ModelLocation> parse_uri(std::string_view uri);
 
-// The part of the spec that shapes pods (all but replicas and rollout) as JSON with every default
-// left out, so that a field added by a later release does not change the text of an older spec.
-// parse_spec() reads it back.
+// The part of the spec that shapes pods (all but replicas, scaling and rollout) as JSON with every
+// default left out, so that a field added by a later release does not change the text of an older
+// spec. parse_spec() reads it back.
 nlohmann::json pod_shape(const Spec& spec);
 
 // Eight hexadecimal digits of the pod shape's SHA-256: the revision's name.

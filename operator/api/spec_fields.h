@@ -122,6 +122,13 @@ template <typename Visitor>
 void visit_spec(Visitor& v, Spec& s) {
   visit_pod_shape(v, s);
   v.number("replicas", s.replicas, 0, 1000);
+  v.object("scaling", [&] {
+    v.number("minReplicas", s.scaling.min_replicas, 1, 1000);
+    v.number("maxReplicas", s.scaling.max_replicas, 1, 1000);
+    v.number("queueDepth", s.scaling.queue_depth, 1, 100000);
+    v.number("running", s.scaling.running, 1, 4096);
+    v.number("scaleDownWindowSeconds", s.scaling.scale_down_window_seconds, 0, 3600);
+  });
   v.object("rollout", [&] {
     v.number("maxSurge", s.rollout.max_surge, 0, 100);
     v.number("maxUnavailable", s.rollout.max_unavailable, 0, 100);

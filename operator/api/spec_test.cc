@@ -36,6 +36,7 @@ TEST(Spec, every_field_is_read) {
   full["model"]["revision"] = "2025-01";
   full["parallelism"] = {{"tensor", 4}, {"ranksPerPod", 2}};
   full["replicas"] = 3;
+  full["scaling"] = {{"maxReplicas", 5}, {"running", 8}};
   full["image"] = "registry.example/worker:1";
   full["engine"] = {{"maxModelLen", 1024},   {"maxNumSeqs", 8},
                     {"threads", 2},          {"prefixCaching", false},
@@ -72,6 +73,11 @@ TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
   spec["rollout"] = {{"maxSurge", 0}};
   EXPECT_THAT(mistake(spec), HasSubstr("spec.rollout: maxSurge and maxUnavailable are both 0"));
   spec = minimal();
+  spec["scaling"] = {{"minReplicas", 2}};
+  EXPECT_EQ(mistake(spec), "spec.scaling.maxReplicas: is missing; it is required in scaling");
+  spec["scaling"]["maxReplicas"] = 1;
+  EXPECT_EQ(mistake(spec), "spec.scaling.minReplicas: is 2; use at most maxReplicas, which is 1");
+  spec = minimal();
   spec["engine"]["speculation"]["method"] = "Magic";
   EXPECT_EQ(mistake(spec), "spec.engine.speculation.method: is \"Magic\"; use Ngram or Mtp");
   spec = minimal();
@@ -92,8 +98,8 @@ TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
 
 TEST(Spec, an_unknown_field_is_refused_at_every_depth) {
   json spec = minimal();
-  spec["scaling"] = {{"minReplicas", 1}};
-  EXPECT_THAT(mistake(spec), HasSubstr("spec.scaling: is not a field of this version"));
+  spec["surge"] = {{"min", 1}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.surge: is not a field of this version"));
   spec = minimal();
   spec["model"]["sha256"] = "x";
   EXPECT_THAT(mistake(spec), HasSubstr("spec.model.sha256: is not a field"));
@@ -143,6 +149,7 @@ TEST(Revision, follows_what_shapes_pods_and_nothing_else) {
   EXPECT_EQ(base.size(), 8U);
   json scaled = minimal();
   scaled["replicas"] = 7;
+  scaled["scaling"] = {{"maxReplicas", 9}};
   scaled["rollout"] = {{"maxSurge", 2}};
   EXPECT_EQ(revision(scaled), base);
   json image = minimal();

@@ -17,7 +17,7 @@ std::string_view to_string(Truth truth);
 
 // metav1.Condition. last_transition moves only when `status` does.
 struct Condition {
-  std::string type;  // kReady, kProgressing, kDegraded or kStalled
+  std::string type;  // kReady, kProgressing, kDegraded, kStalled or kScalingActive
   Truth status = Truth::kUnknown;
   long observed_generation = 0;
   std::string last_transition;  // RFC 3339
@@ -29,6 +29,8 @@ inline constexpr std::string_view kReady = "Ready";
 inline constexpr std::string_view kProgressing = "Progressing";
 inline constexpr std::string_view kDegraded = "Degraded";
 inline constexpr std::string_view kStalled = "Stalled";
+// Only of a model with spec.scaling.
+inline constexpr std::string_view kScalingActive = "ScalingActive";
 
 struct GroupStatus {
   std::string name;      // <model>-<revision>-<group>

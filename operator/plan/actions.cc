@@ -5,6 +5,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/autoscaler.h"
 #include "operator/plan/pod.h"
 
 namespace dsm::plan {
@@ -71,8 +72,13 @@ class ChildPlanner {
     }
     if (!ours) {
       write(ChildWrite::Verb::kCreate, std::move(object));
-    } else if (kind == "Service" && meta(*there, "deletionTimestamp").empty()) {
+    } else if (!meta(*there, "deletionTimestamp").empty()) {
+      return true;
+    } else if (kind == "Service") {
       mend_service(std::move(object), *there);
+    } else if (kind == "HorizontalPodAutoscaler" && !says_the_same(object, *there)) {
+      object["metadata"]["uid"] = meta(*there, "uid");
+      write(ChildWrite::Verb::kApply, std::move(object));
     }
     return !taken;
   }
@@ -143,6 +149,22 @@ void remove_old_revisions(const Look& look, const std::vector<Group>& groups, Pl
     plan.remove.push_back({"apps/v1", "ControllerRevision", name, meta(*object, "uid"),
                            "nothing has used it for a long time"});
   }
+}
+
+void plan_autoscaler(const Look& look, ChildPlanner& children, Plan& plan) {
+  const AutoscalerWish wish = autoscaler_wish(look);
+  if (wish == AutoscalerWish::kWanted) {
+    children.want(autoscaler_json(look.owner, look.spec->scaling));
+    return;
+  }
+  const std::string name = api::autoscaler(look.owner.name);
+  const json* there = look.child("HorizontalPodAutoscaler", name);
+  if (wish == AutoscalerWish::kKeep || there == nullptr) return;
+  if (controller_uid(*there) != look.owner.uid || !meta(*there, "deletionTimestamp").empty()) {
+    return;
+  }
+  plan.remove.push_back({"autoscaling/v2", "HorizontalPodAutoscaler", name, meta(*there, "uid"),
+                         "the model does not scale by load any more"});
 }
 
 class PodPlanner {
@@ -301,6 +323,7 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
     revision =
         children.want(revision_json(look.owner, there != nullptr ? *there : new_revision(look)));
   }
+  plan_autoscaler(look, children, plan);
   remove_old_revisions(look, groups, plan);
   Obstacles obstacles = children.take();
   const bool needs_names = !look.spec || look.spec->parallelism.pods_per_group() > 1;

@@ -21,7 +21,7 @@ struct Owner {
 // the spec was changed and the operator was upgraded.
 struct Revision {
   std::string name;
-  api::Spec spec;     // replicas and rollout are defaults
+  api::Spec spec;     // replicas, scaling and rollout are defaults
   std::string image;  // resolved
   long number = 0;    // order of making
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/names.h"
+#include "operator/plan/autoscaler.h"
 
 namespace dsm::plan {
 namespace {
@@ -34,7 +35,7 @@ void read_spec(const json& spec, Look& look) {
   }
   if (look.spec) {
     look.revision = api::revision_of(*look.spec);
-    look.desired = look.spec->replicas;
+    look.desired = wanted_replicas(*look.spec);
     return;
   }
   look.revision = look.before.updated_revision;

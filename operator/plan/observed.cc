@@ -125,6 +125,7 @@ Result<LeaderStatus> leader_status(std::string_view line, WallTime received) {
   status.loaded_bytes = number(parsed, {"loadedBytes"});
   status.total_bytes = number(parsed, {"totalBytes"});
   status.queue_depth = number(parsed, {"queueDepth"});
+  status.queue_age_s = number(parsed, {"queueAgeSeconds"});
   status.running = number(parsed, {"running"});
   status.kv_used = number(parsed, {"kvUsed"});
   status.kv_total = number(parsed, {"kvTotal"});

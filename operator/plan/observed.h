@@ -60,6 +60,7 @@ struct LeaderStatus {
   long loaded_bytes = 0;
   long total_bytes = 0;
   long queue_depth = 0;
+  long queue_age_s = 0;  // of the oldest request that waits
   long running = 0;
   long kv_used = 0;
   long kv_total = 0;
@@ -78,7 +79,7 @@ inline constexpr Seconds kStatusStale{10};
 
 // A write of an earlier plan that the API server refused.
 struct WriteFailure {
-  std::string kind;  // Pod, Service, Secret, ControllerRevision
+  std::string kind;  // Pod, Service, Secret, ControllerRevision, HorizontalPodAutoscaler
   std::string name;
   ErrorKind error = ErrorKind::kInternal;  // kDenied: quota or admission; kConflict: name taken
   std::string message;                     // the API server's words
@@ -91,15 +92,25 @@ struct Config {
   std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
 };
 
+// Whether the operator's metrics are what a HorizontalPodAutoscaler reads in this cluster.
+struct MetricsApi {
+  enum class State { kPending, kOff, kOurs, kForeign };
+  State state = State::kPending;
+  std::string owner;  // kForeign: who serves them
+
+  bool operator==(const MetricsApi&) const = default;
+};
+
 struct Observed {
   // The DeepSeekModel as the API server gave it: metadata, spec, status.
   nlohmann::json model;
   // Every pod in the model's namespace with the label deepseek-operator.io/model=<name>.
   std::vector<PodView> pods;
-  // Services and ControllerRevisions of the model (watched by the label managed-by), and the Secret
-  // <model>-internal (read by name; its `data` is not needed here). Each with apiVersion and kind,
-  // which items of a list lack. When a POST of a child was refused because the name is taken, the
-  // runtime reads that object and puts it here too, whoever made it.
+  // Services, ControllerRevisions and the HorizontalPodAutoscaler of the model (watched by the
+  // label managed-by), and the Secret <model>-internal (read by name; its `data` is not needed
+  // here). Each with apiVersion and kind, which items of a list lack. When a POST of a child was
+  // refused because the name is taken, the runtime reads that object and puts it here too, whoever
+  // made it.
   std::vector<nlohmann::json> children;
   // The newest line of each leader, by the uid of its pod.
   std::map<std::string, LeaderStatus> leaders;
@@ -110,6 +121,7 @@ struct Observed {
   std::string fresh_token;
   // When this process last wrote the model's status; absent: never.
   std::optional<WallTime> status_written;
+  MetricsApi metrics_api;
   WallTime now;
   Config config;
 };

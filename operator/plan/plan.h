@@ -37,8 +37,8 @@
 namespace dsm::plan {
 
 struct Removal {
-  std::string api_version;  // "v1", "apps/v1"
-  std::string kind;         // Pod or ControllerRevision
+  std::string api_version;  // "v1", "apps/v1", "autoscaling/v2"
+  std::string kind;         // Pod, ControllerRevision or HorizontalPodAutoscaler
   std::string name;
   std::string uid;
   std::string reason;  // for the log
@@ -48,7 +48,7 @@ struct ChildWrite {
   enum class Verb { kCreate, kApply, kMerge };
   Verb verb = Verb::kCreate;
   std::string api_version;
-  std::string kind;  // Service, Secret, ControllerRevision
+  std::string kind;  // Service, Secret, ControllerRevision, HorizontalPodAutoscaler
   std::string name;
   nlohmann::json object;  // complete, with apiVersion, kind, metadata.namespace; kMerge: the patch
 };

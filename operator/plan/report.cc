@@ -7,6 +7,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/autoscaler.h"
 
 namespace dsm::plan {
 namespace {
@@ -50,6 +51,7 @@ class Reporter {
     set(api::kProgressing, progressing());
     set(api::kDegraded, degraded());
     set(api::kStalled, stalled());
+    describe_scaling();
     return std::move(status_);
   }
 
@@ -257,6 +259,17 @@ class Reporter {
       return yes(api::kCrashLoop, trouble_->message);
     }
     return no(api::kAsWanted, "nothing waits for a person");
+  }
+
+  void describe_scaling() {
+    const auto* autoscaler =
+        look_.child("HorizontalPodAutoscaler", api::autoscaler(look_.owner.name));
+    if (auto condition = scaling_condition(look_, autoscaler)) {
+      api::set_condition(status_, *std::move(condition), look_.observed.now);
+    } else {
+      std::erase_if(status_.conditions,
+                    [](const api::Condition& c) { return c.type == api::kScalingActive; });
+    }
   }
 
   void set(std::string_view type, const Verdict& verdict) {

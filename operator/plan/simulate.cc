@@ -188,6 +188,7 @@ void Simulation::look() {
   observed.status_written = status_written_;
   observed.now = now();
   observed.config = config;
+  observed.metrics_api = metrics_api;
   for (const Pod& pod : pods_) {
     observed.pods.push_back(pod_view(pod.object));
     if (label(pod.object, api::kRoleLabel) != api::kRoleLeader || pod.started < 0) continue;

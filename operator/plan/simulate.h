@@ -34,6 +34,7 @@ class Simulation {
   std::set<std::string> foreign;     // "Kind/name" that somebody else has
   std::map<std::string, long> work;  // requests of a leader, by its short name ("A0.0")
   Config config{.worker_image = "worker:1"};
+  MetricsApi metrics_api{MetricsApi::State::kOurs, ""};
 
   // What a user does.
   void edit(const nlohmann::json& merge_patch);  // of the spec

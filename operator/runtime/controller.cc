@@ -73,6 +73,8 @@ void Controller::start() {
         [this](auto events) { return store_.services.take(std::move(events)); });
   watch(kube::kControllerRevisions, ours,
         [this](auto events) { return store_.revisions.take(std::move(events)); });
+  watch(kube::kAutoscalers, ours,
+        [this](auto events) { return store_.autoscalers.take(std::move(events)); });
   for (int i = 0; i < options_.workers; ++i) {
     workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
   }
@@ -93,6 +95,30 @@ void Controller::lead(bool leading) {
   for (const std::string& key : store_.models.keys()) queue_.add(key);
 }
 
+void Controller::metrics_api(plan::MetricsApi now) {
+  {
+    const std::lock_guard lock(metrics_api_mutex_);
+    if (metrics_api_ == now) return;
+    metrics_api_ = std::move(now);
+  }
+  for (const std::string& key : store_.models.keys()) queue_.add(key);
+}
+
+std::vector<plan::ModelLoad> Controller::loads(const std::string& ns) const {
+  std::vector<plan::ModelLoad> result;
+  if (!streams_) return result;
+  for (const std::string& key : store_.models.keys()) {
+    if (namespace_of(key) != ns) continue;
+    const auto model = store_.models.find(key);
+    if (!model) continue;
+    std::vector<plan::PodView> pods;
+    for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
+    result.push_back(plan::load_of(key.substr(ns.size() + 1), uid_of(*model), pods,
+                                   streams_->latest(key), clock_.wall_now()));
+  }
+  return result;
+}
+
 void Controller::on_news(const std::string& model, StreamNews news) {
   switch (news) {
     case StreamNews::kNumbers:
@@ -111,6 +137,7 @@ void Controller::update_metrics() {
   metrics_.objects("Pod", store_.pods.size());
   metrics_.objects("Service", store_.services.size());
   metrics_.objects("ControllerRevision", store_.revisions.size());
+  metrics_.objects("HorizontalPodAutoscaler", store_.autoscalers.size());
   metrics_.streams(streams_ ? streams_->connected() : 0);
 }
 
@@ -204,6 +231,7 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
   for (const auto& pod : store_.pods.of_model(key)) observed.pods.push_back(*pod);
   for (const auto& child : store_.services.of_model(key)) observed.children.push_back(*child);
   for (const auto& child : store_.revisions.of_model(key)) observed.children.push_back(*child);
+  for (const auto& child : store_.autoscalers.of_model(key)) observed.children.push_back(*child);
   if (!secret.object.is_null()) observed.children.push_back(secret.object);
   observed.leaders = streams_->latest(key);
   observed.now = clock_.wall_now();
@@ -215,6 +243,10 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
     if (written != status_written_.end()) observed.status_written = written->second;
   }
   observed.config = options_.plan;
+  {
+    const std::lock_guard lock(metrics_api_mutex_);
+    observed.metrics_api = metrics_api_;
+  }
   add_taken_names(key, observed);
   return observed;
 }

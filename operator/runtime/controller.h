@@ -15,6 +15,7 @@
 #include "kube/client.h"
 #include "kube/events.h"
 #include "kube/watcher.h"
+#include "operator/plan/load.h"
 #include "operator/plan/plan.h"
 #include "operator/runtime/executor.h"
 #include "operator/runtime/metrics.h"
@@ -53,6 +54,11 @@ class Controller {
   // This process may write (again): looks at every model. Before the first call nothing is written.
   void lead(bool leading);
 
+  // Who serves the metrics that autoscalers read. Looks at every model when it changes.
+  void metrics_api(plan::MetricsApi now);
+  // What the models of a namespace have to do, as their leaders say.
+  std::vector<plan::ModelLoad> loads(const std::string& ns) const;
+
   // Every cache has had its first list.
   bool synced() const { return store_.synced(); }
   // Seconds that the longest look has taken so far.
@@ -84,6 +90,8 @@ class Controller {
   std::atomic<bool> leading_ = false;
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
+  mutable std::mutex metrics_api_mutex_;
+  plan::MetricsApi metrics_api_;  // guarded by metrics_api_mutex_
   std::unique_ptr<StatusStreams> streams_;
   std::vector<std::unique_ptr<kube::Watcher>> watchers_;
   std::vector<std::jthread> workers_;

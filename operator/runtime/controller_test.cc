@@ -114,7 +114,8 @@ class ControllerTest : public ::testing::Test {
     controller_.start();
     transport_.await_streams(kModels, 1);
     for (const char* path :
-         {"/api/v1/pods", "/api/v1/services", "/apis/apps/v1/controllerrevisions"}) {
+         {"/api/v1/pods", "/api/v1/services", "/apis/apps/v1/controllerrevisions",
+          "/apis/autoscaling/v2/horizontalpodautoscalers"}) {
       transport_.await_streams(path, 1);
     }
   }
@@ -161,6 +162,33 @@ TEST_F(ControllerTest, ScalingDownRemovesOneWholeGroup) {
   answers_.await("DELETE DeleteOptions", 2);
   controller_.stop();
   EXPECT_EQ(answers_.count("DELETE DeleteOptions"), 2);
+}
+
+TEST_F(ControllerTest, AnAutoscalerIsMadeOnceTheMetricsAreKnownToBeOurs) {
+  Json scaled = model(1, "50");
+  scaled["spec"]["scaling"] = {{"maxReplicas", 3}};
+  answers_.set_model(scaled);
+  start();
+  controller_.lead(true);
+  answers_.await("POST Pod", 2);
+  EXPECT_EQ(answers_.count("POST HorizontalPodAutoscaler"), 0);
+  controller_.metrics_api({plan::MetricsApi::State::kOurs, ""});
+  answers_.await("POST HorizontalPodAutoscaler", 1);
+  controller_.metrics_api({plan::MetricsApi::State::kForeign, "Service keda/metrics"});
+  answers_.await("DELETE DeleteOptions", 1);
+  controller_.stop();
+  EXPECT_EQ(answers_.count("POST HorizontalPodAutoscaler"), 1);
+}
+
+TEST_F(ControllerTest, AModelWithoutLeadersHasAKnownLoadOfZeroInItsOwnNamespace) {
+  start();
+  const auto loads = controller_.loads("ns");
+  ASSERT_EQ(loads.size(), 1u);
+  EXPECT_EQ(loads[0].model, "r1");
+  EXPECT_EQ(loads[0].unknown, "");
+  EXPECT_EQ(loads[0].queue_depth, 0);
+  EXPECT_TRUE(controller_.loads("n").empty());
+  controller_.stop();
 }
 
 TEST_F(ControllerTest, WithoutTheLeadNothingIsWritten) {

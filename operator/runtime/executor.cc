@@ -22,8 +22,8 @@ struct Executor::Run {
 };
 
 const kube::Resource* resource_of(const std::string& kind) {
-  for (const kube::Resource* resource :
-       {&kube::kPods, &kube::kServices, &kube::kSecrets, &kube::kControllerRevisions}) {
+  for (const kube::Resource* resource : {&kube::kPods, &kube::kServices, &kube::kSecrets,
+                                         &kube::kControllerRevisions, &kube::kAutoscalers}) {
     if (kind == resource->kind) return resource;
   }
   return nullptr;
@@ -77,7 +77,16 @@ void Executor::keep(const Run& run, const std::string& kind, Json object) {
   if (kind == kube::kPods.kind) return store_.pods.put(std::move(object));
   if (kind == kube::kServices.kind) return store_.services.put(std::move(object));
   if (kind == kube::kControllerRevisions.kind) return store_.revisions.put(std::move(object));
+  if (kind == kube::kAutoscalers.kind) return store_.autoscalers.put(std::move(object));
   if (kind == kube::kSecrets.kind) return secrets_.put(run.key, object);
+}
+
+void Executor::erase(const kube::Resource& resource, const std::string& key,
+                     const std::string& uid) {
+  if (resource == kube::kPods) return store_.pods.erase(key, uid);
+  if (resource == kube::kServices) return store_.services.erase(key, uid);
+  if (resource == kube::kControllerRevisions) return store_.revisions.erase(key, uid);
+  if (resource == kube::kAutoscalers) return store_.autoscalers.erase(key, uid);
 }
 
 void Executor::remove(const plan::Removal& removal, Run& run) {
@@ -99,20 +108,15 @@ void Executor::remove(const plan::Removal& removal, Run& run) {
     // A pod stays for its grace period, anything else is gone when the answer is a Status.
     if (is_pod && text(*answer, "kind") == kube::kPods.kind) {
       store_.pods.mark(std::move(*answer));
-    } else if (is_pod) {
-      store_.pods.erase(key, removal.uid);
-    } else if (resource == &kube::kControllerRevisions) {
-      store_.revisions.erase(key, removal.uid);
-    } else if (resource == &kube::kServices) {
-      store_.services.erase(key, removal.uid);
+    } else {
+      erase(*resource, key, removal.uid);
     }
     return;
   }
   // Gone, or another object has the name now: this one is not there any more.
   const ErrorKind kind = answer.error().kind;
   if (kind == ErrorKind::kNotFound || kind == ErrorKind::kConflict) {
-    if (is_pod) store_.pods.erase(key, removal.uid);
-    if (resource == &kube::kControllerRevisions) store_.revisions.erase(key, removal.uid);
+    erase(*resource, key, removal.uid);
     return failures_.forget(run.key, removal.kind, removal.name);
   }
   failed(run, removal.kind, removal.name, answer.error());

@@ -40,6 +40,8 @@ class Executor {
               const kube::ApiError& error);
   // Puts an answer where the next look finds it.
   void keep(const Run& run, const std::string& kind, Json object);
+  // It is not there any more.
+  void erase(const kube::Resource& resource, const std::string& key, const std::string& uid);
 
   kube::Client& client_;
   kube::EventRecorder& events_;

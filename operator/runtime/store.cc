@@ -48,6 +48,14 @@ Json trimmed(Json object) {
   return object;
 }
 
+Json trimmed_autoscaler(Json object) {
+  const auto status = object.find("status");
+  if (status != object.end() && status->is_object()) {
+    *status = {{"conditions", status->value("conditions", Json::array())}};
+  }
+  return trimmed(std::move(object));
+}
+
 bool same_object(const Json& a, const Json& b) {
   if (a == b) return true;
   Json left = a;

@@ -39,6 +39,8 @@ ObjectId id_of_child(const Json& child);  // by its label
 
 // A model or child as JSON without what no decision reads.
 Json trimmed(Json object);
+// An autoscaler's status is written at every change of the load; its conditions alone are kept.
+Json trimmed_autoscaler(Json object);
 // Equal but for the resource version.
 bool same_object(const Json& a, const Json& b);
 
@@ -51,6 +53,9 @@ struct ModelTraits {
 };
 struct ChildTraits : ModelTraits {
   static ObjectId id(const Json& object) { return id_of_child(object); }
+};
+struct AutoscalerTraits : ChildTraits {
+  static Json trim(Json object) { return trimmed_autoscaler(std::move(object)); }
 };
 struct PodTraits {
   using Value = plan::PodView;
@@ -238,9 +243,11 @@ struct Store {
   Cache<PodTraits> pods;
   Cache<ChildTraits> services;
   Cache<ChildTraits> revisions;
+  Cache<AutoscalerTraits> autoscalers;
 
   bool synced() const {
-    return models.synced() && pods.synced() && services.synced() && revisions.synced();
+    return models.synced() && pods.synced() && services.synced() && revisions.synced() &&
+           autoscalers.synced();
   }
 };
 

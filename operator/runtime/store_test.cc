@@ -163,5 +163,24 @@ TEST(ModelCache, KeepsTheObjectWithoutItsManagedFields) {
   EXPECT_THAT(cache.keys(), ElementsAre("ns/r1"));
 }
 
+TEST(AutoscalerCache, ChangesOnlyWithWhatIsWantedAndWhatItComplainsOf) {
+  Cache<AutoscalerTraits> cache;
+  const auto take = [&](const std::string& version, int replicas, const std::string& reason) {
+    return cache.take({{kube::WatchEvent::Kind::kApply,
+                        {{"metadata",
+                          {{"name", "r1"},
+                           {"namespace", "ns"},
+                           {"uid", "u"},
+                           {"resourceVersion", version},
+                           {"labels", {{"deepseek-operator.io/model", "r1"}}}}},
+                         {"status",
+                          {{"currentReplicas", replicas},
+                           {"conditions", Json::array({{{"reason", reason}}})}}}}}});
+  };
+  EXPECT_THAT(take("5", 1, "ValidMetricFound"), ElementsAre("ns/r1"));
+  EXPECT_THAT(take("6", 2, "ValidMetricFound"), IsEmpty());
+  EXPECT_THAT(take("7", 2, "FailedGetExternalMetric"), ElementsAre("ns/r1"));
+}
+
 }  // namespace
 }  // namespace dsm::runtime

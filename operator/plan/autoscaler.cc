@@ -1,0 +1,145 @@
+#include "operator/plan/autoscaler.h"
+
+#include <algorithm>
+
+#include "operator/api/names.h"
+#include "operator/api/reasons.h"
+#include "operator/plan/look.h"
+
+namespace dsm::plan {
+namespace {
+
+using nlohmann::json;
+
+// The sum over the model divided by `each` is the number of groups. AverageValue and not Value,
+// because that does not depend on how many groups are ready while others still start.
+json external_metric(std::string_view model, std::string_view name, int each) {
+  return {{"type", "External"},
+          {"external",
+           {{"metric",
+             {{"name", name},
+              {"selector", {{"matchLabels", {{std::string(api::kMetricModelLabel), model}}}}}}},
+            {"target", {{"type", "AverageValue"}, {"averageValue", std::to_string(each)}}}}}};
+}
+
+json policy(const char* type, int value) {
+  return {{"type", type}, {"value", value}, {"periodSeconds", 15}};
+}
+
+// Kubernetes' own defaults but for the window. Each is said, so that a cluster with others behaves
+// alike and the object compares equal with what the API server made of it.
+json behavior(const api::Scaling& scaling) {
+  return {{"scaleUp",
+           {{"stabilizationWindowSeconds", 0},
+            {"selectPolicy", "Max"},
+            {"policies", json::array({policy("Pods", 4), policy("Percent", 100)})}}},
+          {"scaleDown",
+           {{"stabilizationWindowSeconds", scaling.scale_down_window_seconds},
+            {"selectPolicy", "Max"},
+            {"policies", json::array({policy("Percent", 100)})}}}};
+}
+
+std::string text(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+// What the autoscaler says is in its way; empty: nothing.
+std::string complaint(const json& autoscaler) {
+  const json conditions = autoscaler.value(json::json_pointer("/status/conditions"), json::array());
+  for (const json& condition : conditions) {
+    const std::string type = text(condition, "type");
+    if (type != api::kScalingActive && type != "AbleToScale") continue;
+    if (text(condition, "status") != "False") continue;
+    return text(condition, "reason") + ": " + text(condition, "message");
+  }
+  return {};
+}
+
+}  // namespace
+
+int wanted_replicas(const api::Spec& spec) {
+  if (!spec.scaling.on()) return spec.replicas;
+  return std::clamp(spec.replicas, spec.scaling.min_replicas, *spec.scaling.max_replicas);
+}
+
+json autoscaler_json(const Owner& owner, const api::Scaling& scaling) {
+  json metrics =
+      json::array({external_metric(owner.name, api::kQueueDepthMetric, scaling.queue_depth)});
+  if (scaling.running) {
+    metrics.push_back(external_metric(owner.name, api::kRunningMetric, *scaling.running));
+  }
+  return {{"apiVersion", "autoscaling/v2"},
+          {"kind", "HorizontalPodAutoscaler"},
+          {"metadata", child_metadata(owner, api::autoscaler(owner.name))},
+          {"spec",
+           {{"scaleTargetRef",
+             {{"apiVersion", api::kApiVersion}, {"kind", api::kKind}, {"name", owner.name}}},
+            {"minReplicas", scaling.min_replicas},
+            {"maxReplicas", *scaling.max_replicas},
+            {"metrics", std::move(metrics)},
+            {"behavior", behavior(scaling)}}}};
+}
+
+AutoscalerWish autoscaler_wish(const Look& look) {
+  if (!look.spec) return AutoscalerWish::kKeep;
+  if (!look.spec->scaling.on()) return AutoscalerWish::kNone;
+  switch (look.observed.metrics_api.state) {
+    case MetricsApi::State::kPending:
+      return AutoscalerWish::kKeep;
+    case MetricsApi::State::kOurs:
+      return AutoscalerWish::kWanted;
+    case MetricsApi::State::kOff:
+    case MetricsApi::State::kForeign:
+      break;
+  }
+  return AutoscalerWish::kNone;
+}
+
+std::optional<api::Condition> scaling_condition(const Look& look, const json* there) {
+  if (look.spec ? !look.spec->scaling.on()
+                : api::find_condition(look.before, api::kScalingActive) == nullptr) {
+    return std::nullopt;
+  }
+  api::Condition condition;
+  condition.type = api::kScalingActive;
+  condition.observed_generation = look.generation;
+  const auto say = [&](api::Truth truth, std::string_view reason, std::string message) {
+    condition.status = truth;
+    condition.reason = reason;
+    condition.message = std::move(message);
+    return condition;
+  };
+  if (!look.spec) {
+    return say(api::Truth::kUnknown, api::kInvalidSpec,
+               "nothing is changed until the spec is mended");
+  }
+  const MetricsApi& metrics = look.observed.metrics_api;
+  if (metrics.state == MetricsApi::State::kOff) {
+    return say(api::Truth::kFalse, api::kMetricsApiOff,
+               "the operator serves no metrics to autoscalers: install its chart with "
+               "metricsApi.enabled=true and without watchNamespace, or leave out spec.scaling");
+  }
+  if (metrics.state == MetricsApi::State::kForeign) {
+    return say(api::Truth::kFalse, api::kForeignMetricsServer,
+               "external.metrics.k8s.io is served by " + metrics.owner +
+                   "; it is left alone, so no HorizontalPodAutoscaler is made. spec.replicas "
+                   "counts, within the bounds of spec.scaling");
+  }
+  if (metrics.state == MetricsApi::State::kPending || there == nullptr ||
+      controller_uid(*there) != look.owner.uid) {
+    return say(api::Truth::kUnknown, api::kMetricsApiPending,
+               "the metrics that the autoscaler reads, or the autoscaler itself, are being made");
+  }
+  if (std::string why = complaint(*there); !why.empty()) {
+    return say(api::Truth::kFalse, api::kAutoscalerInactive,
+               "the HorizontalPodAutoscaler does not scale: " + why);
+  }
+  const api::Scaling& scaling = look.spec->scaling;
+  return say(api::Truth::kTrue, api::kAsWanted,
+             "between " + std::to_string(scaling.min_replicas) + " and " +
+                 std::to_string(*scaling.max_replicas) + " groups, one for each " +
+                 std::to_string(scaling.queue_depth) + " requests that wait");
+}
+
+}  // namespace dsm::plan
