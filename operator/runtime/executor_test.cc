@@ -190,6 +190,15 @@ TEST_F(ExecutorTest, WithoutTheLeaseNothingIsSentAndNobodyIsBlamed) {
   EXPECT_THAT(failures_.of_model("ns/r1", clock_.wall_now()), IsEmpty());
 }
 
+TEST_F(ExecutorTest, ASecretThatIsNotThereYetIsLookedForAgain) {
+  transport_.next(status_answer(404, "NotFound"));
+  EXPECT_TRUE(secrets_.of_model("ns/r1")->object.is_null());
+  Json secret = child("Secret", "r1-internal", "3");
+  secret["data"] = {{"token", "c2VjcmV0"}};
+  transport_.next(json_answer(200, secret));
+  EXPECT_EQ(secrets_.of_model("ns/r1")->token, "secret") << "another replica has made it";
+}
+
 TEST_F(ExecutorTest, ASecretIsReadByNameAndKeptForAWhileWithoutItsData) {
   Json secret = child("Secret", "r1-internal", "3");
   secret["data"] = {{"token", "c2VjcmV0"}};

@@ -26,7 +26,8 @@ Result<Secrets::Entry> Secrets::of_model(const std::string& model) {
     const std::lock_guard lock(mutex_);
     if (const auto found = entries_.find(model); found != entries_.end()) known = found->second;
   }
-  if (known && now - known->read < kKept) return *known;
+  // One that was not there is looked for each time: another replica is about to make it.
+  if (known && !known->object.is_null() && now - known->read < kKept) return *known;
 
   const auto slash = model.find('/');
   const kube::ApiResult<kube::Json> read = client_.get(kube::kSecrets, model.substr(0, slash),
