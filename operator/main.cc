@@ -18,6 +18,7 @@
 #include "kube/metrics.h"
 #include "kube/transport.h"
 #include "operator/api/names.h"
+#include "operator/metrics_api/metrics_api.h"
 #include "operator/options.h"
 #include "operator/runtime/controller.h"
 
@@ -27,6 +28,8 @@ namespace {
 // A look at one model that takes longer than this means that the process is stuck.
 constexpr double kStuckSeconds = 600;
 constexpr Millis kLongestWrite{8'000};
+// The API server's own limit for a check of the metrics API is 5 s.
+constexpr Millis kLongestReview{4'000};
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -68,31 +71,40 @@ class Operator {
                       client_options(options.lease_times().renew_deadline / 2, false)),
         reads_(*transport_, clock_, client_options(Seconds(30), false), stop_reads_.get_token()),
         writes_(*transport_, clock_, client_options(write_timeout(), true)),
+        reviews_(*transport_, clock_, client_options(kLongestReview, false),
+                 stop_reads_.get_token()),
         events_(writes_, "deepseek-operator", identity_, log_),
         metrics_(registry_, "deepseekmodel", options.workers),
         controller_(controller_options(), reads_, writes_, events_, metrics_, log_),
+        metrics_api_(make_metrics_api()),
         server_(server_options(), log_) {}
 
   void start() {
     serve();
     controller_.start();
+    if (metrics_api_) {
+      metrics_api_->start();
+    } else {
+      controller_.metrics_api({plan::MetricsApi::State::kOff, ""});
+    }
     if (!options_.leader_elect) {
       writing_ = true;
-      controller_.lead(true);
+      lead(true);
       return;
     }
     kube::ElectorOptions elector;
-    elector.ns = options_.lease_namespace.empty() ? config_.ns : options_.lease_namespace;
+    elector.ns = own_namespace();
     elector.name = options_.lease_name;
     elector.identity = identity_;
     elector.times = options_.lease_times();
-    elector.on_change = [this](bool leading) { controller_.lead(leading); };
+    elector.on_change = [this](bool leading) { lead(leading); };
     owned_elector_ = std::make_unique<kube::Elector>(lease_client_, std::move(elector), log_);
     elector_ = owned_elector_.get();
   }
 
   void stop() {
     stop_reads_.request_stop();
+    if (metrics_api_) metrics_api_->stop();
     controller_.stop();
     if (owned_elector_) owned_elector_->release();
     server_.stop(1);
@@ -100,11 +112,33 @@ class Operator {
 
   ~Operator() {
     stop_reads_.request_stop();
+    if (metrics_api_) metrics_api_->stop();
     controller_.stop();
     owned_elector_.reset();
   }
 
  private:
+  std::string own_namespace() const {
+    return options_.lease_namespace.empty() ? config_.ns : options_.lease_namespace;
+  }
+  void lead(bool leading) {
+    controller_.lead(leading);
+    if (metrics_api_) metrics_api_->lead(leading);
+  }
+  std::unique_ptr<metrics_api::MetricsApi> make_metrics_api() {
+    if (!options_.metrics_api) return nullptr;
+    metrics_api::MetricsApiOptions options;
+    options.host = options_.listen;
+    options.port = static_cast<std::uint16_t>(options_.metrics_api_port);
+    options.place = {own_namespace(), options_.metrics_api_service, options_.metrics_api_owner};
+    return std::make_unique<metrics_api::MetricsApi>(
+        std::move(options), metrics_api::Clients{reads_, writes_, reviews_},
+        [this](const std::string& ns) {
+          return metrics_api::View{controller_.synced(), controller_.loads(ns)};
+        },
+        [this](plan::MetricsApi state) { controller_.metrics_api(std::move(state)); }, registry_,
+        log_);
+  }
   kube::ClientOptions client_options(Millis timeout, bool gated) {
     kube::ClientOptions result;
     result.field_manager = std::string(api::kFieldManager);
@@ -144,12 +178,16 @@ class Operator {
     server_.route("GET", "/metrics", [this](const http::Request&) {
       process_.update();
       controller_.update_metrics();
+      if (metrics_api_) metrics_api_->update_metrics();
       return http::Response{200, kMetricsContentType, metrics_text(registry_), {}};
     });
     server_.route("GET", "/healthz", [this](const http::Request&) {
       return health(controller_.longest_look() < kStuckSeconds, "a look at a model is stuck");
     });
     server_.route("GET", "/readyz", [this](const http::Request&) {
+      if (metrics_api_ && !metrics_api_->ready()) {
+        return health(false, "the metrics API has no certificate yet");
+      }
       return health(controller_.synced(), "the caches are not synced");
     });
     if (Status started = server_.start(); !started) {
@@ -180,9 +218,11 @@ class Operator {
   kube::Client lease_client_;
   kube::Client reads_;
   kube::Client writes_;
+  kube::Client reviews_;
   kube::EventRecorder events_;
   runtime::ControllerMetrics metrics_;
   runtime::Controller controller_;
+  std::unique_ptr<metrics_api::MetricsApi> metrics_api_;  // null: not asked for
   http::Server server_;
   std::unique_ptr<kube::Elector> owned_elector_;
 };

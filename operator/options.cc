@@ -28,6 +28,12 @@ void OperatorOptions::add_to(Flags& flags) {
   flags.add("lease-retry-period", &retry_period_s, "seconds between renewals");
   flags.add("listen", &listen, "address of /metrics, /healthz and /readyz");
   flags.add("port", &port, "port of /metrics, /healthz and /readyz");
+  flags.add("metrics-api", &metrics_api, "serve external.metrics.k8s.io to autoscalers");
+  flags.add("metrics-api-port", &metrics_api_port, "TLS port of external.metrics.k8s.io");
+  flags.add("metrics-api-service", &metrics_api_service,
+            "Service of that port, in the Lease's namespace");
+  flags.add("metrics-api-owner", &metrics_api_owner,
+            "ClusterRole that owns the APIService and the certificate: they go when it goes");
   flags.add("log-level", &log_level, "info or debug");
   flags.add("log-format", &log_format, "text or json");
 }
@@ -56,6 +62,17 @@ Status OperatorOptions::check() const {
   }
   if (workers < 1 || workers > 64) return fail(ErrorKind::kInvalid, "--workers is 1 to 64");
   if (port < 0 || port > 65535) return fail(ErrorKind::kInvalid, "--port is 0 to 65535");
+  if (metrics_api_port < 0 || metrics_api_port > 65535) {
+    return fail(ErrorKind::kInvalid, "--metrics-api-port is 0 to 65535");
+  }
+  if (metrics_api && (metrics_api_service.empty() || metrics_api_owner.empty())) {
+    return fail(ErrorKind::kInvalid,
+                "--metrics-api needs --metrics-api-service and --metrics-api-owner");
+  }
+  if (metrics_api && !ns.empty()) {
+    return fail(ErrorKind::kInvalid,
+                "--metrics-api answers for the whole cluster: leave out --namespace, or it");
+  }
   if (worker_status_port < 1 || worker_status_port > 65535) {
     return fail(ErrorKind::kInvalid, "--worker-status-port is 1 to 65535");
   }

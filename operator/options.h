@@ -30,6 +30,11 @@ struct OperatorOptions {
   std::string listen = "0.0.0.0";
   int port = 8080;  // metrics and health
 
+  bool metrics_api = false;         // serve external.metrics.k8s.io
+  int metrics_api_port = 8443;      // over TLS
+  std::string metrics_api_service;  // Service of that port, in the Lease's namespace
+  std::string metrics_api_owner;    // ClusterRole that owns what we make for it
+
   std::string log_level = "info";
   std::string log_format = "json";
 

@@ -7,6 +7,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* "true" when external.metrics.k8s.io is served: it answers for all namespaces. */}}
+{{- define "operator.metricsApi" -}}
+{{- if and .Values.metricsApi.enabled (not .Values.watchNamespace) }}true{{ end -}}
+{{- end -}}
+
 {{- define "operator.selector" -}}
 app.kubernetes.io/name: deepseek-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -1,0 +1,51 @@
+// Who may ask for what: the API server decides (SubjectAccessReview), by the roles of the cluster.
+// Its answers are kept for a short time. Thread-safe.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "kube/client.h"
+#include "operator/metrics_api/api.h"
+#include "operator/metrics_api/identity.h"
+
+namespace dsm::metrics_api {
+
+// The question as a SubjectAccessReview: a metric is a resource of the group, listed in its
+// namespace, anything else a path.
+kube::Json review_of(const User& user, const Call& call);
+
+struct Verdict {
+  bool allowed = false;
+  std::string why;  // of a refusal
+};
+
+class Access {
+ public:
+  static constexpr Seconds kKept{10};
+
+  // `client` must outlive it; its POSTs are questions and change nothing.
+  explicit Access(kube::Client& client) : client_(client) {}
+
+  // Without asking: the group system:masters may do everything, as everywhere, and what was decided
+  // a moment ago still holds. Nothing: ask().
+  std::optional<Verdict> known(const User& user, const Call& call);
+  // Blocks until the API server has answered; an error means that it has not.
+  Result<Verdict> ask(const User& user, const Call& call);
+
+ private:
+  struct Kept {
+    Verdict verdict;
+    TimePoint until;
+  };
+  // A bound on what callers can make us keep.
+  static constexpr std::size_t kMostKept = 1000;
+
+  kube::Client& client_;
+  std::mutex mutex_;
+  std::map<std::string, Kept> kept_;  // by the text of the question; guarded by mutex_
+};
+
+}  // namespace dsm::metrics_api

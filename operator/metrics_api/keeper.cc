@@ -1,0 +1,200 @@
+#include "operator/metrics_api/keeper.h"
+
+#include "operator/plan/children.h"
+
+namespace dsm::metrics_api {
+namespace {
+
+std::string text(const Json& object, const char* pointer) {
+  const Json value = object.value(Json::json_pointer(pointer), Json());
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+}  // namespace
+
+Keeper::Keeper(Place place, kube::Client& reads, kube::Client& writes,
+               std::shared_ptr<http::Tls> tls, OnState on_state, Logger log)
+    : place_(std::move(place)),
+      reads_(reads),
+      writes_(writes),
+      clock_(reads.clock()),
+      tls_(std::move(tls)),
+      on_state_(std::move(on_state)),
+      log_(std::move(log)) {}
+
+Keeper::~Keeper() {
+  stop();
+}
+
+void Keeper::start() {
+  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+}
+
+void Keeper::stop() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+}
+
+void Keeper::lead(bool leading) {
+  const std::lock_guard lock(mutex_);
+  leading_ = leading;
+  woken_ = true;
+  changed_.notify_all();
+}
+
+std::shared_ptr<const ProxyTrust> Keeper::trust() const {
+  const std::lock_guard lock(mutex_);
+  return trust_;
+}
+
+WallTime Keeper::certificate_until() const {
+  const std::lock_guard lock(mutex_);
+  return until_;
+}
+
+void Keeper::run(const std::stop_token& stop) {
+  const std::stop_callback wake(stop, [this] {
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  });
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    woken_ = false;
+    const bool leading = leading_;
+    lock.unlock();
+    const bool good = look(leading);
+    lock.lock();
+    const TimePoint next = clock_.now() + (good ? kLook : kLookAgain);
+    while (!stop.stop_requested() && !woken_ && clock_.now() < next) {
+      clock_.wait_until(changed_, lock, next);
+    }
+  }
+}
+
+bool Keeper::look(bool leading) {
+  bool good = look_at_trust();
+  const std::optional<Serving> serving = look_at_secret(leading);
+  if (!serving) return false;
+  if (leading) good = look_at_api_service(*serving) && good;
+  good = use(*serving) && good;
+  if (good) said_.clear();
+  return good;
+}
+
+bool Keeper::trouble(const std::string& what, const std::string& error) {
+  if (said_ != what + error) log_.info(what, {{"error", error}});
+  said_ = what + error;
+  return false;
+}
+
+bool Keeper::look_at_trust() {
+  const auto map =
+      reads_.get(kube::kConfigMaps, std::string(kTrustNamespace), std::string(kTrustName));
+  if (!map) return trouble("cannot read whom the metrics api may believe", map.error().message);
+  auto trust = proxy_trust(*map);
+  if (!trust) return trouble("the metrics api cannot tell callers apart", trust.error().message);
+  const std::lock_guard lock(mutex_);
+  if (!trust_ || *trust_ != *trust) trust_ = std::make_shared<ProxyTrust>(*std::move(trust));
+  return true;
+}
+
+std::optional<Serving> Keeper::look_at_secret(bool leading) {
+  const auto secret = reads_.get(kube::kSecrets, place_.ns, place_.secret());
+  if (!secret && secret.error().kind != ErrorKind::kNotFound) {
+    trouble("cannot read the certificate of the metrics api", secret.error().message);
+    return std::nullopt;
+  }
+  const Result<Serving> serving =
+      secret ? serving_of(*secret) : fail(ErrorKind::kNotFound, "there is no certificate yet");
+  const Serving* there = serving ? &*serving : nullptr;
+  if (leading && must_renew(there, place_, clock_.wall_now())) {
+    return renew(there, secret ? text(*secret, "/metadata/resourceVersion") : "");
+  }
+  if (!serving) {
+    trouble("the metrics api waits for its certificate", serving.error().message);
+    return std::nullopt;
+  }
+  return *serving;
+}
+
+std::optional<Serving> Keeper::renew(const Serving* before, const std::string& resource_version) {
+  const auto uid = owner_uid();
+  if (!uid) return std::nullopt;
+  auto made = new_serving(before, place_, clock_.wall_now());
+  if (!made) {
+    trouble("cannot make a certificate for the metrics api", made.error().message);
+    return std::nullopt;
+  }
+  const Json secret = secret_json(*made, place_, *uid, resource_version);
+  const auto written = resource_version.empty()
+                           ? writes_.create(kube::kSecrets, place_.ns, secret)
+                           : writes_.replace(kube::kSecrets, place_.ns, place_.secret(), secret);
+  if (!written) {
+    trouble("cannot keep the certificate of the metrics api", written.error().message);
+    return std::nullopt;
+  }
+  log_.info("made a certificate for the metrics api", {{"secret", place_.secret()}});
+  return *std::move(made);
+}
+
+bool Keeper::look_at_api_service(const Serving& serving) {
+  using State = plan::MetricsApi::State;
+  const std::string name(kApiServiceName);
+  const auto there = reads_.get(kube::kApiServices, "", name);
+  if (!there && there.error().kind != ErrorKind::kNotFound) {
+    return trouble("cannot read the APIService of external metrics", there.error().message);
+  }
+  const Claim claim = claim_of(there ? &*there : nullptr, place_);
+  if (claim.kind == Claim::Kind::kForeign) {
+    if (foreign_ != claim.owner) {
+      log_.info("external metrics are served by somebody else", {{"owner", claim.owner}});
+    }
+    foreign_ = claim.owner;
+    on_state_({State::kForeign, claim.owner});
+    return true;
+  }
+  foreign_.clear();
+  const auto uid = owner_uid();
+  if (!uid) return false;
+  Json wanted = api_service_json(serving.authorities, place_, *uid);
+  if (claim.kind == Claim::Kind::kFree) {
+    const auto made = writes_.create(kube::kApiServices, "", wanted);
+    if (!made)
+      return trouble("cannot make the APIService of external metrics", made.error().message);
+    log_.info("made the APIService of external metrics");
+  } else if (!plan::says_the_same(wanted, *there)) {
+    wanted["metadata"]["uid"] = text(*there, "/metadata/uid");
+    const auto mended = writes_.apply(kube::kApiServices, "", name, wanted);
+    if (!mended) {
+      return trouble("cannot mend the APIService of external metrics", mended.error().message);
+    }
+    log_.info("applied the APIService of external metrics");
+  }
+  on_state_({State::kOurs, ""});
+  return true;
+}
+
+bool Keeper::use(const Serving& serving) {
+  if (used_ && used_->pair == serving.pair) return true;
+  if (const auto ok = tls_->use(serving.pair.certificate, serving.pair.key); !ok) {
+    return trouble("the certificate of the metrics api cannot be used", ok.error().message);
+  }
+  used_ = serving;
+  const auto facts = certificate_facts(serving.pair.certificate);
+  const std::lock_guard lock(mutex_);
+  until_ = facts ? facts->until : WallTime();
+  return true;
+}
+
+std::optional<std::string> Keeper::owner_uid() {
+  const auto role = reads_.get(kube::kClusterRoles, "", place_.owner);
+  if (!role) {
+    trouble("cannot read the ClusterRole that is to own what the metrics api needs",
+            role.error().message);
+    return std::nullopt;
+  }
+  return text(*role, "/metadata/uid");
+}
+
+}  // namespace dsm::metrics_api

@@ -1,0 +1,179 @@
+// The keeper over a scripted transport: a small API server with a ConfigMap, a Secret, a
+// ClusterRole and an APIService.
+#include "operator/metrics_api/keeper.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kube/config.h"
+#include "kube/testing/scripted_transport.h"
+
+namespace dsm::metrics_api {
+namespace {
+
+using kube::HttpRequest;
+using kube::HttpResponse;
+using kube::testing::json_answer;
+using kube::testing::ScriptedTransport;
+using kube::testing::status_answer;
+using testing::HasSubstr;
+using State = plan::MetricsApi::State;
+
+const Place kPlace{"system", "dsm-metrics-api", "dsm"};
+
+// What is stored, by the end of its path.
+class Cluster {
+ public:
+  Cluster() {
+    put("extension-apiserver-authentication", {{"data", {{"requestheader-client-ca-file", "ca"}}}});
+    put("dsm", {{"metadata", {{"uid", "role-uid"}}}});
+  }
+  HttpResponse answer(const HttpRequest& request) {
+    const std::lock_guard lock(mutex_);
+    const std::string path = request.target.substr(0, request.target.find('?'));
+    std::string name = path.substr(path.rfind('/') + 1);
+    if (request.method != "GET") {
+      writes_.push_back(request.method + " " + path);
+      Json object = Json::parse(request.body);
+      if (request.method == "POST") name = object["metadata"]["name"];
+      object["metadata"]["resourceVersion"] = std::to_string(++version_);
+      object["metadata"]["uid"] = "uid-of-" + name;
+      objects_[name] = object;
+    }
+    const auto found = objects_.find(name);
+    return found == objects_.end() ? status_answer(404, "NotFound")
+                                   : json_answer(200, found->second);
+  }
+  void put(const std::string& name, Json object) {
+    const std::lock_guard lock(mutex_);
+    objects_[name] = std::move(object);
+  }
+  Json get(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    return objects_[name];
+  }
+  std::vector<std::string> take_writes() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(writes_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Json> objects_;
+  std::vector<std::string> writes_;
+  int version_ = 0;
+};
+
+class KeeperTest : public testing::Test {
+ protected:
+  KeeperTest() {
+    transport.on_request([this](const HttpRequest& request) { return cluster.answer(request); });
+  }
+  // The state that the leader says next.
+  plan::MetricsApi next_state() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !states.empty(); });
+    const plan::MetricsApi state = states.front();
+    states.erase(states.begin());
+    return state;
+  }
+  // What the keeper says at a look that begins after this time; the look before has ended then.
+  plan::MetricsApi after(std::chrono::nanoseconds time) {
+    clock.advance(time);
+    keeper.lead(true);  // wakes it
+    return next_state();
+  }
+
+  Cluster cluster;
+  ScriptedTransport transport;
+  ManualClock clock;
+  kube::Client client{transport, clock, {}};
+  std::shared_ptr<http::Tls> tls = std::make_shared<http::Tls>();
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<plan::MetricsApi> states;
+  Keeper keeper{kPlace,
+                client,
+                client,
+                tls,
+                [this](plan::MetricsApi state) {
+                  const std::lock_guard lock(mutex);
+                  states.push_back(std::move(state));
+                  changed.notify_all();
+                },
+                Logger()};
+};
+
+TEST_F(KeeperTest, TheLeaderMakesACertificateAndThenTheApiServiceThatTrustsIt) {
+  keeper.lead(true);
+  keeper.start();
+  EXPECT_EQ(next_state().state, State::kOurs);
+  keeper.stop();
+  EXPECT_THAT(cluster.take_writes(),
+              testing::ElementsAre("POST /api/v1/namespaces/system/secrets",
+                                   "POST /apis/apiregistration.k8s.io/v1/apiservices"));
+  EXPECT_EQ(cluster.get(std::string(kApiServiceName))["spec"]["caBundle"],
+            cluster.get("dsm-metrics-api-tls")["data"]["ca.crt"]);
+  EXPECT_TRUE(tls->ready());
+  EXPECT_TRUE(keeper.trust());
+  EXPECT_GT(keeper.certificate_until(), clock.wall_now() + kRenewBefore);
+}
+
+TEST_F(KeeperTest, WhatIsAsItShouldBeIsNotWritten) {
+  keeper.lead(true);
+  keeper.start();
+  next_state();
+  cluster.take_writes();
+  EXPECT_EQ(after(Keeper::kLook).state, State::kOurs);
+  EXPECT_EQ(after(Keeper::kLook).state, State::kOurs);
+  EXPECT_THAT(cluster.take_writes(), testing::IsEmpty());
+}
+
+TEST_F(KeeperTest, ACertificateIsRenewedInTimeAndTheOldAuthorityStaysTrusted) {
+  keeper.lead(true);
+  keeper.start();
+  next_state();
+  const Serving first = serving_of(cluster.get("dsm-metrics-api-tls")).value();
+  cluster.take_writes();
+  const WallTime until = keeper.certificate_until();
+  after(kCertificateLife - kRenewBefore + std::chrono::hours(1));
+  after(Keeper::kLook);
+  EXPECT_THAT(
+      cluster.take_writes(),
+      testing::ElementsAre(
+          "PUT /api/v1/namespaces/system/secrets/dsm-metrics-api-tls",
+          "PATCH /apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io"));
+  const Json bundle = cluster.get(std::string(kApiServiceName))["spec"]["caBundle"];
+  EXPECT_THAT(kube::base64_decode(bundle.get<std::string>()).value(), HasSubstr(first.authorities));
+  EXPECT_GT(keeper.certificate_until(), until);
+}
+
+TEST_F(KeeperTest, AForeignApiServiceIsNeverTouchedAndTakenWhenItIsFree) {
+  const std::string name(kApiServiceName);
+  cluster.put(name, {{"metadata", {{"name", name}}},
+                     {"spec", {{"service", {{"namespace", "keda"}, {"name", "metrics"}}}}}});
+  keeper.lead(true);
+  keeper.start();
+  EXPECT_EQ(next_state(), (plan::MetricsApi{State::kForeign, "Service keda/metrics"}));
+  EXPECT_THAT(cluster.take_writes(),
+              testing::ElementsAre("POST /api/v1/namespaces/system/secrets"));
+  transport.next(json_answer(200, cluster.get("extension-apiserver-authentication")));
+  transport.next(json_answer(200, cluster.get("dsm-metrics-api-tls")));
+  transport.next(status_answer(404, "NotFound"));
+  EXPECT_EQ(after(Keeper::kLook).state, State::kOurs);
+}
+
+TEST_F(KeeperTest, WithoutTheLeadNothingIsWrittenAndTheSharedCertificateIsUsed) {
+  const Serving shared = new_serving(nullptr, kPlace, clock.wall_now()).value();
+  cluster.put("dsm-metrics-api-tls", secret_json(shared, kPlace, "role-uid", ""));
+  keeper.start();
+  keeper.lead(true);
+  next_state();
+  keeper.stop();
+  EXPECT_TRUE(tls->ready());
+  EXPECT_THAT(cluster.take_writes(),
+              testing::ElementsAre("POST /apis/apiregistration.k8s.io/v1/apiservices"));
+}
+
+}  // namespace
+}  // namespace dsm::metrics_api
