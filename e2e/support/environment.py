@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What a run leaves for people to look at.
+REPORT_FOLDER = Path(os.environ.get("DSM_REPORT_FOLDER", ROOT / ".local" / "report"))
 
 
 @dataclass(frozen=True)
