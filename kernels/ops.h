@@ -22,6 +22,7 @@ struct Ops {
 
   void (*embedding)(const EmbeddingParams&, int row_begin, int row_end);
   void (*rms_norm)(const RmsNormParams&, int row_begin, int row_end);
+  void (*quantise)(const QuantiseParams&, int row_begin, int row_end);
   void (*linear)(const LinearParams&, int product, int row_begin, int row_end, int panel);
   void (*gate_up)(const GateUpParams&, int group, int slot_begin, int slot_end, int panel);
   // At most kRowBlock tokens.

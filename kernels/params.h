@@ -42,6 +42,7 @@ struct PackedMatrix {
   int k = 0;
   const float* scales = nullptr;  // FP8; each times 2^120 (Kernels' load_e4m3 gives 2^-120)
   int scale_phase = 0;            // FP8: inputs of the first block that are not of this matrix
+  bool stored_fp8 = false;        // in the checkpoint, whatever dtype is
 };
 
 // Inputs that have one scale.
@@ -99,6 +100,20 @@ struct LinearParams {
   std::int64_t y_step = 0;
   int rows = 0;
   int batch = 1;
+};
+
+// y[r, i] = the FP8 value nearest to x[r, i] / s, times s, times factor[r]. Each 128 inputs of a
+// row have an s of their own, the last fewer: their largest magnitude (at least 1e-4) / 448,
+// rounded up to a power of two if asked. A quotient beyond 448 counts as 448.
+struct QuantiseParams {
+  const float* x = nullptr;  // [rows, width], ldx
+  std::int64_t ldx = 0;
+  const float* factor = nullptr;  // [rows]; null: one
+  float* y = nullptr;             // [rows, width], ldy; may be x
+  std::int64_t ldy = 0;
+  int rows = 0;
+  int width = 0;
+  bool power_of_two = false;
 };
 
 // Slots [begin, end) of a grouped operator use one expert's weights.

@@ -19,6 +19,7 @@ struct ModelSpec {
   int max_batch_tokens = 0;
   int sampled_vocab = 0;  // as RankSpec's
   bool drafts = false;    // from the model's own prediction layer, for rows that ask for them
+  bool fp8_activations = false;  // as RankSpec's
 };
 
 group::RankLoader model_loader(ModelSpec spec, Logger log);

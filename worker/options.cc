@@ -48,6 +48,9 @@ void declare(Flags& flags, Options& o) {
       "deterministic", &o.deterministic,
       "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
       "backend does not have");
+  flags.add("activation-quantization", &o.activation_quantization,
+            "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
+            "(rounded to FP8 in blocks of 128, as GPUs compute)");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add(
       "chat-template", &o.chat_template,
@@ -136,6 +139,10 @@ Status check(const Options& o) {
                  "is missing: the processes of a group know each other by it");
   }
   if (auto speculation = check_speculation(o); !speculation) return speculation;
+  if (o.activation_quantization != "none" && o.activation_quantization != "fp8") {
+    return wrong("activation-quantization",
+                 "is '" + o.activation_quantization + "', expected none or fp8");
+  }
   if (o.log_level != "info" && o.log_level != "debug") {
     return wrong("log-level", "is '" + o.log_level + "', expected info or debug");
   }

@@ -39,6 +39,7 @@ struct Options {
   std::string speculative_method = "none";
   int speculative_tokens = 0;
   bool deterministic = true;
+  std::string activation_quantization = "none";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
   std::string chat_template;  // a built-in one by its name; empty: the one that the checkpoint has
@@ -60,6 +61,7 @@ struct Options {
 
   // True when the ranks are spread over pods.
   bool is_distributed() const { return !leader_host.empty(); }
+  bool fp8_activations() const { return activation_quantization == "fp8"; }
   bool is_leader() const { return pod_index == 0; }
   int local_ranks() const { return ranks_per_pod; }
   Logger logger() const;

@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "worker/cores.h"
 #include "worker/grammar/grammar.h"
+#include "worker/model/activations.h"
 #include "worker/model/rank_model.h"
 
 namespace dsm::worker {
@@ -46,7 +47,7 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
   }
   for (const int number :
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
-        scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0}) {
+        scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0}) {
     all += "," + std::to_string(number);
   }
   return sha256_hex(all);
@@ -191,6 +192,12 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   if (auto fits = model::check_tensor_parallel(*config, options.tensor_parallel); !fits) {
     return std::unexpected(fits.error());
   }
+  if (options.fp8_activations()) {
+    auto fits = model::check_fp8_activations(*config, options.tensor_parallel);
+    if (!fits) {
+      return fail(fits.error().kind, "--activation-quantization is fp8: " + fits.error().message);
+    }
+  }
   const auto scheduler = scheduler_config(options, *config);
   if (!scheduler) return std::unexpected(scheduler.error());
   auto group = group_options(options, digest(options, *scheduler));
@@ -204,7 +211,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv_blocks = scheduler->num_blocks,
                             .max_batch_tokens = scheduler->max_batch_tokens,
-                            .drafts = model_drafts(*scheduler)},
+                            .drafts = model_drafts(*scheduler),
+                            .fp8_activations = options.fp8_activations()},
                   .scheduler = *scheduler,
                   .group = std::move(*group),
                   .server = server_options(options, scheduler->context_limit()),

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/quantise.h"
 #include "kernels/cpu/rotate.h"
 #include "kernels/ops.h"
 
@@ -415,8 +416,19 @@ struct Kernels {
   }
 
   static constexpr Ops table(const char* name) {
-    return {name,     embedding, rms_norm,       linear,     gate_up,   row_parallel,
-            tree_sum, kv_write,  kv_write_heads, rope_query, attention, router};
+    return {.name = name,
+            .embedding = embedding,
+            .rms_norm = rms_norm,
+            .quantise = quantise,
+            .linear = linear,
+            .gate_up = gate_up,
+            .row_parallel = row_parallel,
+            .tree_sum = tree_sum,
+            .kv_write = kv_write,
+            .kv_write_heads = kv_write_heads,
+            .rope_query = rope_query,
+            .attention = attention,
+            .router = router};
   }
 };
 

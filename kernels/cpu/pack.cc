@@ -267,6 +267,9 @@ std::size_t packed_bytes(DType dtype, int n, int k) {
 PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out) {
   PackedMatrix packed{.data = out, .dtype = packed_dtype(pieces), .n = 0, .k = pieces[0].k};
   for (const auto& piece : pieces) packed.n += piece.n;
+  packed.stored_fp8 = std::ranges::all_of(pieces, [](const WeightPiece& piece) {
+    return piece.data == nullptr || piece.dtype == DType::kF8E4M3;
+  });
   if (packed.dtype != DType::kF8E4M3) return packed;
   for (const auto& piece : pieces) {
     if (piece.data != nullptr) packed.scale_phase = scale_phase(piece);

@@ -18,9 +18,10 @@ import tempfile
 
 import numpy as np
 
+from deepseek_v3_reference import BLOCK, from_e4m3, spread, to_e4m3
+
 HERE = pathlib.Path(__file__).resolve().parent
 OUT = HERE / "fp8-tiny"
-BLOCK = 128
 CONFIG = {
     "architectures": ["DeepseekV3ForCausalLM"],
     "model_type": "deepseek_v3",
@@ -67,34 +68,6 @@ CONFIG = {
 }
 TOKENS = 150
 KEPT = [0, 1, 63, 64, 100, 149]
-
-
-def e4m3_values():
-    """The 128 values that are not negative, by their bits; the last is not a number."""
-    bits = np.arange(128)
-    exponent, fraction = bits >> 3, (bits & 7) / 8.0
-    values = np.where(exponent == 0, fraction * 2.0**-6, (1 + fraction) * 2.0 ** (exponent - 7.0))
-    values[127] = np.nan
-    return values
-
-
-E4M3 = e4m3_values()
-
-
-def to_e4m3(x):
-    """Bits of the nearest E4M3 value."""
-    middles = (E4M3[:126] + E4M3[1:127]) / 2
-    bits = np.searchsorted(middles, np.abs(x)).astype(np.uint8)
-    return bits | np.where(np.signbit(x), np.uint8(128), np.uint8(0))
-
-
-def from_e4m3(bits):
-    return np.where(bits & 128, -1.0, 1.0) * E4M3[bits & 127]
-
-
-def spread(scales, shape):
-    """Each block's scale at each of the block's elements."""
-    return np.repeat(np.repeat(scales, BLOCK, 0), BLOCK, 1)[: shape[0], : shape[1]]
 
 
 def quantise(weight):

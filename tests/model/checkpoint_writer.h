@@ -1,4 +1,4 @@
-// Writes safetensors files and model directories for tests.
+// Reads and writes safetensors files and model directories for tests.
 #pragma once
 
 #include <unistd.h>
@@ -10,8 +10,11 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "worker/model/safetensors.h"
 
 namespace dsm::model {
 
@@ -21,6 +24,21 @@ struct TestTensor {
   std::string bytes;
 };
 using TestTensors = std::map<std::string, TestTensor>;
+
+// A file's tensors, to be changed and written again; of the types F32, BF16 and F8_E4M3.
+inline TestTensors read_safetensors(const std::filesystem::path& path) {
+  const auto file = SafetensorsFile::open(path);
+  if (!file) throw std::runtime_error(file.error().message);
+  TestTensors tensors;
+  for (const auto& [name, view] : file->tensors()) {
+    const char* dtype = view.dtype == kernels::DType::kF8E4M3 ? "F8_E4M3"
+                        : view.dtype == kernels::DType::kBF16 ? "BF16"
+                                                              : "F32";
+    tensors[name] = {
+        dtype, view.shape, {reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size()}};
+  }
+  return tensors;
+}
 
 inline std::string safetensors_bytes(const TestTensors& tensors) {
   nlohmann::json header = nlohmann::json::object();

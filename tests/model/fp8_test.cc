@@ -9,7 +9,6 @@
 #include "tests/model/checkpoint_writer.h"
 #include "tests/model/model_fixture.h"
 #include "worker/comm/thread_comm.h"
-#include "worker/model/safetensors.h"
 
 namespace dsm::model {
 namespace {
@@ -26,21 +25,9 @@ std::string read_text(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// The checkpoint's tensors, to be changed and written again.
 TestTensors read_tensors() {
-  TestTensors tensors;
-  for (const char* shard :
-       {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
-    const auto file = SafetensorsFile::open(fs::path(kFp8Model) / shard);
-    if (!file) throw std::runtime_error(file.error().message);
-    for (const auto& [name, view] : file->tensors()) {
-      const char* dtype = view.dtype == kernels::DType::kF8E4M3 ? "F8_E4M3"
-                          : view.dtype == kernels::DType::kBF16 ? "BF16"
-                                                                : "F32";
-      tensors[name] = {
-          dtype, view.shape, {reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size()}};
-    }
-  }
+  auto tensors = read_safetensors(fs::path(kFp8Model) / "model-00001-of-00002.safetensors");
+  tensors.merge(read_safetensors(fs::path(kFp8Model) / "model-00002-of-00002.safetensors"));
   return tensors;
 }
 

@@ -34,6 +34,7 @@ class Backend {
 
   virtual void embedding(const kernels::EmbeddingParams& params) = 0;
   virtual void rms_norm(const kernels::RmsNormParams& params) = 0;
+  virtual void quantise(const kernels::QuantiseParams& params) = 0;
   virtual void linear(const kernels::LinearParams& params) = 0;
   virtual void gate_up(const kernels::GateUpParams& params) = 0;
   virtual void row_parallel(const kernels::RowParallelParams& params) = 0;

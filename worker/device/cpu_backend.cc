@@ -75,6 +75,10 @@ class CpuBackend final : public Backend {
     light(p.rows, p.width, [&](int begin, int end) { ops_.rms_norm(p, begin, end); });
   }
 
+  void quantise(const QuantiseParams& p) override {
+    light(p.rows, p.width * 2, [&](int begin, int end) { ops_.quantise(p, begin, end); });
+  }
+
   void linear(const LinearParams& p) override {
     const int blocks = blocks_of(p.rows);
     const int panels = panels_of(p.w[0]);

@@ -32,13 +32,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const std::int64_t ld = w.qkv.n;
   const int q_width = heads_ * kv.key_dim;
   step.norm(weights.attention_norm);
-  backend.linear({.x = step.normed,
-                  .ldx = step.c.hidden_size,
-                  .w = &w.qkv,
-                  .bias = w.bias,
-                  .y = qkv_,
-                  .ldy = ld,
-                  .rows = step.tokens});
+  step.linear({.x = step.normed, .w = &w.qkv, .bias = w.bias, .y = qkv_, .ldy = ld});
   const float* k = qkv_ + q_width;
   const float* v = k + kv_heads_ * kv.key_dim;
   backend.kv_write_heads({k, v, ld, step.places, kv, step.rope, step.tokens});
@@ -46,6 +40,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
                       step.tokens, heads_});
   backend.attention(
       {query_, mixed_, step.places, items_.data(), items_.count(), items_.heads(), kv, scale_});
+  step.round_rows(mixed_, q_width, step.tokens, q_width, nullptr);
   everyone_ = {0, step.tokens};
   step.add_row_parallel(
       {.h = mixed_, .ldh = q_width, .groups = &everyone_, .w = &weights.output, .group_count = 1});

@@ -42,24 +42,16 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const int qk = c.qk_head_dim();
   const std::int64_t lda = w.latents.n;
   step.norm(weights.attention_norm);
-  backend.linear({.x = step.normed,
-                  .ldx = c.hidden_size,
-                  .w = &w.latents,
-                  .y = latents_,
-                  .ldy = lda,
-                  .rows = step.tokens});
+  step.linear({.x = step.normed, .w = &w.latents, .y = latents_, .ldy = lda});
   const float* q_input = step.normed;
-  int q_width = c.hidden_size;
   if (c.q_lora_rank > 0) {
     backend.rms_norm({latents_, lda, nullptr, w.q_norm, q_latent_, c.q_lora_rank, step.tokens,
                       c.q_lora_rank, kLatentEps});
     q_input = q_latent_;
-    q_width = c.q_lora_rank;
   }
   backend.kv_write({latents_ + c.q_lora_rank, lda, w.kv_norm, step.places, kv, step.rope,
                     step.tokens, kLatentEps});
-  backend.linear(
-      {.x = q_input, .ldx = q_width, .w = &w.q, .y = q_, .ldy = heads_ * qk, .rows = step.tokens});
+  step.linear({.x = q_input, .w = &w.q, .y = q_, .ldy = heads_ * qk});
   // Absorbed: the query goes to the latent's space, so keys are never expanded.
   backend.linear({.x = q_,
                   .ldx = heads_ * qk,
@@ -83,6 +75,7 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
                   .y_step = c.v_head_dim,
                   .rows = step.tokens,
                   .batch = heads_});
+  step.round_rows(values_, heads_ * c.v_head_dim, step.tokens, heads_ * c.v_head_dim, nullptr);
   everyone_ = {0, step.tokens};
   step.add_row_parallel({.h = values_,
                          .ldh = heads_ * c.v_head_dim,

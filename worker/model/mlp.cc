@@ -6,6 +6,14 @@ namespace dsm::model {
 
 using device::allocate;
 
+namespace {
+
+int inputs_of(const kernels::SegmentedMatrix& w) {
+  return w.offset[w.count - 1] + w.part[w.count - 1].k;
+}
+
+}  // namespace
+
 Mlp::Mlp(Step& step) : groups_(1 + static_cast<std::size_t>(step.c.num_experts)) {
   const ModelConfig& c = step.c;
   const auto t = static_cast<std::size_t>(step.max_tokens);
@@ -26,8 +34,16 @@ void Mlp::run(Step& step, const LayerWeights& w) {
   groups_[0] = {0, step.tokens};
   if (w.router.n > 0) route(step, w);
   const auto count = static_cast<int>(w.gate_up.size());
-  step.backend.gate_up({step.normed, step.c.hidden_size, step.slot_token, step.slot_weight,
-                        groups_.data(), w.gate_up.data(), count, hidden_, hidden_stride_});
+  // Where activations are rounded to FP8, they are before the router's weight goes in.
+  const float* weight = step.quantises ? step.slot_one : step.slot_weight;
+  step.backend.gate_up({step.input(w.gate_up[0], step.normed, step.c.hidden_size),
+                        step.c.hidden_size, step.slot_token, weight, groups_.data(),
+                        w.gate_up.data(), count, hidden_, hidden_stride_});
+  for (std::size_t g = 0; step.quantises && g < w.down.size(); ++g) {
+    const auto [begin, end] = groups_[g];
+    step.round_rows(hidden_ + begin * hidden_stride_, hidden_stride_, end - begin,
+                    inputs_of(w.down[g]), step.slot_weight + begin);
+  }
   step.add_row_parallel({.h = hidden_,
                          .ldh = hidden_stride_,
                          .groups = groups_.data(),

@@ -142,12 +142,7 @@ void Mtp::run_layer() {
       {step_.x, width, nullptr, mtp_.embedding_norm, joined_, 2 * width, step_.tokens, width, eps});
   step_.backend.rms_norm({states_, width, nullptr, mtp_.state_norm, joined_ + width, 2 * width,
                           step_.tokens, width, eps});
-  step_.backend.linear({.x = joined_,
-                        .ldx = 2 * width,
-                        .w = &mtp_.join,
-                        .y = step_.x,
-                        .ldy = width,
-                        .rows = step_.tokens});
+  step_.linear({.x = joined_, .w = &mtp_.join, .y = step_.x, .ldy = width});
   std::visit(
       [&](auto& kind) {
         kind.prepare(step_);

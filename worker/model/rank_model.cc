@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "worker/device/cpu_backend.h"
+#include "worker/model/activations.h"
 #include "worker/model/attention.h"
 #include "worker/model/head.h"
 #include "worker/model/manifest.h"
@@ -47,7 +48,7 @@ struct RankModel::Impl {
         weights(std::move(loaded)),
         num_blocks(kv.num_blocks),
         sampled_vocab(spec.sampled_vocab > 0 ? spec.sampled_vocab : c.vocab_size),
-        step(c, spec.rank, spec.size, spec.threads, max_tokens, *backend),
+        step(c, spec.rank, spec.size, spec.threads, max_tokens, spec.fp8_activations, *backend),
         attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks)),
         mlp(step) {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
@@ -148,6 +149,9 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
                                          " tokens to sample from are more than vocab_size " +
                                          std::to_string(config.vocab_size));
   }
+  if (rank.fp8_activations) {
+    if (auto ok = check_fp8_activations(config, rank.size); !ok) return std::unexpected(ok.error());
+  }
   auto checkpoint = Checkpoint::open(dir);
   if (!checkpoint) return std::unexpected(checkpoint.error());
   if (!progress) progress = [](std::int64_t, std::int64_t) {};
@@ -165,6 +169,9 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     auto weights =
         load_weights(*checkpoint, config, rank.rank, rank.size, rank.drafts, *backend, progress);
     if (!weights) return std::unexpected(weights.error());
+    if (rank.fp8_activations) {
+      if (auto ok = check_fp8_weights(*weights); !ok) return std::unexpected(ok.error());
+    }
     return std::unique_ptr<RankModel>(new RankModel(std::make_unique<Impl>(
         config, rank, kv, max_batch_tokens, std::move(backend), std::move(*weights))));
   } catch (const std::bad_alloc&) {

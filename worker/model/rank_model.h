@@ -35,6 +35,8 @@ struct RankSpec {
   // are never chosen. 0: there is none. Only rank 0's counts.
   int sampled_vocab = 0;
   bool drafts = false;  // load the multi-token-prediction layer, for draft()
+  // Round what goes into products with FP8 weights to FP8 as well (activations.h).
+  bool fp8_activations = false;
   // Ranks of one process share out the comparing of files with their checksums (manifest.h).
   int verify_part = 0;
   int verify_parts = 1;

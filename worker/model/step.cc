@@ -1,16 +1,19 @@
 #include "worker/model/step.h"
 
+#include <algorithm>
+
 namespace dsm::model {
 
 using device::allocate;
 
 Step::Step(const ModelConfig& config, int this_rank, int rank_count, int thread_count,
-           int most_tokens, device::Backend& device)
+           int most_tokens, bool rounds_inputs, device::Backend& device)
     : c(config),
       rank(this_rank),
       ranks(rank_count),
       threads(thread_count),
       max_tokens(most_tokens),
+      quantises(rounds_inputs),
       backend(device),
       angles(rope_angles(config)),
       rope{angles.cos.data(), angles.sin.data(), config.qk_rope_head_dim / 2, config.rope.halves} {
@@ -24,6 +27,11 @@ Step::Step(const ModelConfig& config, int this_rank, int rank_count, int thread_
   slot_token = allocate<std::int32_t>(backend, slots);
   slot_weight = allocate<float>(backend, slots);
   partial_ = allocate<float>(backend, t * hidden);
+  // The prediction layer joins two states.
+  const auto widest = std::max(2 * hidden, static_cast<std::size_t>(c.q_lora_rank));
+  rounded_ = quantises ? allocate<float>(backend, t * widest) : nullptr;
+  slot_one = quantises ? allocate<float>(backend, slots) : nullptr;
+  if (quantises) std::fill_n(slot_one, slots, 1.0F);
   parts_ =
       ranks > 1 ? allocate<float>(backend, t * hidden * static_cast<std::size_t>(ranks)) : nullptr;
   runs.reserve(t);
@@ -51,6 +59,37 @@ void Step::add_token(std::int32_t id, std::int32_t position) {
 void Step::norm(const float* weight) {
   backend.rms_norm({x, c.hidden_size, nullptr, weight, normed, c.hidden_size, tokens, c.hidden_size,
                     static_cast<float>(c.rms_eps)});
+}
+
+const float* Step::input(const kernels::PackedMatrix& w, const float* from, int width) {
+  if (!quantises || !w.stored_fp8) return from;
+  backend.quantise({.x = from,
+                    .ldx = width,
+                    .y = rounded_,
+                    .ldy = width,
+                    .rows = tokens,
+                    .width = width,
+                    .power_of_two = c.quantization->power_of_two_scales});
+  return rounded_;
+}
+
+void Step::linear(kernels::LinearParams params) {
+  params.x = input(*params.w, params.x, params.w->k);
+  params.ldx = params.w->k;
+  params.rows = tokens;
+  backend.linear(params);
+}
+
+void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor) {
+  if (!quantises) return;
+  backend.quantise({.x = h,
+                    .ldx = ld,
+                    .factor = factor,
+                    .y = h,
+                    .ldy = ld,
+                    .rows = rows,
+                    .width = width,
+                    .power_of_two = c.quantization->power_of_two_scales});
 }
 
 void Step::add_row_parallel(kernels::RowParallelParams params) {

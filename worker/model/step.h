@@ -22,8 +22,10 @@ struct TokenRun {
 };
 
 struct Step {
+  // `quantises`: what goes into a product with a weight that is FP8 in the checkpoint is rounded to
+  // FP8 first.
   Step(const ModelConfig& config, int this_rank, int rank_count, int thread_count, int most_tokens,
-       device::Backend& device);
+       bool quantises, device::Backend& device);
 
   // A batch is built by clear(), then for each run add_run() and its tokens in order.
   void clear();
@@ -32,6 +34,14 @@ struct Step {
 
   // normed = rms_norm(x) * weight, all tokens.
   void norm(const float* weight);
+  // What a product with w takes for rows of `width` values: they themselves, or rounded to FP8,
+  // valid until the next call.
+  const float* input(const kernels::PackedMatrix& w, const float* from, int width);
+  // A product of all tokens whose input may be rounded so.
+  void linear(kernels::LinearParams params);
+  // Rounds rows of what goes into a row-parallel product, in place, times `factor` (null: one);
+  // nothing where the model is not run so.
+  void round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor);
   // x += the product over all ranks' segments. Collective. Sets params' token, tokens, y, ldy and
   // residual.
   void add_row_parallel(kernels::RowParallelParams params);
@@ -41,6 +51,7 @@ struct Step {
   const int ranks;
   const int threads;
   const int max_tokens;
+  const bool quantises;
   device::Backend& backend;
   RopeAngles angles;
   kernels::RopeTable rope;
@@ -57,8 +68,10 @@ struct Step {
   // stand the tokens of the experts of the layer in work.
   std::int32_t* slot_token;  // [T * (1 + top_k)]
   float* slot_weight;        // [T * (1 + top_k)]
+  float* slot_one;           // [T * (1 + top_k)] ones; null unless `quantises`
 
  private:
+  float* rounded_;  // [T, widest input]
   float* partial_;  // [T, hidden] this rank's part of a row-parallel sum
   float* parts_;    // [ranks, T, hidden]
 };
