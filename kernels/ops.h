@@ -31,6 +31,11 @@ struct Ops {
   void (*kv_write)(const KvWriteParams&, int token_begin, int token_end);
   void (*kv_write_heads)(const KvWriteHeadsParams&, int token_begin, int token_end);
   void (*rope_query)(const RopeQueryParams&, int token_begin, int token_end);
+  void (*index_write)(const IndexWriteParams&, int token_begin, int token_end);
+  // Blocks of the token's sequence; tokens in work share scratch memory (IndexSelectParams).
+  void (*index_scores)(const IndexSelectParams&, int token, int block_begin, int block_end);
+  // After all scores of the token.
+  void (*index_select)(const IndexSelectParams&, int token);
   void (*attention)(const AttentionParams&, int item);
   void (*router)(const RouterParams&, int token_begin, int token_end);
 };

@@ -227,6 +227,52 @@ struct RopeQueryParams {
   int heads = 0;
 };
 
+// One layer's keys of DeepSeek-V3.2's lightning indexer, dimension by dimension within a block.
+struct IndexKeys {
+  float* keys = nullptr;  // [blocks, dim, 64]
+  int dim = 0;            // multiple of 16
+};
+inline constexpr int kMaxIndexDim = 256;
+inline constexpr int kMaxIndexHeads = kRowBlock;
+
+// Writes layer_norm(x[t]) * weight + bias, its first 2 * rope.pairs elements rotated, to the cache.
+struct IndexWriteParams {
+  const float* x = nullptr;            // [tokens, keys.dim], contiguous
+  const float* weight = nullptr;       // [keys.dim]
+  const float* bias = nullptr;         // [keys.dim]
+  const TokenPlace* places = nullptr;  // [tokens]
+  IndexKeys keys;
+  RopeTable rope;
+  int tokens = 0;
+  float eps = 0;
+};
+
+// Which positions tokens attend to: bit i of words[t * ld + b] is position 64 b + i of the sequence
+// of token t. None is after the token's own. Null: all up to its own.
+struct Selection {
+  std::uint64_t* words = nullptr;
+  std::int64_t ld = 0;
+};
+
+// score[s] = scale * sum_h weights[t, h] * relu(query[t, h] . key[s]) for the positions up to the
+// token's own; the top_k highest are selected, on a tie the lower position. A token that sees no
+// more than top_k positions attends to all, and its scores are not computed.
+struct IndexSelectParams {
+  const float* query = nullptr;                       // [tokens, heads, keys.dim], rotated
+  const float* weights = nullptr;                     // [tokens, heads]
+  const TokenPlace* places = nullptr;                 // [tokens]
+  const std::int32_t* const* block_tables = nullptr;  // [tokens] that of the token's sequence
+  IndexKeys keys;
+  int tokens = 0;
+  int heads = 0;
+  int top_k = 0;
+  float scale = 0;
+  float* scores = nullptr;  // [kIndexRows, ld_scores] scratch; token t uses row t % kIndexRows
+  std::int64_t ld_scores = 0;
+  Selection selection;  // [tokens]
+};
+inline constexpr int kIndexRows = 64;
+
 // Rows of consecutive (token, query head) pairs of one sequence and one KV head, as one work item.
 struct AttentionItem {
   std::int32_t row_begin = 0;  // row = token in the batch * heads + head
@@ -235,8 +281,9 @@ struct AttentionItem {
   std::int32_t kv_head = 0;
 };
 
-// out[row] = softmax(scale * query . keys) values, over positions 0 .. the token's own, one split
-// per KV block: each split has its own maximum and sums, splits are merged in order.
+// out[row] = softmax(scale * query . keys) values, over positions 0 .. the token's own or those of
+// them that are selected, one split per KV block: each split has its own maximum and sums, splits
+// are merged in order. A block in which nothing is selected changes no bit.
 struct AttentionParams {
   const float* query = nullptr;        // [tokens, kv.heads, heads, key_dim]
   float* out = nullptr;                // [tokens, kv.heads, heads, value_dim]
@@ -246,6 +293,7 @@ struct AttentionParams {
   int heads = 0;  // query heads of one KV head
   KvLayer kv;
   float scale = 0;
+  Selection selection = {};
 };
 // (token, head) pairs of one work item at most.
 inline constexpr int kAttentionRows = 32;

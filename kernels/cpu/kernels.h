@@ -6,6 +6,7 @@
 // processor.
 #pragma once
 
+#include "kernels/cpu/indexer.h"
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/quantise.h"
 #include "kernels/cpu/rotate.h"
@@ -213,6 +214,25 @@ struct Kernels {
     }
   }
 
+  // The running maximum of a row that has attended to nothing yet: below every score, and finite,
+  // so that differences are numbers.
+  static constexpr float kNothing = -1e30F;
+
+  // Which positions of block b a row at `position` attends to, as bits.
+  static std::uint64_t block_mask(int position, int b, const std::uint64_t* selected) {
+    const int seen = position - b * kKvBlock + 1;
+    if (seen <= 0) return 0;
+    if (selected != nullptr) return selected[b];
+    return seen < kKvBlock ? (std::uint64_t{1} << seen) - 1 : ~std::uint64_t{0};
+  }
+
+  static void fill_outside(float* score, int count, std::uint64_t mask, float value) {
+    if (mask == ~std::uint64_t{0}) return;
+    for (int i = 0; i < count; ++i) {
+      if ((mask >> i & 1) == 0) score[i] = value;
+    }
+  }
+
   static void attention(const AttentionParams& p, int which) {
     const AttentionItem& item = p.items[which];
     const int rows = item.row_end - item.row_begin;
@@ -229,6 +249,8 @@ struct Kernels {
     const float* query[kAttentionRows];
     float* out[kAttentionRows];
     int position[kAttentionRows];
+    const std::uint64_t* selected[kAttentionRows];
+    std::uint64_t mask[kAttentionRows];  // the block's positions that a row attends to
     for (int r = 0; r < rows; ++r) {
       const int token = (item.row_begin + r) / p.heads;
       const int head = (item.row_begin + r) % p.heads;
@@ -237,10 +259,19 @@ struct Kernels {
       query[r] = p.query + at * dim;
       out[r] = p.out + at * width_out;
       position[r] = p.places[token].position;
+      const std::uint64_t* words = p.selection.words;
+      selected[r] = words != nullptr ? words + token * p.selection.ld : nullptr;
     }
     const int last = position[rows - 1];  // rows rise in position
 
+    bool first = true;  // no block has been taken in yet
     for (int b = 0; b * kKvBlock <= last; ++b) {
+      std::uint64_t any = 0;
+      for (int r = 0; r < rows; ++r) {
+        mask[r] = block_mask(position[r], b, selected[r]);
+        any |= mask[r];
+      }
+      if (any == 0) continue;
       const std::int64_t block =
           static_cast<std::int64_t>(item.block_table[b]) * p.kv.heads + item.kv_head;
       // Positions of this block that some row sees: slots past them may hold another sequence's
@@ -254,15 +285,13 @@ struct Kernels {
       product<V, DType::kF32>(keys, scores, false);
 
       for (int r = 0; r < rows; ++r) {
-        const int valid =
-            position[r] - b * kKvBlock + 1 < kKvBlock ? position[r] - b * kKvBlock + 1 : kKvBlock;
-        if (valid <= 0) {
+        if (mask[r] == 0) {
           for (int i = 0; i < vectors * kLanes; ++i) score[r][i] = 0.0F;
-          block_best[r] = best[r];
+          block_best[r] = first ? kNothing : best[r];
           block_total[r] = 0.0F;
           continue;
         }
-        for (int i = valid; i < vectors * kLanes; ++i) score[r][i] = -__builtin_inff();
+        fill_outside(score[r], vectors * kLanes, mask[r], -__builtin_inff());
         F top = V::set(-__builtin_inff());
         for (int i = 0; i < vectors * kLanes; i += kLanes) {
           const F s = V::mul(V::load(score[r] + i), V::set(p.scale));
@@ -273,13 +302,13 @@ struct Kernels {
         for (int i = 0; i < vectors * kLanes; i += kLanes) {
           V::store(score[r] + i, exp16<V>(V::sub(V::load(score[r] + i), V::set(block_best[r]))));
         }
-        for (int i = valid; i < vectors * kLanes; ++i) score[r][i] = 0.0F;
+        fill_outside(score[r], vectors * kLanes, mask[r], 0.0F);
         F sum = V::set(0.0F);
         for (int i = 0; i < vectors * kLanes; i += kLanes) sum = V::add(sum, V::load(score[r] + i));
         block_total[r] = sum16<V>(sum);
       }
 
-      if (b > 0) {
+      if (!first) {
         for (int r = rows; r < (rows + kLanes - 1) / kLanes * kLanes; ++r) {
           best[r] = block_best[r] = total[r] = block_total[r] = 0.0F;
         }
@@ -306,9 +335,9 @@ struct Kernels {
             reinterpret_cast<const char*>(p.kv.values + block * kKvBlock * width_out + from),
             width_out * 4, width / kLanes, seen};
         ProductRows sums;
-        for (int r = 0; r < rows; ++r) sums.add(score[r], b > 0 ? fresh[r] : out[r] + from);
+        for (int r = 0; r < rows; ++r) sums.add(score[r], first ? out[r] + from : fresh[r]);
         product<V, DType::kF32>(values, sums, false);
-        for (int r = 0; b > 0 && r < rows; ++r) {
+        for (int r = 0; !first && r < rows; ++r) {
           float* to = out[r] + from;
           for (int i = 0; i < width; i += kLanes) {
             V::store(to + i, V::fma(V::load(fresh[r] + i), V::set(take[r]),
@@ -316,6 +345,7 @@ struct Kernels {
           }
         }
       }
+      first = false;
     }
     for (int r = 0; r < rows; ++r) {
       for (int i = 0; i < width_out; i += kLanes) {
@@ -427,6 +457,9 @@ struct Kernels {
             .kv_write = kv_write,
             .kv_write_heads = kv_write_heads,
             .rope_query = rope_query,
+            .index_write = Indexer<V>::write,
+            .index_scores = Indexer<V>::scores,
+            .index_select = Indexer<V>::select,
             .attention = attention,
             .router = router};
   }

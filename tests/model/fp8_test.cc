@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <thread>
+#include <tuple>
 
 #include "kernels/cpu/pack.h"
 #include "tests/model/checkpoint_writer.h"
@@ -67,10 +68,46 @@ TestTensors dequantised(const TestTensors& tensors) {
   return plain;
 }
 
+nlohmann::json fp8_config() {
+  return nlohmann::json::parse(read_text(fs::path(kFp8Model) / "config.json"));
+}
+
 std::string plain_config() {
-  auto json = nlohmann::json::parse(read_text(fs::path(kFp8Model) / "config.json"));
+  auto json = fp8_config();
   json.erase("quantization_config");
   return json.dump();
+}
+
+// The nearest FP8 values of a matrix in BF16, each block's largest the largest there is.
+std::pair<TestTensor, TestTensor> quantise(const TestTensor& bf16) {
+  const std::int64_t rows = bf16.shape[0];
+  const std::int64_t columns = bf16.shape[1];
+  const std::int64_t across = (columns + kBlock - 1) / kBlock;
+  std::vector<float> values(static_cast<std::size_t>(rows * columns));
+  kernels::to_float(reinterpret_cast<const std::byte*>(bf16.bytes.data()), kernels::DType::kBF16,
+                    rows * columns, values.data());
+  std::vector<float> scales(static_cast<std::size_t>((rows + kBlock - 1) / kBlock * across));
+  const auto scale_of = [&](std::size_t i) -> float& {
+    const auto row = static_cast<std::int64_t>(i) / columns;
+    const auto column = static_cast<std::int64_t>(i) % columns;
+    return scales[static_cast<std::size_t>(row / kBlock * across + column / kBlock)];
+  };
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    scale_of(i) = std::max(scale_of(i), std::abs(values[i]) / 448);
+  }
+  TestTensor fp8{"F8_E4M3", bf16.shape, ""};
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const float wanted = std::abs(values[i]) / scale_of(i);
+    std::uint8_t best = 0;
+    for (std::uint8_t bits = 0; bits < 0x7f; ++bits) {
+      if (std::abs(kernels::from_e4m3(bits) - wanted) <
+          std::abs(kernels::from_e4m3(best) - wanted)) {
+        best = bits;
+      }
+    }
+    fp8.bytes += static_cast<char>(best | (values[i] < 0 ? 0x80 : 0));
+  }
+  return {fp8, {"F32", {(rows + kBlock - 1) / kBlock, across}, bytes_of_floats(scales)}};
 }
 
 Result<std::unique_ptr<RankModel>> try_load(const fs::path& dir, RankSpec spec = {}) {
@@ -165,7 +202,7 @@ TEST(Fp8, ScalesMayBePowersOfTwoInOneByte) {
     tensor.bytes = bytes_of_floats(scales);
     bytes[name] = one_byte;
   }
-  auto config = nlohmann::json::parse(read_text(fs::path(kFp8Model) / "config.json"));
+  auto config = fp8_config();
   config["quantization_config"]["scale_fmt"] = "ue8m0";
   const TestDir as_floats;
   as_floats.write("config.json", config.dump());
@@ -179,6 +216,30 @@ TEST(Fp8, ScalesMayBePowersOfTwoInOneByte) {
   const auto wanted = logits_of(plain.path());
   expect_same_bits(logits_of(as_floats.path()), wanted);
   expect_same_bits(logits_of(as_bytes.path()), wanted);
+}
+
+// The matrices of layers, but neither the router nor the weights of the indexer's heads.
+TEST(Fp8, AModelWithAnIndexerLoadsAsDeepSeekPublishesIt) {
+  const fs::path source = "tests/goldens/families/deepseek_v32";
+  TestTensors tensors;
+  for (const auto& [name, tensor] : read_safetensors(source / "model.safetensors")) {
+    if (tensor.shape.size() < 2 || !name.starts_with("model.layers.") ||
+        name.ends_with("gate.weight") || name.ends_with("indexer.weights_proj.weight")) {
+      tensors[name] = tensor;
+      continue;
+    }
+    std::tie(tensors[name], tensors[name + "_scale_inv"]) = quantise(tensor);
+  }
+  EXPECT_EQ(tensors.at("model.layers.2.self_attn.indexer.wk.weight").dtype, "F8_E4M3");
+  auto config = nlohmann::json::parse(read_text(source / "config.json"));
+  const TestDir plain;
+  plain.write("config.json", config.dump());
+  plain.write("model.safetensors", safetensors_bytes(dequantised(tensors)));
+  config["quantization_config"] = fp8_config()["quantization_config"];
+  const TestDir quantised;
+  quantised.write("config.json", config.dump());
+  quantised.write("model.safetensors", safetensors_bytes(tensors));
+  expect_same_bits(logits_of(quantised.path()), logits_of(plain.path()));
 }
 
 TEST(Fp8, WhatDoesNotFitIsNamed) {

@@ -42,6 +42,9 @@ class Backend {
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
   virtual void rope_query(const kernels::RopeQueryParams& params) = 0;
+  virtual void index_write(const kernels::IndexWriteParams& params) = 0;
+  // Scores and selection.
+  virtual void index_select(const kernels::IndexSelectParams& params) = 0;
   virtual void attention(const kernels::AttentionParams& params) = 0;
   virtual void router(const kernels::RouterParams& params) = 0;
 };

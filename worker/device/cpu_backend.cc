@@ -51,6 +51,8 @@ class Arena {
 constexpr std::int64_t kForkWork = 1 << 17;
 // Rows of a cheap operator (norms, rope) per work item.
 constexpr int kLightRows = 16;
+// KV blocks whose index scores are one work item.
+constexpr int kIndexBlocks = 16;
 
 class CpuBackend final : public Backend {
  public:
@@ -142,6 +144,29 @@ class CpuBackend final : public Backend {
           [&](int begin, int end) { ops_.rope_query(p, begin, end); });
   }
 
+  void index_write(const IndexWriteParams& p) override {
+    light(p.tokens, p.keys.dim * 2, [&](int begin, int end) { ops_.index_write(p, begin, end); });
+  }
+
+  void index_select(const IndexSelectParams& p) override {
+    // As many tokens at a time as there is scratch memory for.
+    for (int begin = 0; begin < p.tokens; begin += kIndexRows) {
+      const int end = std::min(p.tokens, begin + kIndexRows);
+      int most = 0;
+      for (int t = begin; t < end; ++t) most = std::max(most, scored_blocks(p, t));
+      const int parts = (most + kIndexBlocks - 1) / kIndexBlocks;
+      const std::int64_t work = std::int64_t{end - begin} * most * kKvBlock * p.heads * p.keys.dim;
+      run(work, (end - begin) * parts, [&](int item) {
+        const int token = begin + item / parts;
+        const int from = item % parts * kIndexBlocks;
+        const int to = std::min(from + kIndexBlocks, scored_blocks(p, token));
+        if (from < to) ops_.index_scores(p, token, from, to);
+      });
+      run(std::int64_t{end - begin} * most * kKvBlock * 8, end - begin,
+          [&](int item) { ops_.index_select(p, begin + item); });
+    }
+  }
+
   void attention(const AttentionParams& p) override {
     std::int64_t work = 0;
     for (int i = 0; i < p.item_count; ++i) {
@@ -160,6 +185,11 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  // Blocks of a token's past that have scores: none where all of it is attended to.
+  static int scored_blocks(const IndexSelectParams& p, int token) {
+    const int seen = p.places[token].position + 1;
+    return seen > p.top_k ? (seen + kKvBlock - 1) / kKvBlock : 0;
+  }
   static int blocks_of(int rows) { return (rows + kRowBlock - 1) / kRowBlock; }
 
   template <class Work>

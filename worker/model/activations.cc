@@ -25,6 +25,7 @@ std::string other_part(const LayerWeights& w) {
   if (!fp8(w.latent.latents) || !fp8(w.latent.q) || !fp8(w.grouped.qkv) || !fp8(w.output)) {
     return "self_attn";
   }
+  if (!fp8(w.latent.indexer.query) || !fp8(w.latent.indexer.key)) return "self_attn.indexer";
   for (const auto& matrix : w.gate_up) {
     if (!fp8(matrix)) return "mlp";
   }

@@ -4,9 +4,10 @@
 // It is not the default: without it weights are exact and activations FP32, which is closer to the
 // model. It is the definition that a backend with FP8 products is held to.
 //
-// Rounded are the inputs of the projections to q, to the latents and to the output, and of every
-// MLP; not those of the router, the head of the model, nor of kv_b_proj, which is applied to
-// queries and latents where they are absorbed.
+// Rounded are the inputs of the projections to q, to the latents and to the output, of the
+// indexer's query and key, and of every MLP; not those of the router, the indexer's weights of
+// heads, the head of the model, nor of kv_b_proj, which is applied to queries and latents where
+// they are absorbed.
 #pragma once
 
 #include "base/result.h"

@@ -1,15 +1,18 @@
 // Attention of one rank, with the KV cache of its layers. Two kinds, chosen by the configuration:
 //   LatentAttention   DeepSeek-V2's and V3's, absorbed: the cache holds one latent and one rotated
-//                     key per token, and queries go to the latent's space
+//                     key per token, and queries go to the latent's space; V3.2's is over the
+//                     tokens that an indexer selects (indexer.h)
 //   GroupedAttention  Llama's and Qwen's: each KV head serves a group of query heads; where there
 //                     are more ranks than KV heads, neighbouring ranks hold the same one
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <variant>
 #include <vector>
 
+#include "worker/model/indexer.h"
 #include "worker/model/step.h"
 #include "worker/model/weights.h"
 
@@ -37,7 +40,7 @@ class LatentAttention {
   // A cache of `layers` layers with `num_blocks` blocks each.
   LatentAttention(Step& step, int layers, int num_blocks);
   // Once per batch, before its layers.
-  void prepare(const Step& step) { items_.build(step); }
+  void prepare(const Step& step);
   // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective.
   void run(Step& step, int layer, const LayerWeights& w);
 
@@ -46,6 +49,7 @@ class LatentAttention {
   float scale_;
   std::vector<kernels::KvLayer> kv_;
   AttentionItems items_;
+  std::optional<Indexer> indexer_;
   float* latents_;   // [T, q_lora | kv_lora | rope]
   float* q_latent_;  // [T, q_lora]
   float* q_;         // [T, local heads, nope | rope]

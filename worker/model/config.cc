@@ -158,15 +158,33 @@ void read_deepseek_v3(const Fields& fields, ModelConfig& c) {
   c.mtp_layers = fields.integer_or("num_nextn_predict_layers", 0, 64, 0);
 }
 
+void read_deepseek_v32(const Fields& fields, ModelConfig& c) {
+  read_deepseek_v3(fields, c);
+  need(c.q_lora_rank > 0, "the indexer of deepseek_v32 needs q_lora_rank");
+  // Relatives of the family share one selection between layers.
+  for (const char* option : {"indexer_types", "index_topk_pattern", "index_topk_freq"}) {
+    fields.refuse(option);
+  }
+  fields.only_if_said("indexer_rope_interleave", false);
+  const IndexerConfig indexer{
+      .heads = fields.integer("index_n_heads", 1, kernels::kMaxIndexHeads),
+      .head_dim = fields.integer("index_head_dim", c.qk_rope_head_dim, kernels::kMaxIndexDim),
+      .top_k = fields.integer("index_topk", 1)};
+  need_multiple("index_head_dim", indexer.head_dim, 16);
+  c.indexer = indexer;
+}
+
 struct Family {
   const char* model_type;
   const char* architecture;
   void (*read)(const Fields& fields, ModelConfig& config);
 };
-constexpr std::array kFamilies = {Family{"llama", "LlamaForCausalLM", read_llama},
-                                  Family{"qwen2", "Qwen2ForCausalLM", read_qwen2},
-                                  Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2},
-                                  Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3}};
+constexpr std::array kFamilies = {
+    Family{"llama", "LlamaForCausalLM", read_llama},
+    Family{"qwen2", "Qwen2ForCausalLM", read_qwen2},
+    Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3},
+    Family{"deepseek_v32", "DeepseekV32ForCausalLM", read_deepseek_v32}};
 
 ModelConfig read_config(const Json& json) {
   if (!json.is_object()) throw Wrong{"not a JSON object"};

@@ -1,7 +1,7 @@
-// config.json of a checkpoint as typed values, for the families llama, qwen2, deepseek_v2 and
-// deepseek_v3. Only what the graph of worker/model computes is accepted: an unknown architecture or
-// option is refused by its name. No size has a built-in value; an option that is absent has the
-// value that its family gives it.
+// config.json of a checkpoint as typed values, for the families llama, qwen2, deepseek_v2,
+// deepseek_v3 and deepseek_v32. Only what the graph of worker/model computes is accepted: an
+// unknown architecture or option is refused by its name. No size has a built-in value; an option
+// that is absent has the value that its family gives it.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +56,14 @@ enum class RouterKind {
   kSoftmax,      // DeepSeek-V2's greedy (one group) and group_limited_greedy
 };
 
+// DeepSeek-V3.2's sparse attention: an indexer scores a token's past, and attention is over the
+// best.
+struct IndexerConfig {
+  int heads = 0;
+  int head_dim = 0;
+  int top_k = 0;
+};
+
 struct ModelConfig {
   std::string model_type;
   int vocab_size = 0;
@@ -71,6 +79,7 @@ struct ModelConfig {
   int qk_nope_head_dim = 0;  // kLatent: the part of a head that is not rotated
   int qk_rope_head_dim = 0;  // kGrouped: the whole head
   int v_head_dim = 0;
+  std::optional<IndexerConfig> indexer;  // kLatent; empty: attention is over the whole past
 
   int intermediate_size = 0;      // dense MLP
   int first_dense_layers = 0;     // layers before it have a dense MLP

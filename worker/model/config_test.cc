@@ -162,6 +162,32 @@ TEST(ModelConfig, ReadsDeepseekV2) {
   EXPECT_TRUE(config.has_experts(2));
 }
 
+TEST(ModelConfig, ReadsDeepseekV32WithItsIndexer) {
+  const auto good = family("deepseek_v32");
+  const auto config = parse_model_config(good.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  ASSERT_TRUE(config->indexer);
+  EXPECT_EQ(config->indexer->heads, 20);
+  EXPECT_EQ(config->indexer->head_dim, 48);
+  EXPECT_EQ(config->indexer->top_k, 50);
+  EXPECT_EQ(config->router, RouterKind::kSigmoidBias);
+  EXPECT_FALSE(load_model_config("tests/goldens/families/deepseek_v3")->indexer);
+  const auto message = [&](const char* key, const nlohmann::json& value) {
+    auto json = good;
+    json[key] = value;
+    return message_of(json);
+  };
+  EXPECT_THAT(message("index_topk", nullptr), HasSubstr("field index_topk is missing"));
+  EXPECT_THAT(message("index_topk", 0), HasSubstr("index_topk is 0"));
+  EXPECT_THAT(message("index_n_heads", 65), HasSubstr("index_n_heads is 65, outside 1..64"));
+  EXPECT_THAT(message("index_head_dim", 40),
+              HasSubstr("index_head_dim 40 is not a multiple of 16"));
+  EXPECT_THAT(message("index_head_dim", 8), HasSubstr("index_head_dim is 8, outside 16..256"));
+  EXPECT_THAT(message("q_lora_rank", nullptr), HasSubstr("deepseek_v32 needs q_lora_rank"));
+  EXPECT_THAT(message("index_topk_freq", 4), HasSubstr("option index_topk_freq is not supported"));
+  EXPECT_THAT(message("indexer_rope_interleave", true), HasSubstr("indexer_rope_interleave"));
+}
+
 TEST(ModelConfig, CacheBytesAreThoseOfARanksHeads) {
   const auto bytes = [](const char* name, int ranks) {
     return kv_bytes_per_token(*load_model_config(std::string("tests/goldens/families/") + name),
@@ -169,6 +195,7 @@ TEST(ModelConfig, CacheBytesAreThoseOfARanksHeads) {
   };
   EXPECT_EQ(bytes("deepseek_v3", 1), 3 * (32 + 32 + 16) * 4);
   EXPECT_EQ(bytes("deepseek_v3", 4), bytes("deepseek_v3", 1));
+  EXPECT_EQ(bytes("deepseek_v32", 2), 3 * (32 + 32 + 16 + 48) * 4);
   EXPECT_EQ(bytes("llama", 1), 3 * 2 * 2 * 16 * 4);
   EXPECT_EQ(bytes("llama", 2), 3 * 1 * 2 * 16 * 4);
   EXPECT_EQ(bytes("llama", 8), bytes("llama", 2));

@@ -32,6 +32,12 @@ LatentAttention::LatentAttention(Step& step, int layers, int num_blocks)
   query_ = floats(t * h * key);
   mixed_ = floats(t * h * latent);
   values_ = floats(t * h * static_cast<std::size_t>(c.v_head_dim));
+  if (c.indexer) indexer_.emplace(step, layers, num_blocks);
+}
+
+void LatentAttention::prepare(const Step& step) {
+  items_.build(step);
+  if (indexer_) indexer_->prepare(step);
 }
 
 void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
@@ -51,6 +57,8 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   }
   backend.kv_write({latents_ + c.q_lora_rank, lda, w.kv_norm, step.places, kv, step.rope,
                     step.tokens, kLatentEps});
+  const kernels::Selection selection =
+      indexer_ ? indexer_->run(step, layer, w.indexer, q_latent_) : kernels::Selection{};
   step.linear({.x = q_input, .w = &w.q, .y = q_, .ldy = heads_ * qk});
   // Absorbed: the query goes to the latent's space, so keys are never expanded.
   backend.linear({.x = q_,
@@ -65,7 +73,7 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   backend.rope_query({q_, heads_ * qk, qk, c.qk_nope_head_dim, query_, kv.key_dim, kv.value_dim,
                       step.places, step.rope, step.tokens, heads_});
   backend.attention(
-      {query_, mixed_, step.places, items_.data(), items_.count(), heads_, kv, scale_});
+      {query_, mixed_, step.places, items_.data(), items_.count(), heads_, kv, scale_, selection});
   backend.linear({.x = mixed_,
                   .ldx = heads_ * kv.value_dim,
                   .x_step = kv.value_dim,

@@ -106,6 +106,19 @@ class Reader {
       w.key_up.push_back(loader_.pack(key));
       w.value_up.push_back(loader_.pack(part(c_.qk_nope_head_dim, c_.v_head_dim)));
     }
+    if (c_.indexer) w.indexer = indexer(prefix + "indexer.");
+    return w;
+  }
+
+  IndexerWeights indexer(const std::string& prefix) {
+    const auto [heads, dim, top_k] = *c_.indexer;
+    IndexerWeights w;
+    w.query = loader_.pack(loader_.whole(prefix + "wq_b.weight", heads * dim, c_.q_lora_rank));
+    w.key = loader_.pack(loader_.whole(prefix + "wk.weight", dim, c_.hidden_size));
+    w.key_norm = loader_.vector(prefix + "k_norm.weight", dim);
+    w.key_bias = loader_.vector(prefix + "k_norm.bias", dim);
+    w.head_weight =
+        loader_.pack(loader_.whole(prefix + "weights_proj.weight", heads, c_.hidden_size));
     return w;
   }
 

@@ -1,7 +1,7 @@
 // One rank's slice of a checkpoint, packed for its device. Split over ranks: attention heads, MLP
-// and expert columns, the vocabulary of the head. On every rank: embedding, norms, router, the
-// projections to q's and kv's latents. KV heads are split where there are enough of them, else each
-// stands on several neighbouring ranks.
+// and expert columns, the vocabulary of the head. On every rank: embedding, norms, router, indexer,
+// the projections to q's and kv's latents. KV heads are split where there are enough of them, else
+// each stands on several neighbouring ranks.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,15 @@ constexpr Share kv_heads_of(int total, int rank, int ranks) {
   return {head, head + 1};
 }
 
+// Whole on every rank.
+struct IndexerWeights {
+  kernels::PackedMatrix query;        // q_lora -> heads * head_dim
+  kernels::PackedMatrix key;          // hidden -> head_dim
+  const float* key_norm = nullptr;    // [head_dim]
+  const float* key_bias = nullptr;    // [head_dim]
+  kernels::PackedMatrix head_weight;  // hidden -> heads
+};
+
 struct LatentWeights {
   kernels::PackedMatrix latents;   // hidden -> q_lora | kv_lora | rope
   const float* q_norm = nullptr;   // [q_lora]; null without q_lora
@@ -42,6 +51,7 @@ struct LatentWeights {
   std::vector<kernels::PackedMatrix>
       key_up;  // [local heads] nope -> kv_lora (the key half of kv_b, transposed)
   std::vector<kernels::PackedMatrix> value_up;  // [local heads] kv_lora -> v
+  IndexerWeights indexer;                       // filled as the configuration says
 };
 
 struct GroupedWeights {
