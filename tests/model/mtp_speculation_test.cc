@@ -84,7 +84,8 @@ TEST(MtpSpeculation, ChangesNoTokenAndSavesSteps) {
 TEST(DraftRows, SayWhichTokensOfARowStand) {
   engine::Batch batch;
   batch.rows.resize(3);
-  batch.rows[0].tokens = {5, 6, 7};       // in the middle of a prompt
+  batch.rows[0].tokens = {5, 6, 7};  // in the middle of a prompt
+  batch.rows[0].next = 20;
   batch.rows[1].tokens = {8, 9, 10, 11};  // the last three are drafts
   batch.rows[1].logits = batch.rows[1].choices = 4;
   batch.rows[1].propose = 2;
@@ -97,7 +98,8 @@ TEST(DraftRows, SayWhichTokensOfARowStand) {
   const auto rows = draft_rows(batch, samples);
   ASSERT_EQ(rows.size(), 3U);
   EXPECT_EQ(rows[0].kept, 3);
-  EXPECT_EQ(rows[0].next, -1);
+  EXPECT_EQ(rows[0].next, 20);
+  EXPECT_EQ(rows[0].wanted, 0);
   EXPECT_EQ(rows[1].kept, 2);
   EXPECT_EQ(rows[1].next, 30);
   EXPECT_EQ(rows[1].wanted, 2);

@@ -54,6 +54,7 @@ struct Row {
   std::int32_t propose = 0;          // drafts that the model itself is asked for, when it can
 
   // For rank 0 alone, which is in the leader's process: not sent to the other ranks.
+  TokenId next = -1;  // what stands after the tokens in the middle of a prompt; -1: not known yet
   SamplingParams sampling;
   ChoiceContext context;
 

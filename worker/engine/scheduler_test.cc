@@ -107,6 +107,8 @@ TEST(Scheduler, CutsALongPromptIntoChunksOfTheBudget) {
     const Batch b = loop.step();
     chunks.push_back(b.token_count());
     EXPECT_EQ(b.rows[0].choices, chunks.size() == 3 ? 1 : 0);
+    const auto end = static_cast<std::size_t>(b.rows[0].start) + b.token_count();
+    EXPECT_EQ(b.rows[0].next, end < 300 ? prompt(300)[end] : -1);
   }
   EXPECT_THAT(chunks, ElementsAre(128, 128, 44));
   EXPECT_EQ(loop.tokens[1], FakeModel::answer(prompt(300), 1));

@@ -68,6 +68,8 @@ Row make_row(Sequence& s, int tokens, int vocab_size, int propose) {
     row.propose = propose;
     row.context = choice_context(s, row.choices);
     row.context.masks = std::move(masks);
+  } else {
+    row.next = s.tokens[static_cast<std::size_t>(end)];
   }
   row.tokens.reserve(static_cast<std::size_t>(tokens) + s.drafts.size());
   row.tokens.assign(s.tokens.begin() + s.computed, s.tokens.begin() + end);

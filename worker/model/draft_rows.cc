@@ -11,6 +11,7 @@ std::vector<DraftRow> draft_rows(const engine::Batch& batch, const engine::Sampl
   for (const engine::Row& row : batch.rows) {
     DraftRow& to = rows.emplace_back();
     to.kept = static_cast<std::int32_t>(row.tokens.size());
+    to.next = row.next;
     if (row.logits == 0) continue;
     const engine::Sample& chosen = *sample++;
     if (chosen.tokens.empty()) continue;

@@ -11,7 +11,7 @@
 namespace dsm::model {
 
 // One for each row of the batch. A row that chooses nothing is in the middle of its prompt: all its
-// tokens stand and nothing is drafted after it.
+// tokens stand, what follows is the prompt's next token, and nothing is drafted after it.
 std::vector<DraftRow> draft_rows(const engine::Batch& batch, const engine::Samples& samples);
 
 // `drafts` as RankModel::draft gives them for `rows`.

@@ -131,7 +131,7 @@ void Mtp::take_own_states(int draft) {
 void Mtp::run_layer() {
   const int width = step_.c.hidden_size;
   const auto eps = static_cast<float>(step_.c.rms_eps);
-  // There is no embedding where the next token is not known, and none at position 0, as in the
+  // There is no embedding where a next token is not known, and none at position 0, as in the
   // layer's training.
   for (int i = 0; i < step_.tokens; ++i) {
     if (step_.places[i].position == 0) step_.token_ids[i] = -1;
