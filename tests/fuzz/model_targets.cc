@@ -111,11 +111,15 @@ bool config(std::string_view input) {
     expect_sentence(config.error(), "config.json");
     return false;
   }
-  for (const int extent : {config->vocab_size, config->hidden_size, config->num_layers,
-                           config->num_heads, config->kv_lora_rank, config->qk_rope_head_dim,
-                           config->v_head_dim, config->max_positions}) {
+  for (const int extent :
+       {config->vocab_size, config->hidden_size, config->num_layers, config->num_heads,
+        config->qk_rope_head_dim, config->v_head_dim, config->max_positions}) {
     expect(extent > 0, "extents are positive");
   }
+  const bool latent = config->attention == model::AttentionKind::kLatent;
+  expect((config->kv_lora_rank > 0) == latent, "latents are of latent attention");
+  expect(!config->indexer || (latent && config->q_lora_rank > 0 && config->indexer->top_k > 0),
+         "an indexer has what it works on");
   expect(config->first_dense_layers <= config->num_layers, "dense layers are layers");
   for (const int ranks : {1, 2, 3, 8}) {
     const Status fits = model::check_tensor_parallel(*config, ranks);
