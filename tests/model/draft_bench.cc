@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/model/rank_model.h"
+#include "tests/model/bench_model.h"
 #include "worker/text/tokenizer.h"
 
 namespace {
@@ -21,19 +21,7 @@ using namespace dsm;
 using Clock = std::chrono::steady_clock;
 using Tokens = std::vector<engine::TokenId>;
 
-constexpr const char* kModel = "models/deepseek-tiny";
 constexpr std::size_t kMostTokens = 96;
-
-class Alone final : public comm::Communicator {
- public:
-  int rank() const override { return 0; }
-  int size() const override { return 1; }
-  void all_gather(std::span<const float>, std::span<float>) override {}
-  void gather(std::span<const float>, std::span<float>, int) override {}
-  void broadcast(std::span<std::byte>, int) override {}
-  void barrier() override {}
-  void abort() noexcept override {}
-};
 
 // The prompt form of the model's card.
 std::string prompt_of(const nlohmann::json& question) {
@@ -50,13 +38,13 @@ std::string prompt_of(const nlohmann::json& question) {
 }
 
 std::vector<Tokens> prompts(std::size_t most) {
-  const auto tokenizer = text::Tokenizer::load(std::string(kModel) + "/tokenizer.json");
+  const auto tokenizer = text::Tokenizer::load(std::string(model::kBenchModel) + "/tokenizer.json");
   if (!tokenizer) {
     std::fprintf(stderr, "%s\n", tokenizer.error().message.c_str());
     std::exit(1);
   }
   std::vector<Tokens> all;
-  std::ifstream file(std::string(kModel) + "/eval.jsonl");
+  std::ifstream file(std::string(model::kBenchModel) + "/eval.jsonl");
   for (std::string line; all.size() < most && std::getline(file, line);) {
     all.push_back(
         tokenizer->encode(prompt_of(nlohmann::json::parse(line)), text::SpecialTokens::kAllow));
@@ -80,7 +68,7 @@ engine::TokenId best_of(std::span<const float> logits) {
 // The greedy answer; drafts are checked in the step after the one that made them.
 Tokens answer(model::RankModel& model, const Tokens& prompt, std::int32_t most_drafts,
               engine::TokenId eos, Tally& tally) {
-  Alone comm;
+  model::Alone comm;
   const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
   const std::size_t end = prompt.size() + kMostTokens;
   std::vector<engine::BlockId> table(end / engine::kBlockTokens + 2);
@@ -143,29 +131,18 @@ int main(int argc, char** argv) {
   const int drafts = std::max(1, argc > 1 ? std::atoi(argv[1]) : 2);
   const int threads = argc > 2 ? std::atoi(argv[2]) : 1;
   const auto questions = static_cast<std::size_t>(argc > 3 ? std::atoi(argv[3]) : 320);
-  const auto config = model::load_model_config(kModel);
-  if (!config) {
-    std::fprintf(stderr, "%s\n", config.error().message.c_str());
-    return 1;
-  }
-  auto model = model::RankModel::load(kModel, *config, {.threads = threads, .drafts = true},
-                                      {.num_blocks = 64}, 2048, {});
-  if (!model) {
-    std::fprintf(stderr, "%s\n", model.error().message.c_str());
-    return 1;
-  }
+  const auto model = model::load_bench_model({.threads = threads, .drafts = true}, 64);
   const auto places = static_cast<std::size_t>(drafts);
   Tally plain;
   Tally drafted{.offered = std::vector<std::size_t>(places),
                 .taken = std::vector<std::size_t>(places)};
-  const engine::TokenId eos = config->eos_tokens.at(0);
+  const engine::TokenId eos = model->config().eos_tokens.at(0);
   std::size_t different = 0;
   for (const auto& prompt : prompts(questions)) {
-    const auto wanted = answer(**model, prompt, 0, eos, plain);
-    different += answer(**model, prompt, drafts, eos, drafted) != wanted ? 1 : 0;
+    const auto wanted = answer(*model, prompt, 0, eos, plain);
+    different += answer(*model, prompt, drafts, eos, drafted) != wanted ? 1 : 0;
   }
-  std::printf("%s, %d threads, %d drafts\n", std::string((*model)->device()).c_str(), threads,
-              drafts);
+  std::printf("%s, %d threads, %d drafts\n", std::string(model->device()).c_str(), threads, drafts);
   print("plain", plain);
   print("drafts", drafted);
   for (std::size_t i = 0; i < places; ++i) {
