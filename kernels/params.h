@@ -201,6 +201,18 @@ struct KvWriteParams {
   float eps = 0;
 };
 
+// One block of latent attention's cache as keys of heads: keys[h] = [k of the head | the block's
+// rotated part], dimension by dimension.
+struct KeyExpandParams {
+  const float* k = nullptr;        // [rows, heads, nope]
+  const float* rotated = nullptr;  // [rope, 64], the last rows of the block's keys
+  float* keys = nullptr;           // [heads, nope + rope, 64]
+  int rows = 0;                    // positions of the block that are filled
+  int heads = 0;
+  int nope = 0;
+  int rope = 0;
+};
+
 // Rotates the keys of every KV head and writes them and the values to the cache.
 struct KvWriteHeadsParams {
   const float* k = nullptr;  // [tokens, kv.heads, key_dim], ld

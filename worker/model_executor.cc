@@ -67,6 +67,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                          .ops = nullptr,
                                          .sampled_vocab = spec.sampled_vocab,
                                          .drafts = spec.drafts,
+                                         .deterministic = spec.deterministic,
                                          .fp8_activations = spec.fp8_activations,
                                          .verify_part = rank % spec.local_ranks,
                                          .verify_parts = spec.local_ranks},

@@ -17,9 +17,10 @@ struct ModelSpec {
   int threads_per_rank = 1;
   int kv_blocks = 0;
   int max_batch_tokens = 0;
-  int sampled_vocab = 0;  // as RankSpec's
-  bool drafts = false;    // from the model's own prediction layer, for rows that ask for them
-  bool fp8_activations = false;  // as RankSpec's
+  int sampled_vocab = 0;      // as RankSpec's
+  bool drafts = false;        // from the model's own prediction layer, for rows that ask for them
+  bool deterministic = true;  // these two as RankSpec's
+  bool fp8_activations = false;
 };
 
 group::RankLoader model_loader(ModelSpec spec, Logger log);

@@ -46,8 +46,8 @@ void declare(Flags& flags, Options& o) {
             "Guesses after each token, 1 to 16; 0 without a method");
   flags.add(
       "deterministic", &o.deterministic,
-      "The same tokens whatever else is in the batch; false allows a faster mode, which the CPU "
-      "backend does not have");
+      "The same tokens whatever else is in the batch and whatever the number of ranks; false is "
+      "quicker, above all with long prompts");
   flags.add("activation-quantization", &o.activation_quantization,
             "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
             "(rounded to FP8 in blocks of 128, as GPUs compute)");

@@ -47,7 +47,8 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
   }
   for (const int number :
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
-        scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0}) {
+        scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0,
+        options.deterministic ? 1 : 0}) {
     all += "," + std::to_string(number);
   }
   return sha256_hex(all);
@@ -212,6 +213,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .kv_blocks = scheduler->num_blocks,
                             .max_batch_tokens = scheduler->max_batch_tokens,
                             .drafts = model_drafts(*scheduler),
+                            .deterministic = options.deterministic,
                             .fp8_activations = options.fp8_activations()},
                   .scheduler = *scheduler,
                   .group = std::move(*group),

@@ -204,6 +204,19 @@ struct Kernels {
     }
   }
 
+  static void key_expand(const KeyExpandParams& p, int begin, int end) {
+    const std::int64_t width = static_cast<std::int64_t>(p.heads) * p.nope;
+    for (int h = begin; h < end; ++h) {
+      float* keys = p.keys + static_cast<std::int64_t>(h) * (p.nope + p.rope) * kKvBlock;
+      for (int r = 0; r < p.rows; ++r) {
+        const float* k = p.k + r * width + h * p.nope;
+        for (int i = 0; i < p.nope; ++i) keys[i * kKvBlock + r] = k[i];
+      }
+      keys += p.nope * kKvBlock;
+      for (int i = 0; i < p.rope * kKvBlock; ++i) keys[i] = p.rotated[i];
+    }
+  }
+
   static void rope_query(const RopeQueryParams& p, int begin, int end) {
     for (int t = begin; t < end; ++t) {
       for (int h = 0; h < p.heads; ++h) {
@@ -456,6 +469,7 @@ struct Kernels {
             .tree_sum = tree_sum,
             .kv_write = kv_write,
             .kv_write_heads = kv_write_heads,
+            .key_expand = key_expand,
             .rope_query = rope_query,
             .index_write = Indexer<V>::write,
             .index_scores = Indexer<V>::scores,

@@ -13,6 +13,8 @@ namespace dsm::model {
 namespace {
 
 constexpr double kBound = 1e-3;
+// Of the loose mode, to the same reference.
+constexpr double kLooseBound = 1e-3;
 
 using Tokens = std::vector<engine::TokenId>;
 using Logits = std::vector<float>;
@@ -120,6 +122,63 @@ TEST_P(Families, TheNumberOfRanksDoesNotMatter) {
     }
     for (auto& rank : ranks) rank.join();
     expect_same_bits(got[0], whole);
+  }
+}
+
+// Every token is computed after the reference's, not after what this mode would choose.
+void expect_within_bound(const GoldenCase& golden, const Logits& logits, std::size_t vocab) {
+  const auto choice_of = [](const auto& row) {
+    const auto best = std::max_element(row.begin(), row.end());
+    double lead = 1e9;
+    for (auto it = row.begin(); it != row.end(); ++it) {
+      if (it != best) lead = std::min(lead, static_cast<double>(*best) - *it);
+    }
+    return std::pair(static_cast<engine::TokenId>(best - row.begin()), lead);
+  };
+  const auto row_of = [&](std::size_t position) {
+    return std::span(logits).subspan(position * vocab, vocab);
+  };
+  for (std::size_t i = 0; i < golden.positions.size(); ++i) {
+    const auto ours = row_of(golden.positions[i]);
+    for (std::size_t v = 0; v < vocab; ++v) {
+      ASSERT_NEAR(ours[v], golden.logits[i][v], kLooseBound) << golden.positions[i];
+    }
+    const auto [token, lead] = choice_of(golden.logits[i]);
+    if (lead > 2 * kLooseBound) {
+      EXPECT_EQ(choice_of(ours).first, token);
+    }
+  }
+  for (std::size_t i = 0; i < golden.continuation.size(); ++i) {
+    const auto [token, lead] = choice_of(row_of(golden.tokens.size() - 1 + i));
+    if (lead > 2 * kLooseBound) {
+      EXPECT_EQ(token, golden.continuation[i]);
+    }
+  }
+}
+
+TEST_P(Families, TheLooseModeStaysWithinItsBoundOnAnyNumberOfRanks) {
+  auto sizes = GetParam().ranks;
+  sizes.push_back(1);
+  for (const int size : sizes) {
+    auto comms = comm::make_thread_communicators(size);
+    std::vector<std::thread> ranks;
+    for (int rank = 0; rank < size; ++rank) {
+      ranks.emplace_back([&, rank] {
+        auto& comm = *comms[static_cast<std::size_t>(rank)];
+        const auto model = load({.rank = rank, .size = size, .deterministic = false});
+        const auto vocab = static_cast<std::size_t>(model->config().vocab_size);
+        for (const auto& golden : goldens()) {
+          auto tokens = golden.tokens;
+          tokens.insert(tokens.end(), golden.continuation.begin(), golden.continuation.end());
+          // The last of them one by one, as an answer is computed.
+          std::vector<std::size_t> cuts(golden.continuation.size());
+          std::iota(cuts.begin(), cuts.end(), golden.tokens.size());
+          const auto logits = chunked(*model, comm, tokens, cuts);
+          if (rank == 0) expect_within_bound(golden, logits, vocab);
+        }
+      });
+    }
+    for (auto& rank : ranks) rank.join();
   }
 }
 

@@ -1,4 +1,5 @@
-// Time of RankModel::forward on the default model, without scheduler or server:
+// Time of RankModel::forward on the default model, without scheduler or server, in the
+// deterministic mode and in the loose one, a step of each in turn:
 //   build/release/model-bench [threads] [context] [steps]
 // Prints decode steps at several batch sizes and prefill of a prompt.
 #include <algorithm>
@@ -6,25 +7,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <memory>
+#include <string>
 #include <vector>
 
-#include "worker/model/rank_model.h"
+#include "tests/model/bench_model.h"
 
 namespace {
 
 using namespace dsm;
 using Clock = std::chrono::steady_clock;
-
-class Alone final : public comm::Communicator {
- public:
-  int rank() const override { return 0; }
-  int size() const override { return 1; }
-  void all_gather(std::span<const float>, std::span<float>) override {}
-  void gather(std::span<const float>, std::span<float>, int) override {}
-  void broadcast(std::span<std::byte>, int) override {}
-  void barrier() override {}
-  void abort() noexcept override {}
-};
 
 engine::Batch batch_of(int rows, int start, int tokens, int blocks_per_row) {
   engine::Batch batch;
@@ -53,27 +45,51 @@ double thread_seconds() {
   return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
 
-Times measure(model::RankModel& model, const engine::Batch& batch, int steps) {
-  Alone comm;
-  std::vector<double> times;
-  model.forward(batch, comm);
-  const double cpu = thread_seconds();
-  for (int i = 0; i < steps; ++i) {
+struct Mode {
+  std::unique_ptr<model::RankModel> model;
+  std::vector<double> times = {};
+  double cpu = 0;
+
+  void step(const engine::Batch& batch) {
+    model::Alone comm;
     const auto begin = Clock::now();
-    model.forward(batch, comm);
+    const double cpu_begin = thread_seconds();
+    model->forward(batch, comm);
+    cpu += thread_seconds() - cpu_begin;
     times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
   }
-  const double cpu_mean = (thread_seconds() - cpu) / steps;
-  std::sort(times.begin(), times.end());
-  return {times.front(), times[times.size() / 2], cpu_mean};
+  Times take() {
+    std::sort(times.begin(), times.end());
+    const Times t{times.front(), times[times.size() / 2], cpu / static_cast<double>(times.size())};
+    times.clear();
+    cpu = 0;
+    return t;
+  }
+};
+
+void print(const char* mode, int tokens, const Times& t) {
+  std::printf("  %-13s best %9.1f us %7.0f tok/s, median %9.1f us, cpu %9.1f us %7.0f tok/s\n",
+              mode, t.best * 1e6, tokens / t.best, t.median * 1e6, t.cpu * 1e6, tokens / t.cpu);
 }
 
-void print(const char* what, int tokens, int context, Times t) {
-  std::printf(
-      "%-8s %5d tokens at %5d: best %9.1f us %7.0f tok/s, median %9.1f us, cpu %9.1f us %7.0f "
-      "tok/s\n",
-      what, tokens, context, t.best * 1e6, tokens / t.best, t.median * 1e6, t.cpu * 1e6,
-      tokens / t.cpu);
+void compare(Mode& deterministic, Mode& loose, const char* what, int context,
+             const engine::Batch& batch, int steps) {
+  for (Mode* mode : {&deterministic, &loose}) {
+    mode->step(batch);
+    mode->take();
+  }
+  for (int i = 0; i < steps; ++i) {
+    deterministic.step(batch);
+    loose.step(batch);
+  }
+  const Times a = deterministic.take();
+  const Times b = loose.take();
+  // All rows are alike.
+  const auto tokens = static_cast<int>(batch.rows.size() * batch.rows[0].tokens.size());
+  std::printf("%s %d tokens at %d: loose is %.2f times as fast (best), %.2f (median)\n", what,
+              tokens, context, a.best / b.best, a.median / b.median);
+  print("deterministic", tokens, a);
+  print("loose", tokens, b);
 }
 
 }  // namespace
@@ -82,27 +98,17 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   const int context = argc > 2 ? std::atoi(argv[2]) : 128;
   const int steps = argc > 3 ? std::atoi(argv[3]) : 200;
-  constexpr const char* kModel = "models/deepseek-tiny";
-  const auto config = model::load_model_config(kModel);
-  if (!config) {
-    std::fprintf(stderr, "%s\n", config.error().message.c_str());
-    return 1;
-  }
   const int blocks = context / engine::kBlockTokens + 1;
-  auto loaded = model::RankModel::load(kModel, *config, {.threads = threads},
-                                       {.num_blocks = 64 * blocks + 32}, 2048, {});
-  if (!loaded) {
-    std::fprintf(stderr, "%s\n", loaded.error().message.c_str());
-    return 1;
-  }
-  auto& model = **loaded;
-  std::printf("%s, %d threads\n", std::string(model.device()).c_str(), threads);
+  const int num_blocks = 64 * blocks + 32;
+  Mode deterministic{model::load_bench_model({.threads = threads}, num_blocks)};
+  Mode loose{model::load_bench_model({.threads = threads, .deterministic = false}, num_blocks)};
+  std::printf("%s, %d threads\n", std::string(deterministic.model->device()).c_str(), threads);
   for (const int rows : {1, 2, 4, 8, 16, 32, 64}) {
-    print("decode", rows, context, measure(model, batch_of(rows, context, 1, blocks), steps));
+    compare(deterministic, loose, "decode", context, batch_of(rows, context, 1, blocks), steps);
   }
   for (const int tokens : {16, 64, 512, 1500}) {
-    print("prefill", tokens, 0,
-          measure(model, batch_of(1, 0, tokens, 32), std::max(3, steps / 20)));
+    compare(deterministic, loose, "prefill", 0, batch_of(1, 0, tokens, 32),
+            std::max(3, steps / 20));
   }
   return 0;
 }

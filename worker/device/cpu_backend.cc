@@ -139,6 +139,8 @@ class CpuBackend final : public Backend {
           [&](int begin, int end) { ops_.kv_write_heads(p, begin, end); });
   }
 
+  void key_expand(const KeyExpandParams& p) override { ops_.key_expand(p, 0, p.heads); }
+
   void rope_query(const RopeQueryParams& p) override {
     light(p.tokens, p.heads * p.rope.pairs,
           [&](int begin, int end) { ops_.rope_query(p, begin, end); });

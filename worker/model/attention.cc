@@ -22,10 +22,10 @@ AttentionItems::AttentionItems(const Step& step, int heads, int kv_heads)
                  static_cast<std::size_t>(kv_heads));
 }
 
-void AttentionItems::build(const Step& step) {
+void AttentionItems::build(const Step& step, std::span<const TokenRun> runs) {
   items_.clear();
   const int rows = rows_per_item(std::int64_t{step.tokens} * heads_ * kv_heads_, step.threads);
-  for (const TokenRun& run : step.runs) {
+  for (const TokenRun& run : runs) {
     const int begin = run.begin * heads_;
     const int end = begin + run.size * heads_;
     for (int kv_head = 0; kv_head < kv_heads_; ++kv_head) {
@@ -36,11 +36,11 @@ void AttentionItems::build(const Step& step) {
   }
 }
 
-Attention make_attention(Step& step, int layers, int num_blocks) {
+Attention make_attention(Step& step, int layers, int num_blocks, bool expands) {
   if (step.c.attention == AttentionKind::kGrouped) {
     return GroupedAttention(step, layers, num_blocks);
   }
-  return LatentAttention(step, layers, num_blocks);
+  return LatentAttention(step, layers, num_blocks, expands);
 }
 
 }  // namespace dsm::model

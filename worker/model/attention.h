@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "worker/model/expanded_attention.h"
 #include "worker/model/indexer.h"
 #include "worker/model/step.h"
 #include "worker/model/weights.h"
@@ -23,7 +24,7 @@ class AttentionItems {
  public:
   // `heads` query heads for each of `kv_heads`.
   AttentionItems(const Step& step, int heads, int kv_heads);
-  void build(const Step& step);
+  void build(const Step& step, std::span<const TokenRun> runs);
 
   const kernels::AttentionItem* data() const { return items_.data(); }
   int count() const { return static_cast<int>(items_.size()); }
@@ -38,31 +39,43 @@ class AttentionItems {
 class LatentAttention {
  public:
   // A cache of `layers` layers with `num_blocks` blocks each.
-  LatentAttention(Step& step, int layers, int num_blocks);
+  // `expands`: long prompts are computed with expanded keys and values.
+  LatentAttention(Step& step, int layers, int num_blocks, bool expands);
   // Once per batch, before its layers.
   void prepare(const Step& step);
   // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective.
   void run(Step& step, int layer, const LayerWeights& w);
 
  private:
+  // Consecutive tokens of the batch.
+  struct Range {
+    int begin = 0;
+    int end = 0;
+  };
+  void absorb(Step& step, Range range, const kernels::KvLayer& kv, const LatentWeights& w);
+
   int heads_;  // local
   float scale_;
   std::vector<kernels::KvLayer> kv_;
   AttentionItems items_;
   std::optional<Indexer> indexer_;
-  float* latents_;   // [T, q_lora | kv_lora | rope]
-  float* q_latent_;  // [T, q_lora]
-  float* q_;         // [T, local heads, nope | rope]
-  float* query_;     // [T, local heads, kv_lora | rope]
-  float* mixed_;     // [T, local heads, kv_lora]
-  float* values_;    // [T, local heads, v]
+  std::optional<ExpandedAttention> expanded_;
+  std::vector<TokenRun> long_runs_;      // of the batch: those that are expanded
+  std::vector<TokenRun> absorbed_runs_;  // the others
+  std::vector<Range> absorbed_;          // their tokens
+  float* latents_;                       // [T, q_lora | kv_lora | rope]
+  float* q_latent_;                      // [T, q_lora]
+  float* q_;                             // [T, local heads, nope | rope]
+  float* query_;                         // [T, local heads, kv_lora | rope]
+  float* mixed_;                         // [T, local heads, kv_lora]
+  float* values_;                        // [T, local heads, v]
   kernels::Group everyone_;
 };
 
 class GroupedAttention {
  public:
   GroupedAttention(Step& step, int layers, int num_blocks);
-  void prepare(const Step& step) { items_.build(step); }
+  void prepare(const Step& step) { items_.build(step, step.runs); }
   void run(Step& step, int layer, const LayerWeights& w);
 
  private:
@@ -78,6 +91,6 @@ class GroupedAttention {
 };
 
 using Attention = std::variant<LatentAttention, GroupedAttention>;
-Attention make_attention(Step& step, int layers, int num_blocks);
+Attention make_attention(Step& step, int layers, int num_blocks, bool expands);
 
 }  // namespace dsm::model

@@ -10,7 +10,7 @@ namespace {
 constexpr float kLatentEps = 1e-6F;
 }  // namespace
 
-LatentAttention::LatentAttention(Step& step, int layers, int num_blocks)
+LatentAttention::LatentAttention(Step& step, int layers, int num_blocks, bool expands)
     : heads_(share_of(step.c.num_heads, step.rank, step.ranks).size()),
       scale_(attention_scale(step.c)),
       items_(step, heads_, 1) {
@@ -33,11 +33,52 @@ LatentAttention::LatentAttention(Step& step, int layers, int num_blocks)
   mixed_ = floats(t * h * latent);
   values_ = floats(t * h * static_cast<std::size_t>(c.v_head_dim));
   if (c.indexer) indexer_.emplace(step, layers, num_blocks);
+  if (expands && ExpandedAttention::fits(c)) expanded_.emplace(step, heads_, num_blocks);
+  long_runs_.reserve(t);
+  absorbed_runs_.reserve(t);
+  absorbed_.reserve(t);
 }
 
 void LatentAttention::prepare(const Step& step) {
-  items_.build(step);
+  long_runs_.clear();
+  absorbed_runs_.clear();
+  absorbed_.clear();
+  for (const TokenRun& run : step.runs) {
+    if (expanded_ && expanded_->pays(step, run)) {
+      long_runs_.push_back(run);
+      continue;
+    }
+    absorbed_runs_.push_back(run);
+    const int end = run.begin + run.size;
+    if (!absorbed_.empty() && absorbed_.back().end == run.begin) {
+      absorbed_.back().end = end;
+    } else {
+      absorbed_.push_back({run.begin, end});
+    }
+  }
+  items_.build(step, absorbed_runs_);
   if (indexer_) indexer_->prepare(step);
+}
+
+// The query goes to the latent's space, so keys are never expanded.
+void LatentAttention::absorb(Step& step, Range range, const kernels::KvLayer& kv,
+                             const LatentWeights& w) {
+  const int qk = step.c.qk_head_dim();
+  const std::int64_t tokens = range.begin;
+  const float* q = q_ + tokens * heads_ * qk;
+  float* query = query_ + tokens * heads_ * kv.key_dim;
+  step.backend.linear({.x = q,
+                       .ldx = heads_ * qk,
+                       .x_step = qk,
+                       .w = w.key_up.data(),
+                       .y = query,
+                       .ldy = heads_ * kv.key_dim,
+                       .y_step = kv.key_dim,
+                       .rows = range.end - range.begin,
+                       .batch = heads_});
+  step.backend.rope_query({q, heads_ * qk, qk, step.c.qk_nope_head_dim, query, kv.key_dim,
+                           kv.value_dim, step.places + range.begin, step.rope,
+                           range.end - range.begin, heads_});
 }
 
 void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
@@ -45,7 +86,6 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const LatentWeights& w = weights.latent;
   device::Backend& backend = step.backend;
   const kernels::KvLayer& kv = kv_[static_cast<std::size_t>(layer)];
-  const int qk = c.qk_head_dim();
   const std::int64_t lda = w.latents.n;
   step.norm(weights.attention_norm);
   step.linear({.x = step.normed, .w = &w.latents, .y = latents_, .ldy = lda});
@@ -59,30 +99,22 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
                     step.tokens, kLatentEps});
   const kernels::Selection selection =
       indexer_ ? indexer_->run(step, layer, w.indexer, q_latent_) : kernels::Selection{};
-  step.linear({.x = q_input, .w = &w.q, .y = q_, .ldy = heads_ * qk});
-  // Absorbed: the query goes to the latent's space, so keys are never expanded.
-  backend.linear({.x = q_,
-                  .ldx = heads_ * qk,
-                  .x_step = qk,
-                  .w = w.key_up.data(),
-                  .y = query_,
-                  .ldy = heads_ * kv.key_dim,
-                  .y_step = kv.key_dim,
-                  .rows = step.tokens,
-                  .batch = heads_});
-  backend.rope_query({q_, heads_ * qk, qk, c.qk_nope_head_dim, query_, kv.key_dim, kv.value_dim,
-                      step.places, step.rope, step.tokens, heads_});
+  step.linear({.x = q_input, .w = &w.q, .y = q_, .ldy = heads_ * c.qk_head_dim()});
+  for (const Range& range : absorbed_) absorb(step, range, kv, w);
   backend.attention(
       {query_, mixed_, step.places, items_.data(), items_.count(), heads_, kv, scale_, selection});
-  backend.linear({.x = mixed_,
-                  .ldx = heads_ * kv.value_dim,
-                  .x_step = kv.value_dim,
-                  .w = w.value_up.data(),
-                  .y = values_,
-                  .ldy = heads_ * c.v_head_dim,
-                  .y_step = c.v_head_dim,
-                  .rows = step.tokens,
-                  .batch = heads_});
+  for (const auto& [begin, end] : absorbed_) {
+    backend.linear({.x = mixed_ + std::int64_t{begin} * heads_ * kv.value_dim,
+                    .ldx = heads_ * kv.value_dim,
+                    .x_step = kv.value_dim,
+                    .w = w.value_up.data(),
+                    .y = values_ + std::int64_t{begin} * heads_ * c.v_head_dim,
+                    .ldy = heads_ * c.v_head_dim,
+                    .y_step = c.v_head_dim,
+                    .rows = end - begin,
+                    .batch = heads_});
+  }
+  for (const TokenRun& run : long_runs_) expanded_->run(step, run, kv, w, scale_, q_, values_);
   step.round_rows(values_, heads_ * c.v_head_dim, step.tokens, heads_ * c.v_head_dim, nullptr);
   everyone_ = {0, step.tokens};
   step.add_row_parallel({.h = values_,

@@ -22,6 +22,13 @@ void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("batch: ") + what);
 }
 
+WeightSlice slice_of(const RankSpec& spec) {
+  return {.rank = spec.rank,
+          .ranks = spec.size,
+          .mtp = spec.drafts,
+          .deterministic = spec.deterministic};
+}
+
 // Compares this rank's part of the files with their checksums, if there are any; the bytes of them.
 Result<std::int64_t> verify(const std::filesystem::path& dir, const Checkpoint& checkpoint,
                             const ModelConfig& config, RankSpec rank,
@@ -30,7 +37,7 @@ Result<std::int64_t> verify(const std::filesystem::path& dir, const Checkpoint& 
       Verification::plan(dir, checkpoint.file_names(), rank.verify_part, rank.verify_parts);
   if (!plan) return std::unexpected(plan.error());
   if (plan->empty()) return 0;
-  const auto slice = count_weights(checkpoint, config, rank.rank, rank.size, rank.drafts);
+  const auto slice = count_weights(checkpoint, config, slice_of(rank));
   if (!slice) return std::unexpected(slice.error());
   const std::int64_t total = plan->bytes() + *slice;
   const auto done = plan->run(rank.threads, [&](std::int64_t bytes) { progress(bytes, total); });
@@ -49,7 +56,8 @@ struct RankModel::Impl {
         num_blocks(kv.num_blocks),
         sampled_vocab(spec.sampled_vocab > 0 ? spec.sampled_vocab : c.vocab_size),
         step(c, spec.rank, spec.size, spec.threads, max_tokens, spec.fp8_activations, *backend),
-        attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks)),
+        attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks,
+                                 !spec.deterministic)),
         mlp(step) {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
     wanted.reserve(static_cast<std::size_t>(max_tokens));
@@ -164,10 +172,9 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     };
   }
   try {
-    auto backend = device::make_cpu_backend(rank.threads,
-                                            rank.ops != nullptr ? *rank.ops : kernels::best_ops());
-    auto weights =
-        load_weights(*checkpoint, config, rank.rank, rank.size, rank.drafts, *backend, progress);
+    const kernels::Ops& ops = rank.ops != nullptr ? *rank.ops : kernels::best_ops();
+    auto backend = device::make_cpu_backend(rank.threads, ops);
+    auto weights = load_weights(*checkpoint, config, slice_of(rank), *backend, progress);
     if (!weights) return std::unexpected(weights.error());
     if (rank.fp8_activations) {
       if (auto ok = check_fp8_weights(*weights); !ok) return std::unexpected(ok.error());

@@ -2,9 +2,9 @@
 // the parts that the configuration names: latent or grouped-query attention (attention.h), dense
 // MLPs or mixtures of experts with shared experts (mlp.h).
 //
-// A row's logits do not depend, to the last bit, on what else is in the batch, on how its prompt
-// was cut into chunks, on which blocks hold its cache, on the number of ranks or threads, or on the
-// instruction set (see kernels/ops.h).
+// Unless it is loaded otherwise, a row's logits do not depend, to the last bit, on what else is in
+// the batch, on how its prompt was cut into chunks, on which blocks hold its cache, on the number
+// of ranks or threads, or on the instruction set (see kernels/ops.h).
 //
 // One thread uses a RankModel, its rank's. Ranks of a group are different objects, in one process
 // or in several.
@@ -35,6 +35,9 @@ struct RankSpec {
   // are never chosen. 0: there is none. Only rank 0's counts.
   int sampled_vocab = 0;
   bool drafts = false;  // load the multi-token-prediction layer, for draft()
+  // False, the loose mode: what is computed in which order is what is quickest, so a row's logits
+  // may differ in their last digits with the batch, its chunks and the number of ranks.
+  bool deterministic = true;
   // Round what goes into products with FP8 weights to FP8 as well (activations.h).
   bool fp8_activations = false;
   // Ranks of one process share out the comparing of files with their checksums (manifest.h).

@@ -8,27 +8,29 @@
 namespace dsm::model {
 namespace {
 
-using kernels::kSegments;
 using kernels::SegmentedMatrix;
 using kernels::WeightPiece;
 
 // One pass over everything that a rank takes.
 class Reader {
  public:
-  Reader(WeightLoader& loader, const ModelConfig& config, int rank, int ranks)
-      : loader_(loader), c_(config), rank_(rank), ranks_(ranks) {}
+  Reader(WeightLoader& loader, const ModelConfig& config, const WeightSlice& slice)
+      : loader_(loader),
+        c_(config),
+        slice_(slice),
+        segments_(slice.deterministic ? kernels::kSegments / slice.ranks : 1) {}
 
-  ModelWeights read(bool with_mtp) {
+  ModelWeights read() {
     ModelWeights w;
     std::tie(w.embedding, w.embedding_dtype) =
         loader_.table("model.embed_tokens.weight", c_.vocab_size, c_.hidden_size);
     for (int i = 0; i < c_.num_layers && !loader_.error(); ++i) w.layers.push_back(layer(i));
     w.final_norm = loader_.vector("model.norm.weight", c_.hidden_size);
-    const Share share = share_of(c_.vocab_size, rank_, ranks_);
+    const Share share = share_of(c_.vocab_size, slice_.rank, slice_.ranks);
     w.head = loader_.pack(
         loader_.slice(c_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
                       c_.vocab_size, c_.hidden_size, share.begin, share.size(), 0, c_.hidden_size));
-    if (with_mtp) w.mtp = mtp();
+    if (slice_.mtp) w.mtp = mtp();
     return w;
   }
 
@@ -88,7 +90,7 @@ class Reader {
                                     c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size));
     w.latents = loader_.pack(latents);
     w.kv_norm = loader_.vector(prefix + "kv_a_layernorm.weight", c_.kv_lora_rank);
-    const Share heads = share_of(c_.num_heads, rank_, ranks_);
+    const Share heads = share_of(c_.num_heads, slice_.rank, slice_.ranks);
     const int qk = c_.qk_head_dim();
     w.q =
         loader_.pack(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
@@ -105,6 +107,9 @@ class Reader {
       std::swap(key.n_stride, key.k_stride);
       w.key_up.push_back(loader_.pack(key));
       w.value_up.push_back(loader_.pack(part(c_.qk_nope_head_dim, c_.v_head_dim)));
+      if (!slice_.deterministic) {
+        w.key_expand.push_back(loader_.pack(part(0, c_.qk_nope_head_dim)));
+      }
     }
     if (c_.indexer) w.indexer = indexer(prefix + "indexer.");
     return w;
@@ -124,8 +129,8 @@ class Reader {
 
   GroupedWeights grouped(const std::string& prefix) {
     const int dim = c_.v_head_dim;
-    const Share q_heads = share_of(c_.num_heads, rank_, ranks_);
-    const Share kv_heads = kv_heads_of(c_.num_kv_heads, rank_, ranks_);
+    const Share q_heads = share_of(c_.num_heads, slice_.rank, slice_.ranks);
+    const Share kv_heads = kv_heads_of(c_.num_kv_heads, slice_.rank, slice_.ranks);
     std::vector<WeightPiece> pieces;
     std::vector<WeightLoader::VectorPart> biases;
     const auto add = [&](const char* name, int heads, Share share) {
@@ -147,7 +152,7 @@ class Reader {
   // An MLP's gate, up and down, appended to the layer's lists.
   void expert(const std::string& prefix, int width, LayerWeights& w) {
     constexpr int kHalf = kernels::kPanel / 2;
-    const Share share = share_of(width, rank_, ranks_);
+    const Share share = share_of(width, slice_.rank, slice_.ranks);
     std::vector<WeightPiece> pieces;
     for (int at = share.begin; at < share.end; at += kHalf) {
       const int n = std::min(kHalf, share.end - at);
@@ -161,18 +166,18 @@ class Reader {
     w.down.push_back(segmented(prefix + "down_proj.weight", width, 1));
   }
 
-  // This rank's segments of a row-parallel weight [hidden, units * unit]. Segment s of all holds
-  // units s * units / kSegments and on, whatever the number of ranks, so the sums do not depend on
-  // it.
+  // This rank's segments of a row-parallel weight [hidden, units * unit]. Of all ranks' segments,
+  // number s holds units s * units / segments and on: where these are kSegments, the sums do not
+  // depend on the number of ranks.
   SegmentedMatrix segmented(const std::string& name, int units, int unit) {
     SegmentedMatrix w;
-    w.count = kSegments / ranks_;
-    const auto begin_of = [&](int segment) {
-      return static_cast<int>(std::int64_t{units} * segment / kSegments) * unit;
+    w.count = segments_;
+    const auto begin_of = [&](int segment) {  // of all ranks' segments
+      return static_cast<int>(std::int64_t{units} * segment / (slice_.ranks * segments_)) * unit;
     };
-    const int first = begin_of(rank_ * w.count);
+    const int first = begin_of(slice_.rank * w.count);
     for (int i = 0; i < w.count; ++i) {
-      const int segment = rank_ * w.count + i;
+      const int segment = slice_.rank * w.count + i;
       const int begin = begin_of(segment);
       w.offset[i] = begin - first;
       w.part[i] = loader_.pack(loader_.slice(name, c_.hidden_size, std::int64_t{units} * unit, 0,
@@ -183,29 +188,29 @@ class Reader {
 
   WeightLoader& loader_;
   const ModelConfig& c_;
-  int rank_;
-  int ranks_;
+  WeightSlice slice_;
+  int segments_;  // of this rank's row-parallel weights
 };
 
 }  // namespace
 
 Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                   int rank, int ranks, bool mtp) {
+                                   const WeightSlice& slice) {
   const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
   WeightLoader count(checkpoint, config.quantization, nullptr, 0, nobody);
-  Reader(count, config, rank, ranks).read(mtp);
+  Reader(count, config, slice).read();
   if (count.error()) return std::unexpected(*count.error());
   return count.bytes();
 }
 
-Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
-                                  int ranks, bool mtp, device::Backend& backend,
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                  const WeightSlice& slice, device::Backend& backend,
                                   const LoadProgress& progress) {
-  const auto total = count_weights(checkpoint, config, rank, ranks, mtp);
+  const auto total = count_weights(checkpoint, config, slice);
   if (!total) return std::unexpected(total.error());
   progress(0, *total);
   WeightLoader loader(checkpoint, config.quantization, &backend, *total, progress);
-  ModelWeights weights = Reader(loader, config, rank, ranks).read(mtp);
+  ModelWeights weights = Reader(loader, config, slice).read();
   loader.finish();
   if (loader.error()) return std::unexpected(*loader.error());
   return weights;

@@ -51,7 +51,9 @@ struct LatentWeights {
   std::vector<kernels::PackedMatrix>
       key_up;  // [local heads] nope -> kv_lora (the key half of kv_b, transposed)
   std::vector<kernels::PackedMatrix> value_up;  // [local heads] kv_lora -> v
-  IndexerWeights indexer;                       // filled as the configuration says
+  std::vector<kernels::PackedMatrix>
+      key_expand;          // [local heads] kv_lora -> nope; empty in the deterministic mode
+  IndexerWeights indexer;  // filled as the configuration says
 };
 
 struct GroupedWeights {
@@ -91,14 +93,24 @@ struct ModelWeights {
   kernels::PackedMatrix head;  // hidden -> this rank's part of the vocabulary
 };
 
-// Bytes of this rank's slice, as they stand in the checkpoint; checks names and shapes.
-Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                   int rank, int ranks, bool mtp);
+// What a rank takes.
+struct WeightSlice {
+  int rank = 0;
+  int ranks = 1;
+  bool mtp = false;  // the multi-token-prediction layer, too
+  // False: row-parallel weights are not cut into more segments than ranks, and what expands keys of
+  // the cache (expanded_attention.h) is taken, too.
+  bool deterministic = true;
+};
 
-// Checks every shape before it reads the first weight. `mtp`: the multi-token-prediction layer too.
-// `progress` counts bytes of this rank's slice; it is called on the caller's thread.
-Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config, int rank,
-                                  int ranks, bool mtp, device::Backend& backend,
+// Bytes of a slice, as they stand in the checkpoint; checks names and shapes.
+Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                   const WeightSlice& slice);
+
+// Checks every shape before it reads the first weight. `progress` counts bytes of this rank's
+// slice; it is called on the caller's thread.
+Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                  const WeightSlice& slice, device::Backend& backend,
                                   const LoadProgress& progress);
 
 }  // namespace dsm::model
