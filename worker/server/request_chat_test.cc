@@ -244,7 +244,9 @@ TEST(ChatRequest, refuses_tools_that_are_not_what_they_must_be) {
            {tools + R"(, "response_format": {"type": "json_object"})", "response_format"},
            {tools + R"(, "guided_regex": "x")", "guided_regex"},
            {tools + R"(, "tool_choice": "required", "ignore_eos": true)", "ignore_eos"},
-           {tools + R"(, "tool_choice": "required", "min_tokens": 3)", "min_tokens"}}) {
+           {tools + R"(, "tool_choice": "required", "min_tokens": 3)", "min_tokens"},
+           {tool(R"({"name": "f", "strict": true})") + R"(, "ignore_eos": true)", "ignore_eos"},
+           {tool(R"({"name": "f", "strict": true})") + R"(, "min_tokens": 3)", "min_tokens"}}) {
     EXPECT_THAT(refusal(fields), StartsWith(param + ": ")) << fields.substr(0, 200);
   }
   EXPECT_EQ(

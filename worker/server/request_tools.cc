@@ -108,8 +108,11 @@ void read_tools(Fields& fields, ChatRequest& request) {
   if (request.options.format) {
     fields.wrong(request.options.format->param, "cannot be combined with tools" + why);
   }
-  if (request.tool_choice.kind == ToolChoice::Kind::kAuto) return;
-  const std::string forced = "cannot be combined with a tool_choice that requires a call";
+  const bool automatic = request.tool_choice.kind == ToolChoice::Kind::kAuto;
+  if (automatic && std::ranges::none_of(tools, &text::ToolDefinition::strict)) return;
+  const std::string forced = automatic
+                                 ? "cannot be combined with a strict tool"
+                                 : "cannot be combined with a tool_choice that requires a call";
   if (request.options.ignore_eos) fields.wrong("ignore_eos", forced);
   if (request.options.min_tokens > 0) fields.wrong("min_tokens", forced);
 }

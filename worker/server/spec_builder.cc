@@ -151,16 +151,23 @@ ChoiceOutput::Options output_options(const GenerationOptions& options) {
           .prompt_logprobs = options.prompt_logprobs};
 }
 
-// What an answer must match so that it calls a tool, where it must.
+// What an answer must match so that it calls a tool, where it must, or so that the calls that it
+// makes are right, where a tool is strict.
 Result<std::optional<grammar::GrammarSpec>> tool_grammar(const ServedModel& model,
                                                          const ChatRequest& request) {
   using Kind = ToolChoice::Kind;
   const Kind kind = request.tool_choice.kind;
-  if (kind == Kind::kNone || kind == Kind::kAuto) return std::nullopt;
+  const auto& tools = request.template_options.tools;
+  if (kind == Kind::kNone) return std::nullopt;
+  if (kind == Kind::kAuto && std::ranges::none_of(tools, &text::ToolDefinition::strict)) {
+    return std::nullopt;
+  }
   using Mode = text::ToolChoice::Mode;
   auto lark = model.chat_template.tool_grammar(
-      request.template_options.tools,
-      {.mode = kind == Kind::kNamed ? Mode::kNamed : Mode::kRequired,
+      tools,
+      {.mode = kind == Kind::kNamed  ? Mode::kNamed
+               : kind == Kind::kAuto ? Mode::kAuto
+                                     : Mode::kRequired,
        .name = request.tool_choice.name},
       // A function that is named is called once, whatever else may be called side by side.
       request.parallel_tool_calls && kind != Kind::kNamed);
@@ -180,6 +187,8 @@ Parsed<Constraint> chat_constraint(const ServedModel& model, const ChatRequest& 
     if (!grammar) return template_error(grammar.error());
     made.grammar = std::move(*grammar);
     made.param = "tools";
+    // It is one of the thought, too.
+    if (request.tool_choice.kind == ToolChoice::Kind::kAuto) return made;
   }
   if (!made.grammar || !starts_in_reasoning) return made;
   // The thought is free; what comes behind it must match.

@@ -293,6 +293,18 @@ TEST_F(ToolSpecTest, a_choice_that_requires_a_call_is_a_grammar_behind_the_thoug
               StartsWith("tools: "));
 }
 
+TEST_F(ToolSpecTest, a_strict_tool_is_held_to_its_schema_where_the_model_chooses) {
+  std::string strict = kTools;
+  strict.insert(strict.find(R"("name")"), R"("strict": true, )");
+  ASSERT_TRUE(build(strict).has_value());
+  ASSERT_EQ(compiled.size(), 1u);
+  EXPECT_EQ(compiled[0].first.kind, grammar::Kind::kLark);
+  EXPECT_THAT(compiled[0].first.text, HasSubstr("(FREE? | opened "));
+  ASSERT_TRUE(build(strict + R"(, "thinking": {"type": "enabled"})").has_value());
+  EXPECT_EQ(compiled.back().second, std::nullopt) << "a call may end the thought";
+  EXPECT_EQ(compiled.back().first.text, compiled[0].first.text);
+}
+
 TEST_F(ToolSpecTest, a_refusal_of_the_template_names_its_field) {
   const auto param = [](const std::string& message) {
     return template_error({ErrorKind::kInvalid, message, 0}).error().param;

@@ -73,8 +73,11 @@ Result<ChatTemplate> ChatTemplate::checked(const Tokenizer& tokenizer, const Cha
   static constexpr std::string_view kOfCalls[] = {markers::kCallsBegin, markers::kCallsEnd,
                                                   markers::kCallBegin, markers::kCallEnd,
                                                   markers::kSeparator};
-  chosen.tool_tokens_ = std::ranges::all_of(
-      kOfCalls, [&](std::string_view marker) { return tokenizer.special(marker).has_value(); });
+  const auto is_token = [&](std::string_view marker) {
+    return tokenizer.special(marker).has_value();
+  };
+  chosen.tool_tokens_ = std::ranges::all_of(kOfCalls, is_token);
+  chosen.thought_tokens_ = is_token(markers::kThinkOpen) && is_token(markers::kThinkClose);
   return chosen;
 }
 
@@ -163,8 +166,9 @@ Result<std::string> ChatTemplate::tool_grammar(std::span<const ToolDefinition> t
     return fail(ErrorKind::kInvalid, "tool_choice: the chat template '" +
                                          std::string(family_->name) + "' has no form for tools");
   }
-  return write_tool_grammar(family_->tools, {.calls = tool_tokens_, .dsml = dsml_}, tools, choice,
-                            parallel);
+  return write_tool_grammar(family_->tools,
+                            {.calls = tool_tokens_, .thought = thought_tokens_, .dsml = dsml_},
+                            tools, choice, parallel);
 }
 
 std::string_view ChatTemplate::name() const {

@@ -59,9 +59,10 @@ struct ChatOptions {
   std::vector<ToolDefinition> tools = {};
 };
 
-// Which tools an answer must call.
+// Which tools an answer calls.
 struct ToolChoice {
-  enum class Mode { kRequired, kNamed };
+  // kAuto: none or any; the arguments of those that are strict match their parameters.
+  enum class Mode { kRequired, kNamed, kAuto };
   Mode mode = Mode::kRequired;
   std::string name = {};  // of kNamed
 };
@@ -98,8 +99,9 @@ class ChatTemplate {
                                               bool tools) const;
 
   // A grammar that the answer must match so that it calls tools, in llguidance's dialect of Lark
-  // (tool_grammar.h says which parts of it are used). kInvalid: the template has no form for calls,
-  // there is no such tool, or its parameters are no schema.
+  // (tool_grammar.h says which parts of it are used). With kAuto it is one of the whole output, the
+  // thought included. kInvalid: the template has no form for calls, there is no such tool, or its
+  // parameters are no schema.
   Result<std::string> tool_grammar(std::span<const ToolDefinition> tools, const ToolChoice& choice,
                                    bool parallel) const;
 
@@ -113,9 +115,10 @@ class ChatTemplate {
   static Result<ChatTemplate> checked(const Tokenizer& tokenizer, const ChatFamily& family);
   Status check(std::span<const ChatMessage> messages, const ChatOptions& options) const;
 
-  const ChatFamily* family_;  // static table
-  std::int32_t dsml_ = -1;    // the token of the mark in V3.2's tags; -1: it is text
-  bool tool_tokens_ = false;  // the markers of calls are tokens
+  const ChatFamily* family_;     // static table
+  std::int32_t dsml_ = -1;       // the token of the mark in V3.2's tags; -1: it is text
+  bool tool_tokens_ = false;     // the markers of calls are tokens
+  bool thought_tokens_ = false;  // those of the thought are
 };
 
 }  // namespace dsm::text

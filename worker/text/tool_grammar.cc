@@ -20,9 +20,10 @@ class GrammarWriter {
  public:
   GrammarWriter(ToolFormat format, const MarkerTokens& tokens) : format_(format), tokens_(tokens) {}
 
-  Status add_tool(const ToolDefinition& tool) {
+  // `held`: its arguments match its parameters; otherwise they are any object.
+  Status add_tool(const ToolDefinition& tool, bool held) {
     Json schema = {{"type", "object"}};
-    if (!tool.parameters.empty()) {
+    if (held && !tool.parameters.empty()) {
       std::optional<Json> parsed = parse_json(tool.parameters);
       if (!parsed || !parsed->is_object()) {
         return fail(ErrorKind::kInvalid,
@@ -44,7 +45,12 @@ class GrammarWriter {
         break;
       case ToolFormat::kDsml:
         rules_ += tag("<", "invoke name=\"" + tool.name + "\">\n");
-        parameters(schema, number);
+        if (held) {
+          parameters(schema, number);
+        } else {
+          rules_ += " any_parameter* ";
+          needs_any_parameter_ = true;
+        }
         rules_ += tag("</", "invoke>\n") + "\n" + pending_;
         pending_.clear();
         return {};
@@ -55,21 +61,78 @@ class GrammarWriter {
     return {};
   }
 
-  std::string finish(bool parallel) const {
+  // The answer is calls.
+  std::string finish_forced(bool parallel) const {
+    const std::string opening = format_ == ToolFormat::kDsml
+                                    ? "\"\\n\\n\" " + tag("<", "function_calls>\n")
+                                    : marker(markers::kCallsBegin);
+    return "start: " + opening + call_list(parallel) + call_rules();
+  }
+
+  // The output is text with a thought in it or not, and calls behind it if the model opens them;
+  // also out of the thought, which a call ends.
+  std::string finish_optional(bool parallel) const {
     std::string start = "start: ";
-    if (format_ == ToolFormat::kDsml) {
-      start += "\"\\n\\n\" " + tag("<", "function_calls>\n") + " call" + (parallel ? "+ " : " ") +
-               tag("</", "function_calls>");
-      return start + "\ncall: " + tools_ + "\n" + rules_;
+    if (tokens_.thought) start += "(FREE? thought)* ";
+    start += "(FREE? | opened ";
+    if (format_ == ToolFormat::kDsml) start += literal("\n");
+    std::string rules = call_list(parallel) + ")" + opened() + call_rules();
+    if (tokens_.thought) {
+      rules += "thought: " + std::string(markers::kThinkOpen) + " | " +
+               std::string(markers::kThinkClose) + "\n";
     }
-    start += marker(markers::kCallsBegin) + "call";
-    if (parallel) start += format_ == ToolFormat::kTyped ? " (\"\\n\" call)*" : "+";
-    start += marker(markers::kCallsEnd);
-    return start + "\ncall:" + marker(markers::kCallBegin) + "(" + tools_ + ")" +
-           marker(markers::kCallEnd) + "\n" + rules_;
+    return start + rules;
   }
 
  private:
+  // The rules FREE, text in which no call is opened, and `opened`, text and the opening of calls.
+  // No special token is text. An opening that is spelled makes a lazy rule, so that free text
+  // cannot go on over it.
+  std::string opened() const {
+    static constexpr std::string_view kAny = "/(.|\\n)*/";
+    const auto rules = [](const std::string& rule, const std::string& spelled) {
+      std::string free = "\nFREE: " + std::string(kAny);
+      if (!spelled.empty()) free += " & ~/(.|\\n)*(" + spelled + ")(.|\\n)*/";
+      return "\nopened" + rule + free;
+    };
+    const std::string begin(markers::kCallsBegin);
+    if (format_ == ToolFormat::kDsml) {
+      if (tokens_.dsml >= 0) {
+        return rules(": TO_TAG " + dsml() + " \"function_calls>\"\nTO_TAG: /(.|\\n)*</", "");
+      }
+      const std::string tag = "<" + std::string(markers::kDsml) + "function_calls>";
+      return rules("[lazy]: FREE " + literal(tag), tag);
+    }
+    if (tokens_.calls) return rules(": FREE? " + begin, "");
+    // A call without the outer marker would be found as well.
+    return rules("[lazy]: FREE " + literal(begin), begin + "|" + std::string(markers::kCallBegin));
+  }
+
+  // What follows the opening.
+  std::string call_list(bool parallel) const {
+    if (format_ == ToolFormat::kDsml) {
+      return std::string(" call") + (parallel ? "+ " : " ") + tag("</", "function_calls>");
+    }
+    std::string list = "call";
+    if (parallel) list += format_ == ToolFormat::kTyped ? " (\"\\n\" call)*" : "+";
+    return list + marker(markers::kCallsEnd);
+  }
+
+  std::string call_rules() const {
+    if (format_ == ToolFormat::kDsml) return "\ncall: " + tools_ + "\n" + rules_ + any_parameter();
+    return "\ncall:" + marker(markers::kCallBegin) + "(" + tools_ + ")" +
+           marker(markers::kCallEnd) + "\n" + rules_;
+  }
+
+  // A parameter of a tool whose parameters are not held to their schema.
+  std::string any_parameter() const {
+    if (!needs_any_parameter_) return "";
+    return "any_parameter: " + tag("<", "parameter name=\"") + " ANY_NAME (" +
+           literal("\" string=\"true\">") + " any_text | " + literal("\" string=\"false\">") +
+           " any_value " + literal("</") + ") " + dsml() + " " + literal("parameter>\n") +
+           "\nANY_NAME: /[^\"\\n]+/\nany_text[suffix=\"</\"]: /(.|\\n)*/\nany_value: %json {}\n";
+  }
+
   std::string marker(std::string_view name) const {
     return " " + (tokens_.calls ? std::string(name) : literal(name)) + " ";
   }
@@ -135,6 +198,7 @@ class GrammarWriter {
   std::string tools_;    // the alternatives
   std::string rules_;    // their rules
   std::string pending_;  // rules of the tool that is being written
+  bool needs_any_parameter_ = false;
 };
 
 }  // namespace
@@ -142,19 +206,24 @@ class GrammarWriter {
 Result<std::string> write_tool_grammar(ToolFormat format, const MarkerTokens& tokens,
                                        std::span<const ToolDefinition> tools,
                                        const ToolChoice& choice, bool parallel) {
+  using Mode = ToolChoice::Mode;
   GrammarWriter writer(format, tokens);
   bool any = false;
   for (const ToolDefinition& tool : tools) {
-    if (choice.mode == ToolChoice::Mode::kNamed && tool.name != choice.name) continue;
-    if (Status status = writer.add_tool(tool); !status) return std::unexpected(status.error());
+    if (choice.mode == Mode::kNamed && tool.name != choice.name) continue;
+    const bool held = choice.mode != Mode::kAuto || tool.strict;
+    if (Status status = writer.add_tool(tool, held); !status) {
+      return std::unexpected(status.error());
+    }
     any = true;
   }
-  if (!any && choice.mode == ToolChoice::Mode::kNamed) {
+  if (!any && choice.mode == Mode::kNamed) {
     return fail(ErrorKind::kInvalid,
                 "tool_choice: there is no tool '" + choice.name + "' among the tools");
   }
   if (!any) return fail(ErrorKind::kInvalid, "tool_choice: the request has no tools to call");
-  return writer.finish(parallel);
+  return choice.mode == Mode::kAuto ? writer.finish_optional(parallel)
+                                    : writer.finish_forced(parallel);
 }
 
 }  // namespace dsm::text

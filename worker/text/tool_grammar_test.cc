@@ -1,4 +1,4 @@
-// The grammars that force calls, as text; what they accept is tested where they are compiled.
+// The grammars of calls, as text; what they accept is tested where they are compiled.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -83,6 +83,26 @@ TEST(ToolGrammar, ANamedToolIsTheOnlyOne) {
                              {.mode = ToolChoice::Mode::kNamed, .name = "g"}, /*parallel=*/false);
   EXPECT_THAT(text, HasSubstr("call <｜tool▁calls▁end｜>"));
   EXPECT_THAT(text, testing::Not(HasSubstr("\"f\"")));
+}
+
+TEST(ToolGrammar, OfCallsThatMayBeMadeHoldsStrictToolsOnly) {
+  std::vector<ToolDefinition> tools = kTools;
+  tools[0].strict = true;
+  tools.push_back({.name = "odd", .description = "", .parameters = "[1"});
+  const auto text = [&](const Tokenizer& tokenizer, std::string_view name) {
+    auto made = ChatTemplate::by_name(tokenizer, name)
+                    ->tool_grammar(tools, {.mode = ToolChoice::Mode::kAuto}, true);
+    EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);
+    return made.value_or("");
+  };
+  const std::string named = text(with_tools().build(), "deepseek-v3.1");
+  EXPECT_THAT(named, HasSubstr("start: (FREE? thought)* (FREE? | opened call+ "));
+  EXPECT_THAT(named, HasSubstr("opened: FREE? <｜tool▁calls▁begin｜>\n"));
+  EXPECT_THAT(named, HasSubstr(R"(args_0: %json {"properties":{"city")"));
+  EXPECT_THAT(named, HasSubstr(R"(args_2: %json {"type":"object"})"));
+  EXPECT_THAT(text(turns().build(), "deepseek-v3.1"),
+              HasSubstr("opened[lazy]: FREE \"<｜tool▁calls▁begin｜>\"\n"));
+  EXPECT_THAT(text(turns().build(), "deepseek-v3.2"), HasSubstr("any_parameter* "));
 }
 
 TEST(ToolGrammar, WhatCannotBeForcedIsRefused) {
