@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <string_view>
 
 #include "worker/grammar/constraint.h"
 #include "worker/grammar/llguidance_abi.h"
+#include "worker/grammar/matcher_cache.h"
 
 namespace dsm::grammar {
 namespace {
@@ -20,6 +22,9 @@ constexpr std::size_t kErrorRoom = 600;
 constexpr std::size_t kMaxExpression = std::size_t{8} << 10;
 constexpr std::size_t kMaxText = std::size_t{128} << 10;
 constexpr std::size_t kMaxChoices = 4096;
+
+// Of all grammars that are kept: a compiled one takes memory in proportion to its text.
+constexpr std::size_t kMaxKeptBytes = std::size_t{1} << 20;
 
 // Stands in front of the name of a token that is not text (see llguidance_abi.h). It occurs in no
 // UTF-8, so that an ordinary token that begins with it is never needed.
@@ -95,15 +100,20 @@ Result<Source> source_of(const GrammarSpec& spec) {
 }  // namespace
 
 struct GrammarFactory::Impl {
+  explicit Impl(std::size_t kept) : cache(kept, kMaxKeptBytes) {}
+
   std::unique_ptr<DsmGrammarFactory, FactoryDeleter> factory;
+  MatcherCache cache;
+  std::atomic<std::uint64_t> compilations = 0;
 };
 
-GrammarFactory::GrammarFactory(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+GrammarFactory::GrammarFactory(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 GrammarFactory::~GrammarFactory() = default;
 
 Result<std::unique_ptr<GrammarFactory>> GrammarFactory::make(const text::Tokenizer& tokenizer,
                                                              std::int32_t vocab_size,
-                                                             std::span<const engine::TokenId> eos) {
+                                                             std::span<const engine::TokenId> eos,
+                                                             std::size_t kept) {
   std::string bytes;
   std::vector<std::uint32_t> lengths;
   lengths.reserve(static_cast<std::size_t>(std::max(vocab_size, 0)));
@@ -129,7 +139,7 @@ Result<std::unique_ptr<GrammarFactory>> GrammarFactory::make(const text::Tokeniz
     ends.push_back(static_cast<std::uint32_t>(id));
   }
   std::array<char, kErrorRoom> error{};
-  auto impl = std::make_unique<Impl>();
+  auto impl = std::make_unique<Impl>(kept);
   impl->factory.reset(
       dsm_grammar_factory_new(reinterpret_cast<const std::uint8_t*>(bytes.data()), lengths.data(),
                               static_cast<std::uint32_t>(lengths.size()), ends.data(), ends.size(),
@@ -150,6 +160,10 @@ Result<std::shared_ptr<engine::TokenConstraint>> GrammarFactory::compile(
                 std::string(source->name) + ": " + std::to_string(source->text.size()) +
                     " bytes are more than the " + std::to_string(most) + " that are allowed");
   }
+  if (MatcherPtr found = impl_->cache.find(source->kind, source->text)) {
+    return std::make_shared<Constraint>(std::move(found), after);
+  }
+  ++impl_->compilations;
   std::array<char, kErrorRoom> error{};
   MatcherPtr matcher(dsm_grammar_compile(impl_->factory.get(), source->kind,
                                          reinterpret_cast<const std::uint8_t*>(source->text.data()),
@@ -157,7 +171,12 @@ Result<std::shared_ptr<engine::TokenConstraint>> GrammarFactory::compile(
   if (!matcher) {
     return fail(ErrorKind::kInvalid, std::string(source->name) + ": " + error.data());
   }
+  impl_->cache.insert(source->kind, source->text, *matcher);
   return std::make_shared<Constraint>(std::move(matcher), after);
+}
+
+std::uint64_t GrammarFactory::compilations() const {
+  return impl_->compilations;
 }
 
 }  // namespace dsm::grammar

@@ -2,10 +2,10 @@
 // or a Lark grammar (the dialect of llguidance), as constraints on the tokens of one sequence.
 // llguidance does the work; this is the only place that knows it.
 //
-// Threading: a GrammarFactory is immutable; compile() may be called from any thread. A constraint
-// belongs to one sequence.
+// Threading: compile() may be called from any thread. A constraint belongs to one sequence.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -29,11 +29,15 @@ struct GrammarSpec {
 
 class GrammarFactory {
  public:
+  static constexpr std::size_t kKept = 64;
+
   // `tokenizer` is only used here. `vocab_size` is the model's; ids beyond the tokenizer's are
-  // never allowed. `eos` are the ids that may end a text.
+  // never allowed. `eos` are the ids that may end a text. So many grammars are kept compiled, those
+  // used last.
   static Result<std::unique_ptr<GrammarFactory>> make(const text::Tokenizer& tokenizer,
                                                       std::int32_t vocab_size,
-                                                      std::span<const engine::TokenId> eos);
+                                                      std::span<const engine::TokenId> eos,
+                                                      std::size_t kept = kKept);
   ~GrammarFactory();
   GrammarFactory(const GrammarFactory&) = delete;
   GrammarFactory& operator=(const GrammarFactory&) = delete;
@@ -42,11 +46,13 @@ class GrammarFactory {
   // allowed until that token was taken (the end of a thought), and the grammar begins behind it.
   Result<std::shared_ptr<engine::TokenConstraint>> compile(
       const GrammarSpec& spec, std::optional<engine::TokenId> after) const;
+  // Times that a grammar was compiled, instead of found among those that are kept.
+  std::uint64_t compilations() const;
 
  private:
   struct Impl;
-  explicit GrammarFactory(std::unique_ptr<const Impl> impl);
-  std::unique_ptr<const Impl> impl_;
+  explicit GrammarFactory(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace dsm::grammar

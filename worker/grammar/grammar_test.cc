@@ -270,6 +270,71 @@ TEST(Factory, CompilesOnSeveralThreadsAtOnce) {
   EXPECT_THAT(matched, ElementsAre(5, 5, 5, 5));
 }
 
+// A factory of a test's own, that keeps so many grammars.
+std::unique_ptr<GrammarFactory> keeping(std::size_t kept) {
+  const std::vector<engine::TokenId> eos = {kEos};
+  auto made = GrammarFactory::make(tokenizer(), kVocabSize, eos, kept);
+  EXPECT_TRUE(made.has_value());
+  return std::move(*made);
+}
+
+TEST(Factory, CompilesAGrammarOnceAndGivesEachSequenceItsOwn) {
+  const auto own = keeping(2);
+  const auto first = own->compile(regex("ab+"), std::nullopt);
+  ASSERT_TRUE(first.has_value());
+  ASSERT_TRUE(accepts(**first, "ab"));
+  const auto second = own->compile(regex("ab+"), std::nullopt);
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(own->compilations(), 1U);
+  EXPECT_FALSE(accepts(**second, "b")) << "it is at the beginning";
+  EXPECT_TRUE(accepts(**second, "abb"));
+  EXPECT_TRUE(accepts(**first, "b"));
+  const auto gated = own->compile(regex("ab+"), marker("</think>"));
+  ASSERT_TRUE(gated.has_value());
+  EXPECT_EQ(own->compilations(), 1U);
+  Mask mask((kVocabSize + 31) / 32);
+  EXPECT_FALSE((*gated)->fill_mask(mask)) << "the gate is the sequence's, not the grammar's";
+}
+
+TEST(Factory, KeepsTheGrammarsThatWereUsedLast) {
+  const auto own = keeping(2);
+  const auto compiles = [&](const GrammarSpec& spec) {
+    const std::uint64_t before = own->compilations();
+    EXPECT_TRUE(own->compile(spec, std::nullopt).has_value());
+    return own->compilations() > before;
+  };
+  EXPECT_TRUE(compiles(regex("a")));
+  EXPECT_TRUE(compiles(lark("start: \"a\"")));
+  EXPECT_FALSE(compiles(regex("a")));
+  EXPECT_TRUE(compiles(choice({"b"}))) << "the Lark grammar makes room for it";
+  EXPECT_FALSE(compiles(regex("a")));
+  EXPECT_TRUE(compiles(lark("start: \"a\"")));
+  EXPECT_TRUE(compiles(choice({"b"})));
+}
+
+TEST(Factory, KeepsOneKindApartFromAnother) {
+  const auto own = keeping(8);
+  const std::string text = R"({"const":1})";
+  ASSERT_TRUE(own->compile(json_schema(text), std::nullopt).has_value());
+  EXPECT_FALSE(own->compile(lark(text), std::nullopt).has_value());
+  EXPECT_FALSE(own->compile(lark(text), std::nullopt).has_value());
+  EXPECT_EQ(own->compilations(), 3U) << "and no failures";
+}
+
+TEST(Factory, KeepsOnlySoMuchText) {
+  const auto own = keeping(GrammarFactory::kKept);
+  const auto large = [](int i) {
+    return json_schema(R"({"description":")" + std::string(120'000, 'x') + R"(","const":)" +
+                       std::to_string(i) + "}");
+  };
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(own->compile(large(i), std::nullopt).has_value());
+  ASSERT_EQ(own->compilations(), 10U);
+  ASSERT_TRUE(own->compile(large(9), std::nullopt).has_value());
+  EXPECT_EQ(own->compilations(), 10U);
+  ASSERT_TRUE(own->compile(large(0), std::nullopt).has_value());
+  EXPECT_EQ(own->compilations(), 11U);
+}
+
 // ---- one sequence
 
 TEST(Constraint, ARefusedTokenChangesNothing) {

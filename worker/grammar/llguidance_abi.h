@@ -33,6 +33,8 @@ void dsm_grammar_factory_free(DsmGrammarFactory* factory);
 DsmGrammarMatcher* dsm_grammar_compile(const DsmGrammarFactory* factory, std::int32_t kind,
                                        const std::uint8_t* text, std::size_t text_len, char* error,
                                        std::size_t error_room);
+// A matcher in the same state that shares nothing with this one; null: it could not be copied.
+DsmGrammarMatcher* dsm_grammar_copy(const DsmGrammarMatcher* matcher);
 void dsm_grammar_free(DsmGrammarMatcher* matcher);
 
 // Sets the bits of the tokens that may come next and clears the others. False: the matcher failed

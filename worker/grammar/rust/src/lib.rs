@@ -231,7 +231,24 @@ pub unsafe extern "C" fn dsm_grammar_compile(
 }
 
 /// # Safety
-/// `matcher` is from `dsm_grammar_compile` and not used again.
+/// `matcher` lives and is used by nobody else now.
+#[no_mangle]
+pub unsafe extern "C" fn dsm_grammar_copy(matcher: *const DsmGrammarMatcher) -> *mut DsmGrammarMatcher {
+    let matcher = &*matcher;
+    let copied = guard(|| {
+        Ok(DsmGrammarMatcher {
+            matcher: matcher.matcher.deep_clone(),
+            vocab_size: matcher.vocab_size,
+            eos: matcher.eos.clone(),
+            taken: matcher.taken,
+            ended: matcher.ended,
+        })
+    });
+    copied.map_or(std::ptr::null_mut(), |copy| Box::into_raw(Box::new(copy)))
+}
+
+/// # Safety
+/// `matcher` is from `dsm_grammar_compile` or `dsm_grammar_copy` and not used again.
 #[no_mangle]
 pub unsafe extern "C" fn dsm_grammar_free(matcher: *mut DsmGrammarMatcher) {
     bare_guard(|| drop(Box::from_raw(matcher)));
