@@ -5,6 +5,13 @@
 #include "worker/engine/invariant.h"
 
 namespace dsm::engine {
+namespace {
+
+double seconds(TimePoint from, TimePoint to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
 
 BlockRef::BlockRef(const BlockRef& other) : pool_(other.pool_), id_(other.id_) {
   if (pool_ != nullptr) {
@@ -45,12 +52,15 @@ std::optional<BlockRef> BlockPool::allocate() {
   Block& b = block(id);
   if (b.cached) {
     b.cached = false;
+    times_.lifetime.add(seconds(b.allocated, now_));
+    times_.idle_before_evict.add(seconds(b.used, now_));
     if (evicted_) {
       evicted_(id);
     }
   }
   unlink_free(id);
   b.refs = 1;
+  b.allocated = b.used = now_;
   return BlockRef(this, id);
 }
 
@@ -58,6 +68,16 @@ BlockRef BlockPool::share(BlockId id) {
   invariant(block(id).cached, "only blocks with cached contents are shared");
   retain(id);
   return BlockRef(this, id);
+}
+
+void BlockPool::count_reuse(BlockId id) {
+  Block& b = block(id);
+  times_.reuse_gap.add(seconds(b.used, now_));
+  b.used = now_;
+}
+
+void BlockPool::touch(BlockId id) {
+  block(id).used = now_;
 }
 
 void BlockPool::set_cached(BlockId id, bool cached) {

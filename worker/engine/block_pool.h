@@ -3,6 +3,8 @@
 // in the prefix cache stays readable until its room is needed: free blocks without cached contents
 // are handed out first, then cached ones, least recently freed first.
 //
+// Time is what advance() said last: it is only measured, and decides nothing.
+//
 // Not thread-safe: the scheduler's thread owns it. All BlockRefs die before their pool.
 #pragma once
 
@@ -10,7 +12,9 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "worker/engine/batch.h"
+#include "worker/engine/distribution.h"
 
 namespace dsm::engine {
 
@@ -35,6 +39,15 @@ class BlockRef {
   BlockId id_ = -1;
 };
 
+// How long cached contents were kept and used.
+struct BlockTimes {
+  Distribution<kBlockSeconds> lifetime = {};           // from its allocation to its eviction
+  Distribution<kBlockSeconds> idle_before_evict = {};  // from its last use to its eviction
+  Distribution<kBlockSeconds> reuse_gap = {};          // from a use to the next
+
+  bool operator==(const BlockTimes&) const = default;
+};
+
 class BlockPool {
  public:
   explicit BlockPool(int num_blocks);
@@ -52,6 +65,12 @@ class BlockPool {
   void set_cached(BlockId id, bool cached);
   void on_evict(std::function<void(BlockId)> hook) { evicted_ = std::move(hook); }
 
+  void advance(TimePoint now) { now_ = now; }
+  // Cached contents are used again; or are used no longer by somebody.
+  void count_reuse(BlockId id);
+  void touch(BlockId id);
+  const BlockTimes& times() const { return times_; }
+
   int size() const { return static_cast<int>(blocks_.size()); }
   int free_count() const { return free_count_; }  // with no reference, cached or not
   int used_count() const { return size() - free_count_; }
@@ -66,6 +85,8 @@ class BlockPool {
     bool cached = false;
     int prev = -1;
     int next = -1;
+    TimePoint allocated = {};
+    TimePoint used = {};  // the last time
   };
 
   void retain(BlockId id);
@@ -80,6 +101,8 @@ class BlockPool {
   int last_free_ = -1;
   int free_count_ = 0;
   std::function<void(BlockId)> evicted_;
+  TimePoint now_ = {};
+  BlockTimes times_;
 };
 
 }  // namespace dsm::engine

@@ -102,6 +102,42 @@ TEST(BlockPool, SharesACachedFreeBlock) {
   EXPECT_NE(other->id(), id);
 }
 
+TEST(BlockPool, MeasuresHowLongCachedContentsAreKeptAndUsed) {
+  const TimePoint start;
+  BlockPool pool(2);
+  pool.advance(start);
+  auto cached = pool.allocate();
+  auto plain = pool.allocate();
+  pool.set_cached(cached->id(), true);
+  pool.advance(start + Seconds(2));
+  const BlockId id = cached->id();
+  pool.touch(id);
+  cached.reset();
+  plain.reset();
+  pool.advance(start + Seconds(5));
+  cached = pool.share(id);
+  pool.count_reuse(id);
+  EXPECT_EQ(pool.times().reuse_gap.sum, 3);
+  pool.advance(start + Seconds(6));
+  pool.touch(id);
+  cached.reset();
+  pool.advance(start + Seconds(10));
+  EXPECT_EQ(pool.times().lifetime.sum, 0);
+  plain = pool.allocate();  // the one that was not cached
+  EXPECT_EQ(pool.times().lifetime.sum, 0);
+  cached = pool.allocate();
+  EXPECT_EQ(pool.times().lifetime.sum, 10);
+  EXPECT_EQ(pool.times().idle_before_evict.sum, 4);
+}
+
+TEST(Distribution, CountsANumberInTheFirstBucketThatTakesIt) {
+  static constexpr std::array kBounds = {1.0, 8.0};
+  Distribution<kBounds> numbers;
+  for (const double number : {0.5, 1.0, 1.5, 8.0, 9.0}) numbers.add(number);
+  EXPECT_THAT(numbers.counts, ElementsAre(2, 2, 1));
+  EXPECT_EQ(numbers.sum, 20);
+}
+
 TEST(PrefixCache, FindsABlockByParentAndTokensAfterItWasFreed) {
   BlockPool pool(2);
   PrefixCache cache(pool, kKey);

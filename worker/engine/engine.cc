@@ -24,6 +24,12 @@ struct Accepted {
   TimePoint arrived;
 };
 
+// Of a sequence that the scheduler has.
+struct Client {
+  TokenSink sink;
+  SequenceTimes times;
+};
+
 }  // namespace
 
 struct Engine::Impl {
@@ -50,8 +56,9 @@ struct Engine::Impl {
       round();
       publish();
     }
-    for (auto& [id, sink] : std::exchange(sinks, {})) {
-      sink({.tokens = {}, .finished = FinishReason::kCancelled, .error = {}});
+    for (auto& [id, client] : std::exchange(clients, {})) {
+      client.sink(
+          {.tokens = {}, .finished = FinishReason::kCancelled, .error = {}, .times = client.times});
     }
   }
 
@@ -89,7 +96,7 @@ struct Engine::Impl {
     }
     round_at = clock.now();
     for (Accepted& a : inbox) {
-      sinks.emplace(a.id, std::move(a.sink));
+      clients.emplace(a.id, Client{.sink = std::move(a.sink), .times = {.submitted = a.arrived}});
       scheduler.submit(a.id, std::move(a.request), a.arrived);
     }
     for (const SequenceId id : cancels) {
@@ -117,7 +124,13 @@ struct Engine::Impl {
   }
 
   void step() {
-    Batch batch = scheduler.schedule();
+    const TimePoint begin = clock.now();
+    Batch batch = scheduler.schedule(begin);
+    for (const Row& row : batch.rows) {
+      std::optional<TimePoint>& started = clients.at(row.sequence).times.started;
+      if (!started) started = begin;
+    }
+    const std::size_t tokens = batch.token_count();
     if (const Status submitted = runner.submit(std::move(batch)); !submitted) {
       lost(submitted.error());
       return;
@@ -131,6 +144,7 @@ struct Engine::Impl {
       }
       if (std::optional<Samples>& done = *samples) {
         ++steps;
+        step_tokens.add(static_cast<double>(tokens));
         for (Output& output : scheduler.commit(std::move(*done))) {
           deliver(std::move(output), std::nullopt);
         }
@@ -152,8 +166,13 @@ struct Engine::Impl {
 
   // `error`: what befell the step, when one did.
   void deliver(Output output, const std::optional<Error>& error) {
-    const auto it = sinks.find(output.sequence);
-    invariant(it != sinks.end(), "each sequence has a sink until it finished");
+    const auto it = clients.find(output.sequence);
+    invariant(it != clients.end(), "each sequence has a sink until it finished");
+    SequenceTimes& times = it->second.times;
+    if (!output.tokens.empty()) {
+      times.last_token = clock.now();
+      if (!times.first_token) times.first_token = times.last_token;
+    }
     TokenEvent event;
     event.tokens = std::move(output.tokens);
     event.logprobs = std::move(output.logprobs);
@@ -163,12 +182,13 @@ struct Engine::Impl {
       event.error = output.error ? output.error : error;
     }
     event.cached_prompt_tokens = output.cached_prompt_tokens;
+    event.times = times;
     if (!output.finished) {
-      it->second(event);
+      it->second.sink(event);
       return;
     }
-    const TokenSink sink = std::move(it->second);
-    sinks.erase(it);
+    const TokenSink sink = std::move(it->second.sink);
+    clients.erase(it);
     sink(event);
   }
 
@@ -189,6 +209,8 @@ struct Engine::Impl {
     stats.prefix_hit_tokens = s.prefix_hit_tokens;
     stats.prefix_query_tokens = s.prefix_query_tokens;
     stats.steps = steps;
+    stats.step_tokens = step_tokens;
+    stats.block_times = s.block_times;
     stats.serving = serving;
     stats.last_error = last_error;
   }
@@ -228,9 +250,10 @@ struct Engine::Impl {
   Runner& runner;
   Clock& clock;
   Logger log;
-  std::unordered_map<SequenceId, TokenSink> sinks;
+  std::unordered_map<SequenceId, Client> clients;
   bool serving = false;
   std::uint64_t steps = 0;
+  Distribution<kStepTokens> step_tokens;
   std::string last_error;
 
   // --- any thread ---

@@ -27,6 +27,14 @@
 
 namespace dsm::engine {
 
+// When a sequence came how far, on the engine's clock, as the engine's thread saw it.
+struct SequenceTimes {
+  TimePoint submitted;
+  std::optional<TimePoint> started = {};      // its first step began; not again after a preemption
+  std::optional<TimePoint> first_token = {};  // was handed out
+  std::optional<TimePoint> last_token = {};   // up to now
+};
+
 // What a request's sink receives: zero or more tokens; the last event has `finished`.
 struct TokenEvent {
   std::vector<TokenId> tokens;
@@ -35,6 +43,7 @@ struct TokenEvent {
   std::optional<FinishReason> finished;
   std::optional<Error> error;  // with kError
   std::int32_t cached_prompt_tokens = 0;
+  SequenceTimes times = {};
 };
 using TokenSink = std::function<void(const TokenEvent&)>;
 
@@ -51,7 +60,9 @@ struct EngineStats {
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t prefix_query_tokens = 0;
   std::uint64_t steps = 0;
+  Distribution<kStepTokens> step_tokens = {};  // computed in a step, drafts included
   SpeculationStats speculation = {};
+  BlockTimes block_times = {};
   bool serving = false;  // the group is formed
   std::string last_error;
 };

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <numeric>
 
 #include "worker/engine/fake_model.h"
 
@@ -112,6 +113,7 @@ class Collector {
       state->tokens.insert(state->tokens.end(), event.tokens.begin(), event.tokens.end());
       state->finished = event.finished;
       state->error = event.error;
+      state->times = event.times;
       state->changed.notify_all();
     };
   }
@@ -132,6 +134,10 @@ class Collector {
     const std::lock_guard lock(state_->mutex);
     return state_->error;
   }
+  SequenceTimes times() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->times;
+  }
 
  private:
   struct State {
@@ -140,6 +146,7 @@ class Collector {
     std::vector<TokenId> tokens;
     std::optional<FinishReason> finished;
     std::optional<Error> error;
+    SequenceTimes times;
   };
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
@@ -350,6 +357,54 @@ TEST_F(EngineTest, CountsWhatItDid) {
   EXPECT_EQ(stats.kv_blocks_total, 16);
   EXPECT_EQ(stats.waiting, 0);
   EXPECT_TRUE(stats.serving);
+  EXPECT_EQ(stats.step_tokens.sum, 70 + 4 + 6 + 4) << "of which the second found 64";
+  EXPECT_EQ(std::accumulate(stats.step_tokens.counts.begin(), stats.step_tokens.counts.end(), 0U),
+            stats.steps);
+  EXPECT_EQ(stats.step_tokens.counts.front(), 8U) << "steps of one token";
+  EXPECT_EQ(std::accumulate(stats.block_times.reuse_gap.counts.begin(),
+                            stats.block_times.reuse_gap.counts.end(), 0U),
+            1U);
+}
+
+TEST(EngineTimes, AreThoseOfEachSequence) {
+  ManualClock clock;
+  ScriptedRunner runner;
+  SchedulerConfig config = small();
+  config.max_num_seqs = 1;
+  Engine engine(config, runner, clock, Logger());
+  const TimePoint start = clock.now();
+  // After each event the next step is held until the test lets it go.
+  const auto holding = [&](Collector& collector) {
+    return [&runner, sink = collector.sink()](const TokenEvent& event) {
+      runner.hold(true);
+      sink(event);
+    };
+  };
+  Collector first;
+  Collector second;
+  runner.hold(true);
+  ASSERT_TRUE(engine.submit(request({1}, 1), holding(first)));
+  runner.wait_for_step();
+  clock.advance(Seconds(2));
+  ASSERT_TRUE(engine.submit(request({2}, 2), holding(second)));
+  clock.advance(Seconds(3));
+  runner.hold(false);
+  first.wait();
+  runner.wait_for_step();
+  clock.advance(Seconds(4));
+  runner.hold(false);
+  second.wait_for_token();
+  runner.wait_for_step();
+  clock.advance(Seconds(1));
+  runner.hold(false);
+  second.wait();
+  EXPECT_EQ(first.times().submitted, start);
+  EXPECT_EQ(first.times().started, start);
+  EXPECT_EQ(first.times().last_token, start + Seconds(5));
+  EXPECT_EQ(second.times().submitted, start + Seconds(2));
+  EXPECT_EQ(second.times().started, start + Seconds(5));
+  EXPECT_EQ(second.times().first_token, start + Seconds(9));
+  EXPECT_EQ(second.times().last_token, start + Seconds(10));
 }
 
 }  // namespace

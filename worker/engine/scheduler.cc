@@ -79,8 +79,9 @@ std::vector<Output> Scheduler::expire(TimePoint now) {
   return ended;
 }
 
-Batch Scheduler::schedule() {
+Batch Scheduler::schedule(TimePoint now) {
   invariant(!in_flight_, "one step at a time");
+  pool_.advance(now);
   Batch batch;
   batch.id = next_step_++;
   InFlight& step = in_flight_.emplace(InFlight{.id = batch.id, .rows = {}});
@@ -172,6 +173,7 @@ Sequence* Scheduler::admit_next() {
   if (pool_.free_count() < needed + reserve_blocks()) return nullptr;
 
   s.blocks = std::move(hits);
+  for (const BlockRef& hit : s.blocks) pool_.count_reuse(hit.id());
   s.offered_blocks = static_cast<int>(s.blocks.size());
   s.computed = s.offered_blocks * kBlockTokens;
   if (!std::exchange(s.admitted_before, true)) {
@@ -273,6 +275,7 @@ SchedulerStats Scheduler::stats() const {
   }
   stats.running = static_cast<int>(running_.size());
   stats.blocks_used = pool_.used_count();
+  stats.block_times = pool_.times();
   return stats;
 }
 

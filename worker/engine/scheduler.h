@@ -75,6 +75,7 @@ struct SchedulerStats {
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t prefix_query_tokens = 0;
   SpeculationStats speculation = {};
+  BlockTimes block_times = {};
 };
 
 class Scheduler {
@@ -98,7 +99,8 @@ class Scheduler {
   // Ends the sequences whose deadline is not after `now`, as cancel() does.
   std::vector<Output> expire(TimePoint now);
 
-  Batch schedule();
+  // `now` is for what is measured of blocks.
+  Batch schedule(TimePoint now = {});
   // `samples` are the answer to the batch of the last schedule().
   std::vector<Output> commit(Samples samples);
 

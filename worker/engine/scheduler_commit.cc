@@ -108,7 +108,10 @@ void Scheduler::cache_full_blocks(Sequence& s) {
 void Scheduler::back_to_queue(Sequence& s) {
   invariant(!s.in_step, "a sequence in the step under way keeps its blocks");
   // From the end: the start of a text is what others are most likely to share, it is evicted last.
-  while (!s.blocks.empty()) s.blocks.pop_back();
+  while (!s.blocks.empty()) {
+    pool_.touch(s.blocks.back().id());
+    s.blocks.pop_back();
+  }
   s.computed = 0;
   s.offered_blocks = 0;
   s.drafts.clear();

@@ -112,6 +112,7 @@ void Generation::take(const Event& event) {
   ChoiceState& choice = choices_[event.choice];
   if (choice.done) return;  // what the engine computed beyond a stop string
   choice.cached_tokens = std::max(choice.cached_tokens, event.event.cached_prompt_tokens);
+  choice.times = event.event.times;
   ChoiceOutput::Delta text = push_tokens(choice, event);
   ChoiceDelta delta{.index = static_cast<int>(event.choice),
                     .content = std::move(text.content),
@@ -253,13 +254,10 @@ void Generation::end(const std::string& reason) {
                                      .prompt_tokens = used.prompt_tokens,
                                      .generation_tokens = used.completion_tokens,
                                      .n = spec_.n,
-                                     .max_tokens = max_tokens_};
+                                     .max_tokens = max_tokens_,
+                                     .times = times()};
     for (const ChoiceState& choice : choices_) {
       finished.longest_choice = std::max(finished.longest_choice, choice.output.tokens());
-      if (first_token_ && choice.last_token) {
-        finished.decode_seconds = std::max(finished.decode_seconds.value_or(0),
-                                           seconds(*first_token_, *choice.last_token));
-      }
     }
     env_.metrics.finished(finished);
   }
@@ -283,6 +281,22 @@ Usage Generation::usage() const {
     now.reasoning_tokens += choices_[i].output.reasoning_tokens();
   }
   return now;
+}
+
+// From where the first of its sequences came to where the last did.
+engine::SequenceTimes Generation::times() const {
+  engine::SequenceTimes all;
+  for (const ChoiceState& choice : choices_) {
+    const engine::SequenceTimes& one = choice.times;
+    if (!one.started) continue;
+    if (!all.started) all = one;
+    all.submitted = std::min(all.submitted, one.submitted);
+    all.started = std::min(all.started, one.started);
+    if (!all.first_token) all.first_token = one.first_token;
+    if (one.first_token) all.first_token = std::min(all.first_token, one.first_token);
+    all.last_token = std::max(all.last_token, one.last_token);
+  }
+  return all;
 }
 
 double Generation::since_arrival() const {

@@ -83,6 +83,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     ChoiceOutput output;
     Choice text = {};  // of an answer that is sent whole
     int cached_tokens = 0;
+    engine::SequenceTimes times = {};
     std::optional<TimePoint> last_token = std::nullopt;
     bool begun = false;  // its first delta was made
     bool done = false;
@@ -101,6 +102,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void fail_request(const ApiError& error, const std::string& reason);
   void end(const std::string& reason);
   Usage usage() const;
+  engine::SequenceTimes times() const;
   double since_arrival() const;
 
   GenerationEnv& env_;

@@ -13,6 +13,14 @@ const std::vector<double> kNextTokenBounds = {.01, .025, .05, .075, .1,  .15, .2
 const std::vector<double> kRequestBounds = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                             30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 
+double seconds(TimePoint from, TimePoint to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+std::vector<double> bounds_of(std::span<const double> bounds) {
+  return {bounds.begin(), bounds.end()};
+}
+
 // 1, 2, 5, 10, 20, 50, ... up to `highest`.
 std::vector<double> one_two_five(int highest) {
   std::vector<double> bounds;
@@ -42,6 +50,20 @@ void WorkerMetrics::Histogram::observe(double value) const {
   for (prometheus::Histogram* one : {ours, vllm, older}) {
     if (one != nullptr) one->Observe(value);
   }
+}
+
+void WorkerMetrics::CountedHistogram::raise_to(std::span<const std::uint64_t> now_counts,
+                                               double now_sum) {
+  counts.resize(now_counts.size());
+  std::vector<double> more(now_counts.size());
+  for (std::size_t i = 0; i < more.size(); ++i) {
+    more[i] = static_cast<double>(now_counts[i]) - counts[i];
+    counts[i] += more[i];
+  }
+  for (prometheus::Histogram* one : {shown.ours, shown.vllm, shown.older}) {
+    if (one != nullptr) one->ObserveMultiple(more, now_sum - sum);
+  }
+  sum = now_sum;
 }
 
 WorkerMetrics::Gauge WorkerMetrics::gauge(const char* ours, const char* vllm, const char* help,
@@ -97,6 +119,12 @@ void WorkerMetrics::update(const engine::SpeculationStats& stats) {
   }
 }
 
+void WorkerMetrics::update(const engine::BlockTimes& times) {
+  block_lifetime_.raise_to(times.lifetime.counts, times.lifetime.sum);
+  block_idle_.raise_to(times.idle_before_evict.counts, times.idle_before_evict.sum);
+  block_reuse_.raise_to(times.reuse_gap.counts, times.reuse_gap.sum);
+}
+
 // What stays as it is: most of it is said by the labels.
 void WorkerMetrics::constant(const char* name, const char* help, Labels labels, double value) {
   prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels).Set(value);
@@ -145,8 +173,14 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
       request_generation_(histogram("dsm_request_generation_tokens",
                                     "vllm:request_generation_tokens",
                                     "Tokens generated for a request", one_two_five(max_model_len))),
+      queue_(histogram("dsm_request_queue_seconds", "vllm:request_queue_time_seconds",
+                       "From a request's place in the queue to its first step", kRequestBounds)),
+      prefill_(histogram("dsm_request_prefill_seconds", "vllm:request_prefill_time_seconds",
+                         "From the first step of a request to its first token", kRequestBounds)),
       decode_(histogram("dsm_request_decode_seconds", "vllm:request_decode_time_seconds",
                         "From the first token of a request to its last", kRequestBounds)),
+      inference_(histogram("dsm_request_inference_seconds", "vllm:request_inference_time_seconds",
+                           "From the first step of a request to its last token", kRequestBounds)),
       per_token_(histogram("dsm_request_time_per_output_token_seconds",
                            "vllm:request_time_per_output_token_seconds",
                            "Between two tokens of a request, as its mean", kNextTokenBounds)),
@@ -157,7 +191,20 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
                    "Choices asked for of each prompt", {1, 2, 5, 10, 20})),
       max_tokens_(histogram("dsm_request_max_tokens", "vllm:request_params_max_tokens",
                             "Tokens that a choice of a request may have",
-                            one_two_five(max_model_len))) {
+                            one_two_five(max_model_len))),
+      step_tokens_{histogram("dsm_engine_step_tokens", "vllm:iteration_tokens_total",
+                             "Tokens computed in a step", bounds_of(engine::kStepTokens))},
+      block_lifetime_{histogram("dsm_kv_block_lifetime_seconds", "vllm:kv_block_lifetime_seconds",
+                                "From the allocation of a block with cached contents to their "
+                                "eviction",
+                                bounds_of(engine::kBlockSeconds))},
+      block_idle_{histogram("dsm_kv_block_idle_before_evict_seconds",
+                            "vllm:kv_block_idle_before_evict_seconds",
+                            "From the last use of a block's cached contents to their eviction",
+                            bounds_of(engine::kBlockSeconds))},
+      block_reuse_{histogram("dsm_kv_block_reuse_gap_seconds", "vllm:kv_block_reuse_gap_seconds",
+                             "From a use of a block's cached contents to the next",
+                             bounds_of(engine::kBlockSeconds))} {
   // Our reasons, and what vLLM calls them.
   struct Reason {
     const char* ours;
@@ -207,6 +254,8 @@ void WorkerMetrics::update(const engine::EngineStats& stats) {
   prefix_queries_.raise_to(static_cast<double>(stats.prefix_query_tokens));
   prefix_hits_.raise_to(static_cast<double>(stats.prefix_hit_tokens));
   update(stats.speculation);
+  update(stats.block_times);
+  step_tokens_.raise_to(stats.step_tokens.counts, stats.step_tokens.sum);
   steps_.raise_to(static_cast<double>(stats.steps));
 }
 
@@ -228,11 +277,18 @@ void WorkerMetrics::finished(const Finished& request) {
   longest_choice_.observe(request.longest_choice);
   n_.observe(request.n);
   max_tokens_.observe(request.max_tokens);
-  if (!request.decode_seconds) return;  // there was no token
-  decode_.observe(*request.decode_seconds);
-  if (request.longest_choice > 1) {
-    per_token_.observe(*request.decode_seconds / (request.longest_choice - 1));
-  }
+  finished(request.times, request.longest_choice);
+}
+
+void WorkerMetrics::finished(const engine::SequenceTimes& times, int longest_choice) {
+  if (!times.started) return;
+  queue_.observe(seconds(times.submitted, *times.started));
+  if (!times.first_token) return;
+  prefill_.observe(seconds(*times.started, *times.first_token));
+  const double decode = seconds(*times.first_token, *times.last_token);
+  decode_.observe(decode);
+  inference_.observe(seconds(*times.started, *times.last_token));
+  if (longest_choice > 1) per_token_.observe(decode / (longest_choice - 1));
 }
 
 void WorkerMetrics::rejected(const std::string& reason) {

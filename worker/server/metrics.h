@@ -2,9 +2,11 @@
 // autoscalers and dashboards made for vLLM read (vllm:*), from the same numbers. Thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,12 +29,12 @@ class WorkerMetrics {
   struct Finished {
     std::string reason;  // stop, length, cancelled, deadline, error
     double seconds = 0;  // since arrival
-    std::optional<double> decode_seconds = std::nullopt;  // from the first token to the last
     int prompt_tokens = 0;
     int generation_tokens = 0;
-    int longest_choice = 0;  // tokens
-    int n = 1;               // choices of each prompt
-    int max_tokens = 0;      // that a choice was allowed
+    int longest_choice = 0;            // tokens
+    int n = 1;                         // choices of each prompt
+    int max_tokens = 0;                // that a choice was allowed
+    engine::SequenceTimes times = {};  // as far as the request came
   };
   void finished(const Finished& request);
   void rejected(const std::string& reason);  // queue_full, queue_tokens, unavailable, invalid
@@ -57,6 +59,13 @@ class WorkerMetrics {
     prometheus::Histogram* older = nullptr;
     void observe(double value) const;
   };
+  // One whose numbers the engine counts.
+  struct CountedHistogram {
+    Histogram shown;
+    std::vector<double> counts = {};  // so far, by bucket
+    double sum = 0;
+    void raise_to(std::span<const std::uint64_t> now_counts, double now_sum);
+  };
   using Labels = std::map<std::string, std::string>;
   Gauge gauge(const char* ours, const char* vllm, const char* help, const char* older = nullptr);
   Counter counter(const char* ours, const char* vllm, const char* help, const Labels& extra = {},
@@ -64,6 +73,8 @@ class WorkerMetrics {
   Histogram histogram(const char* ours, const char* vllm, const char* help,
                       const std::vector<double>& bounds, const char* older = nullptr);
   void update(const engine::SpeculationStats& stats);
+  void update(const engine::BlockTimes& times);
+  void finished(const engine::SequenceTimes& times, int longest_choice);
   void constant(const char* name, const char* help, Labels labels, double value);
 
   MetricsRegistry& registry_;
@@ -91,11 +102,18 @@ class WorkerMetrics {
   Histogram duration_;
   Histogram request_prompt_;
   Histogram request_generation_;
+  Histogram queue_;
+  Histogram prefill_;
   Histogram decode_;
+  Histogram inference_;
   Histogram per_token_;
   Histogram longest_choice_;
   Histogram n_;
   Histogram max_tokens_;
+  CountedHistogram step_tokens_;
+  CountedHistogram block_lifetime_;
+  CountedHistogram block_idle_;
+  CountedHistogram block_reuse_;
 };
 
 }  // namespace dsm::server

@@ -10,7 +10,8 @@ TEST_F(WorkerServerTest, serves_metrics_under_our_names_and_vllms) {
   start();
   chat();
   chat(R"("n": 0)");
-  wait_until([&] { return the_engine->stats().generation_tokens > 0 && engine_idle(); });
+  // A client has its answer before the request is counted.
+  wait_until([&] { return drain->in_flight() == 0 && engine_idle(); });
   const Answer answer = get("/metrics");
   EXPECT_THAT(answer.head, HasSubstr("text/plain; version=0.0.4"));
   for (const char* line :
@@ -27,6 +28,14 @@ TEST_F(WorkerServerTest, serves_metrics_under_our_names_and_vllms) {
         "vllm:gpu_cache_usage_perc{engine=\"0\",model_name=\"tiny\"} 0",
         "vllm:time_per_output_token_seconds_count{engine=\"0\",model_name=\"tiny\"}",
         "vllm:request_decode_time_seconds_count{engine=\"0\",model_name=\"tiny\"} 1",
+        "vllm:request_queue_time_seconds_count{engine=\"0\",model_name=\"tiny\"} 1",
+        "vllm:request_prefill_time_seconds_count{engine=\"0\",model_name=\"tiny\"} 1",
+        "vllm:request_inference_time_seconds_count{engine=\"0\",model_name=\"tiny\"} 1",
+        "dsm_request_queue_seconds_bucket{model=\"tiny\",le=\"+Inf\"} 1",
+        "vllm:iteration_tokens_total_bucket{engine=\"0\",model_name=\"tiny\",le=\"16384\"}",
+        "vllm:kv_block_lifetime_seconds_count{engine=\"0\",model_name=\"tiny\"} 0",
+        "vllm:kv_block_idle_before_evict_seconds_count{engine=\"0\",model_name=\"tiny\"} 0",
+        "dsm_kv_block_reuse_gap_seconds_count{model=\"tiny\"} 0",
         "vllm:request_time_per_output_token_seconds_count{engine=\"0\",model_name=\"tiny\"} 1",
         "vllm:request_max_num_generation_tokens_count{engine=\"0\",model_name=\"tiny\"} 1",
         "vllm:request_params_n_bucket{engine=\"0\",model_name=\"tiny\",le=\"1\"} 1",
@@ -45,6 +54,9 @@ TEST_F(WorkerServerTest, serves_metrics_under_our_names_and_vllms) {
         "process_open_fds"}) {
     EXPECT_THAT(answer.body, HasSubstr(line));
   }
+  EXPECT_THAT(answer.body,
+              HasSubstr("vllm:iteration_tokens_total_count{engine=\"0\",model_name=\"tiny\"} " +
+                        std::to_string(the_engine->stats().steps)));
   EXPECT_THAT(answer.body, HasSubstr("vllm:prompt_tokens_total{engine=\"0\",model_name=\"tiny\"} " +
                                      std::to_string(runner.prompts().at(0).size())));
 }
