@@ -36,6 +36,7 @@ inline constexpr std::string_view kRoleWorker = "worker";
 inline constexpr int kHttpPort = 8000;
 inline constexpr int kInternalPort = 8001;
 inline constexpr int kControlPort = 8002;
+inline constexpr int kGrpcPort = 50051;  // of leaders and of the Service, when the model wants it
 inline constexpr int kServicePort = 80;
 
 // Where the per-model token of the internal port is in a worker, and its key in the Secret.

@@ -58,7 +58,8 @@ struct Engine {
   std::optional<int> kv_cache_tokens;
   bool prefix_caching = true;
   bool deterministic = true;
-  int threads = 0;  // 0: as many as the container may use cores
+  int threads = 0;    // 0: as many as the container may use cores
+  bool grpc = false;  // the leaders serve the simple API over gRPC, too
   Speculation speculation;
 };
 

@@ -68,6 +68,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.truth("prefixCaching", s.engine.prefix_caching);
     v.truth("deterministic", s.engine.deterministic);
     v.number("threads", s.engine.threads, 0, 1024);
+    v.truth("grpc", s.engine.grpc);
     v.object("speculation", [&] {
       v.text("method", s.engine.speculation.method,
              {.max_length = 8, .check = check_speculation_method});

@@ -38,9 +38,13 @@ TEST(Spec, every_field_is_read) {
   full["replicas"] = 3;
   full["scaling"] = {{"maxReplicas", 5}, {"running", 8}};
   full["image"] = "registry.example/worker:1";
-  full["engine"] = {{"maxModelLen", 1024},   {"maxNumSeqs", 8},
-                    {"threads", 2},          {"prefixCaching", false},
-                    {"kvCacheTokens", 4096}, {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
+  full["engine"] = {{"maxModelLen", 1024},
+                    {"maxNumSeqs", 8},
+                    {"threads", 2},
+                    {"prefixCaching", false},
+                    {"kvCacheTokens", 4096},
+                    {"grpc", true},
+                    {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
   full["model"]["chatTemplate"] = "deepseek-v3.1";
   full["placement"] = {
       {"nodeSelector", {{"disk", "fast"}}},
@@ -54,6 +58,7 @@ TEST(Spec, every_field_is_read) {
   EXPECT_EQ(spec->parallelism.pods_per_group(), 2);
   EXPECT_EQ(spec->model.served_name, "tiny");
   EXPECT_EQ(spec->engine.max_model_len, 1024);
+  EXPECT_TRUE(spec->engine.grpc);
   EXPECT_EQ(spec->engine.speculation.method, "Mtp");
   EXPECT_EQ(spec->engine.speculation.tokens, 2);
   EXPECT_EQ(spec->model.chat_template, "deepseek-v3.1");

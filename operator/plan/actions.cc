@@ -300,6 +300,13 @@ class PodPlanner {
   Plan& plan_;
 };
 
+// A spec that cannot be read takes no port from the groups that serve.
+bool has_grpc(const Look& look) {
+  if (look.spec) return look.spec->engine.grpc;
+  return std::ranges::any_of(look.revisions,
+                             [](const auto& entry) { return entry.second.spec.engine.grpc; });
+}
+
 }  // namespace
 
 void look_again_in(Plan& plan, std::chrono::nanoseconds wait) {
@@ -314,7 +321,7 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
     return obstacles;
   }
   ChildPlanner children(look, plan);
-  children.want(serving_service_json(look.owner));
+  children.want(serving_service_json(look.owner, has_grpc(look)));
   const bool names = children.want(ranks_service_json(look.owner));
   const bool token = children.want(token_secret_json(look.owner, look.observed.fresh_token));
   bool revision = true;

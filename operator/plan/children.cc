@@ -36,14 +36,16 @@ json child_metadata(const Owner& owner, std::string_view name) {
                                             {"blockOwnerDeletion", true}}})}};
 }
 
-json serving_service_json(const Owner& owner) {
+json serving_service_json(const Owner& owner, bool grpc) {
+  json ports = json::array({port("http", api::kServicePort, "http")});
+  if (grpc) ports.push_back(port("grpc", api::kGrpcPort, "grpc"));
   return {
       {"apiVersion", "v1"},
       {"kind", "Service"},
       {"metadata", child_metadata(owner, api::serving_service(owner.name))},
       {"spec",
        {{"selector", labels({{api::kModelLabel, owner.name}, {api::kRoleLabel, api::kRoleLeader}})},
-        {"ports", json::array({port("http", api::kServicePort, "http")})}}}};
+        {"ports", std::move(ports)}}}};
 }
 
 json ranks_service_json(const Owner& owner) {

@@ -29,8 +29,8 @@ struct Revision {
 // metadata of a child: name, namespace, labels that every child has, owner.
 nlohmann::json child_metadata(const Owner& owner, std::string_view name);
 
-// Service <model>: the ready leaders, port 80.
-nlohmann::json serving_service_json(const Owner& owner);
+// Service <model>: the ready leaders, port 80 and, with `grpc`, port 50051.
+nlohmann::json serving_service_json(const Owner& owner, bool grpc);
 // Headless Service <model>-ranks: a DNS name for each pod, also before it is ready.
 nlohmann::json ranks_service_json(const Owner& owner);
 // Secret <model>-internal with the token of the internal port.

@@ -80,21 +80,31 @@ TEST(LeaderStatus, is_read_from_a_line) {
 
 TEST(Children, a_field_that_we_do_not_own_is_no_difference) {
   const Owner owner{"m", "ns", "u"};
-  json there = serving_service_json(owner);
-  EXPECT_TRUE(says_the_same(serving_service_json(owner), there));
+  json there = serving_service_json(owner, false);
+  EXPECT_TRUE(says_the_same(serving_service_json(owner, false), there));
   there["spec"]["clusterIP"] = "10.96.0.7";
   there["spec"]["ports"][0]["nodePort"] = 30000;
   there["metadata"]["resourceVersion"] = "5";
-  EXPECT_TRUE(says_the_same(serving_service_json(owner), there));
+  EXPECT_TRUE(says_the_same(serving_service_json(owner, false), there));
   there["spec"]["selector"].erase("deepseek-operator.io/role");
-  EXPECT_FALSE(says_the_same(serving_service_json(owner), there));
+  EXPECT_FALSE(says_the_same(serving_service_json(owner, false), there));
 }
 
 TEST(Children, a_second_port_is_a_difference) {
   const Owner owner{"m", "ns", "u"};
-  json there = serving_service_json(owner);
+  json there = serving_service_json(owner, false);
   there["spec"]["ports"].push_back({{"name", "other"}, {"port", 81}});
-  EXPECT_FALSE(says_the_same(serving_service_json(owner), there));
+  EXPECT_FALSE(says_the_same(serving_service_json(owner, false), there));
+}
+
+TEST(Children, the_service_has_a_port_for_grpc_when_the_model_wants_it) {
+  const Owner owner{"m", "ns", "u"};
+  const json ports = serving_service_json(owner, true)["spec"]["ports"];
+  ASSERT_EQ(ports.size(), 2U);
+  EXPECT_EQ(ports[1]["name"], "grpc");
+  EXPECT_EQ(ports[1]["port"], 50051);
+  EXPECT_EQ(ports[1]["targetPort"], "grpc") << "pods of older revisions have none";
+  EXPECT_EQ(serving_service_json(owner, false)["spec"]["ports"].size(), 1U);
 }
 
 TEST(Children, a_revision_is_read_back_with_its_image) {
@@ -113,8 +123,8 @@ TEST(Children, a_revision_is_read_back_with_its_image) {
 
 TEST(Children, are_owned_by_the_model_so_that_nothing_is_left_behind) {
   const Owner owner{"m", "ns", "u"};
-  for (const json& child :
-       {serving_service_json(owner), ranks_service_json(owner), token_secret_json(owner, "t")}) {
+  for (const json& child : {serving_service_json(owner, false), ranks_service_json(owner),
+                            token_secret_json(owner, "t")}) {
     EXPECT_EQ(controller_uid(child), "u");
     EXPECT_EQ(child["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], true);
     EXPECT_EQ(child["metadata"]["labels"]["app.kubernetes.io/managed-by"], "deepseek-operator");

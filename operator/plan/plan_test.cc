@@ -29,7 +29,7 @@ class Look1 : public testing::Test {
     seen.now = from_rfc3339("2026-01-01T00:00:00Z");
     seen.fresh_token = "t";
     seen.config.worker_image = "worker:1";
-    seen.children = {serving_service_json(kOwner), ranks_service_json(kOwner),
+    seen.children = {serving_service_json(kOwner, false), ranks_service_json(kOwner),
                      token_secret_json(kOwner, "t"), revision_json(kOwner, revision)};
     json pod = pod_json(kOwner, revision, {0, 0, {}}, "Never");
     pod["metadata"]["uid"] = "pod-uid";

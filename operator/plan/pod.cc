@@ -17,6 +17,11 @@ std::string model_folder(const api::ModelLocation& location) {
   return location.path.empty() ? kModelMount : std::string(kModelMount) + "/" + location.path;
 }
 
+// The API is the leader's.
+bool has_grpc(const Revision& revision, const PodPlace& place) {
+  return revision.spec.engine.grpc && place.index == 0;
+}
+
 // The worker's command line. What the user left out is left to the worker.
 std::vector<std::string> worker_args(const Owner& owner, const Revision& revision,
                                      const PodPlace& place, const api::ModelLocation& location) {
@@ -50,6 +55,7 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
   add("--deterministic", spec.engine.deterministic ? "true" : "false");
   add("--threads", std::to_string(spec.engine.threads));
+  if (has_grpc(revision, place)) add("--grpc-port", std::to_string(api::kGrpcPort));
   if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);
   if (const api::Speculation& guess = spec.engine.speculation; !guess.method.empty()) {
     add("--speculative-method", guess.method == "Mtp" ? "mtp" : "ngram");
@@ -88,6 +94,12 @@ json container(const Owner& owner, const Revision& revision, const PodPlace& pla
   if (location.kind == api::ModelLocation::Kind::kClaim) {
     mounts.push_back({{"name", "model"}, {"mountPath", kModelMount}, {"readOnly", true}});
   }
+  json ports = {{{"name", "http"}, {"containerPort", api::kHttpPort}},
+                {{"name", "internal"}, {"containerPort", api::kInternalPort}},
+                {{"name", "control"}, {"containerPort", api::kControlPort}}};
+  if (has_grpc(revision, place)) {
+    ports.push_back({{"name", "grpc"}, {"containerPort", api::kGrpcPort}});
+  }
   json resources = json::object();
   if (!wanted.requests.empty()) resources["requests"] = wanted.requests;
   if (!wanted.limits.empty()) resources["limits"] = wanted.limits;
@@ -97,10 +109,7 @@ json container(const Owner& owner, const Revision& revision, const PodPlace& pla
           {"command", {"deepseek-worker"}},
           {"args", worker_args(owner, revision, place, location)},
           {"env", std::move(env)},
-          {"ports",
-           {{{"name", "http"}, {"containerPort", api::kHttpPort}},
-            {{"name", "internal"}, {"containerPort", api::kInternalPort}},
-            {{"name", "control"}, {"containerPort", api::kControlPort}}}},
+          {"ports", std::move(ports)},
           {"resources", std::move(resources)},
           {"volumeMounts", std::move(mounts)},
           // An hour to load the weights; being ready is asked often, because an answer waits on it.

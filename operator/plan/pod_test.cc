@@ -87,6 +87,18 @@ TEST(Pod, a_template_and_guesses_are_passed_only_when_given) {
       "1");
 }
 
+TEST(Pod, a_leader_serves_grpc_when_the_model_wants_it) {
+  const json spec = {{"engine", {{"grpc", true}}}, {"parallelism", {{"tensor", 2}}}};
+  const json port = {{"name", "grpc"}, {"containerPort", 50051}};
+  const auto ports = [](const json& made) { return made["spec"]["containers"][0]["ports"]; };
+  EXPECT_EQ(flag(pod(spec), "--grpc-port"), "50051");
+  EXPECT_THAT(ports(pod(spec)), Contains(port));
+  for (const json& other : {pod(spec, 1), pod(json::object())}) {
+    EXPECT_THAT(args(other), Not(Contains("--grpc-port")));
+    EXPECT_THAT(ports(other), Not(Contains(port)));
+  }
+}
+
 TEST(Pod, weights_on_a_claim_are_mounted_read_only) {
   const json claimed = pod({{"model", {{"uri", "pvc://weights/r1/7b"}, {"servedName", "r1"}}}});
   EXPECT_EQ(flag(claimed, "--model"), "/var/lib/deepseek/model/r1/7b");

@@ -336,6 +336,25 @@ TEST_F(History, a_changed_service_is_mended) {
   EXPECT_EQ(sim.condition("Degraded"), "False/AsWanted");
 }
 
+TEST_F(History, the_grpc_port_comes_and_goes_with_the_spec) {
+  ready();
+  const auto ports = [&] {
+    const auto it = std::ranges::find_if(
+        sim.children(), [](const json& c) { return c["metadata"]["name"] == "m"; });
+    return (*it)["spec"]["ports"].size();
+  };
+  EXPECT_EQ(ports(), 1U);
+  sim.edit({{"engine", {{"grpc", true}}}});
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(ports(), 2U);
+  sim.edit({{"parallelism", {{"tensor", 3}}}});
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(ports(), 2U) << "a wrong spec takes nothing away";
+  sim.edit({{"parallelism", {{"tensor", 2}}}, {"engine", {{"grpc", false}}}});
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(ports(), 1U);
+}
+
 TEST_F(History, a_spec_that_became_wrong_keeps_what_serves) {
   ready();
   sim.least_ready = 1;
