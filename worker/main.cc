@@ -145,7 +145,8 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
   server::WorkerMetrics metrics(base.registry, model.name, model.max_model_len,
                                 startup.scheduler.num_blocks);
   auto engine = std::make_unique<engine::Engine>(startup.scheduler, group, base.clock, base.log);
-  server::Api api(model, *engine, metrics, base.drain, base.clock, base.log);
+  server::Api api(model, *engine, metrics, base.drain, base.clock, base.log,
+                  static_cast<std::size_t>(base.options.unread_bytes));
   base.server.serve(api, *engine, metrics);
 
   const auto signal = wait_for_signal(base, group);

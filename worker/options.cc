@@ -39,6 +39,10 @@ void declare(Flags& flags, Options& o) {
             "Requests that may wait for a place; more are refused with 429 and Retry-After");
   flags.add("max-waiting-tokens", &o.max_waiting_tokens,
             "Prompt tokens that may wait, of all requests together; 0: no limit");
+  flags.add(
+      "unread-bytes", &o.unread_bytes,
+      "Bytes of a stream that its client may leave unread; beyond it the request is ended and "
+      "the connection closed");
   flags.add("speculative-method", &o.speculative_method,
             "Where guesses at the next tokens come from: none, ngram (what followed before in the "
             "same text) or mtp (the model's own layer). They change the speed, never the tokens");
@@ -99,6 +103,7 @@ Status check_numbers(const Options& o) {
         Bound{"max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 20},
         Bound{"max-waiting", o.max_waiting, 1, 1 << 20},
         Bound{"max-waiting-tokens", o.max_waiting_tokens, 0, kMany},
+        Bound{"unread-bytes", o.unread_bytes, 1, kMany},
         Bound{"kv-cache-tokens", o.kv_cache_tokens, 0, kMany}, Bound{"threads", o.threads, 0, 1024},
         Bound{"drain-timeout", o.drain_timeout_s, 0, 24 * 3600},
         Bound{"drain-unready", o.drain_unready_s, 0, 3600}}) {

@@ -42,7 +42,8 @@ struct Options {
   std::string activation_quantization = "none";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
-  std::string chat_template;  // a built-in one by its name; empty: the one that the checkpoint has
+  std::string chat_template;   // a built-in one by its name; empty: the one that the checkpoint has
+  int unread_bytes = 1 << 20;  // of a stream, that its client may leave
   bool reasoning_alias = false;  // chats show the thought as `reasoning`, too
 
   int drain_timeout_s = 120;

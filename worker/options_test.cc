@@ -52,6 +52,8 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--internal-token-file is missing: the processes of a group know each other by it");
   EXPECT_EQ(error_of({"--model", "m", "--max-waiting", "0"}),
             "--max-waiting is 0, expected 1 to 1048576");
+  EXPECT_EQ(error_of({"--model", "m", "--unread-bytes", "0"}),
+            "--unread-bytes is 0, expected 1 to 1073741824");
   EXPECT_EQ(error_of({"--model", "m", "--speculative-tokens", "3"}),
             "--speculative-tokens is 3, expected 0 without a --speculative-method");
   EXPECT_EQ(error_of({"--model", "m", "--speculative-method", "ngram"}),

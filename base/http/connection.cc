@@ -29,8 +29,11 @@ constexpr Seconds kLinger{2};
 // Once the handle that a handler got is destroyed, nobody can end the answer any more.
 class ExchangeHandle final : public Exchange {
  public:
-  ExchangeHandle(Request request, std::shared_ptr<Outbox> outbox)
-      : request_(std::move(request)), outbox_(std::move(outbox)) {}
+  ExchangeHandle(Request request, std::shared_ptr<Outbox> outbox,
+                 std::weak_ptr<Connection> connection)
+      : request_(std::move(request)),
+        outbox_(std::move(outbox)),
+        connection_(std::move(connection)) {}
   ~ExchangeHandle() override { outbox_->abandon(); }
 
   const Request& request() const override { return request_; }
@@ -38,6 +41,9 @@ class ExchangeHandle final : public Exchange {
   void start(int status, Headers headers) override { outbox_->start(status, std::move(headers)); }
   void write(std::string chunk) override { outbox_->write(std::move(chunk)); }
   void finish() override { outbox_->finish(); }
+  void abort() override {
+    if (const auto connection = connection_.lock()) connection->kill();
+  }
   void on_close(std::function<void()> callback) override { outbox_->on_close(std::move(callback)); }
   bool closed() const override { return outbox_->closed(); }
   std::size_t buffered_bytes() const override { return outbox_->buffered_bytes(); }
@@ -45,6 +51,7 @@ class ExchangeHandle final : public Exchange {
  private:
   const Request request_;
   const std::shared_ptr<Outbox> outbox_;
+  const std::weak_ptr<Connection> connection_;
 };
 
 }  // namespace
@@ -334,7 +341,7 @@ net::awaitable<void> Connection::answer_async(const AsyncHandler& handler, Reque
   // The client may have gone already: then the producer hears of it when it sets on_close.
   if (ended_) outbox->close();
   try {
-    handler(std::make_shared<ExchangeHandle>(std::move(request), outbox));
+    handler(std::make_shared<ExchangeHandle>(std::move(request), outbox, weak));
   } catch (const std::exception& problem) {
     server_.log.info("handler failed", {{"error", problem.what()}});
     outbox->abandon();

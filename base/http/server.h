@@ -37,8 +37,8 @@ struct ServerOptions {
 
 // One request waiting for its answer. Thread-safe; keep it alive until the answer is complete: when
 // the last owner drops it before that, the client gets a 500, or the connection ends if the answer
-// had begun. Either respond() once, or start(), write() any number of times, finish(). After the
-// client went away, and after the server stopped, all of them do nothing.
+// had begun. Either respond() once, or start(), write() any number of times, finish() or abort().
+// After the client went away, and after the server stopped, all of them do nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -48,12 +48,15 @@ class Exchange {
   virtual void start(int status, Headers headers) = 0;
   virtual void write(std::string chunk) = 0;
   virtual void finish() = 0;
+  // Ends the connection now, whatever of the answer the client has not taken.
+  virtual void abort() = 0;
   // Called once when the client closed the connection (or the server stopped) before
   // finish()/respond(): on a server thread, or at once on this one when it already has. Set at most
   // once.
   virtual void on_close(std::function<void()> callback) = 0;
   virtual bool closed() const = 0;
-  // Bytes written but not yet taken by the client: a producer looks here before it makes more.
+  // Bytes written but not yet taken by the client, without bound: a producer looks here before it
+  // makes more.
   virtual std::size_t buffered_bytes() const = 0;
 };
 

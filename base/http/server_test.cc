@@ -380,6 +380,20 @@ TEST_F(HttpServer, a_client_that_reads_nothing_is_dropped_after_the_write_timeou
   EXPECT_TRUE(all_gone());
 }
 
+TEST_F(HttpServer, a_stream_that_is_aborted_ends_while_its_client_still_reads_nothing) {
+  start();
+  auto client = connect(/*receive_buffer=*/4096);
+  client.send(kLater);
+  const auto exchange = inbox.get();
+  exchange->start(200, {});
+  for (int i = 0; i < 32; ++i) exchange->write(std::string(1 << 20, 'a'));
+  EXPECT_GT(exchange->buffered_bytes(), std::size_t{1} << 20);
+  exchange->abort();
+  EXPECT_TRUE(all_gone());
+  EXPECT_TRUE(exchange->closed());
+  EXPECT_EQ(client.read_to_end().find("\r\n0\r\n\r\n"), std::string::npos);
+}
+
 TEST_F(HttpServer, a_large_answer_reaches_a_client_that_reads_slowly) {
   start();
   auto client = connect(/*receive_buffer=*/4096);

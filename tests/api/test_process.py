@@ -136,6 +136,33 @@ def test_the_status_stream_and_drain_on_the_internal_port(start_worker, token_fi
     assert worker.stop(signal.SIGTERM) == 0
 
 
+def test_a_client_that_stops_reading_its_stream_is_cut_off(start_worker):
+    """Sixteen choices with the log probabilities of twenty tokens each are more than the sockets' buffers hold."""
+    worker = start_worker("--unread-bytes", "200000").ready()
+    body = {
+        "model": NAME, "messages": ASK, "stream": True, "n": 16, "max_tokens": 1000, "temperature": 1,
+        "ignore_eos": True, "logprobs": True, "top_logprobs": 20,
+    }  # fmt: skip
+    text = json.dumps(body).encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", worker.port))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"
+        client.sendall(head.encode() + text)
+        worker.wait_for_log('reason="slow_reader"')
+        received = b""
+        try:
+            while piece := client.recv(1 << 16):
+                received += piece
+        except ConnectionResetError:
+            pass
+        assert len(received) > 200000, "what the sockets' buffers held"
+        assert b"[DONE]" not in received
+    assert wait_for(lambda: worker.metric("dsm_requests_running") == 0)
+    answer = worker.client().chat.completions.create(model=NAME, messages=ASK)
+    assert answer.choices[0].message.content == COUNTED
+
+
 def test_a_group_of_two_processes(start_worker, token_file):
     """The leader serves; the follower only answers health, and outlives the leader."""
     group = (

@@ -128,6 +128,22 @@ void Call::on_close(std::function<void()> callback) {
   callback();
 }
 
+void Call::abort() {
+  Sink* sink = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    sink = sink_;
+  }
+  // Without the lock: gRPC may tell of the end at once, on this thread. The sink lives until end().
+  if (sink != nullptr) sink->drop();
+  end(grpc::Status(StatusCode::RESOURCE_EXHAUSTED, "the answer was read too slowly"));
+}
+
+std::size_t Call::buffered_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return sink_ == nullptr ? 0 : sink_->unread_bytes();
+}
+
 bool Call::closed() const {
   const std::lock_guard lock(mutex_);
   return cancelled_ || sink_ == nullptr;

@@ -27,6 +27,10 @@ class Sink {
   virtual void whole(deepseek::v1::InferenceResponse response) = 0;
   virtual void piece(deepseek::v1::InferencePiece piece) = 0;
   virtual void end(const grpc::Status& status) = 0;
+  // Of pieces that the client has not taken.
+  virtual std::size_t unread_bytes() const = 0;
+  // They are not sent any more; end() still follows.
+  virtual void drop() = 0;
 };
 
 class Call final : public http::Exchange {
@@ -47,9 +51,10 @@ class Call final : public http::Exchange {
   void start(int /*status*/, http::Headers /*headers*/) override {}
   void write(std::string /*chunk*/) override {}
   void finish() override { end(grpc::Status::OK); }
+  void abort() override;
   void on_close(std::function<void()> callback) override;
   bool closed() const override;
-  std::size_t buffered_bytes() const override { return 0; }
+  std::size_t buffered_bytes() const override;
 
  private:
   void end(const grpc::Status& status);

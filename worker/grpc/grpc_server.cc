@@ -32,6 +32,8 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public Sink {
   void whole(InferenceResponse response) override { *response_ = std::move(response); }
   void piece(InferencePiece /*piece*/) override {}
   void end(const grpc::Status& status) override { Finish(status); }
+  std::size_t unread_bytes() const override { return 0; }
+  void drop() override {}
 
   void OnCancel() override {
     if (const auto call = call_.lock()) call->cancelled();
@@ -46,11 +48,13 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public Sink {
 // gRPC takes one piece at a time: the others wait here.
 class StreamReactor final : public grpc::ServerWriteReactor<InferencePiece>, public Sink {
  public:
+  explicit StreamReactor(grpc::CallbackServerContext& context) : context_(context) {}
   void attach(std::weak_ptr<Call> call) { call_ = std::move(call); }
 
   void whole(InferenceResponse /*response*/) override {}
   void piece(InferencePiece piece) override {
     std::unique_lock lock(mutex_);
+    unread_bytes_ += piece.ByteSizeLong();
     waiting_.push_back(std::move(piece));
     step(lock);
   }
@@ -60,11 +64,21 @@ class StreamReactor final : public grpc::ServerWriteReactor<InferencePiece>, pub
     step(lock);
   }
 
+  std::size_t unread_bytes() const override {
+    const std::lock_guard lock(mutex_);
+    return unread_bytes_;
+  }
+  void drop() override { context_.TryCancel(); }
+
   void OnWriteDone(bool ok) override {
     std::unique_lock lock(mutex_);
     writing_ = false;
+    unread_bytes_ -= waiting_.front().ByteSizeLong();
     waiting_.pop_front();
-    if (!ok) waiting_.clear();  // the client is gone
+    if (!ok) {  // the client is gone
+      waiting_.clear();
+      unread_bytes_ = 0;
+    }
     step(lock);
   }
   void OnCancel() override {
@@ -87,9 +101,11 @@ class StreamReactor final : public grpc::ServerWriteReactor<InferencePiece>, pub
     }
   }
 
+  grpc::CallbackServerContext& context_;
   std::weak_ptr<Call> call_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::deque<InferencePiece> waiting_;
+  std::size_t unread_bytes_ = 0;  // of those
   bool writing_ = false;
   std::optional<grpc::Status> status_;
 };
@@ -107,7 +123,7 @@ class Service final : public DeepSeekService::CallbackService {
   }
   grpc::ServerWriteReactor<InferencePiece>* InferenceStream(
       grpc::CallbackServerContext* context, const InferenceRequest* request) override {
-    auto* reactor = new StreamReactor();  // NOLINT(cppcoreguidelines-owning-memory)
+    auto* reactor = new StreamReactor(*context);  // NOLINT(cppcoreguidelines-owning-memory)
     begin(*reactor, *context, *request, /*stream=*/true);
     return reactor;
   }

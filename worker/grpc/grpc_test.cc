@@ -129,6 +129,47 @@ TEST_F(GrpcTest, a_client_that_cancels_ends_its_request) {
   wait_until([&] { return engine_idle(); });
 }
 
+TEST_F(GrpcTest, a_stream_that_is_read_too_slowly_is_cut_off) {
+  start_grpc({.unread_bytes = 0});  // a piece is hardly ever taken as soon as it is given
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += " word";
+  say(text);
+  grpc::ClientContext context;
+  const auto reader = stub->InferenceStream(&context, ask());
+  InferencePiece piece;
+  while (reader->Read(&piece)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);
+  wait_until([&] { return drain->in_flight() == 0 && engine_idle(); });
+}
+
+struct FakeSink : grpc_api::Sink {
+  void whole(InferenceResponse /*response*/) override {}
+  void piece(InferencePiece piece) override { waiting += piece.ByteSizeLong(); }
+  void end(const grpc::Status& status) override { ended = status; }
+  std::size_t unread_bytes() const override { return waiting; }
+  void drop() override { dropped = !ended; }
+
+  std::size_t waiting = 0;
+  bool dropped = false;
+  std::optional<grpc::Status> ended;
+};
+
+TEST(GrpcCall, tells_what_waits_and_drops_it_when_it_is_aborted) {
+  FakeSink sink;
+  grpc_api::Call call({}, sink);
+  InferencePiece piece;
+  piece.set_output_data("some text");
+  call.piece(piece);
+  EXPECT_EQ(call.buffered_bytes(), piece.ByteSizeLong());
+  call.abort();
+  EXPECT_TRUE(sink.dropped);
+  ASSERT_TRUE(sink.ended);
+  EXPECT_EQ(sink.ended->error_code(), StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_TRUE(call.closed());
+  EXPECT_EQ(call.buffered_bytes(), 0U);
+}
+
 TEST_F(GrpcTest, a_deadline_ends_a_request) {
   start_grpc();
   runner.permit(0);

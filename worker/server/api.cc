@@ -46,7 +46,7 @@ class Api::Entered {
 };
 
 Api::Api(const ServedModel& model, engine::Engine& engine, WorkerMetrics& metrics, Drain& drain,
-         Clock& clock, Logger log)
+         Clock& clock, Logger log, std::size_t unread_bytes)
     : model_(model),
       engine_(engine),
       metrics_(metrics),
@@ -59,7 +59,8 @@ Api::Api(const ServedModel& model, engine::Engine& engine, WorkerMetrics& metric
            .drain = drain_,
            .outlet = outlet_,
            .clock = clock_,
-           .log = log_},
+           .log = log_,
+           .unread_bytes = unread_bytes},
       outlet_(clock, kTick, [this](TimePoint now) { tick(now); }) {}
 
 Api::~Api() {

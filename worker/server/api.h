@@ -28,7 +28,7 @@ class Api {
  public:
   // All of them outlive the Api.
   Api(const ServedModel& model, engine::Engine& engine, WorkerMetrics& metrics, Drain& drain,
-      Clock& clock, Logger log);
+      Clock& clock, Logger log, std::size_t unread_bytes = kUnreadBytes);
   ~Api();  // stop()
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;

@@ -83,6 +83,7 @@ void Generation::process() {
   for (const Event& event : events) {
     if (ended_) return;
     take(event);
+    if (!ended_) check_reader();
   }
   if (gone && !ended_) end("cancelled");
 }
@@ -196,8 +197,16 @@ void Generation::start_stream() {
 void Generation::send(std::string bytes) {
   if (bytes.empty()) return;
   start_stream();
+  largest_sent_ = std::max(largest_sent_, bytes.size());
   exchange_->write(std::move(bytes));
   last_sent_ = env_.clock.now();
+}
+
+// What was sent at once, as the numbers of a long prompt are, the client cannot have read yet.
+void Generation::check_reader() {
+  if (exchange_->buffered_bytes() <= env_.unread_bytes + largest_sent_) return;
+  exchange_->abort();
+  end("slow_reader");
 }
 
 void Generation::complete() {
@@ -239,6 +248,7 @@ void Generation::keep_alive(TimePoint now) {
   const std::lock_guard lock(mutex_);
   if (ended_ || !spec_.options.stream || now - last_sent_ < kKeepAlive) return;
   send(spec_.writer->keep_alive());
+  check_reader();
 }
 
 void Generation::end(const std::string& reason) {

@@ -5,11 +5,14 @@
 //   outlet thread:  process()           tokens -> text -> writer -> Exchange; ends the request
 //   server thread:  the client went away -> the outlet cancels what still runs
 //
+// A client that reads more slowly than the model writes is cut off, once too much waits for it.
+//
 // It lives as long as the engine has a sequence of it or the outlet a task. When it ends, for
 // whatever reason, its sequences are cancelled, its metrics and log line are written, and
 // Drain::leave() is called; that happens exactly once.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,6 +33,9 @@
 
 namespace dsm::server {
 
+// Bytes of a stream that its client may leave unread.
+inline constexpr std::size_t kUnreadBytes = std::size_t{1} << 20;
+
 // What every Generation uses; outlives them all.
 struct GenerationEnv {
   engine::Engine& engine;
@@ -39,6 +45,7 @@ struct GenerationEnv {
   Outlet& outlet;
   Clock& clock;
   Logger log;
+  std::size_t unread_bytes = kUnreadBytes;
 };
 
 struct GenerationSpec {
@@ -98,6 +105,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void fail_finished(engine::FinishReason reason, const std::optional<Error>& cause);
   void send(std::string bytes);
   void start_stream();
+  void check_reader();
   void complete();
   void fail_request(const ApiError& error, const std::string& reason);
   void end(const std::string& reason);
@@ -126,6 +134,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::optional<TimePoint> first_token_;
   std::string finish_reason_;
   TimePoint last_sent_;
+  std::size_t largest_sent_ = 0;  // bytes at once
 };
 
 }  // namespace dsm::server

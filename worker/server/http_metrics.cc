@@ -57,6 +57,7 @@ class CountedExchange final : public http::Exchange {
     count(status_);
     inner_->finish();
   }
+  void abort() override { inner_->abort(); }
   void on_close(std::function<void()> callback) override { inner_->on_close(std::move(callback)); }
   bool closed() const override { return inner_->closed(); }
   std::size_t buffered_bytes() const override { return inner_->buffered_bytes(); }

@@ -1,4 +1,6 @@
 // Requests that wait, fail or are left, and a server that comes and goes.
+#include <atomic>
+
 #include "worker/server/server_fixture.h"
 
 namespace dsm::server {
@@ -38,6 +40,68 @@ TEST_F(WorkerServerTest, a_client_that_leaves_ends_its_request_wherever_it_stand
   wait_until([&] { return engine_idle(); });
   EXPECT_LT(the_engine->stats().generation_tokens,
             ids("one two three four five six seven eight").size());
+}
+
+// A client that takes nothing of its answer.
+class DeafClient final : public http::Exchange {
+ public:
+  explicit DeafClient(std::string body) { request_.body = std::move(body); }
+
+  const http::Request& request() const override { return request_; }
+  void respond(http::Response /*response*/) override {}
+  void start(int /*status*/, http::Headers /*headers*/) override {}
+  void write(std::string chunk) override { unread_ += chunk.size(); }
+  void finish() override { finished_ = true; }
+  void abort() override { aborted_ = true; }
+  void on_close(std::function<void()> /*callback*/) override {}
+  bool closed() const override { return aborted_; }
+  std::size_t buffered_bytes() const override { return unread_; }
+  bool finished() const { return finished_; }
+
+ private:
+  http::Request request_;
+  std::atomic<std::size_t> unread_ = 0;
+  std::atomic<bool> finished_ = false;
+  std::atomic<bool> aborted_ = false;
+};
+
+TEST_F(WorkerServerTest, a_client_that_stops_reading_its_stream_is_cut_off) {
+  start({.unread_bytes = 2000});
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += " word";
+  say(text);
+  runner.permit(60);
+  const auto deaf = std::make_shared<DeafClient>(chat_body(R"("stream": true)"));
+  api->chat(deaf);
+  wait_until([&] { return drain->in_flight() == 0; });
+  EXPECT_TRUE(deaf->closed());
+  EXPECT_FALSE(deaf->finished());
+  EXPECT_LT(deaf->buffered_bytes(), 3000U);
+  runner.permit(-1);
+  wait_until([&] { return engine_idle(); });
+  EXPECT_LT(the_engine->stats().generation_tokens, 70U);
+  const std::string numbers = get("/metrics").body;
+  EXPECT_THAT(numbers,
+              HasSubstr(R"(dsm_requests_finished_total{model="tiny",reason="slow_reader"} 1)"));
+  EXPECT_THAT(numbers, HasSubstr("vllm:request_success_total{engine=\"0\",finished_reason="
+                                 "\"abort\",model_name=\"tiny\"} 1"));
+}
+
+TEST_F(WorkerServerTest, what_is_sent_at_once_may_be_longer_than_what_may_be_unread) {
+  start({.unread_bytes = 1});
+  runner.permit(1);
+  const auto deaf = std::make_shared<DeafClient>(chat_body(R"("stream": true)"));
+  api->chat(deaf);
+  wait_until([&] { return deaf->buffered_bytes() > 100; });
+  EXPECT_FALSE(deaf->closed());
+  runner.permit(-1);
+  wait_until([&] { return drain->in_flight() == 0; });
+}
+
+TEST_F(WorkerServerTest, an_answer_that_is_sent_whole_may_be_read_at_any_time) {
+  start({.unread_bytes = 1});
+  say(std::string(200, 'x'));
+  EXPECT_EQ(chat().status, 200);
 }
 
 TEST_F(WorkerServerTest, a_failure_before_the_first_token_is_a_500) {

@@ -212,7 +212,7 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
   };
   for (const auto& [ours, vllm] :
        {Reason{"stop", "stop"}, Reason{"length", "length"}, Reason{"cancelled", "abort"},
-        Reason{"error", "error"}, Reason{"deadline", nullptr}}) {
+        Reason{"slow_reader", "abort"}, Reason{"error", "error"}, Reason{"deadline", nullptr}}) {
     finished_.emplace(ours, counter("dsm_requests_finished_total",
                                     vllm != nullptr ? "vllm:request_success_total" : nullptr,
                                     "Requests that ended, by reason", {{"reason", ours}},

@@ -27,7 +27,7 @@ class WorkerMetrics {
   void first_token(double seconds_since_arrival);
   void next_token(double seconds_since_last);
   struct Finished {
-    std::string reason;  // stop, length, cancelled, deadline, error
+    std::string reason;  // stop, length, cancelled, slow_reader, deadline, error
     double seconds = 0;  // since arrival
     int prompt_tokens = 0;
     int generation_tokens = 0;

@@ -71,6 +71,7 @@ class WorkerServerTest : public ::testing::Test {
     int max_waiting = 100;
     int max_num_seqs = 4;
     bool serve = true;
+    std::size_t unread_bytes = kUnreadBytes;
     Drain::Limits drain{.unready = Millis(3'600'000), .finish = Millis(3'600'000)};
   };
 
@@ -99,7 +100,8 @@ class WorkerServerTest : public ::testing::Test {
     say("hello");
     the_engine = std::make_unique<engine::Engine>(config, runner, system_clock, Logger());
     wait_until([&] { return the_engine->stats().serving; });
-    api = std::make_unique<Api>(*model, *the_engine, *metrics, *drain, clock, Logger());
+    api = std::make_unique<Api>(*model, *the_engine, *metrics, *drain, clock, Logger(),
+                                setup.unread_bytes);
     std::string name = (std::filesystem::temp_directory_path() / "dsm-token-XXXXXX").string();
     ::close(mkstemp(name.data()));
     token_file = name;
