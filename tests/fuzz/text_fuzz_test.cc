@@ -2,7 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "tests/fuzz/mutate.h"
-#include "worker/text/reasoning_parser.h"
+#include "worker/text/chat_markers.h"
+#include "worker/text/chat_template.h"
 #include "worker/text/stop_checker.h"
 #include "worker/text/test_tokenizer.h"
 #include "worker/text/utf8.h"
@@ -142,7 +143,13 @@ TEST(ReasoningFuzz, MarkersInTextNeverLeakAndNothingElseIsLost) {
       .merge("thi", "n")
       .merge("k", ">")
       .merge("a", "<");
+  for (std::string_view marker :
+       {markers::kBos, markers::kEos, markers::kUser, markers::kAssistant}) {
+    file.added(std::string(marker));
+  }
   Tokenizer tokenizer = file.build();
+  const Result<ChatTemplate> chat = ChatTemplate::by_name(tokenizer, "deepseek-v3.1");
+  ASSERT_TRUE(chat.has_value()) << chat.error().message;
   Random random(4);
   for (int i = 0; i < 20000; ++i) {
     std::string text = some_text(random, 10);
@@ -159,15 +166,15 @@ TEST(ReasoningFuzz, MarkersInTextNeverLeakAndNothingElseIsLost) {
         rest.remove_prefix(1);
       }
     }
-    ReasoningParser parser(tokenizer, reasoning);
+    const auto parser = chat->output_parser(tokenizer, reasoning, /*tools=*/false);
     std::string seen[2];
-    auto add = [&](const ReasoningParser::Delta& delta) {
+    auto add = [&](const OutputParser::Delta& delta) {
       seen[0] += delta.content;
       seen[1] += delta.reasoning;
     };
     for (std::int32_t id : tokenizer.encode(text, SpecialTokens::kTreatAsText))
-      add(parser.push(id));
-    add(parser.finish());
+      add(parser->push(id));
+    add(parser->finish());
     ASSERT_EQ(seen[0], expected[0]) << text;
     ASSERT_EQ(seen[1], expected[1]) << text;
   }

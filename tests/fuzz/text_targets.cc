@@ -7,7 +7,6 @@
 #include "worker/text/chat_markers.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/output_parser.h"
-#include "worker/text/reasoning_parser.h"
 #include "worker/text/stop_checker.h"
 #include "worker/text/tokenizer.h"
 #include "worker/text/utf8.h"
@@ -51,16 +50,17 @@ const text::Tokenizer& tiny_tokenizer() {
 // The input's first byte chooses where the output begins; the others are what the model writes.
 bool output(std::string_view input) {
   const text::Tokenizer& tokenizer = tiny_tokenizer();
+  static const auto kChat = text::ChatTemplate::by_name(tokenizer, "deepseek-tiny");
   const bool reasoning = !input.empty() && (input[0] & 1) != 0;
   const std::string written = text::to_valid_utf8(input.substr(input.empty() ? 0 : 1));
   for (const auto special : {text::SpecialTokens::kTreatAsText, text::SpecialTokens::kAllow}) {
-    text::ReasoningParser parser(tokenizer, reasoning);
+    const auto parser = need(kChat).output_parser(tokenizer, reasoning, /*tools=*/false);
     text::StopChecker whole({"END", "\n\n\n"}, true);
     std::string content;
     std::string thought;
     std::string shown;
     bool stopped = false;
-    const auto take = [&](const text::ReasoningParser::Delta& delta) {
+    const auto take = [&](const text::OutputParser::Delta& delta) {
       expect(text::is_valid_utf8(delta.content) && text::is_valid_utf8(delta.reasoning),
              "a piece is UTF-8");
       content += delta.content;
@@ -70,8 +70,8 @@ bool output(std::string_view input) {
       shown += out.text;
       stopped = out.stopped;
     };
-    for (const std::int32_t id : tokenizer.encode(written, special)) take(parser.push(id));
-    take(parser.finish());
+    for (const std::int32_t id : tokenizer.encode(written, special)) take(parser->push(id));
+    take(parser->finish());
     if (!stopped) shown += whole.flush();
     expect(content.starts_with(shown), "what is shown is the beginning of the answer");
     expect(stopped || shown == content, "without a stop string all of it is shown");

@@ -2,7 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "worker/text/reasoning_parser.h"
+#include "worker/text/chat_markers.h"
+#include "worker/text/chat_template.h"
 #include "worker/text/stop_checker.h"
 #include "worker/text/test_tokenizer.h"
 #include "worker/text/utf8.h"
@@ -101,17 +102,23 @@ struct Sides {
   std::string content;
 };
 
+std::unique_ptr<OutputParser> parser_of(const Tokenizer& tokenizer, bool starts_in_reasoning) {
+  Result<ChatTemplate> chat = ChatTemplate::by_name(tokenizer, "deepseek-v3.1");
+  EXPECT_TRUE(chat.has_value()) << chat.error().message;
+  return chat->output_parser(tokenizer, starts_in_reasoning, /*tools=*/false);
+}
+
 Sides sides(const Tokenizer& tokenizer, bool starts_in_reasoning, std::string_view output,
             SpecialTokens special = SpecialTokens::kAllow) {
-  ReasoningParser parser(tokenizer, starts_in_reasoning);
+  const auto parser = parser_of(tokenizer, starts_in_reasoning);
   Sides all;
-  auto add = [&](const ReasoningParser::Delta& delta) {
+  auto add = [&](const OutputParser::Delta& delta) {
     EXPECT_TRUE(is_valid_utf8(delta.reasoning) && is_valid_utf8(delta.content));
     all.reasoning += delta.reasoning;
     all.content += delta.content;
   };
-  for (std::int32_t id : tokenizer.encode(output, special)) add(parser.push(id));
-  add(parser.finish());
+  for (std::int32_t id : tokenizer.encode(output, special)) add(parser->push(id));
+  add(parser->finish());
   return all;
 }
 
@@ -120,7 +127,12 @@ class Reasoning : public testing::TestWithParam<bool> {
  protected:
   static Tokenizer make(bool tokens) {
     if (tokens) return default_tokenizer();
-    return TokenizerJson().build();
+    TokenizerJson file;
+    for (std::string_view marker :
+         {markers::kBos, markers::kEos, markers::kUser, markers::kAssistant}) {
+      file.added(std::string(marker));
+    }
+    return file.build();
   }
   Sides parse(bool starts_in_reasoning, std::string_view output) {
     return sides(tokenizer_, starts_in_reasoning, output);
@@ -164,27 +176,19 @@ TEST_P(Reasoning, NoPartOfAMarkerLeaks) {
 INSTANTIATE_TEST_SUITE_P(Markers, Reasoning, testing::Values(true, false),
                          [](const auto& param) { return param.param ? "AreTokens" : "AreText"; });
 
-TEST(ReasoningParser, AMarkerSpelledByOrdinaryTokensIsTextWhereTheMarkerIsAToken) {
+TEST(ReasoningOutput, AMarkerSpelledByOrdinaryTokensIsTextWhereTheMarkerIsAToken) {
   Sides all = sides(default_tokenizer(), true, "say </think> now", SpecialTokens::kTreatAsText);
   EXPECT_EQ(all.reasoning, "say </think> now");
   EXPECT_EQ(all.content, "");
 }
 
-TEST(ReasoningParser, CountsTheTokensOfTheThought) {
-  Tokenizer tokenizer = default_tokenizer();
-  ReasoningParser parser(tokenizer, true);
-  for (std::int32_t id : tokenizer.encode("12</think>345", SpecialTokens::kAllow)) parser.push(id);
-  EXPECT_EQ(parser.reasoning_tokens(), 3);
-  EXPECT_FALSE(parser.in_reasoning());
-}
-
-TEST(ReasoningParser, ACodePointThatAMarkerCutsShortStaysOnItsSide) {
+TEST(ReasoningOutput, ACodePointThatAMarkerCutsShortStaysOnItsSide) {
   Tokenizer tokenizer = default_tokenizer();
   std::vector<std::int32_t> emoji = tokenizer.encode("\xF0\x9F\x98\x80", SpecialTokens::kAllow);
   ASSERT_GT(emoji.size(), 1U);
-  ReasoningParser parser(tokenizer, true);
-  EXPECT_TRUE(parser.push(emoji.front()).empty());
-  ReasoningParser::Delta delta = parser.push(tokenizer.special("</think>").value_or(-1));
+  const auto parser = parser_of(tokenizer, true);
+  EXPECT_TRUE(parser->push(emoji.front()).empty());
+  OutputParser::Delta delta = parser->push(tokenizer.special("</think>").value_or(-1));
   EXPECT_EQ(delta.reasoning, kReplacement);
   EXPECT_EQ(delta.content, "");
 }
