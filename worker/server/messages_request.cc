@@ -17,13 +17,9 @@ void read_tool_result(const Json& block, const std::string& at, Complaint& compl
     answer.content = read_text(*content, at + ".content", {"text"}, complaint);
   }
   answer.tool_call_id = read_string(block, "tool_use_id", at + ".tool_use_id", complaint);
-  bool called = false;
-  for (const ChatMessage& message : messages) {
-    for (const text::ToolCall& call : message.tool_calls) {
-      called = called || call.id == answer.tool_call_id;
-    }
+  if (!has_call(messages, answer.tool_call_id)) {
+    complaint.say(at + ".tool_use_id", "answers no tool_use before it");
   }
-  if (!called) complaint.say(at + ".tool_use_id", "answers no tool_use before it");
   messages.push_back(std::move(answer));
 }
 

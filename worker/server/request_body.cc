@@ -122,6 +122,13 @@ Parsed<ChatRequest> parse_chat_fields(Json chat, std::initializer_list<Renamed> 
   return std::unexpected(std::move(error));
 }
 
+bool has_call(const std::vector<text::ChatMessage>& messages, std::string_view id) {
+  return std::ranges::any_of(messages, [&](const text::ChatMessage& message) {
+    return std::ranges::find(message.tool_calls, id, &text::ToolCall::id) !=
+           message.tool_calls.end();
+  });
+}
+
 text::ChatMessage& assistant_turn(std::vector<text::ChatMessage>& messages) {
   if (messages.empty() || messages.back().role != text::Role::kAssistant) {
     messages.push_back({.role = text::Role::kAssistant, .content = ""});

@@ -60,6 +60,9 @@ struct Renamed {
 Parsed<ChatRequest> parse_chat_fields(Json chat, std::initializer_list<Renamed> renamed,
                                       const SamplingDefaults& defaults);
 
+// Whether an assistant made the call that a tool's answer names.
+bool has_call(const std::vector<text::ChatMessage>& messages, std::string_view id);
+
 // The open end of a conversation: the assistant's message to which a call or a text still belongs.
 text::ChatMessage& assistant_turn(std::vector<text::ChatMessage>& messages);
 

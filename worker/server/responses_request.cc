@@ -64,13 +64,9 @@ void read_call_output(const Json& item, const std::string& at, Complaint& compla
       .role = Role::kTool,
       .content = read_text(*output, at + ".output", {"input_text", "output_text"}, complaint)};
   answer.tool_call_id = read_string(item, "call_id", at + ".call_id", complaint);
-  bool called = false;
-  for (const ChatMessage& message : messages) {
-    for (const text::ToolCall& call : message.tool_calls) {
-      called = called || call.id == answer.tool_call_id;
-    }
+  if (!has_call(messages, answer.tool_call_id)) {
+    complaint.say(at + ".call_id", "answers no function_call before it");
   }
-  if (!called) complaint.say(at + ".call_id", "answers no function_call before it");
   messages.push_back(std::move(answer));
 }
 
