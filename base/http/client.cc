@@ -27,15 +27,10 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/http/boost_names.h"
 
 namespace dsm::http {
 namespace {
-
-namespace net = boost::asio;
-namespace beast = boost::beast;
-namespace bhttp = boost::beast::http;
-using boost::system::error_code;
-using net::ip::tcp;
 
 constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kMaxHeaderBytes = 64 << 10;

@@ -10,16 +10,11 @@
 #include <string_view>
 #include <variant>
 
+#include "base/http/boost_names.h"
 #include "base/http/head.h"
 
 namespace dsm::http {
 namespace {
-
-namespace net = boost::asio;
-namespace beast = boost::beast;
-namespace bhttp = boost::beast::http;
-using boost::system::error_code;
-using net::ip::tcp;
 
 constexpr std::size_t kWriteBytes = 256 << 10;  // one write, so that its time-out means progress
 // How long a connection that is closed with input unread waits for the client to stop sending: a

@@ -9,17 +9,11 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
+#include "base/http/boost_names.h"
 #include "base/http/connection.h"
 #include "base/http/server_core.h"
 
 namespace dsm::http {
-namespace {
-
-namespace net = boost::asio;
-using boost::system::error_code;
-using net::ip::tcp;
-
-}  // namespace
 
 net::awaitable<void> ServerCore::accept() {
   while (!stopping) {
