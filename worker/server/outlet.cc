@@ -7,7 +7,11 @@
 namespace dsm::server {
 
 Outlet::Outlet(Clock& clock, Millis period, std::function<void(TimePoint)> tick)
-    : clock_(clock), period_(period), tick_(std::move(tick)), thread_([this] { run(); }) {}
+    : clock_(clock),
+      period_(period),
+      tick_(std::move(tick)),
+      // The time is taken here: a thread may begin late.
+      thread_([this, first = clock.now() + period] { run(first); }) {}
 
 Outlet::~Outlet() {
   {
@@ -32,8 +36,7 @@ void Outlet::settle() {
   done->get_future().wait();
 }
 
-void Outlet::run() {
-  TimePoint next_tick = clock_.now() + period_;
+void Outlet::run(TimePoint next_tick) {
   for (;;) {
     std::vector<std::function<void()>> tasks;
     bool last = false;

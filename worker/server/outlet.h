@@ -26,7 +26,7 @@ class Outlet {
   void settle();
 
  private:
-  void run();
+  void run(TimePoint next_tick);
 
   Clock& clock_;
   const Millis period_;
