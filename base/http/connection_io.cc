@@ -4,14 +4,9 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "base/http/boost_names.h"
+
 namespace dsm::http {
-namespace {
-
-namespace net = boost::asio;
-using boost::system::error_code;
-using net::ip::tcp;
-
-}  // namespace
 
 net::awaitable<void> Connection::shake_hands(error_code& ec) {
   limit(Seconds(server_.options.read_timeout_s));
