@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 
 #include "operator/api/names.h"
 #include "operator/api/spec_fields.h"
@@ -59,6 +60,24 @@ std::unexpected<Error> bad(std::string_view text, std::string_view remedy) {
 }
 
 }  // namespace
+
+Result<Seconds> parse_duration(std::string_view text) {
+  long number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  const bool sized = error == std::errc() && number >= 0 && number <= 1'000'000;
+  if (sized && unit == "s") return Seconds(number);
+  if (sized && unit == "m") return Seconds(number * 60);
+  if (sized && unit == "h") return Seconds(number * 3600);
+  return bad(text, "use a whole number and a unit, such as 90s, 10m or 1h");
+}
+
+dsm::Status check_window(std::string_view text) {
+  const auto window = parse_duration(text);
+  if (!window) return std::unexpected(window.error());
+  if (*window >= Seconds(60) && *window <= Seconds(86400)) return {};
+  return bad(text, "use 60s to 24h");
+}
 
 dsm::Status check_name(std::string_view name) {
   if (dns_label(name) && name.size() <= kMaxNameLength && name.front() >= 'a') return {};

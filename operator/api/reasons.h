@@ -16,11 +16,17 @@ inline constexpr std::string_view kCreatingGroups = "CreatingGroups";
 inline constexpr std::string_view kRollingUpdate = "RollingUpdate";
 inline constexpr std::string_view kRemovingGroups = "RemovingGroups";
 inline constexpr std::string_view kRecovering = "Recovering";  // a group that served is mended
+inline constexpr std::string_view kRolloutPaused = "RolloutPaused";
+inline constexpr std::string_view kNodeDraining = "NodeDraining";  // groups leave a node
 
 // Why a group is not ready, in the order of its life.
 inline constexpr std::string_view kCreating = "Creating";  // pods are being made
 inline constexpr std::string_view kUnschedulable = "Unschedulable";
-inline constexpr std::string_view kStarting = "Starting";  // image, volumes, container
+inline constexpr std::string_view kWaitingForGPU = "WaitingForGPU";
+inline constexpr std::string_view kWaitingForCPU = "WaitingForCPU";
+inline constexpr std::string_view kWaitingForMemory = "WaitingForMemory";
+inline constexpr std::string_view kWaitingForVolume = "WaitingForVolume";
+inline constexpr std::string_view kStarting = "Starting";  // image, container
 inline constexpr std::string_view kImagePull = "ImagePull";
 inline constexpr std::string_view kContainerConfig = "ContainerConfig";
 inline constexpr std::string_view kLoadingWeights = "LoadingWeights";
@@ -31,6 +37,7 @@ inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader
 inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
 inline constexpr std::string_view kDraining = "Draining";
+inline constexpr std::string_view kDrainBlocked = "DrainBlocked";  // no room beside a drained node
 
 // Why groups do not follow the load.
 inline constexpr std::string_view kMetricsApiPending = "MetricsApiPending";  // not known yet
@@ -45,35 +52,19 @@ inline constexpr std::string_view kQuotaExceeded = "QuotaExceeded";
 inline constexpr std::string_view kWriteRefused = "WriteRefused";  // admission, or a bad field
 inline constexpr std::string_view kSurgeUnschedulable = "SurgeUnschedulable";
 
-inline constexpr std::array kAllReasons = {kFirstVisit,
-                                           kAllGroupsReady,
-                                           kScaledToZero,
-                                           kAsWanted,
-                                           kCreatingGroups,
-                                           kRollingUpdate,
-                                           kRemovingGroups,
-                                           kRecovering,
-                                           kCreating,
-                                           kUnschedulable,
-                                           kStarting,
-                                           kImagePull,
-                                           kContainerConfig,
-                                           kLoadingWeights,
-                                           kRendezvous,
-                                           kCrashLoop,
-                                           kOOMKilled,
-                                           kWorkerFailed,
-                                           kPodLost,
-                                           kNodeLost,
-                                           kDraining,
-                                           kInvalidSpec,
-                                           kNameConflict,
-                                           kQuotaExceeded,
-                                           kWriteRefused,
-                                           kSurgeUnschedulable,
-                                           kMetricsApiPending,
-                                           kMetricsApiOff,
-                                           kForeignMetricsServer,
-                                           kAutoscalerInactive};
+inline constexpr std::array kAllReasons = {
+    kFirstVisit,        kAllGroupsReady, kScaledToZero,
+    kAsWanted,          kCreatingGroups, kRollingUpdate,
+    kRemovingGroups,    kRecovering,     kRolloutPaused,
+    kNodeDraining,      kCreating,       kUnschedulable,
+    kWaitingForGPU,     kWaitingForCPU,  kWaitingForMemory,
+    kWaitingForVolume,  kStarting,       kImagePull,
+    kContainerConfig,   kLoadingWeights, kRendezvous,
+    kCrashLoop,         kOOMKilled,      kWorkerFailed,
+    kPodLost,           kNodeLost,       kDraining,
+    kDrainBlocked,      kInvalidSpec,    kNameConflict,
+    kQuotaExceeded,     kWriteRefused,   kSurgeUnschedulable,
+    kMetricsApiPending, kMetricsApiOff,  kForeignMetricsServer,
+    kAutoscalerInactive};
 
 }  // namespace dsm::api

@@ -107,7 +107,7 @@ TEST_F(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
 TEST_F(Schema, an_empty_spec_gets_its_nested_defaults_too) {
   // Without a default for the object itself, defaults inside it are not filled in. An object with a
   // CEL rule repeats them, because the rule is checked on the default as it is written.
-  for (const char* name : {"parallelism", "accelerator", "engine", "rollout"}) {
+  for (const char* name : {"parallelism", "accelerator", "engine", "rollout", "recovery"}) {
     SCOPED_TRACE(name);
     const YAML::Node node = root["properties"]["spec"]["properties"][name];
     ASSERT_TRUE(node["default"] && node["default"].IsMap());

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 
 namespace dsm::api {
@@ -77,6 +78,14 @@ struct Scaling {
 struct Rollout {
   int max_surge = 1;
   int max_unavailable = 0;
+  int history_limit = 5;  // revisions that nothing uses and that are kept for a revert
+  bool paused = false;    // groups of other revisions stay as they are
+};
+
+// When a group that keeps ending is given up and made anew.
+struct Recovery {
+  int max_restarts = 5;        // of its containers together
+  std::string window = "10m";  // without a restart for so long, those before are forgotten
 };
 
 struct Toleration {
@@ -91,6 +100,8 @@ struct Placement {
   StringMap node_selector;
   std::vector<Toleration> tolerations;
   std::string priority_class_name;
+  std::string
+      topology_key;  // all pods of a group in one domain of this node label; empty: anywhere
 };
 
 struct EnvVar {
@@ -115,6 +126,7 @@ struct Spec {
   Engine engine;
   Rollout rollout;
   Scaling scaling;
+  Recovery recovery;
   int drain_seconds = 60;
   Placement placement;
   Template pod_template;
@@ -130,12 +142,15 @@ Result<Spec> parse_spec(const nlohmann::json& spec);
 // The model's own name as a child's name grows from it: DNS-1035, at most kMaxNameLength.
 dsm::Status check_name(std::string_view name);
 
+// Reads "90s", "10m" or "1h"; the same check parse_spec() makes.
+Result<Seconds> parse_duration(std::string_view text);
+
 // Splits a model.uri; the same check parse_spec() makes.
 Result<ModelLocation> parse_uri(std::string_view uri);
 
-// The part of the spec that shapes pods (all but replicas, scaling and rollout) as JSON with every
-// default left out, so that a field added by a later release does not change the text of an older
-// spec. parse_spec() reads it back.
+// The part of the spec that shapes pods (all but replicas, scaling, rollout and recovery) as JSON
+// with every default left out, so that a field added by a later release does not change the text of
+// an older spec. parse_spec() reads it back.
 nlohmann::json pod_shape(const Spec& spec);
 
 // Eight hexadecimal digits of the pod shape's SHA-256: the revision's name.

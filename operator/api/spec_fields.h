@@ -42,6 +42,7 @@ dsm::Status check_toleration_op(std::string_view text);
 dsm::Status check_toleration_effect(std::string_view text);
 dsm::Status check_dns_name(std::string_view text);
 dsm::Status check_resource(std::string_view text);
+dsm::Status check_window(std::string_view text);
 
 // The part that shapes pods.
 template <typename Visitor>
@@ -91,6 +92,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     });
     v.text("priorityClassName", s.placement.priority_class_name,
            {.max_length = 253, .check = check_dns_name});
+    v.text("topologyKey", s.placement.topology_key, {.max_length = 316, .check = check_label_key});
   });
   v.object("template", [&] {
     v.map("labels", s.pod_template.labels,
@@ -133,6 +135,12 @@ void visit_spec(Visitor& v, Spec& s) {
   v.object("rollout", [&] {
     v.number("maxSurge", s.rollout.max_surge, 0, 100);
     v.number("maxUnavailable", s.rollout.max_unavailable, 0, 100);
+    v.number("historyLimit", s.rollout.history_limit, 2, 100);
+    v.truth("paused", s.rollout.paused);
+  });
+  v.object("recovery", [&] {
+    v.number("maxRestarts", s.recovery.max_restarts, 0, 1000);
+    v.text("window", s.recovery.window, {.max_length = 8, .check = check_window});
   });
 }
 

@@ -92,6 +92,14 @@ TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
   spec["replicas"] = -1;
   EXPECT_EQ(mistake(spec), "spec.replicas: is -1; use 0 to 1000");
   spec = minimal();
+  spec["rollout"] = {{"historyLimit", 1}};
+  EXPECT_EQ(mistake(spec), "spec.rollout.historyLimit: is 1; use 2 to 100");
+  spec = minimal();
+  spec["recovery"] = {{"window", "later"}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.recovery.window: is \"later\"; use a whole"));
+  spec["recovery"] = {{"window", "5s"}};
+  EXPECT_EQ(mistake(spec), "spec.recovery.window: is \"5s\"; use 60s to 24h");
+  spec = minimal();
   spec["template"]["env"] = {{{"name", "POD_IP"}}};
   EXPECT_THAT(mistake(spec), HasSubstr("spec.template.env[0].name: is \"POD_IP\"; the operator"));
   spec = minimal();
@@ -139,6 +147,15 @@ TEST(Uri, anything_else_is_refused) {
   }
 }
 
+TEST(Duration, is_a_number_with_a_unit) {
+  EXPECT_EQ(parse_duration("90s"), Seconds(90));
+  EXPECT_EQ(parse_duration("10m"), Seconds(600));
+  EXPECT_EQ(parse_duration("1h"), Seconds(3600));
+  for (const char* text : {"", "10", "m", "1d", "-1s", "1.5h", "10 m", "99999999999999999999s"}) {
+    EXPECT_FALSE(parse_duration(text)) << text;
+  }
+}
+
 TEST(Name, must_be_a_short_dns_1035_label) {
   EXPECT_TRUE(check_name("deepseek-tiny"));
   EXPECT_TRUE(check_name(std::string(40, 'a')));
@@ -155,7 +172,8 @@ TEST(Revision, follows_what_shapes_pods_and_nothing_else) {
   json scaled = minimal();
   scaled["replicas"] = 7;
   scaled["scaling"] = {{"maxReplicas", 9}};
-  scaled["rollout"] = {{"maxSurge", 2}};
+  scaled["rollout"] = {{"maxSurge", 2}, {"paused", true}};
+  scaled["recovery"] = {{"maxRestarts", 9}};
   EXPECT_EQ(revision(scaled), base);
   json image = minimal();
   image["image"] = "other:1";

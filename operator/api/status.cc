@@ -17,6 +17,8 @@ void read(const json& from, const char* name, T& out) {
   if (it == from.end()) return;
   if constexpr (std::is_same_v<T, std::string>) {
     if (it->is_string()) out = it->get<std::string>();
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (it->is_boolean()) out = it->get<bool>();
   } else {
     if (it->is_number_integer()) out = it->get<T>();
   }
@@ -35,7 +37,9 @@ json group_json(const GroupStatus& g) {
               {"phase", g.phase},
               {"loadedBytes", g.loaded_bytes},
               {"totalBytes", g.total_bytes},
-              {"restarts", g.restarts}};
+              {"restarts", g.restarts},
+              {"recentRestarts", g.recent_restarts},
+              {"served", g.served}};
   if (!g.reason.empty()) out["reason"] = g.reason;
   if (!g.message.empty()) out["message"] = g.message;
   if (!g.nodes.empty()) out["nodes"] = g.nodes;
@@ -52,6 +56,8 @@ GroupStatus parse_group(const json& from) {
   read(from, "loadedBytes", g.loaded_bytes);
   read(from, "totalBytes", g.total_bytes);
   read(from, "restarts", g.restarts);
+  read(from, "recentRestarts", g.recent_restarts);
+  read(from, "served", g.served);
   for (const auto& node : items(from, "nodes")) {
     if (node.is_string()) g.nodes.push_back(node.get<std::string>());
   }
@@ -127,8 +133,13 @@ json to_json(const ModelStatus& s) {
     out["conditions"].push_back(condition_json(condition));
   }
   if (s.backoff) {
-    out["backoff"] = {
-        {"reason", s.backoff->reason}, {"count", s.backoff->count}, {"until", s.backoff->until}};
+    out["backoff"] = {{"reason", s.backoff->reason},
+                      {"count", s.backoff->count},
+                      {"until", s.backoff->until},
+                      {"message", s.backoff->message}};
+  }
+  for (const auto& node : s.avoided_nodes) {
+    out["avoidedNodes"].push_back({{"name", node.name}, {"until", node.until}});
   }
   return out;
 }
@@ -156,6 +167,13 @@ ModelStatus parse_status(const json& from) {
     read(*it, "reason", s.backoff->reason);
     read(*it, "count", s.backoff->count);
     read(*it, "until", s.backoff->until);
+    read(*it, "message", s.backoff->message);
+  }
+  for (const auto& entry : items(from, "avoidedNodes")) {
+    if (!entry.is_object()) continue;
+    AvoidedNode& node = s.avoided_nodes.emplace_back();
+    read(entry, "name", node.name);
+    read(entry, "until", node.until);
   }
   for (const auto& group : items(from, "groups")) {
     if (group.is_object()) s.groups.push_back(parse_group(group));
@@ -208,6 +226,7 @@ std::vector<std::string> status_field_paths() {
   full.groups.push_back(std::move(group));
   full.conditions.emplace_back();
   full.backoff.emplace();
+  full.avoided_nodes.emplace_back();
   std::vector<std::string> paths;
   collect_paths(to_json(full), "", paths);
   return paths;

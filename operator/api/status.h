@@ -35,13 +35,21 @@ inline constexpr std::string_view kScalingActive = "ScalingActive";
 struct GroupStatus {
   std::string name;      // <model>-<revision>-<group>
   std::string revision;  // the revision its pods were made from
-  std::string phase;     // Pending, Starting, Loading, Rendezvous, Ready, Recovering, Draining
+  std::string phase;     // Pending, Starting, Loading, Ready, Draining, Failed
   std::string reason;    // why it is not ready; empty when it is
   std::string message;
   std::vector<std::string> nodes;  // distinct, in the order of the pods
   long loaded_bytes = 0;
   long total_bytes = 0;
-  int restarts = 0;  // of all its containers
+  int restarts = 0;         // of all its containers
+  int recent_restarts = 0;  // those since it was last stable
+  bool served = false;      // it has been ready
+};
+
+// A node on which a group failed: new pods rather go elsewhere until then.
+struct AvoidedNode {
+  std::string name;
+  std::string until;  // RFC 3339
 };
 
 // What the ready groups offer together.
@@ -53,9 +61,10 @@ struct Capacity {
 
 // Set while the operator waits before it tries again what failed before.
 struct Backoff {
-  std::string reason;  // CrashLoop or SurgeUnschedulable
-  int count = 0;       // how often it was tried
-  std::string until;   // RFC 3339
+  std::string reason;   // CrashLoop, SurgeUnschedulable, DrainBlocked or Unschedulable
+  int count = 0;        // how often it was tried
+  std::string until;    // RFC 3339
+  std::string message;  // what happened the last time
 };
 
 struct ModelStatus {
@@ -72,6 +81,7 @@ struct ModelStatus {
   Capacity capacity;
   std::vector<GroupStatus> groups;
   std::optional<Backoff> backoff;
+  std::vector<AvoidedNode> avoided_nodes;
   std::vector<Condition> conditions;
 };
 

@@ -30,8 +30,11 @@ ModelStatus example() {
                       {"n1", "n2"},
                       1,
                       2,
-                      3});
-  s.backoff = Backoff{"CrashLoop", 2, "2026-01-01T00:00:00Z"};
+                      3,
+                      1,
+                      true});
+  s.backoff = Backoff{"CrashLoop", 2, "2026-01-01T00:00:00Z", "m-11111111-0 kept ending"};
+  s.avoided_nodes.push_back({"n1", "2026-01-01T01:00:00Z"});
   s.conditions.push_back(
       {"Ready", Truth::kFalse, 4, "2026-01-01T00:00:00Z", "LoadingWeights", "m"});
   return s;
