@@ -26,6 +26,9 @@ inline constexpr Resource kSecrets{"", "v1", "secrets", "Secret"};
 inline constexpr Resource kConfigMaps{"", "v1", "configmaps", "ConfigMap"};
 inline constexpr Resource kControllerRevisions{"apps", "v1", "controllerrevisions",
                                                "ControllerRevision"};
+inline constexpr Resource kPodDisruptionBudgets{"policy", "v1", "poddisruptionbudgets",
+                                                "PodDisruptionBudget"};
+inline constexpr Resource kNodes{"", "v1", "nodes", "Node", /*namespaced=*/false};
 inline constexpr Resource kLeases{"coordination.k8s.io", "v1", "leases", "Lease"};
 inline constexpr Resource kEvents{"events.k8s.io", "v1", "events", "Event"};
 inline constexpr Resource kAutoscalers{"autoscaling", "v2", "horizontalpodautoscalers",

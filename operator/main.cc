@@ -161,6 +161,8 @@ class Operator {
     result.ns = options_.ns;
     result.plan.worker_image = options_.worker_image;
     result.plan.pull_policy = options_.pull_policy;
+    // Nodes are no namespace's; the rights to see them come with those to all namespaces.
+    result.plan.watches_nodes = options_.ns.empty();
     result.workers = options_.workers;
     result.status_port = static_cast<std::uint16_t>(options_.worker_status_port);
     return result;

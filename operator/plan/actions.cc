@@ -6,6 +6,7 @@
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
+#include "operator/plan/disruption.h"
 #include "operator/plan/pod.h"
 
 namespace dsm::plan {
@@ -13,8 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-// Revisions that nothing uses are kept for a revert; older ones are removed.
-constexpr std::size_t kRevisionHistory = 5;
 // The other ranks of a group go when its leader should have been gone for this long.
 constexpr Seconds kLeaderOverdue{30};
 // A child of an earlier model of the same name is about to go.
@@ -72,13 +71,8 @@ class ChildPlanner {
     }
     if (!ours) {
       write(ChildWrite::Verb::kCreate, std::move(object));
-    } else if (!meta(*there, "deletionTimestamp").empty()) {
-      return true;
-    } else if (kind == "Service") {
-      mend_service(std::move(object), *there);
-    } else if (kind == "HorizontalPodAutoscaler" && !says_the_same(object, *there)) {
-      object["metadata"]["uid"] = meta(*there, "uid");
-      write(ChildWrite::Verb::kApply, std::move(object));
+    } else if (can_change(kind) && meta(*there, "deletionTimestamp").empty()) {
+      mend(std::move(object), *there);
     }
     return !taken;
   }
@@ -94,10 +88,15 @@ class ChildPlanner {
         {verb, std::move(api_version), std::move(kind), std::move(name), std::move(object)});
   }
 
-  void mend_service(json wanted, const json& there) {
-    const json::json_pointer selector("/spec/selector");
-    const bool same =
-        says_the_same(wanted, there) && wanted.at(selector) == there.value(selector, json());
+  // Secrets and revisions never change.
+  static bool can_change(const std::string& kind) {
+    return kind == "Service" || kind == kDisruptionBudget || kind == "HorizontalPodAutoscaler";
+  }
+
+  void mend(json wanted, const json& there) {
+    const json::json_pointer selector("/spec/selector");  // a larger one selects less
+    const bool same = says_the_same(wanted, there) &&
+                      wanted.value(selector, json()) == there.value(selector, json());
     if (same) return;
     wanted["metadata"]["uid"] = meta(there, "uid");
     if (same_port_keys(wanted, there)) return write(ChildWrite::Verb::kApply, std::move(wanted));
@@ -141,9 +140,11 @@ void remove_old_revisions(const Look& look, const std::vector<Group>& groups, Pl
   for (const auto& [name, revision] : look.revisions) {
     if (!used.contains(name)) unused.push_back(&revision);
   }
-  if (unused.size() <= kRevisionHistory) return;
+  const api::Rollout rollout = look.spec ? look.spec->rollout : api::Rollout{};
+  const auto kept = static_cast<std::size_t>(rollout.history_limit);
+  if (unused.size() <= kept) return;
   std::ranges::sort(unused, std::greater<>(), &Revision::number);
-  for (std::size_t i = kRevisionHistory; i < unused.size(); ++i) {
+  for (std::size_t i = kept; i < unused.size(); ++i) {
     const auto name = api::revision_object(look.owner.name, unused[i]->name);
     const json* object = look.child("ControllerRevision", name);
     plan.remove.push_back({"apps/v1", "ControllerRevision", name, meta(*object, "uid"),
@@ -169,8 +170,12 @@ void plan_autoscaler(const Look& look, ChildPlanner& children, Plan& plan) {
 
 class PodPlanner {
  public:
-  PodPlanner(const Look& look, const std::vector<Group>& groups, Obstacles& obstacles, Plan& plan)
-      : look_(look), groups_(groups), obstacles_(obstacles), plan_(plan) {}
+  PodPlanner(const PodsToMake& make, Obstacles& obstacles, Plan& plan)
+      : look_(make.look),
+        groups_(make.groups),
+        avoided_(make.avoided),
+        obstacles_(obstacles),
+        plan_(plan) {}
 
   // Other ranks must outlive the leader, because it finishes its requests with them: where the
   // leader runs, it alone is deleted first (SIGTERM makes it drain within the pod's grace period),
@@ -225,7 +230,8 @@ class PodPlanner {
 
   void create(const Revision& revision, int count) {
     const int pods = revision.spec.parallelism.pods_per_group();
-    const auto avoid = failed_nodes();
+    std::vector<std::string> avoid;
+    for (const api::AvoidedNode& node : avoided_) avoid.push_back(node.name);
     int number = 0;
     for (int made = 0; made < count; ++made, ++number) {
       while (!free(revision, number, pods)) ++number;
@@ -280,22 +286,9 @@ class PodPlanner {
     return true;
   }
 
-  std::vector<std::string> failed_nodes() const {
-    std::set<std::string> nodes;
-    for (const Group& group : groups_) {
-      for (const PodView* pod : group.pods) {
-        if (pod == nullptr || pod->node.empty()) continue;
-        const bool stuck = pod->deletion && *pod->deletion + kStuckAfter < look_.observed.now;
-        if (stuck || (group.crash_looping && pod->restarts >= kRestartBound)) {
-          nodes.insert(pod->node);
-        }
-      }
-    }
-    return {nodes.begin(), nodes.end()};
-  }
-
   const Look& look_;
   const std::vector<Group>& groups_;
+  const std::vector<api::AvoidedNode>& avoided_;
   Obstacles& obstacles_;
   Plan& plan_;
 };
@@ -331,6 +324,8 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
         children.want(revision_json(look.owner, there != nullptr ? *there : new_revision(look)));
   }
   plan_autoscaler(look, children, plan);
+  for (json& budget : wanted_budgets(look, groups)) children.want(std::move(budget));
+  remove_unused_budgets(look, groups, plan);
   remove_old_revisions(look, groups, plan);
   Obstacles obstacles = children.take();
   const bool needs_names = !look.spec || look.spec->parallelism.pods_per_group() > 1;
@@ -338,15 +333,16 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
   return obstacles;
 }
 
-void plan_pods(const Look& look, const std::vector<Group>& groups, const RolloutDecision& decision,
-               Obstacles& obstacles, Plan& plan) {
-  PodPlanner pods(look, groups, obstacles, plan);
+void plan_pods(const PodsToMake& make, Obstacles& obstacles, Plan& plan) {
+  const RolloutDecision& decision = make.decision;
+  PodPlanner pods(make, obstacles, plan);
   for (const GoingGroup& going : decision.going) pods.clear_away(going);
-  for (const std::size_t i : decision.keep) pods.mend(groups[i]);
-  for (const std::size_t i : decision.old) pods.mend(groups[i]);
+  for (const auto* staying : {&decision.keep, &decision.leaving, &decision.old}) {
+    for (const std::size_t i : *staying) pods.mend(make.groups[i]);
+  }
   // Without its ControllerRevision a pod could not be made again after the next edit.
-  const Revision* wanted = look.wanted();
-  if (wanted != nullptr && look.spec) pods.create(*wanted, decision.create);
+  const Revision* revision = make.look.made();
+  if (revision != nullptr && make.look.spec) pods.create(*revision, decision.create);
 }
 
 }  // namespace dsm::plan

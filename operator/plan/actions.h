@@ -18,12 +18,19 @@ struct Obstacles {
   bool no_pods = false;                // pods would not work; none are made
 };
 
-// Children that are missing or differ go into `plan`; revisions that nothing uses are removed.
+// Children that are missing or differ go into `plan`; revisions and disruption budgets that nothing
+// uses are removed.
 Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan& plan);
 
+struct PodsToMake {
+  const Look& look;
+  const std::vector<Group>& groups;
+  const RolloutDecision& decision;
+  const std::vector<api::AvoidedNode>& avoided;
+};
+
 // Removals and new pods for a decision, with their events.
-void plan_pods(const Look& look, const std::vector<Group>& groups, const RolloutDecision& decision,
-               Obstacles& obstacles, Plan& plan);
+void plan_pods(const PodsToMake& make, Obstacles& obstacles, Plan& plan);
 
 // Earlier of the two waits; zero means none.
 void look_again_in(Plan& plan, std::chrono::nanoseconds wait);

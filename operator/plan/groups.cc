@@ -28,29 +28,50 @@ std::string how_it_ended(const PodView& pod) {
   return text;
 }
 
+// What the scheduler waits for, by its own words ("0/3 nodes are available: 3 Insufficient cpu.").
+std::string_view scheduling_reason(std::string_view words) {
+  if (words.contains("Insufficient nvidia.com/") || words.contains("Insufficient amd.com/")) {
+    return api::kWaitingForGPU;
+  }
+  if (words.contains("persistentvolumeclaim") || words.contains("PersistentVolume") ||
+      words.contains("volume node affinity")) {
+    return api::kWaitingForVolume;
+  }
+  if (words.contains("Insufficient cpu")) return api::kWaitingForCPU;
+  if (words.contains("Insufficient memory")) return api::kWaitingForMemory;
+  return api::kUnschedulable;
+}
+
 // What is the matter with one pod that is there; nothing when it is only on its way.
-std::optional<Cause> pod_cause(const PodView& pod, WallTime now) {
+std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
   const std::string name = "pod " + pod.name;
   if (pod.deletion) {
-    if (*pod.deletion + kStuckAfter < now) {
-      return Cause{"Recovering", api::kNodeLost,
+    if (pod_stuck(pod, observed)) {
+      return Cause{"Failed", api::kNodeLost,
                    name + " does not end: node " + pod.node +
                        " does not answer. Its group is made again elsewhere; the pod goes when the "
                        "node comes back or is deleted",
                    true};
     }
-    return Cause{"Recovering", api::kPodLost, name + " is being deleted; it is made again", true};
+    return Cause{"Pending", api::kPodLost, name + " is being deleted; it is made again", true};
   }
   if (ended(pod)) {
     const std::string why = pod.status_reason.empty()
                                 ? how_it_ended(pod)
                                 : pod.status_reason + ": " + pod.status_message;
-    return Cause{"Recovering", api::kPodLost, name + " has ended (" + why + "); it is made again",
+    return Cause{"Pending", api::kPodLost, name + " has ended (" + why + "); it is made again",
                  true};
   }
   if (pod.unschedulable_since) {
-    return Cause{"Pending", api::kUnschedulable,
-                 "no node has room for " + name + ": " + pod.unschedulable_message, true};
+    return Cause{"Pending", scheduling_reason(pod.unschedulable_message),
+                 "no node can take " + name + ": " + pod.unschedulable_message, true};
+  }
+  if (!pod.sandboxed && !pod.running && pod.scheduled &&
+      *pod.scheduled + kVolumePatience <= observed.now) {
+    return Cause{"Starting", api::kWaitingForVolume,
+                 name + " still has no volumes or no network on node " + pod.node +
+                     "; kubectl describe pod " + pod.name + " says which is missing",
+                 true};
   }
   if (one_of(pod.waiting_reason, {"ErrImagePull", "ImagePullBackOff", "InvalidImageName",
                                   "ErrImageNeverPull", "RegistryUnavailable"})) {
@@ -98,7 +119,7 @@ std::string bytes_text(long bytes) {
 std::optional<Cause> leader_cause(const LeaderStatus& status) {
   if (status.phase == "Failed") {
     const std::string& why = status.last_error.empty() ? status.message : status.last_error;
-    return Cause{"Starting", api::kWorkerFailed, "the leader has failed: " + why, true};
+    return Cause{"Failed", api::kWorkerFailed, "the leader has failed: " + why, true};
   }
   if (status.phase == "Loading") {
     return Cause{"Loading", api::kLoadingWeights,
@@ -107,22 +128,22 @@ std::optional<Cause> leader_cause(const LeaderStatus& status) {
                  false};
   }
   if (status.phase == "Rendezvous") {
-    return Cause{"Rendezvous", api::kRendezvous,
+    return Cause{"Starting", api::kRendezvous,
                  status.message.empty() ? "the leader waits for the other ranks" : status.message,
                  false};
   }
   if (status.phase == "Draining") {
-    return Cause{"Recovering", api::kDraining, "the leader finishes its requests and restarts",
+    return Cause{"Draining", api::kDraining, "the leader finishes its requests and restarts",
                  false};
   }
   return std::nullopt;
 }
 
-std::optional<Cause> diagnose(const Group& group, WallTime now) {
+std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
   if (group.ready) return std::nullopt;
   for (const PodView* pod : group.pods) {
     if (pod == nullptr) continue;
-    if (auto cause = pod_cause(*pod, now)) return cause;
+    if (auto cause = pod_cause(*pod, observed)) return cause;
   }
   std::string missing;
   std::string starting;
@@ -135,8 +156,7 @@ std::optional<Cause> diagnose(const Group& group, WallTime now) {
     if (pod != nullptr && !pod->running) starting += (starting.empty() ? "" : ", ") + pod->name;
   }
   if (!missing.empty() && group.served) {
-    return Cause{"Recovering", api::kPodLost, "pod " + missing + " is gone and is made again",
-                 true};
+    return Cause{"Pending", api::kPodLost, "pod " + missing + " is gone and is made again", true};
   }
   if (!missing.empty()) {
     return Cause{"Pending", api::kCreating, "pod " + missing + " is to be made", false};
@@ -150,22 +170,63 @@ std::optional<Cause> diagnose(const Group& group, WallTime now) {
   return Cause{"Starting", api::kStarting, "the ranks load their weights and meet", false};
 }
 
-bool served_before(const api::ModelStatus& before, const std::string& name) {
+const api::GroupStatus* said_before(const api::ModelStatus& before, const std::string& name) {
   const auto it = std::ranges::find(before.groups, name, &api::GroupStatus::name);
-  return it != before.groups.end() && (it->phase == "Ready" || it->phase == "Recovering");
+  return it == before.groups.end() ? nullptr : &*it;
 }
 
-void summarise(Group& group, const Observed& observed, const api::ModelStatus& before) {
+// A group that is not ready and has had its restarts is told by what ended it.
+Cause spent_cause(const Group& group, const RecoveryRule& rule) {
+  const bool hard = group.cause && group.cause->hard;
+  std::string why = hard ? group.cause->message : "";
+  int most = 0;
+  for (const PodView* pod : group.pods) {
+    if (hard || pod == nullptr || pod->restarts <= most) continue;
+    most = pod->restarts;
+    why = "pod " + pod->name + ": " + how_it_ended(*pod);
+  }
+  return {"Failed", hard ? group.cause->reason : api::kCrashLoop,
+          "its containers restarted " + std::to_string(group.restarts.recent) +
+              " times and spec.recovery.maxRestarts is " + std::to_string(rule.max_restarts) +
+              ", so it is replaced whole; " + why,
+          true};
+}
+
+void find_failed_nodes(Group& group, const Observed& observed) {
+  int most = 1;
+  for (const PodView* pod : group.pods) {
+    if (pod != nullptr) most = std::max(most, pod->restarts);
+  }
+  for (const PodView* pod : group.pods) {
+    if (pod == nullptr || pod->node.empty()) continue;
+    const bool failing = pod->waiting_reason == "CrashLoopBackOff" || pod->restarts == most;
+    if (pod_stuck(*pod, observed) || (group.restarts.spent && failing)) {
+      group.failed_nodes.push_back(pod->node);
+    }
+  }
+}
+
+// One pod on a node that is being emptied is reason enough for the whole group.
+void find_leaving(Group& group, const Observed& observed,
+                  const std::vector<api::Toleration>& tolerations) {
+  for (const PodView* pod : group.pods) {
+    if (!stays(pod) || pod->node.empty()) continue;
+    const auto node = observed.nodes.find(pod->node);
+    if (node == observed.nodes.end()) continue;
+    auto found = leaving(node->second, tolerations);
+    if (found && (!group.leaving || found->urgent)) group.leaving = std::move(found);
+  }
+}
+
+void summarise(Group& group, const Observed& observed, const GroupContext& context) {
   bool whole = group.known;
   bool any_stays = false;
   for (const PodView* pod : group.pods) {
     whole = whole && stays(pod) && pod->ready;
     any_stays = any_stays || stays(pod);
     if (pod == nullptr) continue;
-    group.restarts += pod->restarts;
-    group.stuck = group.stuck || (pod->deletion && *pod->deletion + kStuckAfter < observed.now);
-    group.crash_looping = group.crash_looping || (pod->waiting_reason == "CrashLoopBackOff" &&
-                                                  pod->restarts >= kRestartBound);
+    group.stuck = group.stuck || pod_stuck(*pod, observed);
+    group.placed = group.placed || (stays(pod) && !pod->node.empty());
     if (pod->unschedulable_since && !pod->deletion &&
         (!group.unschedulable_since || *pod->unschedulable_since < *group.unschedulable_since)) {
       group.unschedulable_since = pod->unschedulable_since;
@@ -175,7 +236,13 @@ void summarise(Group& group, const Observed& observed, const api::ModelStatus& b
   group.ready = whole;
   group.ended = !any_stays;
   group.leader_going = leader == nullptr || leader->deletion.has_value();
-  group.served = group.ready || served_before(before, group.name);
+  const api::GroupStatus* before = said_before(context.before, group.name);
+  group.served = group.ready || (before != nullptr && before->served);
+  group.restarts = count_restarts(group.pods, before, context.recovery, observed.now);
+  find_failed_nodes(group, observed);
+  if (const auto revision = context.revisions.find(group.revision); group.known) {
+    find_leaving(group, observed, revision->second.spec.placement.tolerations);
+  }
   if (leader != nullptr) {
     const auto it = observed.leaders.find(leader->uid);
     if (it != observed.leaders.end() && it->second.received + kStatusStale >= observed.now) {
@@ -183,11 +250,16 @@ void summarise(Group& group, const Observed& observed, const api::ModelStatus& b
       group.work = it->second.running + it->second.queue_depth;
     }
   }
-  group.cause = diagnose(group, observed.now);
-  if (group.cause && group.served) group.cause->phase = "Recovering";
+  group.cause = diagnose(group, observed);
+  if (!group.ready && group.restarts.spent) group.cause = spent_cause(group, context.recovery);
 }
 
 }  // namespace
+
+bool pod_stuck(const PodView& pod, const Observed& observed) {
+  return pod.deletion &&
+         (*pod.deletion + kStuckAfter < observed.now || node_lost(observed, pod.node));
+}
 
 std::vector<Group> groups_of(const Observed& observed, const GroupContext& context) {
   std::map<std::pair<std::string, int>, Group> groups;
@@ -199,9 +271,9 @@ std::vector<Group> groups_of(const Observed& observed, const GroupContext& conte
       group.name = api::group_name(context.model, pod.revision, pod.group);
       group.revision = pod.revision;
       group.number = pod.group;
-      const auto want = context.pods_per_revision.find(pod.revision);
-      group.known = want != context.pods_per_revision.end();
-      group.want = group.known ? want->second : 0;
+      const auto revision = context.revisions.find(pod.revision);
+      group.known = revision != context.revisions.end();
+      group.want = group.known ? revision->second.spec.parallelism.pods_per_group() : 0;
       group.pods.resize(static_cast<std::size_t>(group.want), nullptr);
     }
     const auto index = static_cast<std::size_t>(pod.index);
@@ -211,7 +283,7 @@ std::vector<Group> groups_of(const Observed& observed, const GroupContext& conte
   std::vector<Group> out;
   out.reserve(groups.size());
   for (auto& [key, group] : groups) {
-    summarise(group, observed, context.before);
+    summarise(group, observed, context);
     out.push_back(std::move(group));
   }
   return out;

@@ -10,7 +10,10 @@
 #include <vector>
 
 #include "operator/api/status.h"
+#include "operator/plan/children.h"
+#include "operator/plan/drain.h"
 #include "operator/plan/observed.h"
+#include "operator/plan/recovery.h"
 
 namespace dsm::plan {
 
@@ -30,14 +33,16 @@ struct Group {
   bool known = false;  // its revision is known, so that it can be mended
   std::vector<const PodView*> pods;  // by index in the group; nullptr: there is none
 
-  bool ready = false;          // every pod is there, ready and stays
-  bool ended = false;          // no pod is left that stays: it cannot be mended
-  bool leader_going = false;   // its leader is being deleted or is gone
-  bool stuck = false;          // a pod should have been gone for a minute: its node does not answer
-  bool served = false;         // it was ready at the last look, or is coming back from that
-  long work = 0;               // requests that its leader computes or holds
-  int restarts = 0;            // of all containers
-  bool crash_looping = false;  // past the bound at which it is replaced
+  bool ready = false;         // every pod is there, ready and stays
+  bool ended = false;         // no pod is left that stays: it cannot be mended
+  bool leader_going = false;  // its leader is being deleted or is gone
+  bool stuck = false;         // a pod that is deleted does not end: its node does not answer
+  bool served = false;        // it has been ready
+  bool placed = false;        // some of its pods have a node, so that it holds resources
+  long work = 0;              // requests that its leader computes or holds
+  RestartCount restarts;
+  std::vector<std::string> failed_nodes;  // where it was spent, or that do not answer
+  std::optional<Leaving> leaving;         // a node of its is being emptied
   std::optional<WallTime> unschedulable_since;
   std::optional<Cause> cause;                   // absent when it is ready
   const LeaderStatus* leader_status = nullptr;  // nullptr: none, or stale
@@ -45,16 +50,20 @@ struct Group {
   const PodView* leader() const { return pods.empty() ? nullptr : pods.front(); }
 };
 
-// Restarts of one container after which its group is replaced whole.
-inline constexpr int kRestartBound = 5;
 // A pod that is still there so long after its time is up is on a node that does not answer.
 inline constexpr Seconds kStuckAfter{60};
+// A pod whose volumes and network are not there so long after it got its node waits for them.
+inline constexpr Seconds kVolumePatience{60};
+
+// A pod that is deleted and will not be ended by its kubelet.
+bool pod_stuck(const PodView& pod, const Observed& observed);
 
 struct GroupContext {
   std::string_view model;
   std::string_view uid;
-  const api::ModelStatus& before;                       // the status as it was written last
-  const std::map<std::string, int>& pods_per_revision;  // of the revisions that are known
+  const api::ModelStatus& before;                    // the status as it was written last
+  const std::map<std::string, Revision>& revisions;  // those that are known
+  RecoveryRule recovery;
 };
 
 // In the order of revision and number.

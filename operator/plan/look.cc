@@ -51,6 +51,11 @@ const Revision* Look::wanted() const {
   return it == revisions.end() ? nullptr : &it->second;
 }
 
+const Revision* Look::made() const {
+  const auto last = revisions.find(before.current_revision);
+  return paused() && last != revisions.end() ? &last->second : wanted();
+}
+
 const WriteFailure* Look::failure(std::string_view kind, std::string_view name) const {
   const auto it = std::ranges::find_if(
       observed.failures, [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });

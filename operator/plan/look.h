@@ -30,6 +30,10 @@ struct Look {
 
   // The revision that is wanted, when its ControllerRevision is there.
   const Revision* wanted() const;
+  // The one that new groups are made from: the wanted one, but while the rollout is paused the one
+  // that was rolled out last.
+  const Revision* made() const;
+  bool paused() const { return spec && spec->rollout.paused; }
   // The newest refusal of a write of this object; nullptr: none.
   const WriteFailure* failure(std::string_view kind, std::string_view name) const;
   // A child as it is in the cluster, whoever made it; nullptr: not there.

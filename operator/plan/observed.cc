@@ -65,6 +65,10 @@ void read_conditions(const json& pod, PodView& view) {
     const auto type = text(condition, {"type"});
     const auto status = text(condition, {"status"});
     if (type == "Ready") view.ready = status == "True";
+    if (type == "PodReadyToStartContainers") view.sandboxed = status != "False";
+    if (type == "PodScheduled" && status == "True") {
+      view.scheduled = from_rfc3339(text(condition, {"lastTransitionTime"}));
+    }
     if (type == "PodScheduled" && status == "False" &&
         text(condition, {"reason"}) == "Unschedulable") {
       view.unschedulable_since = from_rfc3339(text(condition, {"lastTransitionTime"}));
@@ -79,6 +83,9 @@ void read_container(const json& pod, PodView& view) {
   const json& worker = containers.front();
   view.restarts = static_cast<int>(number(worker, {"restartCount"}));
   view.running = at(worker, {"state", "running"}).is_object();
+  if (const auto started = text(worker, {"state", "running", "startedAt"}); !started.empty()) {
+    view.started = from_rfc3339(started);
+  }
   view.waiting_reason = text(worker, {"state", "waiting", "reason"});
   view.waiting_message = tail(text(worker, {"state", "waiting", "message"}));
   const json& ended_now = at(worker, {"state", "terminated"});
@@ -109,6 +116,24 @@ PodView pod_view(const json& pod) {
   view.status_message = tail(text(pod, {"status", "message"}));
   read_conditions(pod, view);
   read_container(pod, view);
+  return view;
+}
+
+NodeView node_view(const json& node) {
+  NodeView view;
+  view.name = text(node, {"metadata", "name"});
+  view.unschedulable = at(node, {"spec", "unschedulable"}) == json(true);
+  if (const json& taints = at(node, {"spec", "taints"}); taints.is_array()) {
+    for (const auto& taint : taints) {
+      view.taints.push_back(
+          {text(taint, {"key"}), text(taint, {"value"}), text(taint, {"effect"})});
+    }
+  }
+  if (const json& conditions = at(node, {"status", "conditions"}); conditions.is_array()) {
+    for (const auto& condition : conditions) {
+      if (text(condition, {"type"}) == "Ready") view.ready = text(condition, {"status"}) == "True";
+    }
+  }
   return view;
 }
 

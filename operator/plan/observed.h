@@ -29,9 +29,12 @@ struct PodView {
   WallTime created;
   // When it should be gone (deletionTimestamp counts the grace period in); absent: not deleted.
   std::optional<WallTime> deletion;
-  bool ready = false;    // condition Ready
-  bool running = false;  // the worker container runs now
-  int restarts = 0;      // of the worker container
+  bool ready = false;                 // condition Ready
+  bool running = false;               // the worker container runs now
+  int restarts = 0;                   // of the worker container
+  std::optional<WallTime> started;    // when the container that runs now began
+  std::optional<WallTime> scheduled;  // when it got its node
+  bool sandboxed = true;  // its volumes and network are there, or the kubelet does not say
 
   // Since when the scheduler finds no node, and its words; absent: scheduled or not yet tried.
   std::optional<WallTime> unschedulable_since;
@@ -50,6 +53,27 @@ struct PodView {
 
 // Reads a Pod object. Never fails: what is missing stays at its default.
 PodView pod_view(const nlohmann::json& pod);
+
+struct Taint {
+  std::string key;
+  std::string value;
+  std::string effect;  // NoSchedule, PreferNoSchedule or NoExecute
+
+  bool operator==(const Taint&) const = default;
+};
+
+// The fields of a node that a decision reads.
+struct NodeView {
+  std::string name;
+  bool ready = false;          // condition Ready
+  bool unschedulable = false;  // cordoned
+  std::vector<Taint> taints;
+
+  bool operator==(const NodeView&) const = default;
+};
+
+// Reads a Node object. Never fails: what is missing stays at its default.
+NodeView node_view(const nlohmann::json& node);
 
 // One line of a leader's status stream.
 struct LeaderStatus {
@@ -79,7 +103,7 @@ inline constexpr Seconds kStatusStale{10};
 
 // A write of an earlier plan that the API server refused.
 struct WriteFailure {
-  std::string kind;  // Pod, Service, Secret, ControllerRevision, HorizontalPodAutoscaler
+  std::string kind;  // Pod, Service, ControllerRevision, ... of a child
   std::string name;
   ErrorKind error = ErrorKind::kInternal;  // kDenied: quota or admission; kConflict: name taken
   std::string message;                     // the API server's words
@@ -90,6 +114,9 @@ struct WriteFailure {
 struct Config {
   std::string worker_image;                  // for models that name none
   std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
+  // Nodes are seen. Without them a node that is drained or does not answer is not noticed, and no
+  // PodDisruptionBudgets are made: nobody would move a group out of the way of a drain.
+  bool watches_nodes = false;
 };
 
 // Whether the operator's metrics are what a HorizontalPodAutoscaler reads in this cluster.
@@ -106,11 +133,13 @@ struct Observed {
   nlohmann::json model;
   // Every pod in the model's namespace with the label deepseek-operator.io/model=<name>.
   std::vector<PodView> pods;
-  // Services, ControllerRevisions and the HorizontalPodAutoscaler of the model (watched by the
-  // label managed-by), and the Secret <model>-internal (read by name; its `data` is not needed
-  // here). Each with apiVersion and kind, which items of a list lack. When a POST of a child was
-  // refused because the name is taken, the runtime reads that object and puts it here too, whoever
-  // made it.
+  // The nodes that the pods are on, by name, as far as they are known.
+  std::map<std::string, NodeView> nodes;
+  // Services, ControllerRevisions, PodDisruptionBudgets and the HorizontalPodAutoscaler of the
+  // model (watched by the label managed-by), and the Secret <model>-internal (read by name; its
+  // `data` is not needed here). Each with apiVersion and kind, which items of a list lack. When a
+  // POST of a child was refused because the name is taken, the runtime reads that object and puts
+  // it here too, whoever made it.
   std::vector<nlohmann::json> children;
   // The newest line of each leader, by the uid of its pod.
   std::map<std::string, LeaderStatus> leaders;

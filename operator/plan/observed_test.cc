@@ -63,6 +63,42 @@ TEST(PodView, keeps_the_end_of_a_long_message) {
   EXPECT_NO_THROW(json(kept).dump());
 }
 
+TEST(PodView, reads_since_when_a_container_runs_and_whether_it_could_begin) {
+  const json pod = json::parse(R"({"status": {
+    "conditions": [
+      {"type": "PodReadyToStartContainers", "status": "False"},
+      {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}],
+    "containerStatuses": [{"state": {"running": {"startedAt": "2026-01-01T00:01:00Z"}}}]}})");
+  const PodView view = pod_view(pod);
+  EXPECT_FALSE(view.sandboxed);
+  EXPECT_EQ(view.scheduled, from_rfc3339("2026-01-01T00:00:05Z"));
+  EXPECT_EQ(view.started, from_rfc3339("2026-01-01T00:01:00Z"));
+  EXPECT_TRUE(pod_view(json::object()).sandboxed);  // an older kubelet does not say
+}
+
+TEST(NodeView, reads_why_pods_should_leave) {
+  const NodeView node = node_view(json::parse(R"({
+    "metadata": {"name": "n"},
+    "spec": {"unschedulable": true, "taints": [
+      {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
+      {"key": "spot", "value": "ends", "effect": "NoExecute"}]},
+    "status": {"conditions": [
+      {"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}]}})"));
+  EXPECT_EQ(node.name, "n");
+  EXPECT_TRUE(node.unschedulable);
+  EXPECT_TRUE(node.ready);
+  ASSERT_EQ(node.taints.size(), 2U);
+  EXPECT_EQ(node.taints[1], (Taint{"spot", "ends", "NoExecute"}));
+}
+
+TEST(NodeView, survives_objects_of_any_shape) {
+  for (const char* text : {"null", "[]", "{}", R"({"spec": {"taints": [3], "unschedulable": "x"}})",
+                           R"({"spec": [], "status": {"conditions": {"type": 1}}})"}) {
+    EXPECT_FALSE(node_view(json::parse(text)).ready) << text;
+    EXPECT_FALSE(node_view(json::parse(text)).unschedulable) << text;
+  }
+}
+
 TEST(LeaderStatus, is_read_from_a_line) {
   const WallTime now = from_rfc3339("2026-01-01T00:00:00Z");
   const auto status =

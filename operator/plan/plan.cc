@@ -13,6 +13,8 @@ constexpr Seconds kNumbersEvery{5};
 constexpr Seconds kSurgeRetry{300};
 constexpr Seconds kReplaceFirstWait{120};
 constexpr Seconds kReplaceLongestWait{1800};
+constexpr Seconds kPlaceFirstWait{60};
+constexpr Seconds kPlaceLongestWait{900};
 
 // With a wrong spec nothing is begun and nothing given up: what is there is kept and mended.
 RolloutDecision keep_all(const Look& look, const std::vector<Group>& groups) {
@@ -38,7 +40,7 @@ std::optional<api::Backoff> backoff_before(const Look& look) {
 
 // The surge group that was tried again has found its nodes.
 bool surge_fits(const std::vector<Group>& groups, const RolloutDecision& decision) {
-  if (decision.old.empty()) return true;
+  if (decision.old.empty() && decision.leaving.empty()) return true;
   return std::ranges::any_of(decision.keep, [&](std::size_t i) {
     const Group& group = groups[i];
     return !group.ready && std::ranges::all_of(group.pods, [](const PodView* pod) {
@@ -53,26 +55,53 @@ bool all_ready(const Look& look, const std::vector<Group>& groups,
          std::ranges::all_of(decision.keep, [&](std::size_t i) { return groups[i].ready; });
 }
 
+bool all_stable(const std::vector<Group>& groups, const RolloutDecision& decision, WallTime now) {
+  return std::ranges::all_of(decision.keep, [&](std::size_t i) {
+    const auto& stable_at = groups[i].restarts.stable_at;
+    return stable_at && *stable_at <= now;
+  });
+}
+
+// What was tried without success is over, so that the next failure counts from one again.
+bool is_over(const api::Backoff& backoff, const Look& look, const std::vector<Group>& groups,
+             const RolloutDecision& decision) {
+  if (backoff.reason == api::kSurgeUnschedulable || backoff.reason == api::kDrainBlocked) {
+    return surge_fits(groups, decision);
+  }
+  if (!all_ready(look, groups, decision)) return false;
+  return backoff.reason != api::kCrashLoop || all_stable(groups, decision, look.observed.now);
+}
+
+std::string why(const Group& group) {
+  return "group " + group.name + (group.cause ? ": " + group.cause->message : "");
+}
+
 std::optional<api::Backoff> next_backoff(const Look& look, const std::vector<Group>& groups,
                                          const RolloutDecision& decision) {
   auto backoff = backoff_before(look);
-  const auto again = [&](std::string_view reason, auto wait) {
+  // Doubled with each try up to `longest`.
+  const auto again = [&](std::string_view reason, Seconds first, Seconds longest,
+                         std::string message) {
     const int count = backoff && backoff->reason == reason ? backoff->count : 0;
-    return api::Backoff{std::string(reason), count + 1,
-                        to_rfc3339(look.observed.now + wait(count))};
+    const Seconds wait = std::min(longest, first * (1 << std::min(count, 8)));
+    return api::Backoff{std::string(reason), count + 1, to_rfc3339(look.observed.now + wait),
+                        std::move(message)};
   };
   if (decision.surge_failed) {
-    return again(api::kSurgeUnschedulable, [](int) { return kSurgeRetry; });
+    const bool draining = any_leaving(groups, decision);
+    return again(draining ? api::kDrainBlocked : api::kSurgeUnschedulable, kSurgeRetry, kSurgeRetry,
+                 "no node had room for one more group");
   }
   if (decision.replaced) {
-    return again(api::kCrashLoop, [](int count) {
-      return std::min(kReplaceLongestWait, kReplaceFirstWait * (1 << std::min(count, 8)));
-    });
+    return again(api::kCrashLoop, kReplaceFirstWait, kReplaceLongestWait,
+                 why(groups[*decision.replaced]));
   }
-  if (!backoff) return backoff;
-  const bool over = backoff->reason == api::kSurgeUnschedulable ? surge_fits(groups, decision)
-                                                                : all_ready(look, groups, decision);
-  return over ? std::nullopt : backoff;
+  if (decision.released) {
+    return again(api::kUnschedulable, kPlaceFirstWait, kPlaceLongestWait,
+                 why(groups[*decision.released]));
+  }
+  if (backoff && is_over(*backoff, look, groups, decision)) return std::nullopt;
+  return backoff;
 }
 
 RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
@@ -84,7 +113,10 @@ RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
                  .desired = look.desired,
                  .max_surge = look.spec->rollout.max_surge,
                  .max_unavailable = look.spec->rollout.max_unavailable,
-                 .surge_waits = waits_for(backoff, api::kSurgeUnschedulable, now),
+                 .paused = look.spec->rollout.paused,
+                 .surge_waits = waits_for(backoff, api::kSurgeUnschedulable, now) ||
+                                waits_for(backoff, api::kDrainBlocked, now),
+                 .placement_waits = waits_for(backoff, api::kUnschedulable, now),
                  .may_replace = !waits_for(backoff, api::kCrashLoop, now),
                  .now = now});
 }
@@ -98,12 +130,18 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
     if (time > now) look_again_in(plan, time - now);
   };
   if (backoff) at(from_rfc3339(backoff->until) + Seconds(1));
+  const bool replacing = backoff && backoff->reason == api::kCrashLoop;
   for (const Group& group : groups) {
-    if (decision.surge_pending && group.unschedulable_since) {
-      at(*group.unschedulable_since + kSurgePatience);
+    if (group.unschedulable_since) {
+      if (decision.surge_pending) at(*group.unschedulable_since + kSurgePatience);
+      if (group.placed) at(*group.unschedulable_since + kPlacementPatience);
     }
+    const auto& stable_at = group.restarts.stable_at;
+    if (stable_at && (replacing || group.restarts.recent > 0)) at(*stable_at);
     for (const PodView* pod : group.pods) {
-      if (pod != nullptr && pod->deletion) at(*pod->deletion + kStuckAfter + Seconds(1));
+      if (pod == nullptr) continue;
+      if (pod->deletion) at(*pod->deletion + kStuckAfter + Seconds(1));
+      if (pod->scheduled && !pod->sandboxed) at(*pod->scheduled + kVolumePatience);
     }
   }
 }
@@ -127,18 +165,16 @@ Plan plan(const Observed& observed) {
   Plan out;
   const Look look = look_at(observed);
   if (look.going) return out;
-  std::map<std::string, int> pods_per_revision;
-  for (const auto& [name, revision] : look.revisions) {
-    pods_per_revision[name] = revision.spec.parallelism.pods_per_group();
-  }
   const auto groups =
-      groups_of(observed, {look.owner.name, look.owner.uid, look.before, pods_per_revision});
+      groups_of(observed, {look.owner.name, look.owner.uid, look.before, look.revisions,
+                           recovery_rule(look.spec ? look.spec->recovery : api::Recovery{})});
   const RolloutDecision decision = decide_for(look, groups);
+  const auto avoided = avoided_nodes(look.before.avoided_nodes, groups, observed.now);
   Obstacles obstacles = plan_children(look, groups, out);
-  plan_pods(look, groups, decision, obstacles, out);
+  plan_pods({look, groups, decision, avoided}, obstacles, out);
   const auto backoff = next_backoff(look, groups, decision);
   plan_wake_up(look, groups, decision, backoff, out);
-  plan_status(look, report({look, groups, decision, obstacles, backoff}), out);
+  plan_status(look, report({look, groups, decision, obstacles, backoff, avoided}), out);
   return out;
 }
 

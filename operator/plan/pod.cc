@@ -160,6 +160,25 @@ json tolerations(const api::Placement& placement) {
   return out;
 }
 
+// All pods of the group in one domain. The first one matches its own term, so it may go anywhere.
+json same_domain(const Owner& owner, const Revision& revision, const PodPlace& place) {
+  const json labels = {{std::string(api::kModelLabel), owner.name},
+                       {std::string(api::kRevisionLabel), revision.name},
+                       {std::string(api::kGroupLabel), std::to_string(place.group)}};
+  const json term = {{"topologyKey", revision.spec.placement.topology_key},
+                     {"labelSelector", {{"matchLabels", labels}}}};
+  return {{"requiredDuringSchedulingIgnoredDuringExecution", json::array({term})}};
+}
+
+json rather_not(const std::vector<std::string>& nodes) {
+  json avoid = json::array();
+  for (const auto& node : nodes) {
+    const json field = {{"key", "metadata.name"}, {"operator", "NotIn"}, {"values", {node}}};
+    avoid.push_back({{"weight", 100}, {"preference", {{"matchFields", json::array({field})}}}});
+  }
+  return {{"preferredDuringSchedulingIgnoredDuringExecution", std::move(avoid)}};
+}
+
 json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& place) {
   const api::Template& wanted = revision.spec.pod_template;
   json metadata =
@@ -203,14 +222,11 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
   if (!spec.placement.priority_class_name.empty()) {
     pod_spec["priorityClassName"] = spec.placement.priority_class_name;
   }
-  json avoid = json::array();
-  for (const auto& node : place.avoid_nodes) {
-    const json field = {{"key", "metadata.name"}, {"operator", "NotIn"}, {"values", {node}}};
-    avoid.push_back({{"weight", 100}, {"preference", {{"matchFields", json::array({field})}}}});
+  if (!place.avoid_nodes.empty()) {
+    pod_spec["affinity"]["nodeAffinity"] = rather_not(place.avoid_nodes);
   }
-  if (!avoid.empty()) {
-    pod_spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] =
-        std::move(avoid);
+  if (!spec.placement.topology_key.empty() && spec.parallelism.pods_per_group() > 1) {
+    pod_spec["affinity"]["podAffinity"] = same_domain(owner, revision, place);
   }
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},

@@ -138,6 +138,32 @@ TEST(Pod, is_what_pod_view_reads_back) {
   EXPECT_EQ(made["spec"]["hostname"], view.name);
 }
 
+TEST(Pod, a_topology_key_holds_the_pods_of_a_group_together) {
+  const json made = pod({{"parallelism", {{"tensor", 2}}},
+                         {"placement", {{"topologyKey", "topology.kubernetes.io/zone"}}}});
+  const json& terms =
+      made["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+  ASSERT_EQ(terms.size(), 1U);
+  EXPECT_EQ(terms[0]["topologyKey"], "topology.kubernetes.io/zone");
+  // Its own labels, so that the first pod of the group is not held up by its own rule.
+  for (const auto& [key, value] : terms[0]["labelSelector"]["matchLabels"].items()) {
+    EXPECT_EQ(made["metadata"]["labels"][key], value) << key;
+  }
+  EXPECT_EQ(terms[0]["labelSelector"]["matchLabels"]["deepseek-operator.io/group"], "2");
+  const json alone = pod({{"placement", {{"topologyKey", "topology.kubernetes.io/zone"}}}});
+  EXPECT_FALSE(alone["spec"].contains("affinity"));
+}
+
+TEST(Pod, nodes_to_avoid_are_a_preference_and_no_part_of_the_name) {
+  const json made = pod_json(kOwner, revision(json::object()), {2, 0, {"n1", "n2"}}, "Never");
+  const json& avoid =
+      made["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+  ASSERT_EQ(avoid.size(), 2U);
+  EXPECT_EQ(avoid[1]["preference"]["matchFields"][0]["operator"], "NotIn");
+  EXPECT_EQ(avoid[1]["preference"]["matchFields"][0]["values"], json::array({"n2"}));
+  EXPECT_EQ(made["metadata"]["name"], pod(json::object())["metadata"]["name"]);
+}
+
 TEST(Pod, template_and_placement_are_applied_and_own_labels_win) {
   const json made = pod({{"template",
                           {{"labels", {{"team", "a"}}},

@@ -1,7 +1,6 @@
 #include "operator/plan/report.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <set>
 
@@ -46,6 +45,7 @@ class Reporter {
     status_.updated_revision = look_.revision;
     if (look_.spec && complete_) status_.current_revision = look_.revision;
     status_.backoff = f_.backoff;
+    status_.avoided_nodes = f_.avoided;
     find_trouble();
     set(api::kReady, ready());
     set(api::kProgressing, progressing());
@@ -60,12 +60,17 @@ class Reporter {
 
   void count() {
     const auto& d = f_.decision;
-    for (const auto i : d.keep) kept_ready_ += at(i).ready ? 1 : 0;
-    ready_ = kept_ready_;
-    for (const auto i : d.old) ready_ += at(i).ready ? 1 : 0;
-    const auto kept = static_cast<int>(d.keep.size());
+    const auto ready_of = [&](const std::vector<std::size_t>& some) {
+      return static_cast<int>(
+          std::ranges::count_if(some, [&](std::size_t i) { return at(i).ready; }));
+    };
+    kept_ready_ = ready_of(d.keep) + ready_of(d.leaving);
+    ready_ = kept_ready_ + ready_of(d.old);
+    const auto kept = static_cast<int>(d.keep.size() + d.leaving.size());
     const auto live = kept + static_cast<int>(d.old.size());
-    complete_ = d.old.empty() && kept == look_.desired && kept_ready_ == kept;
+    // While a group leaves its node there is one more, which need not be ready.
+    const int wanted_ready = d.leaving.empty() ? kept : look_.desired;
+    complete_ = d.old.empty() && kept >= look_.desired && kept_ready_ >= wanted_ready;
     status_.replicas = std::min(look_.desired, live);
     status_.updated_replicas = std::min(look_.desired, kept);
     status_.ready_replicas = std::min(look_.desired, ready_);
@@ -76,8 +81,11 @@ class Reporter {
     api::GroupStatus out;
     out.name = group.name;
     out.revision = group.revision;
-    out.restarts = group.restarts;
-    if (going != nullptr) {
+    out.restarts = group.restarts.all;
+    out.recent_restarts = group.restarts.recent;
+    out.served = group.served;
+    const bool failed = going != nullptr && going->at_once && !group.ended && group.cause;
+    if (going != nullptr && !failed) {
       out.phase = "Draining";
       out.reason = api::kDraining;
       out.message = "is removed: " + std::string(going->why);
@@ -87,6 +95,11 @@ class Reporter {
       out.message = group.cause->message;
     } else {
       out.phase = "Ready";
+      if (group.leaving) {
+        out.reason = api::kNodeDraining;
+        out.message = "node " + group.leaving->node + " " + group.leaving->why +
+                      "; it serves until another group does in its place";
+      }
     }
     for (const PodView* pod : group.pods) {
       if (pod == nullptr || pod->node.empty()) continue;
@@ -170,20 +183,65 @@ class Reporter {
       }
       if (!recovering_ && group.cause && group.served) recovering_ = &group;
     };
-    for (const auto i : f_.decision.keep) blame(i);
+    // When all is well, a group that is not ready is one more, for one that leaves its node.
+    if (!complete_) {
+      for (const auto i : f_.decision.keep) blame(i);
+    }
+    for (const auto i : f_.decision.leaving) blame(i);
     for (const auto i : f_.decision.old) blame(i);
     for (const auto& going : f_.decision.going) {
-      if (at(going.group).stuck && at(going.group).served) blame(going.group);
+      if (!complete_ && at(going.group).stuck && at(going.group).served) blame(going.group);
     }
-    if (!trouble_ && f_.backoff && f_.backoff->reason == api::kCrashLoop && !complete_) {
+    if (trouble_ || complete_ || !f_.backoff) return;
+    const std::string times = std::to_string(f_.backoff->count);
+    if (f_.backoff->reason == api::kCrashLoop) {
       trouble_ = Cause{"", api::kCrashLoop,
-                       "groups were replaced " + std::to_string(f_.backoff->count) +
-                           " times because they kept crashing",
+                       "groups were replaced " + times +
+                           " times because they kept ending; the last " + f_.backoff->message,
+                       true};
+    } else if (f_.backoff->reason == api::kUnschedulable) {
+      trouble_ = Cause{"", api::kUnschedulable,
+                       "a group could not be placed whole and gave back what it held, " + times +
+                           " times; it is tried again at " + f_.backoff->until + "; " +
+                           f_.backoff->message,
                        true};
     }
   }
 
   bool surge_failed() const { return f_.backoff && f_.backoff->reason == api::kSurgeUnschedulable; }
+
+  // A group that should leave its node cannot, because no other node has room for another one.
+  bool drain_blocked() const {
+    const bool tried = f_.backoff && f_.backoff->reason == api::kDrainBlocked;
+    return (f_.decision.no_room || tried) && leaving_group() != nullptr;
+  }
+
+  const Group* leaving_group() const {
+    for (const auto* some : {&f_.decision.leaving, &f_.decision.old}) {
+      for (const auto i : *some) {
+        if (at(i).leaving) return &at(i);
+      }
+    }
+    return nullptr;
+  }
+
+  std::string leaving_message() const {
+    const Group& group = *leaving_group();
+    return "node " + group.leaving->node + " " + group.leaving->why + "; group " + group.name;
+  }
+
+  std::string blocked_message() const {
+    return leaving_message() +
+           " should go elsewhere, but no other node has room for another one. It stays and serves. "
+           "Add capacity, or uncordon the node; it is tried again every few minutes";
+  }
+
+  // Nothing but the rollout is left to do, and that is paused.
+  bool waits_paused() const {
+    return look_.paused() && !f_.decision.old.empty() && ready_ >= look_.desired;
+  }
+
+  std::string paused_message() const { return "spec.rollout.paused is true: " + rolling_message(); }
 
   Verdict ready() const {
     const auto& d = f_.decision;
@@ -202,7 +260,8 @@ class Reporter {
                  of(kept_ready_, look_.desired, "answer at ") + status_.endpoint);
     }
     if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
-    if (!d.old.empty()) return no(api::kRollingUpdate, rolling_message());
+    if (waits_paused()) return no(api::kRolloutPaused, paused_message());
+    if (!d.old.empty() && !look_.paused()) return no(api::kRollingUpdate, rolling_message());
     for (const auto i : d.keep) {
       if (at(i).cause) {
         return no(at(i).cause->reason, "group " + at(i).name + ": " + at(i).cause->message);
@@ -226,10 +285,16 @@ class Reporter {
     const auto& d = f_.decision;
     if (!look_.spec) return no(api::kInvalidSpec, "nothing is changed until the spec is mended");
     if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
-    if (!d.old.empty()) return yes(api::kRollingUpdate, rolling_message());
+    if (drain_blocked()) return no(api::kDrainBlocked, blocked_message());
+    if (!d.old.empty() && !look_.paused()) return yes(api::kRollingUpdate, rolling_message());
+    if (leaving_group() != nullptr) {
+      return yes(api::kNodeDraining,
+                 leaving_message() + " goes when another one serves in its place");
+    }
     if (recovering_ != nullptr) {
       return yes(api::kRecovering, "group " + recovering_->name + " is mended");
     }
+    if (waits_paused()) return no(api::kRolloutPaused, paused_message());
     if (!complete_) return yes(api::kCreatingGroups, of(ready_, look_.desired, "are ready"));
     if (!d.going.empty()) {
       return yes(api::kRemovingGroups,
@@ -240,6 +305,7 @@ class Reporter {
 
   Verdict degraded() const {
     if (trouble_) return yes(trouble_->reason, trouble_->message);
+    if (drain_blocked()) return yes(api::kDrainBlocked, blocked_message());
     if (recovering_ != nullptr) {
       return yes(recovering_->cause->reason,
                  "group " + recovering_->name +
@@ -254,7 +320,7 @@ class Reporter {
       return yes(trouble_->reason, trouble_->message);
     }
     if (surge_failed()) return yes(api::kSurgeUnschedulable, surge_message());
-    if (trouble_ && f_.backoff && f_.backoff->reason == api::kCrashLoop &&
+    if (trouble_ && !complete_ && f_.backoff && f_.backoff->reason == api::kCrashLoop &&
         f_.backoff->count >= kStalledAfterReplacements) {
       return yes(api::kCrashLoop, trouble_->message);
     }
@@ -293,49 +359,10 @@ class Reporter {
   const Group* recovering_ = nullptr;
 };
 
-// Stations of a group on its way back: no news for a person who was told why it went.
-bool on_the_way(std::string_view reason) {
-  constexpr std::array kStations = {api::kCreating, api::kStarting, api::kLoadingWeights,
-                                    api::kRendezvous, api::kDraining};
-  return std::ranges::find(kStations, reason) != kStations.end();
-}
-
-// The condition where it is True; nullptr otherwise.
-const api::Condition* true_of(const api::ModelStatus& status, std::string_view type) {
-  const auto* condition = api::find_condition(status, type);
-  return condition != nullptr && condition->status == api::Truth::kTrue ? condition : nullptr;
-}
-
 }  // namespace
 
 api::ModelStatus report(const Finding& finding) {
   return Reporter(finding).take();
-}
-
-std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStatus& after) {
-  std::vector<EventNote> out;
-  const auto* ready = true_of(after, api::kReady);
-  if (ready != nullptr && true_of(before, api::kReady) == nullptr) {
-    out.push_back({false, "Ready", "Watch", ready->message});
-  }
-  if (!before.current_revision.empty() && before.current_revision != after.current_revision) {
-    out.push_back({false, "RolloutComplete", "Roll",
-                   "all groups run revision " + after.current_revision + "; it was " +
-                       before.current_revision});
-  }
-  const auto* was = true_of(before, api::kDegraded);
-  const auto* is = true_of(after, api::kDegraded);
-  if (is != nullptr && (was == nullptr || (was->reason != is->reason && !on_the_way(is->reason)))) {
-    out.push_back({true, is->reason, "Watch", is->message});
-  }
-  const auto* was_stalled = true_of(before, api::kStalled);
-  const auto* stalled = true_of(after, api::kStalled);
-  if (stalled != nullptr && (was_stalled == nullptr || was_stalled->reason != stalled->reason) &&
-      (is == nullptr || is->reason != stalled->reason)) {
-    out.push_back({true, stalled->reason, "Watch", stalled->message});
-  }
-  for (auto& note : out) note.message.resize(std::min<std::size_t>(note.message.size(), 1000));
-  return out;
 }
 
 }  // namespace dsm::plan

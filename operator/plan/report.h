@@ -14,6 +14,7 @@ struct Finding {
   const RolloutDecision& decision;
   const Obstacles& obstacles;
   std::optional<api::Backoff> backoff;
+  const std::vector<api::AvoidedNode>& avoided;
 };
 
 api::ModelStatus report(const Finding& finding);

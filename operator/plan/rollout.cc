@@ -8,7 +8,7 @@ namespace {
 
 using Indices = std::vector<std::size_t>;
 
-// Works on one decision; each step takes groups out of `wanted_` or `old_`.
+// Works on one decision; each step takes groups out of `wanted_` or `retiring_`.
 class Decider {
  public:
   explicit Decider(const RolloutInput& input) : in_(input) {
@@ -16,22 +16,30 @@ class Decider {
       const Group& group = in_.groups[i];
       if (group.ended || group.stuck) {
         gone_or_lost(i);
-      } else if (group.revision == in_.revision) {
+      } else if (group.leaving) {
+        retiring_.push_back(i);
+      } else if (group.revision == in_.revision || in_.paused) {
         wanted_.push_back(i);
       } else {
-        old_.push_back(i);
+        retiring_.push_back(i);
       }
     }
   }
 
   RolloutDecision decide() {
-    replace_crash_loop();
+    replace_spent();
     choose_kept();
-    const bool no_room = look_at_surge();
-    retire_old(no_room);
-    out_.create = how_many(no_room);
-    out_.keep = std::move(wanted_);
-    out_.old = std::move(old_);
+    if (!release_half_placed(wanted_)) release_half_placed(retiring_);
+    out_.no_room = look_at_surge();
+    leave_ending_nodes();
+    retire();
+    out_.create = how_many();
+    for (const std::size_t i : wanted_) {
+      (at(i).revision == in_.revision ? out_.keep : out_.old).push_back(i);
+    }
+    for (const std::size_t i : retiring_) {
+      (at(i).revision == in_.revision ? out_.leaving : out_.old).push_back(i);
+    }
     return std::move(out_);
   }
 
@@ -55,15 +63,18 @@ class Decider {
     if (group.ended) go(i, "no pod of it is left", true);
   }
 
-  // At most one at a time, the one with the most restarts.
-  void replace_crash_loop() {
+  // At most one at a time, the one with the most restarts. One that is ready just now serves on.
+  void replace_spent() {
     if (!in_.may_replace) return;
-    const auto worst = std::ranges::max_element(
-        wanted_, {}, [&](std::size_t i) { return at(i).crash_looping ? at(i).restarts : -1; });
-    if (worst == wanted_.end() || !at(*worst).crash_looping) return;
-    go(*worst, "it keeps crashing", true);
+    const auto restarts = [&](std::size_t i) {
+      const Group& group = at(i);
+      return group.restarts.spent && !group.ready ? group.restarts.recent : -1;
+    };
+    const auto worst = std::ranges::max_element(wanted_, {}, restarts);
+    if (worst == wanted_.end() || restarts(*worst) < 0) return;
+    go(*worst, "it kept ending", true);
     ++room_taken_;
-    out_.replaced = true;
+    out_.replaced = *worst;
     wanted_.erase(worst);
   }
 
@@ -81,11 +92,26 @@ class Decider {
     }
   }
 
+  // At most one at a time, the least useful: what it gives back may be what another one needs.
+  bool release_half_placed(Indices& from) {
+    for (auto it = from.rbegin(); it != from.rend(); ++it) {
+      const Group& group = at(*it);
+      if (!group.placed || !group.unschedulable_since) continue;
+      if (*group.unschedulable_since + kPlacementPatience > in_.now) continue;
+      go(*it, "some of its pods have found no node; it gives back what the others hold", true);
+      ++room_taken_;
+      out_.released = *it;
+      from.erase(std::next(it).base());
+      return true;
+    }
+    return false;
+  }
+
   // True when no surge group can be had now.
   bool look_at_surge() {
-    if (old_.empty()) return false;
+    if (retiring_.empty()) return false;
     if (in_.surge_waits) return true;
-    const bool surging = static_cast<int>(wanted_.size() + old_.size()) > in_.desired;
+    const bool surging = static_cast<int>(wanted_.size() + retiring_.size()) > in_.desired;
     if (!surging) return false;
     for (auto it = wanted_.begin(); it != wanted_.end(); ++it) {
       const Group& group = at(*it);
@@ -102,20 +128,34 @@ class Decider {
     return false;
   }
 
-  void retire_old(bool no_room) {
-    const int spare = no_room || in_.max_surge == 0 ? in_.max_unavailable : 0;
-    const int least = std::max(0, in_.desired - spare);
+  // Their pods end with the node, so what they hold is no room for others and is not counted.
+  void leave_ending_nodes() {
+    std::erase_if(retiring_, [&](std::size_t i) {
+      if (!at(i).leaving || !at(i).leaving->urgent) return false;
+      go(i, "its node is about to end");
+      return true;
+    });
+  }
+
+  // Whether an old group may go although that leaves one less than wanted ready.
+  int spare(const Group& group) const {
+    const bool makes_room = in_.max_surge == 0 || (out_.no_room && !group.leaving);
+    return makes_room ? in_.max_unavailable : 0;
+  }
+
+  void retire() {
     const auto is_ready = [&](std::size_t i) { return at(i).ready; };
     auto ready = static_cast<int>(std::ranges::count_if(wanted_, is_ready) +
-                                  std::ranges::count_if(old_, is_ready));
+                                  std::ranges::count_if(retiring_, is_ready));
     // The least useful first.
-    std::ranges::stable_sort(old_, {}, [&](std::size_t i) {
+    std::ranges::stable_sort(retiring_, {}, [&](std::size_t i) {
       const Group& g = at(i);
       return std::tuple(g.ready, g.served, !g.leader_going, g.work, g.number);
     });
     Indices stay;
-    for (const std::size_t i : old_) {
+    for (const std::size_t i : retiring_) {
       const Group& group = at(i);
+      const int least = std::max(0, in_.desired - spare(group));
       // One that served and is coming back is not given up while it is needed; one whose revision
       // is forgotten cannot come back.
       const bool may_return = group.served && group.known;
@@ -124,23 +164,25 @@ class Decider {
         stay.push_back(i);
         continue;
       }
-      go(i, "its revision is not wanted any more");
+      const bool moves = group.revision == in_.revision || in_.paused;
+      go(i, moves ? "its node is being emptied" : "its revision is not wanted any more");
       ++room_taken_;
       ready -= group.ready ? 1 : 0;
     }
-    old_ = std::move(stay);
+    retiring_ = std::move(stay);
   }
 
-  int how_many(bool no_room) const {
+  int how_many() const {
+    if (in_.placement_waits || out_.released) return 0;
     const int missing = in_.desired - static_cast<int>(wanted_.size());
-    const int surge = no_room ? 0 : in_.max_surge;
-    const int there = static_cast<int>(wanted_.size() + old_.size()) + room_taken_;
+    const int surge = out_.no_room ? 0 : in_.max_surge;
+    const int there = static_cast<int>(wanted_.size() + retiring_.size()) + room_taken_;
     return std::clamp(in_.desired + surge - there, 0, std::max(0, missing));
   }
 
   const RolloutInput& in_;
   Indices wanted_;
-  Indices old_;
+  Indices retiring_;    // of other revisions, or on nodes that are being emptied
   int room_taken_ = 0;  // groups that go and still hold their resources
   RolloutDecision out_;
 };
@@ -149,6 +191,12 @@ class Decider {
 
 RolloutDecision decide(const RolloutInput& input) {
   return Decider(input).decide();
+}
+
+bool any_leaving(const std::vector<Group>& groups, const RolloutDecision& decision) {
+  const auto is_leaving = [&](std::size_t i) { return groups[i].leaving.has_value(); };
+  return std::ranges::any_of(decision.leaving, is_leaving) ||
+         std::ranges::any_of(decision.old, is_leaving);
 }
 
 }  // namespace dsm::plan

@@ -4,19 +4,29 @@
 //   keep     the best groups of the wanted revision, at most `desired`
 //   surplus  other groups of the wanted revision (scaled down): go
 //   old      groups of other revisions: go one by one, when enough others are ready
+//   leaving  groups of the wanted revision on a node that is being emptied: go as the old ones do;
+//            on a node that is about to end, at once
 //
-// Three complications:
+// While the rollout is paused, groups of every revision are kept alike and none is old.
+//
+// Four complications:
 // - Edits coalesce. There is no "rollout in progress": each look compares what is there with what
 //   is wanted now. A group of a half-way revision never served, so it goes at once; after a revert
 //   the groups that served are of the wanted revision again and simply stay.
 // - Capacity. A new group may need the room of an old one. First a surge group is tried; when the
 //   scheduler has found no node for kSurgePatience, either an old group goes first
-//   (max_unavailable > 0) or the surge group is taken away and the model says so.
+//   (max_unavailable > 0) or the surge group is taken away and the model says so. A group on a
+//   node that is being emptied makes no room when it goes, so it stays then.
+// - Half a group. One of which some pods have found a node and others have not for
+//   kPlacementPatience gives back what it holds and is tried again later: two such groups could
+//   wait for each other for ever. One that holds nothing waits on, so that a cluster autoscaler
+//   sees it.
 // - Nothing is remembered of what was decided. A group whose leader is being deleted is the worst
 //   one to keep, so a drain that was begun goes on; when the number is raised again meanwhile, its
 //   leader is made again instead and the other ranks keep their weights.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -25,6 +35,7 @@
 namespace dsm::plan {
 
 inline constexpr Seconds kSurgePatience{60};
+inline constexpr Seconds kPlacementPatience{300};
 
 struct RolloutInput {
   const std::vector<Group>& groups;
@@ -32,8 +43,10 @@ struct RolloutInput {
   int desired = 1;
   int max_surge = 1;
   int max_unavailable = 0;
-  bool surge_waits = false;  // a surge group found no room a while ago; do not try again yet
-  bool may_replace = true;   // a crash-looping group may be replaced now
+  bool paused = false;
+  bool surge_waits = false;      // a surge group found no room a while ago; do not try again yet
+  bool placement_waits = false;  // the same of a group that could not be placed whole
+  bool may_replace = true;       // a group that has had its restarts may be replaced now
   WallTime now;
 };
 
@@ -44,15 +57,21 @@ struct GoingGroup {
 };
 
 struct RolloutDecision {
-  std::vector<std::size_t> keep;  // of the wanted revision
-  std::vector<std::size_t> old;   // of other revisions, not going yet
+  std::vector<std::size_t> keep;     // of the wanted revision
+  std::vector<std::size_t> old;      // of other revisions, not going yet
+  std::vector<std::size_t> leaving;  // of the wanted revision, not going yet
   std::vector<GoingGroup> going;
-  int create = 0;              // new groups of the wanted revision
-  bool surge_failed = false;   // a surge group goes because no node has room for it
-  bool replaced = false;       // a group goes because it crash-loops
-  bool surge_pending = false;  // a surge group has found no node yet
+  int create = 0;                       // new groups
+  bool no_room = false;                 // there is none for a surge group
+  bool surge_failed = false;            // and one goes because of that
+  bool surge_pending = false;           // a surge group has found no node yet
+  std::optional<std::size_t> replaced;  // it goes because it has had its restarts
+  std::optional<std::size_t> released;  // it goes because it could not be placed whole
 };
 
 RolloutDecision decide(const RolloutInput& input);
+
+// A group that stays for now is on a node that is being emptied.
+bool any_leaving(const std::vector<Group>& groups, const RolloutDecision& decision);
 
 }  // namespace dsm::plan

@@ -1,10 +1,13 @@
 #include "operator/plan/simulate.h"
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
+#include <utility>
 
 #include "operator/api/names.h"
 #include "operator/plan/children.h"
+#include "operator/plan/simulate_json.h"
 
 namespace dsm::plan {
 namespace {
@@ -13,36 +16,11 @@ using nlohmann::json;
 
 const WallTime kStart = from_rfc3339("2026-01-01T00:00:00Z");
 
-std::string label(const json& pod, std::string_view key) {
-  return pod["metadata"]["labels"].value(std::string(key), "");
-}
-
-bool deleted(const json& pod) {
-  return pod["metadata"].contains("deletionTimestamp");
-}
-
-void set_condition(json& pod, const char* type, bool is, const std::string& reason,
-                   const std::string& message, WallTime now) {
-  json& conditions = pod["status"]["conditions"];
-  json next = {{"type", type}, {"status", is ? "True" : "False"}};
-  if (!reason.empty()) next["reason"] = reason;
-  if (!message.empty()) next["message"] = message;
-  for (json& condition : conditions) {
-    if (condition["type"] != type) continue;
-    const bool same = condition["status"] == next["status"];
-    next["lastTransitionTime"] = same ? condition["lastTransitionTime"] : json(to_rfc3339(now));
-    condition = std::move(next);
-    return;
-  }
-  next["lastTransitionTime"] = to_rfc3339(now);
-  conditions.push_back(std::move(next));
-}
-
-bool is_ready(const json& pod) {
-  for (const json& condition : pod["status"].value("conditions", json::array())) {
-    if (condition["type"] == "Ready") return condition["status"] == "True";
-  }
-  return false;
+// The object with the uid of `like`; nullptr when there is none.
+json* same_uid(std::vector<json>& objects, const json& like) {
+  const auto it = std::ranges::find_if(
+      objects, [&](const json& o) { return o["metadata"]["uid"] == like["metadata"]["uid"]; });
+  return it == objects.end() ? nullptr : &*it;
 }
 
 }  // namespace
@@ -54,6 +32,7 @@ Simulation::Simulation(json spec) {
       {"metadata", {{"name", "m"}, {"namespace", "ns"}, {"uid", "model-uid"}, {"generation", 1}}},
       {"spec", std::move(spec)},
       {"status", json::object()}};
+  view_ = world();
 }
 
 WallTime Simulation::now() const {
@@ -92,71 +71,6 @@ std::vector<std::string> Simulation::pods() const {
   return names;
 }
 
-void Simulation::edit(const json& merge_patch) {
-  const json before = model_["spec"];
-  model_["spec"].merge_patch(merge_patch);
-  if (model_["spec"] == before) return;
-  model_["metadata"]["generation"] = model_["metadata"]["generation"].get<long>() + 1;
-  dirty_ = true;
-}
-
-void Simulation::delete_pod(Pod& pod, int grace_s) {
-  if (deleted(pod.object)) return;
-  pod.object["metadata"]["deletionTimestamp"] = to_rfc3339(now() + Seconds(grace_s));
-  const bool leader = label(pod.object, api::kRoleLabel) == api::kRoleLeader;
-  const bool runs = pod.started >= 0;
-  if (!pod.lost) pod.ends = now_s_ + (runs && leader ? drain_s : 1);
-  if (runs) set_condition(pod.object, "Ready", false, "", "", now());
-  dirty_ = true;
-}
-
-void Simulation::remove_pod(const std::string& name) {
-  delete_pod(find(name), 75);
-}
-
-void Simulation::fail_pod(const std::string& name) {
-  Pod& pod = find(name);
-  pod.object["status"]["phase"] = "Failed";
-  pod.object["status"]["reason"] = "Evicted";
-  pod.object["status"]["message"] = "the node was low on memory";
-  set_condition(pod.object, "Ready", false, "", "", now());
-  pod.started = -1;
-  dirty_ = true;
-}
-
-void Simulation::crash_pod(const std::string& name) {
-  Pod& pod = find(name);
-  json& container = pod.object["status"]["containerStatuses"][0];
-  container["restartCount"] = container["restartCount"].get<int>() + 1;
-  container["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
-  container["lastState"] = {
-      {"terminated", {{"exitCode", 9}, {"reason", "Error"}, {"message", "killed"}}}};
-  set_condition(pod.object, "Ready", false, "", "", now());
-  pod.started = -1;
-  pod.back_at = now_s_ + 3;
-  dirty_ = true;
-}
-
-void Simulation::lose_node(const std::string& name) {
-  Pod& pod = find(name);
-  pod.lost = true;
-  pod.started = -1;
-  set_condition(pod.object, "Ready", false, "", "", now());
-  delete_pod(pod, 75);
-}
-
-void Simulation::drift(const std::string& service, const json& merge_patch) {
-  for (json& child : children_) {
-    if (child["metadata"]["name"] == service) child.merge_patch(merge_patch);
-  }
-  dirty_ = true;
-}
-
-void Simulation::delete_model() {
-  model_["metadata"]["deletionTimestamp"] = to_rfc3339(now());
-  dirty_ = true;
-}
-
 std::string Simulation::condition(const std::string& type) const {
   for (const json& c : model_["status"].value("conditions", json::array())) {
     if (c["type"] == type) {
@@ -179,18 +93,85 @@ void Simulation::say(const std::string& text) {
   history_.back() += " " + text;
 }
 
-void Simulation::look() {
+std::vector<std::string> Simulation::children(const std::string& kind) const {
+  std::vector<std::string> names;
+  for (const json& child : children_) {
+    if (child["kind"] == kind) names.push_back(child["metadata"]["name"]);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+Simulation::View Simulation::world() const {
+  View view{model_, {}, children_, nodes_};
+  for (const Pod& pod : pods_) view.pods.push_back(pod.object);
+  return view;
+}
+
+bool Simulation::chance(double probability) {
+  return faults.random != nullptr &&
+         std::uniform_real_distribution<double>()(*faults.random) < probability;
+}
+
+// Each kind has a watch of its own, so one may be behind another.
+void Simulation::watch() {
+  if (faults.random == nullptr && !dirty_) return;  // nothing has changed
+  View fresh = world();
+  const auto bring = [&](auto& seen, auto& is) {
+    if (chance(faults.stall) || seen == is) return;
+    seen = std::move(is);
+    dirty_ = true;
+  };
+  bring(view_.model, fresh.model);
+  bring(view_.pods, fresh.pods);
+  bring(view_.children, fresh.children);
+  bring(view_.nodes, fresh.nodes);
+}
+
+// A pod of ours whose answer was lost is found when its name is taken.
+void Simulation::forget_lost_answers() {
+  std::erase_if(failures_, [&](const WriteFailure& failure) {
+    if (failure.error != ErrorKind::kConflict || failure.kind != "Pod") return false;
+    if (foreign.contains("Pod/" + failure.name)) return false;
+    const auto named = [&](const json& pod) { return pod["metadata"]["name"] == failure.name; };
+    if (std::ranges::any_of(view_.pods, named)) return true;
+    for (const Pod& pod : pods_) {
+      if (named(pod.object)) view_.pods.push_back(pod.object);
+    }
+    return true;
+  });
+}
+
+// A child whose name is taken is read, whoever made it.
+void Simulation::add_taken_names(Observed& observed) const {
+  for (const WriteFailure& failure : failures_) {
+    if (failure.error != ErrorKind::kConflict) continue;
+    const auto is_it = [&](const json& child) {
+      return child["kind"] == failure.kind && child["metadata"]["name"] == failure.name;
+    };
+    if (std::ranges::any_of(view_.children, is_it)) continue;
+    std::ranges::copy_if(children_, std::back_inserter(observed.children), is_it);
+  }
+}
+
+Observed Simulation::observe() {
+  if (std::exchange(doubtful_, false)) view_.pods = world().pods;
+  forget_lost_answers();
   Observed observed;
-  observed.model = model_;
-  observed.children = children_;
+  observed.model = view_.model;
+  observed.children = view_.children;
   observed.failures = failures_;
   observed.fresh_token = std::string(64, 'f');
   observed.status_written = status_written_;
   observed.now = now();
   observed.config = config;
   observed.metrics_api = metrics_api;
+  for (const json& pod : view_.pods) observed.pods.push_back(pod_view(pod));
+  add_taken_names(observed);
+  if (config.watches_nodes) {
+    for (const auto& [name, node] : view_.nodes) observed.nodes[name] = node_view(node);
+  }
   for (const Pod& pod : pods_) {
-    observed.pods.push_back(pod_view(pod.object));
     if (label(pod.object, api::kRoleLabel) != api::kRoleLeader || pod.started < 0) continue;
     const bool loaded = now_s_ >= pod.started + load_s;
     LeaderStatus status;
@@ -204,9 +185,13 @@ void Simulation::look() {
     status.received = now();
     observed.leaders[pod.object["metadata"]["uid"]] = status;
   }
+  return observed;
+}
+
+void Simulation::look() {
   ++looks_;
   dirty_ = false;
-  const Plan next = plan(observed);
+  const Plan next = plan(observe());
   wake_s_ = next.requeue_after == Millis(0)
                 ? -1
                 : now_s_ + static_cast<int>(std::chrono::ceil<Seconds>(next.requeue_after).count());
@@ -214,188 +199,169 @@ void Simulation::look() {
 }
 
 void Simulation::carry_out(const Plan& next) {
-  const auto wrote = [&] {
-    ++writes_;
-    dirty_ = true;
-  };
-  const auto refused = [&](const std::string& kind, const std::string& name, ErrorKind error,
-                           const std::string& message) {
-    std::erase_if(failures_,
-                  [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });
-    failures_.push_back({kind, name, error, message, now()});
-    dirty_ = true;
-  };
-  const auto done = [&](const std::string& kind, const std::string& name) {
-    std::erase_if(failures_,
-                  [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });
-    wrote();
-  };
+  cut_off_ = false;
   for (const Removal& removal : next.remove) {
-    if (removal.kind != "Pod") {
-      std::erase_if(children_, [&](const json& c) { return c["metadata"]["uid"] == removal.uid; });
-      wrote();
-      continue;
-    }
-    for (Pod& pod : pods_) {
-      if (pod.object["metadata"]["uid"] != removal.uid) continue;
-      say("-" + short_name(pod.object));
-      for (const Pod& other : pods_) {
-        const bool leads = label(other.object, api::kRoleLabel) == api::kRoleLeader &&
-                           label(pod.object, api::kRoleLabel) != api::kRoleLeader;
-        const bool same = short_name(other.object).substr(0, short_name(other.object).find('.')) ==
-                          short_name(pod.object).substr(0, short_name(pod.object).find('.'));
-        if (leads && same && deleted(other.object) && other.started >= 0) {
-          breaches_.push_back(std::to_string(now_s_) + "s: " + short_name(pod.object) +
-                              " does not outlive its leader");
-        }
-      }
-      delete_pod(pod, pod.object["spec"]["terminationGracePeriodSeconds"]);
-      wrote();
-    }
+    if (!cut_off_) remove(removal);
   }
   for (const ChildWrite& child : next.children) {
-    if (foreign.contains(child.kind + "/" + child.name)) {
-      refused(child.kind, child.name, ErrorKind::kConflict, "already exists");
-      continue;
-    }
-    json object = child.object;
-    if (child.verb == ChildWrite::Verb::kCreate) {
-      object["metadata"]["uid"] = "uid-" + std::to_string(++uids_);
-      children_.push_back(std::move(object));
-      done(child.kind, child.name);
-      continue;
-    }
-    const auto there = std::ranges::find_if(children_, [&](const json& c) {
-      return c["metadata"]["uid"] == object["metadata"]["uid"];
-    });
-    if (there == children_.end()) continue;
-    // The API server keeps a port of another number beside the applied one and refuses the result.
-    if (child.verb == ChildWrite::Verb::kApply && !same_port_keys(object, *there)) {
-      refused(child.kind, child.name, ErrorKind::kInvalid, "duplicate port name");
-      continue;
-    }
-    if (object["spec"].contains("selector")) (*there)["spec"].erase("selector");
-    there->merge_patch(object);
-    done(child.kind, child.name);
+    if (!cut_off_) write_child(child);
   }
   for (const json& object : next.create_pods) {
-    const std::string name = object["metadata"]["name"];
-    const bool taken = std::ranges::any_of(
-        pods_, [&](const Pod& pod) { return pod.object["metadata"]["name"] == name; });
-    if (taken) breaches_.push_back(std::to_string(now_s_) + "s: " + name + " made twice");
-    if (foreign.contains("Pod/" + name)) {
-      refused("Pod", name, ErrorKind::kConflict, "already exists");
-      continue;
-    }
-    if (static_cast<int>(pods_.size()) >= quota) {
-      refused("Pod", name, ErrorKind::kDenied, "exceeded quota: pods");
-      continue;
-    }
-    Pod pod{.object = object};
-    pod.object["metadata"]["uid"] = "uid-" + std::to_string(++uids_);
-    pod.object["metadata"]["creationTimestamp"] = to_rfc3339(now());
-    pod.object["status"] = {{"phase", "Pending"}, {"conditions", json::array()}};
-    say("+" + short_name(pod.object));
-    pods_.push_back(std::move(pod));
-    done("Pod", name);
+    if (!cut_off_) create_pod(object);
   }
+  if (next.status && !cut_off_) write_status(*next.status);
+  if (cut_off_) return;
   for (const EventNote& event : next.events) events_.push_back(event.reason);
-  if (next.status) {
-    if (*next.status == model_["status"]) breaches_.emplace_back("a status that says nothing new");
-    model_["status"] = *next.status;
-    status_written_ = now();
-    wrote();
+}
+
+void Simulation::send(const std::function<void()>& effect, const std::function<void()>& answer) {
+  const bool lost = chance(faults.lose);
+  if (!lost || chance(0.5)) {
+    effect();
+    ++writes_;
   }
+  dirty_ = true;
+  if (!lost) return answer();
+  cut_off_ = true;
+  doubtful_ = true;
+  if (!chance(0.5)) return;
+  // The operator ends here; the next one has no memory and lists everything anew.
+  failures_.clear();
+  status_written_.reset();
+  view_ = world();
+}
+
+void Simulation::refused(const std::string& kind, const std::string& name, ErrorKind error,
+                         const std::string& message) {
+  std::erase_if(failures_, [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });
+  failures_.push_back({kind, name, error, message, now()});
+  dirty_ = true;
+}
+
+void Simulation::done(const std::string& kind, const std::string& name) {
+  std::erase_if(failures_, [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });
+}
+
+void Simulation::check_leader_is_outlived(const Pod& going) {
+  const auto group_of = [&](const Pod& pod) {
+    const std::string name = short_name(pod.object);
+    return name.substr(0, name.find('.'));
+  };
+  if (label(going.object, api::kRoleLabel) == api::kRoleLeader) return;
+  for (const Pod& other : pods_) {
+    const bool leads = label(other.object, api::kRoleLabel) == api::kRoleLeader;
+    if (!leads || group_of(other) != group_of(going)) continue;
+    if (other.drains && other.started >= 0 && !other.lost) {
+      breaches_.push_back(std::to_string(now_s_) + "s: " + short_name(going.object) +
+                          " does not outlive its leader");
+    }
+  }
+}
+
+void Simulation::remove(const Removal& removal) {
+  const auto is_it = [&](const json& object) { return object["metadata"]["uid"] == removal.uid; };
+  if (removal.kind != "Pod") {
+    send([&] { std::erase_if(children_, is_it); }, [&] { std::erase_if(view_.children, is_it); });
+    return;
+  }
+  const auto pod = std::ranges::find_if(pods_, [&](const Pod& p) { return is_it(p.object); });
+  if (pod == pods_.end()) {  // 404: gone already
+    std::erase_if(view_.pods, is_it);
+    return;
+  }
+  send(
+      [&] {
+        say("-" + short_name(pod->object));
+        check_leader_is_outlived(*pod);
+        delete_pod(*pod, pod->object["spec"]["terminationGracePeriodSeconds"]);
+      },
+      [&] {
+        if (json* seen = same_uid(view_.pods, pod->object)) *seen = pod->object;
+      });
+}
+
+void Simulation::write_child(const ChildWrite& child) {
+  if (foreign.contains(child.kind + "/" + child.name)) {
+    return refused(child.kind, child.name, ErrorKind::kConflict, "already exists");
+  }
+  json object = child.object;
+  if (child.verb == ChildWrite::Verb::kCreate) {
+    const auto same = [&](const json& c) {
+      return c["kind"] == child.kind && c["metadata"]["name"] == child.name;
+    };
+    if (std::ranges::any_of(children_, same)) {
+      return refused(child.kind, child.name, ErrorKind::kConflict, "already exists");
+    }
+    object["metadata"]["uid"] = "uid-" + std::to_string(++uids_);
+    return send([&] { children_.push_back(object); },
+                [&] {
+                  view_.children.push_back(object);
+                  done(child.kind, child.name);
+                });
+  }
+  json* there = same_uid(children_, object);
+  if (there == nullptr) return;
+  // The API server keeps a port of another number beside the applied one and refuses the result.
+  if (child.verb == ChildWrite::Verb::kApply && !same_port_keys(object, *there)) {
+    return refused(child.kind, child.name, ErrorKind::kInvalid, "duplicate port name");
+  }
+  send(
+      [&] {
+        if (object["spec"].contains("selector")) (*there)["spec"].erase("selector");
+        there->merge_patch(object);
+      },
+      [&] {
+        if (json* seen = same_uid(view_.children, object)) *seen = *there;
+        done(child.kind, child.name);
+      });
+}
+
+void Simulation::create_pod(const json& object) {
+  const std::string name = object["metadata"]["name"];
+  const bool taken = std::ranges::any_of(
+      pods_, [&](const Pod& pod) { return pod.object["metadata"]["name"] == name; });
+  // Without faults what is there is seen.
+  if (taken && faults.random == nullptr) {
+    breaches_.push_back(std::to_string(now_s_) + "s: " + name + " made twice");
+  }
+  if (taken || foreign.contains("Pod/" + name)) {
+    return refused("Pod", name, ErrorKind::kConflict, "already exists");
+  }
+  if (static_cast<int>(pods_.size()) >= quota) {
+    return refused("Pod", name, ErrorKind::kDenied, "exceeded quota: pods");
+  }
+  Pod pod{.object = object};
+  pod.object["metadata"]["uid"] = "uid-" + std::to_string(++uids_);
+  pod.object["metadata"]["creationTimestamp"] = to_rfc3339(now());
+  pod.object["status"] = {{"phase", "Pending"}, {"conditions", json::array()}};
+  send(
+      [&] {
+        say("+" + short_name(pod.object));
+        pods_.push_back(pod);
+      },
+      [&] {
+        view_.pods.push_back(pod.object);
+        done("Pod", name);
+      });
+}
+
+void Simulation::write_status(const json& status) {
+  if (status == model_["status"] && faults.random == nullptr) {
+    breaches_.emplace_back("a status that says nothing new");
+  }
+  send([&] { model_["status"] = status; },
+       [&] {
+         view_.model["status"] = status;
+         status_written_ = now();
+       });
   if (const std::string ready = condition("Ready"); ready != ready_said_) {
     ready_said_ = ready;
     if (ready != "none") say("Ready=" + ready);
   }
 }
 
-void Simulation::schedule(Pod& pod, int& used) {
-  if (pod.object["spec"].contains("nodeName")) {
-    ++used;
-    return;
-  }
-  if (used < room) {
-    ++used;
-    pod.object["spec"]["nodeName"] = "node-" + label(pod.object, api::kGroupLabel);
-    set_condition(pod.object, "PodScheduled", true, "", "", now());
-    dirty_ = true;
-    return;
-  }
-  const json before = pod.object;
-  set_condition(pod.object, "PodScheduled", false, "Unschedulable", "0/1 nodes: no cpu", now());
-  dirty_ = dirty_ || pod.object != before;
-}
-
-void Simulation::start_or_crash(Pod& pod) {
-  if (pod.object["status"]["phase"] == "Failed" || pod.lost || deleted(pod.object)) return;
-  if (!pod.object["spec"].contains("nodeName")) return;
-  const bool bad = pod.object["spec"]["containers"][0]["image"] == bad_image;
-  json& statuses = pod.object["status"]["containerStatuses"];
-  if (pod.started < 0 && now_s_ >= pod.back_at) {
-    pod.object["status"]["phase"] = "Running";
-    if (statuses.is_null()) statuses = json::array({{{"restartCount", 0}}});
-    statuses[0]["state"] = {{"running", json::object()}};
-    pod.started = now_s_;
-    dirty_ = true;
-  } else if (bad && pod.started >= 0 && now_s_ > pod.started) {
-    const int restarts = statuses[0]["restartCount"].get<int>();
-    statuses[0]["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
-    statuses[0]["lastState"] = {
-        {"terminated", {{"exitCode", 1}, {"reason", "Error"}, {"message", "no such model"}}}};
-    statuses[0]["restartCount"] = restarts + 1;
-    pod.started = -1;
-    pod.back_at = now_s_ + 5;
-    dirty_ = true;
-  }
-}
-
-bool Simulation::group_loaded(const Pod& pod) const {
-  const std::string name = short_name(pod.object);
-  const std::string group = name.substr(0, name.find('.') + 1);
-  int there = 0;
-  for (const Pod& other : pods_) {
-    if (!short_name(other.object).starts_with(group) || other.started < 0) continue;
-    there += now_s_ >= other.started + load_s ? 1 : 0;
-  }
-  const json& args = pod.object["spec"]["containers"][0]["args"];
-  const auto at = std::ranges::find(args, json("--tensor-parallel"));
-  const auto per = std::ranges::find(args, json("--ranks-per-pod"));
-  const int tensor = std::stoi((at + 1)->get<std::string>());
-  return there == (per == args.end() ? 1 : tensor / std::stoi((per + 1)->get<std::string>()));
-}
-
-// The scheduler and the kubelets.
-void Simulation::live() {
-  if (std::erase_if(pods_, [&](const Pod& pod) { return pod.ends >= 0 && pod.ends <= now_s_; }) >
-      0) {
-    dirty_ = true;
-  }
-  int used = 0;
-  for (Pod& pod : pods_) {
-    if (pod.object["spec"].contains("nodeName")) schedule(pod, used);
-  }
-  for (Pod& pod : pods_) {
-    if (!pod.object["spec"].contains("nodeName")) schedule(pod, used);
-    start_or_crash(pod);
-  }
-  for (Pod& pod : pods_) {
-    const bool ready = pod.started >= 0 && !deleted(pod.object) && group_loaded(pod);
-    if (pod.started < 0 || ready == is_ready(pod.object)) continue;
-    set_condition(pod.object, "Ready", ready, "", "", now());
-    dirty_ = true;
-  }
-}
-
-int Simulation::ready_groups() const {
-  return static_cast<int>(std::ranges::count_if(pods_, [&](const Pod& pod) {
-    return label(pod.object, api::kRoleLabel) == api::kRoleLeader && is_ready(pod.object);
-  }));
-}
-
 void Simulation::step() {
+  watch();
   if (dirty_ || (wake_s_ >= 0 && now_s_ >= wake_s_)) look();
   ++now_s_;
   live();

@@ -9,10 +9,20 @@
 //   "1s +A0.0 +A0.1"            pods 0 and 1 of group 0 of the first revision are made
 //   "9s -A0.0 Ready=False/..."  the leader of that group is deleted
 //
-// Revisions are lettered in the order in which they appear. For tests; single-threaded.
+// Revisions are lettered in the order in which they appear.
+//
+// Looks go through a view of the cluster, as the runtime's store is one. Without faults it is the
+// cluster itself. With faults each watch may stand still for a second, so that a look sees what
+// was; and each write may be lost before or after it took effect, with the rest of its plan, or end
+// the operator there: the next one knows only what the cluster holds. Our own writes that were
+// answered are always seen, and after one that was not the pods are read anew.
+//
+// For tests; single-threaded.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +30,12 @@
 #include "operator/plan/plan.h"
 
 namespace dsm::plan {
+
+struct Faults {
+  std::mt19937* random = nullptr;  // nullptr: none
+  double stall = 0;                // chance that a watch brings nothing in a second
+  double lose = 0;                 // chance that a write is lost
+};
 
 class Simulation {
  public:
@@ -31,9 +47,11 @@ class Simulation {
   int drain_s = 3;                   // a leader's time from SIGTERM to its end
   int load_s = 2;                    // a rank's time from its start to having its weights
   std::string bad_image;             // pods of it crash a second after their start
+  std::set<std::string> bad_nodes;   // and so do those on these nodes
   std::set<std::string> foreign;     // "Kind/name" that somebody else has
   std::map<std::string, long> work;  // requests of a leader, by its short name ("A0.0")
-  Config config{.worker_image = "worker:1"};
+  Config config{.worker_image = "worker:1", .watches_nodes = true};
+  Faults faults;
   MetricsApi metrics_api{MetricsApi::State::kOurs, ""};
 
   // What a user does.
@@ -45,6 +63,9 @@ class Simulation {
   void lose_node(const std::string& short_name);   // its node stops answering; the pod is evicted
   void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
+  void cordon(const std::string& node, bool cordoned = true);
+  void mend_nodes();  // they answer again, have no taints and are not cordoned
+  void taint(const std::string& node, const std::string& key, const std::string& effect);
 
   void run(int seconds);
   // Until nothing was written for 20 s; false after `most` seconds of unrest.
@@ -55,14 +76,18 @@ class Simulation {
   int now_s() const { return now_s_; }
   int writes() const { return writes_; }
   const nlohmann::json& status() const { return model_["status"]; }
+  const nlohmann::json& spec() const { return model_["spec"]; }
+  long generation() const { return model_["metadata"]["generation"]; }
   // "True/AllGroupsReady"
   std::string condition(const std::string& type) const;
   std::string message(const std::string& type) const;
   std::vector<std::string> pods() const;  // short names, sorted
   const nlohmann::json& pod(const std::string& short_name) const;
   const std::vector<nlohmann::json>& children() const { return children_; }
+  std::vector<std::string> children(const std::string& kind) const;   // names, sorted
   const std::vector<std::string>& events() const { return events_; }  // reasons, in order
   int looks() const { return looks_; }
+  int ready_groups() const;
 
   // Held in every second; a sentence for each breach.
   const std::vector<std::string>& breaches() const { return breaches_; }
@@ -71,30 +96,60 @@ class Simulation {
  private:
   struct Pod {
     nlohmann::json object;
-    int started = -1;   // second in which the container started; -1: it does not run
-    int ends = -1;      // second in which a deleted pod is gone
-    int back_at = -1;   // second in which a crashed container starts again
-    bool lost = false;  // on a node that does not answer
+    int started = -1;     // second in which the container started; -1: it does not run
+    int ends = -1;        // second in which a deleted pod is gone
+    int back_at = -1;     // second in which a crashed container starts again
+    bool lost = false;    // on a node that does not answer
+    bool drains = false;  // a leader that was ready when it was deleted
+  };
+  // What the operator's caches hold.
+  struct View {
+    nlohmann::json model;
+    std::vector<nlohmann::json> pods;
+    std::vector<nlohmann::json> children;
+    std::map<std::string, nlohmann::json> nodes;
   };
 
+  // The operator (simulate.cc).
   void step();
   void look();
+  Observed observe();
+  void watch();
+  View world() const;
   void carry_out(const Plan& plan);
+  void remove(const Removal& removal);
+  void write_child(const ChildWrite& child);
+  void create_pod(const nlohmann::json& object);
+  void write_status(const nlohmann::json& status);
+  // Lets a write take effect and its answer be seen, unless a fault takes it.
+  void send(const std::function<void()>& effect, const std::function<void()>& answer);
+  bool chance(double probability);
+  void refused(const std::string& kind, const std::string& name, ErrorKind error,
+               const std::string& message);
+  void done(const std::string& kind, const std::string& name);
+  void forget_lost_answers();
+  void add_taken_names(Observed& observed) const;
+  void check_leader_is_outlived(const Pod& going);
+
+  // The scheduler and the kubelets (simulate_cluster.cc).
   void live();
   void schedule(Pod& pod, int& used);
+  std::string node_for(const Pod& pod);
   void start_or_crash(Pod& pod);
   bool group_loaded(const Pod& pod) const;
   void delete_pod(Pod& pod, int grace_s);
+
   std::string short_name(const nlohmann::json& pod) const;
   char letter(const std::string& revision) const;
   Pod& find(const std::string& short_name);
-  int ready_groups() const;
   void say(const std::string& text);
   WallTime now() const;
 
   nlohmann::json model_;
   std::vector<Pod> pods_;
   std::vector<nlohmann::json> children_;
+  std::map<std::string, nlohmann::json> nodes_;
+  View view_;
   std::vector<WriteFailure> failures_;
   std::optional<WallTime> status_written_;
   mutable std::string letters_of_;  // revisions in order of appearance, nine characters each
@@ -108,6 +163,8 @@ class Simulation {
   int writes_ = 0;
   int looks_ = 0;
   bool dirty_ = true;
+  bool doubtful_ = false;  // a write was not answered
+  bool cut_off_ = false;   // the rest of the plan under way is not carried out
 };
 
 }  // namespace dsm::plan

@@ -1,38 +1,8 @@
 // Whole histories of one model as tables: what is written when, and what must hold in between.
-#include "operator/plan/simulate.h"
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include "operator/plan/simulate_fixture.h"
 
 namespace dsm::plan {
 namespace {
-
-using nlohmann::json;
-using testing::Contains;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::Not;
-
-json two_by_two() {
-  return {{"model", {{"uri", "image:///models/deepseek-tiny"}}},
-          {"parallelism", {{"tensor", 2}}},
-          {"replicas", 2}};
-}
-
-class History : public testing::Test {
- protected:
-  // Brings the model to its wanted state and starts a fresh history.
-  void ready() {
-    ASSERT_TRUE(sim.settle());
-    ASSERT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
-    sim.run(100 - sim.now_s());  // histories begin at the same second
-    sim.forget_history();
-  }
-  void TearDown() override { EXPECT_THAT(sim.breaches(), IsEmpty()); }
-
-  Simulation sim{two_by_two()};
-};
 
 TEST_F(History, a_model_is_created) {
   EXPECT_TRUE(sim.settle());
@@ -48,7 +18,8 @@ TEST_F(History, a_model_is_created) {
   EXPECT_EQ(sim.condition("Progressing"), "False/AsWanted");
   EXPECT_EQ(sim.condition("Degraded"), "False/AsWanted");
   EXPECT_EQ(sim.condition("Stalled"), "False/AsWanted");
-  EXPECT_THAT(sim.events(), ElementsAre("GroupCreated", "GroupCreated", "Ready"));
+  EXPECT_THAT(sim.events(),
+              ElementsAre("GroupCreated", "GroupCreated", "GroupReady", "GroupReady", "Ready"));
 }
 
 TEST_F(History, nothing_is_written_or_looked_at_once_it_is_as_wanted) {
@@ -165,8 +136,8 @@ TEST_F(History, a_deleted_pod_is_made_again_under_its_name_and_its_group_stays) 
               ElementsAre("100s Ready=False/PodLost", "101s +A0.1", "102s Ready=False/Rendezvous",
                           "104s Ready=True/AllGroupsReady"));
   // Each thing is told once: not every station of the way back.
-  EXPECT_THAT(sim.events(), ElementsAre("GroupCreated", "GroupCreated", "Ready", "PodLost",
-                                        "PodReplaced", "Ready"));
+  EXPECT_THAT(sim.events(), ElementsAre("GroupCreated", "GroupCreated", "GroupReady", "GroupReady",
+                                        "Ready", "PodLost", "PodReplaced", "GroupReady", "Ready"));
 }
 
 TEST_F(History, a_deleted_leader_is_made_again_and_the_other_rank_stays) {
@@ -225,6 +196,7 @@ TEST_F(History, a_bad_image_crash_loops_beside_the_groups_that_serve) {
 }
 
 TEST_F(History, a_pod_on_a_lost_node_costs_its_group_which_is_made_again_elsewhere) {
+  sim.config.watches_nodes = false;  // the node is not seen, only that the pod does not go
   ready();
   sim.lose_node("A0.1");
   sim.run(134);
@@ -280,6 +252,33 @@ TEST_F(History, without_surge_one_group_goes_first) {
   sim.edit({{"image", "worker:2"}});
   EXPECT_TRUE(sim.settle());
   EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+}
+
+TEST_F(History, a_group_that_is_placed_by_half_gives_back_what_it_holds) {
+  sim.room = 3;
+  sim.run(300);
+  EXPECT_THAT(sim.pods(), ElementsAre("A0.0", "A0.1", "A1.0", "A1.1"));
+  EXPECT_EQ(sim.condition("Ready"), "False/Unschedulable");
+  sim.run(10);
+  EXPECT_THAT(sim.pods(), ElementsAre("A0.0", "A0.1"));
+  EXPECT_EQ(sim.status()["backoff"]["reason"], "Unschedulable");
+  EXPECT_THAT(sim.message("Degraded"), HasSubstr("gave back what it held"));
+  // It is tried again, and again only later when there is still no room.
+  sim.run(60);
+  EXPECT_EQ(sim.pods().size(), 4U);
+  sim.run(360);
+  EXPECT_EQ(sim.status()["backoff"]["count"], 2);
+  sim.room = 4;
+  sim.run(200);
+  EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+  EXPECT_FALSE(sim.status().contains("backoff"));
+}
+
+TEST_F(History, a_group_that_holds_nothing_waits_where_an_autoscaler_sees_it) {
+  sim.room = 2;
+  sim.run(900);
+  EXPECT_THAT(sim.pods(), ElementsAre("A0.0", "A0.1", "A1.0", "A1.1"));
+  EXPECT_EQ(sim.condition("Degraded"), "True/Unschedulable");
 }
 
 TEST_F(History, a_service_of_somebody_else_is_left_alone_and_the_rest_goes_on) {

@@ -35,7 +35,9 @@ Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Cli
       log_(std::move(log)),
       secrets_(reads),
       executor_(writes, events, store_, secrets_, failures_, log_),
-      queue_(clock_, metrics.queue_observer()) {}
+      queue_(clock_, metrics.queue_observer()) {
+  store_.with_nodes = options_.plan.watches_nodes;
+}
 
 Controller::~Controller() {
   stop();
@@ -75,9 +77,27 @@ void Controller::start() {
         [this](auto events) { return store_.revisions.take(std::move(events)); });
   watch(kube::kAutoscalers, ours,
         [this](auto events) { return store_.autoscalers.take(std::move(events)); });
+  if (options_.plan.watches_nodes) {
+    watch(kube::kPodDisruptionBudgets, ours,
+          [this](auto events) { return store_.budgets.take(std::move(events)); });
+    watch(kube::kNodes, "",
+          [this](auto events) { return models_on(store_.nodes.take(std::move(events))); });
+  }
   for (int i = 0; i < options_.workers; ++i) {
     workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
   }
+}
+
+std::set<std::string> Controller::models_on(const std::set<std::string>& nodes) const {
+  std::set<std::string> models;
+  if (nodes.empty()) return models;
+  for (const std::string& model : store_.models.keys()) {
+    const auto pods = store_.pods.of_model(model);
+    if (std::ranges::any_of(pods, [&](const auto& pod) { return nodes.contains(pod->node); })) {
+      models.insert(model);
+    }
+  }
+  return models;
 }
 
 void Controller::stop() {
@@ -138,6 +158,8 @@ void Controller::update_metrics() {
   metrics_.objects("Service", store_.services.size());
   metrics_.objects("ControllerRevision", store_.revisions.size());
   metrics_.objects("HorizontalPodAutoscaler", store_.autoscalers.size());
+  metrics_.objects("PodDisruptionBudget", store_.budgets.size());
+  metrics_.objects("Node", store_.nodes.size());
   metrics_.streams(streams_ ? streams_->connected() : 0);
 }
 
@@ -197,6 +219,7 @@ Result<Millis> Controller::reconcile(const std::string& key) {
     secrets_.forget(key);
     const std::lock_guard lock(written_mutex_);
     status_written_.erase(key);
+    doubtful_.erase(key);
     return Millis(0);
   }
   const Result<Secrets::Entry> secret = secrets_.of_model(key);
@@ -206,12 +229,17 @@ Result<Millis> Controller::reconcile(const std::string& key) {
   follow_leaders(key, model.get(), ours ? secret->token : "");
   if (!leading_) return std::chrono::duration_cast<Millis>(kResync);
 
+  if (Status known = settle_doubts(key); !known) return std::unexpected(known.error());
   const plan::Plan plan = plan::plan(observe(key, *model, *secret));
   if (!plan.quiet()) {
     const Outcome outcome = executor_.run(plan, *model);
     if (outcome.status_written) {
       const std::lock_guard lock(written_mutex_);
       status_written_[key] = clock_.wall_now();
+    }
+    if (outcome.cut_off) {
+      const std::lock_guard lock(written_mutex_);
+      doubtful_.insert(key);
     }
     if (outcome.error) return std::unexpected(*outcome.error);
     // What was written is in the store already, so the watch will bring no news of it: look again
@@ -224,6 +252,21 @@ Result<Millis> Controller::reconcile(const std::string& key) {
                                         : std::chrono::duration_cast<Millis>(kResync);
 }
 
+Status Controller::settle_doubts(const std::string& key) {
+  {
+    const std::lock_guard lock(written_mutex_);
+    if (!doubtful_.contains(key)) return {};
+  }
+  kube::ListOptions options;
+  options.label_selector = std::string(api::kModelLabel) + "=" + key.substr(key.find('/') + 1);
+  auto pods = reads_.list(kube::kPods, namespace_of(key), std::move(options));
+  if (!pods) return std::unexpected<Error>(pods.error());
+  store_.pods.refresh(key, std::move(pods->items), pods->resource_version);
+  const std::lock_guard lock(written_mutex_);
+  doubtful_.erase(key);
+  return {};
+}
+
 plan::Observed Controller::observe(const std::string& key, const Json& model,
                                    const Secrets::Entry& secret) {
   plan::Observed observed;
@@ -232,6 +275,7 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
   for (const auto& child : store_.services.of_model(key)) observed.children.push_back(*child);
   for (const auto& child : store_.revisions.of_model(key)) observed.children.push_back(*child);
   for (const auto& child : store_.autoscalers.of_model(key)) observed.children.push_back(*child);
+  for (const auto& child : store_.budgets.of_model(key)) observed.children.push_back(*child);
   if (!secret.object.is_null()) observed.children.push_back(secret.object);
   observed.leaders = streams_->latest(key);
   observed.now = clock_.wall_now();
@@ -248,6 +292,9 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
     observed.metrics_api = metrics_api_;
   }
   add_taken_names(key, observed);
+  for (const plan::PodView& pod : observed.pods) {
+    if (const auto node = store_.nodes.find(pod.node)) observed.nodes[pod.node] = *node;
+  }
   return observed;
 }
 
@@ -268,11 +315,17 @@ void Controller::add_taken_names(const std::string& key, plan::Observed& observe
       const kube::Resource* resource = resource_of(failure.kind);
       if (resource == nullptr) return false;
       const auto taken = reads_.get(*resource, namespace_of(key), failure.name);
-      if (taken) {
+      const bool ours = taken && owned_by(*taken, uid_of(observed.model));
+      if (ours && failure.kind == kube::kPods.kind) {
+        // Made by us, and the answer was lost.
+        store_.pods.put(*taken);
+        observed.pods.push_back(plan::pod_view(*taken));
+      } else if (taken) {
         if (failure.kind != kube::kPods.kind) observed.children.push_back(trimmed(*taken));
         return false;
+      } else if (taken.error().kind != ErrorKind::kNotFound) {
+        return false;
       }
-      if (taken.error().kind != ErrorKind::kNotFound) return false;
     } else if (failure.kind != kube::kPods.kind) {
       return false;  // the plan sees the object itself and judges it
     }

@@ -68,10 +68,15 @@ class Controller {
  private:
   void watch(const kube::Resource& resource, const std::string& selector,
              std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take);
+  // The models with a pod on one of the nodes.
+  std::set<std::string> models_on(const std::set<std::string>& nodes) const;
   void work(const std::stop_token& stop);
   // Looks at one model; an error means: again later.
   Result<Millis> reconcile(const std::string& key);
   void follow_leaders(const std::string& key, const Json* model, const std::string& token);
+  // After a write that was not answered: what the model's pods are now, before the next decision.
+  // A pod that was deleted without our knowing would count as one that serves.
+  Status settle_doubts(const std::string& key);
   plan::Observed observe(const std::string& key, const Json& model, const Secrets::Entry& secret);
   void add_taken_names(const std::string& key, plan::Observed& observed);
   void on_news(const std::string& model, StreamNews news);
@@ -90,6 +95,7 @@ class Controller {
   std::atomic<bool> leading_ = false;
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
+  std::set<std::string> doubtful_;                  // guarded by written_mutex_
   mutable std::mutex metrics_api_mutex_;
   plan::MetricsApi metrics_api_;  // guarded by metrics_api_mutex_
   std::unique_ptr<StatusStreams> streams_;

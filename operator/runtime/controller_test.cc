@@ -56,7 +56,47 @@ class Answers {
     object["metadata"]["uid"] = "u" + version;
     object["metadata"]["resourceVersion"] = version;
     if (kind == "Secret") secret_ = object;
+    if (kind == "Pod") pods_.push_back(object);
     return json_answer(201, object);
+  }
+  // The first `count` pods get their node and run, as events of their watch.
+  std::string run_pods(std::size_t count, const std::string& node) {
+    const std::lock_guard lock(mutex_);
+    std::string lines;
+    for (Json& pod : pods_) {
+      if (count-- == 0) break;
+      pod["spec"]["nodeName"] = node;
+      pod["status"] = {{"phase", "Running"},
+                       {"conditions", {{{"type", "Ready"}, {"status", "True"}}}}};
+      pod["metadata"]["resourceVersion"] = std::to_string(++version_);
+      lines += Json{{"type", "MODIFIED"}, {"object", pod}}.dump() + "\n";
+    }
+    return lines;
+  }
+  std::string node(const std::string& name, bool cordoned) {
+    const std::lock_guard lock(mutex_);
+    return Json{
+               {"type", "ADDED"},
+               {"object",
+                {{"metadata",
+                  {{"name", name}, {"uid", name}, {"resourceVersion", std::to_string(++version_)}}},
+                 {"spec", {{"unschedulable", cordoned}}},
+                 {"status", {{"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}}}}
+               .dump() +
+           "\n";
+  }
+  // The next write of this kind takes effect, but its answer does not come.
+  void lose_answer(const std::string& what) {
+    const std::lock_guard lock(mutex_);
+    lost_ = what;
+  }
+  bool takes_answer(const HttpRequest& request) {
+    const std::lock_guard lock(mutex_);
+    const Json object =
+        request.body.empty() ? Json::object() : Json::parse(request.body, nullptr, false);
+    if (lost_.empty() || lost_ != request.method + " " + object.value("kind", "")) return false;
+    lost_.clear();
+    return true;
   }
   void set_model(Json object) {
     const std::lock_guard lock(mutex_);
@@ -83,6 +123,21 @@ class Answers {
  private:
   HttpResponse read(const std::string& path) {
     const std::lock_guard lock(mutex_);
+    if (path == "/api/v1/namespaces/ns/pods") {
+      ++seen_["LIST Pod"];
+      changed_.notify_all();
+      return json_answer(200, {{"kind", "PodList"},
+                               {"apiVersion", "v1"},
+                               {"metadata", {{"resourceVersion", std::to_string(version_)}}},
+                               {"items", pods_}});
+    }
+    if (const auto at = path.find("/api/v1/namespaces/ns/pods/"); at == 0) {
+      const std::string name = path.substr(path.rfind('/') + 1);
+      for (const Json& pod : pods_) {
+        if (pod["metadata"]["name"] == name) return json_answer(200, pod);
+      }
+      return status_answer(404, "NotFound");
+    }
     if (path.ends_with("/secrets/r1-internal")) {
       ++seen_["GET Secret"];
       changed_.notify_all();
@@ -102,12 +157,19 @@ class Answers {
   int version_ = 1000;
   Json model_;
   Json secret_;
+  std::vector<Json> pods_;
+  std::string lost_;
 };
 
 class ControllerTest : public ::testing::Test {
  protected:
   ControllerTest() {
-    transport_.on_request([this](const HttpRequest& request) { return answers_.answer(request); });
+    transport_.on_request([this](const HttpRequest& request) -> Result<HttpResponse> {
+      const bool lost = answers_.takes_answer(request);
+      HttpResponse answer = answers_.answer(request);
+      if (lost) return fail(ErrorKind::kTransient, "the connection was lost");
+      return answer;
+    });
     answers_.set_model(model(1, "50"));
   }
   void start() {
@@ -115,7 +177,8 @@ class ControllerTest : public ::testing::Test {
     transport_.await_streams(kModels, 1);
     for (const char* path :
          {"/api/v1/pods", "/api/v1/services", "/apis/apps/v1/controllerrevisions",
-          "/apis/autoscaling/v2/horizontalpodautoscalers"}) {
+          "/apis/autoscaling/v2/horizontalpodautoscalers", "/apis/policy/v1/poddisruptionbudgets",
+          "/api/v1/nodes"}) {
       transport_.await_streams(path, 1);
     }
   }
@@ -124,7 +187,7 @@ class ControllerTest : public ::testing::Test {
   ScriptedTransport transport_;
   SystemClock clock_;
   MetricsRegistry registry_;
-  ControllerOptions options_{.ns = "", .plan = {.worker_image = "worker:1"}};
+  ControllerOptions options_{.ns = "", .plan = {.worker_image = "worker:1", .watches_nodes = true}};
   kube::Client client_{transport_, clock_, {}};
   kube::EventRecorder events_{client_, "deepseek-operator", "op-1", Logger()};
   ControllerMetrics metrics_{registry_, "deepseekmodel", 2};
@@ -158,10 +221,38 @@ TEST_F(ControllerTest, ScalingDownRemovesOneWholeGroup) {
   start();
   controller_.lead(true);
   answers_.await("POST Pod", 4);
+  answers_.await("POST PodDisruptionBudget", 2);
   transport_.feed(kModels, answers_.edit(1));
-  answers_.await("DELETE DeleteOptions", 2);
+  answers_.await("DELETE DeleteOptions", 3);  // its pods and its budget
   controller_.stop();
-  EXPECT_EQ(answers_.count("DELETE DeleteOptions"), 2);
+  EXPECT_EQ(answers_.count("DELETE DeleteOptions"), 3);
+}
+
+TEST_F(ControllerTest, ACordonedNodeBringsTheModelsThatHavePodsOnItBack) {
+  start();
+  transport_.feed("/api/v1/nodes", answers_.node("n1", false));
+  controller_.lead(true);
+  answers_.await("POST Pod", 2);
+  answers_.await("POST PodDisruptionBudget", 1);
+  transport_.feed("/api/v1/pods", answers_.run_pods(2, "n1"));
+  transport_.feed("/api/v1/nodes", answers_.node("n1", true));
+  answers_.await("POST Pod", 4);  // another group, before the first one goes
+  controller_.stop();
+  EXPECT_EQ(answers_.count("DELETE DeleteOptions"), 0);
+}
+
+TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {
+  answers_.lose_answer("POST Pod");
+  start();
+  controller_.lead(true);
+  answers_.await("LIST Pod", 1);
+  answers_.await("POST PodDisruptionBudget", 1);
+  // One more group: were the lost one not seen, it would be made a second time.
+  transport_.feed(kModels, answers_.edit(2));
+  answers_.await("POST Pod", 4);
+  answers_.await("POST PodDisruptionBudget", 2);
+  controller_.stop();
+  EXPECT_EQ(answers_.count("POST Pod"), 4);
 }
 
 TEST_F(ControllerTest, AnAutoscalerIsMadeOnceTheMetricsAreKnownToBeOurs) {

@@ -22,8 +22,9 @@ struct Executor::Run {
 };
 
 const kube::Resource* resource_of(const std::string& kind) {
-  for (const kube::Resource* resource : {&kube::kPods, &kube::kServices, &kube::kSecrets,
-                                         &kube::kControllerRevisions, &kube::kAutoscalers}) {
+  for (const kube::Resource* resource :
+       {&kube::kPods, &kube::kServices, &kube::kSecrets, &kube::kControllerRevisions,
+        &kube::kAutoscalers, &kube::kPodDisruptionBudgets}) {
     if (kind == resource->kind) return resource;
   }
   return nullptr;
@@ -57,6 +58,7 @@ Outcome Executor::run(const plan::Plan& plan, const Json& model) {
     events_.record(model, {note.warning, note.reason, note.action, note.message});
     ++run.outcome.writes;
   }
+  run.outcome.cut_off = run.cut_off;
   return run.outcome;
 }
 
@@ -78,6 +80,7 @@ void Executor::keep(const Run& run, const std::string& kind, Json object) {
   if (kind == kube::kServices.kind) return store_.services.put(std::move(object));
   if (kind == kube::kControllerRevisions.kind) return store_.revisions.put(std::move(object));
   if (kind == kube::kAutoscalers.kind) return store_.autoscalers.put(std::move(object));
+  if (kind == kube::kPodDisruptionBudgets.kind) return store_.budgets.put(std::move(object));
   if (kind == kube::kSecrets.kind) return secrets_.put(run.key, object);
 }
 
@@ -87,6 +90,7 @@ void Executor::erase(const kube::Resource& resource, const std::string& key,
   if (resource == kube::kServices) return store_.services.erase(key, uid);
   if (resource == kube::kControllerRevisions) return store_.revisions.erase(key, uid);
   if (resource == kube::kAutoscalers) return store_.autoscalers.erase(key, uid);
+  if (resource == kube::kPodDisruptionBudgets) return store_.budgets.erase(key, uid);
 }
 
 void Executor::remove(const plan::Removal& removal, Run& run) {

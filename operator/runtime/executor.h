@@ -19,6 +19,7 @@ struct Outcome {
   int writes = 0;              // requests that changed something
   std::optional<Error> error;  // the first failure; the model is to be looked at again
   bool status_written = false;
+  bool cut_off = false;  // a request was not answered: whether it took effect is not known
 };
 
 class Executor {

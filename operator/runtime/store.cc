@@ -36,6 +36,13 @@ ObjectId id_of_child(const Json& child) {
   return id;
 }
 
+ObjectId id_of_node(const Json& node) {
+  ObjectId id = id_of(node);
+  id.key = text(node.value("metadata", Json::object()), "name");
+  id.model = id.key;
+  return id;
+}
+
 Json trimmed(Json object) {
   const auto metadata = object.find("metadata");
   if (metadata != object.end() && metadata->is_object()) {

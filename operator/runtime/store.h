@@ -36,6 +36,7 @@ struct ObjectId {
 };
 ObjectId id_of_model(const Json& model);
 ObjectId id_of_child(const Json& child);  // by its label
+ObjectId id_of_node(const Json& node);    // a node is no model's: its own name stands for one
 
 // A model or child as JSON without what no decision reads.
 Json trimmed(Json object);
@@ -63,6 +64,12 @@ struct PodTraits {
   static plan::PodView trim(const Json& object) { return plan::pod_view(object); }
   static bool same(const plan::PodView& a, const plan::PodView& b) { return a == b; }
 };
+struct NodeTraits {
+  using Value = plan::NodeView;
+  static ObjectId id(const Json& object) { return id_of_node(object); }
+  static plan::NodeView trim(const Json& object) { return plan::node_view(object); }
+  static bool same(const plan::NodeView& a, const plan::NodeView& b) { return a == b; }
+};
 
 template <typename Traits>
 class Cache {
@@ -70,8 +77,8 @@ class Cache {
   using Value = typename Traits::Value;
   using Pointer = std::shared_ptr<const Value>;
 
-  // Takes what a watch brought; returns the models for which something changed that a decision
-  // reads.
+  // Takes what a watch brought; returns the models (of nodes: the nodes) for which something
+  // changed that a decision reads.
   std::set<std::string> take(std::vector<kube::WatchEvent> events) {
     using Kind = kube::WatchEvent::Kind;
     const std::lock_guard lock(mutex_);
@@ -114,6 +121,22 @@ class Cache {
     if (at == entries_.end() || at->second.id.uid != entry.id.uid) return;
     entry.id.version = std::max(entry.id.version, at->second.id.version);
     at->second = std::move(entry);
+  }
+  // A list of one model's objects that was asked for beside the watch.
+  void refresh(const std::string& model, std::vector<Json> items, const std::string& version) {
+    const std::lock_guard lock(mutex_);
+    std::set<std::string> gone =
+        by_model_.contains(model) ? by_model_[model] : std::set<std::string>();
+    std::set<std::string> changed;
+    for (Json& item : items) {
+      Entry entry = entry_of(std::move(item));
+      gone.erase(entry.id.key);
+      put_locked(std::move(entry), /*from_watch=*/false, changed);
+    }
+    for (const std::string& key : gone) {
+      const auto at = entries_.find(key);
+      if (at->second.id.version <= number(version)) forget(at);
+    }
   }
   // A DELETE said that this incarnation is gone.
   void erase(const std::string& key, const std::string& uid) {
@@ -243,11 +266,15 @@ struct Store {
   Cache<PodTraits> pods;
   Cache<ChildTraits> services;
   Cache<ChildTraits> revisions;
+  Cache<ChildTraits> budgets;  // PodDisruptionBudgets
   Cache<AutoscalerTraits> autoscalers;
+  Cache<NodeTraits> nodes;
+  // Nodes and what is made only because they are seen; false with rights in one namespace.
+  bool with_nodes = false;
 
   bool synced() const {
     return models.synced() && pods.synced() && services.synced() && revisions.synced() &&
-           autoscalers.synced();
+           autoscalers.synced() && (!with_nodes || (budgets.synced() && nodes.synced()));
   }
 };
 

@@ -100,6 +100,50 @@ TEST_F(PodCache, ALateAnswerDoesNotBringBackWhatTheWatchSawEnd) {
   EXPECT_THAT(names(), IsEmpty());
 }
 
+TEST_F(PodCache, ARefreshedModelHasWhatTheListHolds) {
+  list({pod("a", "3"), pod("b", "4"), pod("c", "4")}, "5");
+  cache_.put(pod("new", "12"));
+  // b is gone, c has ended; the list is older than the answer that brought the new one.
+  cache_.refresh("ns/r1", {pod("a", "3"), pod("c", "9", "Failed")}, "10");
+  EXPECT_THAT(names(), ElementsAre("a Pending", "c Failed", "new Pending"));
+  // What the watch brings later is no news of it.
+  EXPECT_THAT(apply(pod("c", "9", "Failed")), IsEmpty());
+}
+
+TEST(NodeCache, TellsWhichNodeChangedInWhatADecisionReads) {
+  const auto node = [](const std::string& version, bool cordoned) {
+    return Json{{"metadata", {{"name", "n1"}, {"uid", "u"}, {"resourceVersion", version}}},
+                {"spec", {{"unschedulable", cordoned}}},
+                {"status", {{"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}};
+  };
+  Cache<NodeTraits> nodes;
+  nodes.take({{Kind::kInit, nullptr},
+              {Kind::kInitApply, node("1", false)},
+              {Kind::kInitDone, version_only("1")}});
+  ASSERT_TRUE(nodes.find("n1"));
+  Json heartbeat = node("2", false);
+  heartbeat["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-01T00:00:00Z";
+  EXPECT_THAT(nodes.take({{Kind::kApply, heartbeat}}), IsEmpty());
+  EXPECT_THAT(nodes.take({{Kind::kApply, node("3", true)}}), ElementsAre("n1"));
+  EXPECT_TRUE(nodes.find("n1")->unschedulable);
+}
+
+TEST(StoreTest, WaitsForNodesOnlyWhereTheyAreWatched) {
+  Store store;
+  const std::vector<kube::WatchEvent> empty{{Kind::kInit, nullptr},
+                                            {Kind::kInitDone, version_only("1")}};
+  store.models.take(empty);
+  store.pods.take(empty);
+  store.services.take(empty);
+  store.revisions.take(empty);
+  EXPECT_TRUE(store.synced());
+  store.with_nodes = true;
+  EXPECT_FALSE(store.synced());
+  store.nodes.take(empty);
+  store.budgets.take(empty);
+  EXPECT_TRUE(store.synced());
+}
+
 TEST_F(PodCache, AnOlderWatchEventDoesNotUndoAnAnswer) {
   list({pod("a", "5")}, "5");
   cache_.put(pod("a", "8", "Running"));

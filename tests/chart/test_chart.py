@@ -96,6 +96,13 @@ def test_one_namespace_needs_nothing_of_the_cluster(render):
     assert {one["metadata"]["namespace"] for one in objects} == {"deepseek-system", "models"}
 
 
+def test_nodes_are_seen_only_with_rights_in_all_namespaces(render):
+    """Budgets hold evictions back until the operator has moved a group, which takes a view of nodes: both or neither."""
+    for setting, seen in (("watchNamespace=", True), ("watchNamespace=models", False)):
+        resources = {name for _, rule in rules(render(setting)) for name in rule["resources"]}
+        assert ("nodes" in resources, "poddisruptionbudgets" in resources) == (seen, seen)
+
+
 def test_replicas_that_can_be_lost_have_a_budget(render):
     assert "PodDisruptionBudget" not in kinds(render("replicas=1"))
     (budget,) = [one for one in render("replicas=2") if one["kind"] == "PodDisruptionBudget"]

@@ -1,0 +1,70 @@
+#include <algorithm>
+#include <array>
+
+#include "operator/api/reasons.h"
+#include "operator/plan/report.h"
+
+namespace dsm::plan {
+namespace {
+
+// Stations of a group on its way back: no news for a person who was told why it went.
+bool on_the_way(std::string_view reason) {
+  constexpr std::array kStations = {api::kCreating, api::kStarting, api::kLoadingWeights,
+                                    api::kRendezvous, api::kDraining};
+  return std::ranges::find(kStations, reason) != kStations.end();
+}
+
+// The condition where it is True; nullptr otherwise.
+const api::Condition* true_of(const api::ModelStatus& status, std::string_view type) {
+  const auto* condition = api::find_condition(status, type);
+  return condition != nullptr && condition->status == api::Truth::kTrue ? condition : nullptr;
+}
+
+// What became of single groups.
+void add_group_news(const api::ModelStatus& before, const api::ModelStatus& after,
+                    std::vector<EventNote>& out) {
+  for (const auto& group : after.groups) {
+    const auto it = std::ranges::find(before.groups, group.name, &api::GroupStatus::name);
+    const bool is_new = it == before.groups.end();
+    if (group.phase == "Ready" && (is_new || it->phase != "Ready")) {
+      out.push_back({false, "GroupReady", "Watch", "group " + group.name + " answers"});
+    }
+    if (group.phase == "Failed" && (is_new || it->phase != "Failed")) {
+      out.push_back({true, "GroupFailed", "Watch", "group " + group.name + ": " + group.message});
+    }
+    if (group.reason == api::kNodeDraining && (is_new || it->reason != group.reason)) {
+      out.push_back({false, group.reason, "Move", "group " + group.name + ": " + group.message});
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStatus& after) {
+  std::vector<EventNote> out;
+  add_group_news(before, after, out);
+  const auto* ready = true_of(after, api::kReady);
+  if (ready != nullptr && true_of(before, api::kReady) == nullptr) {
+    out.push_back({false, "Ready", "Watch", ready->message});
+  }
+  if (!before.current_revision.empty() && before.current_revision != after.current_revision) {
+    out.push_back({false, "RolloutComplete", "Roll",
+                   "all groups run revision " + after.current_revision + "; it was " +
+                       before.current_revision});
+  }
+  const auto* was = true_of(before, api::kDegraded);
+  const auto* is = true_of(after, api::kDegraded);
+  if (is != nullptr && (was == nullptr || (was->reason != is->reason && !on_the_way(is->reason)))) {
+    out.push_back({true, is->reason, "Watch", is->message});
+  }
+  const auto* was_stalled = true_of(before, api::kStalled);
+  const auto* stalled = true_of(after, api::kStalled);
+  if (stalled != nullptr && (was_stalled == nullptr || was_stalled->reason != stalled->reason) &&
+      (is == nullptr || is->reason != stalled->reason)) {
+    out.push_back({true, stalled->reason, "Watch", stalled->message});
+  }
+  for (auto& note : out) note.message.resize(std::min<std::size_t>(note.message.size(), 1000));
+  return out;
+}
+
+}  // namespace dsm::plan

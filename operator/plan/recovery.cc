@@ -1,0 +1,67 @@
+#include "operator/plan/recovery.h"
+
+#include <algorithm>
+#include <set>
+
+#include "operator/plan/groups.h"
+
+namespace dsm::plan {
+namespace {
+
+// More would make every new pod's affinity long; the API server's bound is far above.
+constexpr std::size_t kMostAvoided = 32;
+
+}  // namespace
+
+RecoveryRule recovery_rule(const api::Recovery& recovery) {
+  RecoveryRule rule;
+  rule.max_restarts = recovery.max_restarts;
+  rule.window = api::parse_duration(recovery.window).value_or(rule.window);
+  return rule;
+}
+
+RestartCount count_restarts(const std::vector<const PodView*>& pods, const api::GroupStatus* before,
+                            const RecoveryRule& rule, WallTime now) {
+  RestartCount count;
+  bool all_run = true;
+  bool looping = false;
+  WallTime last_start{};
+  for (const PodView* pod : pods) {
+    all_run = all_run && pod != nullptr && pod->running && pod->started;
+    if (pod == nullptr) continue;
+    count.all += pod->restarts;
+    looping = looping || pod->waiting_reason == "CrashLoopBackOff";
+    if (pod->started) last_start = std::max(last_start, *pod->started);
+  }
+  // A pod that was made again begins at zero.
+  count.recent = before == nullptr
+                     ? count.all
+                     : before->recent_restarts + std::max(0, count.all - before->restarts);
+  if (all_run) count.stable_at = last_start + rule.window;
+  if (count.stable_at && *count.stable_at <= now) count.recent = 0;
+  // A container that waits to be restarted has ended once more than it was restarted.
+  count.spent = count.recent + (looping ? 1 : 0) > rule.max_restarts;
+  return count;
+}
+
+std::vector<api::AvoidedNode> avoided_nodes(const std::vector<api::AvoidedNode>& before,
+                                            const std::vector<Group>& groups, WallTime now) {
+  std::vector<api::AvoidedNode> avoided;
+  std::set<std::string> failed;
+  for (const Group& group : groups) {
+    failed.insert(group.failed_nodes.begin(), group.failed_nodes.end());
+  }
+  for (const api::AvoidedNode& node : before) {
+    failed.erase(node.name);  // its time is not prolonged: it would be written again and again
+    if (from_rfc3339(node.until) > now) avoided.push_back(node);
+  }
+  for (const std::string& node : failed) {
+    avoided.push_back({node, to_rfc3339(now + kAvoidNodeFor)});
+  }
+  if (avoided.size() > kMostAvoided) {
+    avoided.erase(avoided.begin(), avoided.end() - static_cast<std::ptrdiff_t>(kMostAvoided));
+  }
+  return avoided;
+}
+
+}  // namespace dsm::plan

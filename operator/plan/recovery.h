@@ -1,0 +1,45 @@
+// How many restarts a group has had, when it is given up, and which nodes its successor avoids.
+//
+// Containers are restarted by the kubelet, later each time. Restarts add up until all containers of
+// the group have run for spec.recovery.window; more than spec.recovery.maxRestarts spend it, and
+// the whole group is replaced. What has to be remembered between two looks is in the status:
+// the sum, the number of restarts that it was made from, and the nodes. Private to operator/plan.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "operator/api/spec.h"
+#include "operator/api/status.h"
+#include "operator/plan/observed.h"
+
+namespace dsm::plan {
+
+struct RecoveryRule {
+  int max_restarts = 5;
+  Seconds window{600};
+};
+RecoveryRule recovery_rule(const api::Recovery& recovery);
+
+struct RestartCount {
+  int all = 0;                        // as the kubelets count them
+  int recent = 0;                     // since the group was last stable
+  bool spent = false;                 // more than are put up with
+  std::optional<WallTime> stable_at;  // all containers run, and have run for the window then
+};
+
+// `pods` may have holes; `before` is what was said of the group last, nullptr when it is new.
+RestartCount count_restarts(const std::vector<const PodView*>& pods, const api::GroupStatus* before,
+                            const RecoveryRule& rule, WallTime now);
+
+struct Group;
+
+// Nodes that new pods should rather not go to: those known before for as long as was said, and
+// those on which a group was spent or that do not answer.
+std::vector<api::AvoidedNode> avoided_nodes(const std::vector<api::AvoidedNode>& before,
+                                            const std::vector<Group>& groups, WallTime now);
+
+inline constexpr Seconds kAvoidNodeFor{3600};
+
+}  // namespace dsm::plan

@@ -1,0 +1,212 @@
+// What users and faults do to the cluster, the scheduler and the kubelets.
+#include <algorithm>
+
+#include "operator/api/names.h"
+#include "operator/plan/simulate.h"
+#include "operator/plan/simulate_json.h"
+
+namespace dsm::plan {
+
+using nlohmann::json;
+
+void Simulation::edit(const json& merge_patch) {
+  const json before = model_["spec"];
+  model_["spec"].merge_patch(merge_patch);
+  if (model_["spec"] == before) return;
+  model_["metadata"]["generation"] = model_["metadata"]["generation"].get<long>() + 1;
+  dirty_ = true;
+}
+
+void Simulation::delete_pod(Pod& pod, int grace_s) {
+  if (deleted(pod.object)) return;
+  pod.object["metadata"]["deletionTimestamp"] = to_rfc3339(now() + Seconds(grace_s));
+  const bool leader = label(pod.object, api::kRoleLabel) == api::kRoleLeader;
+  const bool runs = pod.started >= 0;
+  pod.drains = leader && runs && group_loaded(pod);
+  if (!pod.lost) pod.ends = now_s_ + (runs && leader ? drain_s : 1);
+  if (runs) set_condition(pod.object, "Ready", false, "", "", now());
+  dirty_ = true;
+}
+
+void Simulation::remove_pod(const std::string& name) {
+  delete_pod(find(name), 75);
+}
+
+void Simulation::fail_pod(const std::string& name) {
+  Pod& pod = find(name);
+  pod.object["status"]["phase"] = "Failed";
+  pod.object["status"]["reason"] = "Evicted";
+  pod.object["status"]["message"] = "the node was low on memory";
+  set_condition(pod.object, "Ready", false, "", "", now());
+  pod.started = -1;
+  dirty_ = true;
+}
+
+void Simulation::crash_pod(const std::string& name) {
+  Pod& pod = find(name);
+  json& container = pod.object["status"]["containerStatuses"][0];
+  container["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
+  container["lastState"] = {
+      {"terminated", {{"exitCode", 9}, {"reason", "Error"}, {"message", "killed"}}}};
+  set_condition(pod.object, "Ready", false, "", "", now());
+  pod.started = -1;
+  pod.back_at = now_s_ + 3;
+  dirty_ = true;
+}
+
+void Simulation::lose_node(const std::string& name) {
+  Pod& pod = find(name);
+  pod.lost = true;
+  pod.started = -1;
+  set_condition(nodes_.at(pod.object["spec"]["nodeName"]), "Ready", false, "", "", now());
+  set_condition(pod.object, "Ready", false, "", "", now());
+  delete_pod(pod, 75);
+}
+
+void Simulation::drift(const std::string& service, const json& merge_patch) {
+  for (json& child : children_) {
+    if (child["metadata"]["name"] == service) child.merge_patch(merge_patch);
+  }
+  dirty_ = true;
+}
+
+void Simulation::delete_model() {
+  model_["metadata"]["deletionTimestamp"] = to_rfc3339(now());
+  dirty_ = true;
+}
+
+void Simulation::cordon(const std::string& node, bool cordoned) {
+  nodes_.at(node)["spec"]["unschedulable"] = cordoned;
+  dirty_ = true;
+}
+
+void Simulation::mend_nodes() {
+  for (auto& [name, node] : nodes_) {
+    node["spec"] = json::object();
+    set_condition(node, "Ready", true, "", "", now());
+  }
+  for (Pod& pod : pods_) {
+    if (pod.lost) pod.ends = now_s_ + 1;
+  }
+  dirty_ = true;
+}
+
+void Simulation::taint(const std::string& node, const std::string& key, const std::string& effect) {
+  nodes_.at(node)["spec"]["taints"].push_back({{"key", key}, {"effect", effect}});
+  dirty_ = true;
+}
+
+// Each group number has a node and a spare one; "" when neither may be used. A node that the pod
+// would rather not have comes last.
+std::string Simulation::node_for(const Pod& pod) {
+  const json preference = pod.object["spec"].value(
+      json::json_pointer("/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution"),
+      json::array());
+  const std::string number = label(pod.object, api::kGroupLabel);
+  std::string last_resort;
+  for (const std::string& name : {"node-" + number, "spare-" + number}) {
+    const json& node =
+        nodes_
+            .try_emplace(
+                name, json{{"metadata", {{"name", name}}},
+                           {"spec", json::object()},
+                           {"status", {{"conditions", {{{"type", "Ready"}, {"status", "True"}}}}}}})
+            .first->second;
+    const bool usable = is_ready(node) && !node["spec"].value("unschedulable", false) &&
+                        !node["spec"].contains("taints");
+    if (!usable) continue;
+    const bool avoided = std::ranges::any_of(preference, [&](const json& term) {
+      return term["preference"]["matchFields"][0]["values"][0] == name;
+    });
+    if (!avoided) return name;
+    if (last_resort.empty()) last_resort = name;
+  }
+  return last_resort;
+}
+
+void Simulation::schedule(Pod& pod, int& used) {
+  if (pod.object["spec"].contains("nodeName")) {
+    ++used;
+    return;
+  }
+  if (const std::string node = node_for(pod); used < room && !node.empty()) {
+    ++used;
+    pod.object["spec"]["nodeName"] = node;
+    set_condition(pod.object, "PodScheduled", true, "", "", now());
+    dirty_ = true;
+    return;
+  }
+  const json before = pod.object;
+  set_condition(pod.object, "PodScheduled", false, "Unschedulable", "0/1 nodes: no cpu", now());
+  dirty_ = dirty_ || pod.object != before;
+}
+
+void Simulation::start_or_crash(Pod& pod) {
+  if (pod.object["status"]["phase"] == "Failed" || pod.lost || deleted(pod.object)) return;
+  if (!pod.object["spec"].contains("nodeName")) return;
+  const bool bad = pod.object["spec"]["containers"][0]["image"] == bad_image ||
+                   bad_nodes.contains(pod.object["spec"]["nodeName"]);
+  json& statuses = pod.object["status"]["containerStatuses"];
+  if (pod.started < 0 && now_s_ >= pod.back_at) {
+    pod.object["status"]["phase"] = "Running";
+    if (statuses.is_null()) statuses = json::array({{{"restartCount", 0}}});
+    if (pod.back_at >= 0) {
+      statuses[0]["restartCount"] = statuses[0]["restartCount"].get<int>() + 1;
+    }
+    statuses[0]["state"] = {{"running", {{"startedAt", to_rfc3339(now())}}}};
+    pod.started = now_s_;
+    dirty_ = true;
+  } else if (bad && pod.started >= 0 && now_s_ > pod.started) {
+    statuses[0]["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
+    statuses[0]["lastState"] = {
+        {"terminated", {{"exitCode", 1}, {"reason", "Error"}, {"message", "no such model"}}}};
+    pod.started = -1;
+    pod.back_at = now_s_ + 5;
+    dirty_ = true;
+  }
+}
+
+bool Simulation::group_loaded(const Pod& pod) const {
+  const std::string name = short_name(pod.object);
+  const std::string group = name.substr(0, name.find('.') + 1);
+  int there = 0;
+  for (const Pod& other : pods_) {
+    if (!short_name(other.object).starts_with(group) || other.started < 0) continue;
+    there += now_s_ >= other.started + load_s ? 1 : 0;
+  }
+  const json& args = pod.object["spec"]["containers"][0]["args"];
+  const auto at = std::ranges::find(args, json("--tensor-parallel"));
+  const auto per = std::ranges::find(args, json("--ranks-per-pod"));
+  const int tensor = std::stoi((at + 1)->get<std::string>());
+  return there == (per == args.end() ? 1 : tensor / std::stoi((per + 1)->get<std::string>()));
+}
+
+// The scheduler and the kubelets.
+void Simulation::live() {
+  if (std::erase_if(pods_, [&](const Pod& pod) { return pod.ends >= 0 && pod.ends <= now_s_; }) >
+      0) {
+    dirty_ = true;
+  }
+  int used = 0;
+  for (Pod& pod : pods_) {
+    if (pod.object["spec"].contains("nodeName")) schedule(pod, used);
+  }
+  for (Pod& pod : pods_) {
+    if (!pod.object["spec"].contains("nodeName")) schedule(pod, used);
+    start_or_crash(pod);
+  }
+  for (Pod& pod : pods_) {
+    const bool ready = pod.started >= 0 && !deleted(pod.object) && group_loaded(pod);
+    if (pod.started < 0 || ready == is_ready(pod.object)) continue;
+    set_condition(pod.object, "Ready", ready, "", "", now());
+    dirty_ = true;
+  }
+}
+
+int Simulation::ready_groups() const {
+  return static_cast<int>(std::ranges::count_if(pods_, [&](const Pod& pod) {
+    return label(pod.object, api::kRoleLabel) == api::kRoleLeader && is_ready(pod.object);
+  }));
+}
+
+}  // namespace dsm::plan
