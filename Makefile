@@ -58,6 +58,13 @@ fuzz: ## Parsers on broken input, FUZZ_SECONDS (60) for each target
 	@cmake --build --preset dev -j $(JOBS) --target fuzz_programs
 	@scripts/fuzz
 
+.PHONY: histories
+histories: ## Random histories of a model in virtual time: HISTORIES (1000) of them, from HISTORY_SEED (1)
+	@scripts/install-deps build
+	@cmake --preset dev
+	@cmake --build --preset dev -j $(JOBS) --target histories
+	@build/dev/histories $(or $(HISTORIES),1000) $(or $(HISTORY_SEED),1)
+
 .PHONY: e2e
 e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yours)
 	@scripts/e2e $(E2E_ARGS)

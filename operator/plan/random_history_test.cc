@@ -1,0 +1,26 @@
+// A few random histories; `make histories` runs thousands. A breach names the seed that repeats it.
+#include "operator/plan/random_history.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace dsm::plan {
+namespace {
+
+constexpr unsigned kHistories = 4;
+
+TEST(RandomHistory, edits_and_lost_writes_cost_no_group_that_is_needed) {
+  for (unsigned seed = 1; seed <= kHistories; ++seed) {
+    EXPECT_THAT(breaches_of_history(seed, Harm::kNone), testing::IsEmpty()) << "seed " << seed;
+  }
+}
+
+TEST(RandomHistory, whatever_happens_to_pods_and_nodes_ends_as_the_spec_says) {
+  for (unsigned seed = 1; seed <= kHistories; ++seed) {
+    EXPECT_THAT(breaches_of_history(seed, Harm::kPodsAndNodes), testing::IsEmpty())
+        << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace dsm::plan
