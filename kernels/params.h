@@ -100,6 +100,7 @@ struct LinearParams {
   std::int64_t y_step = 0;
   int rows = 0;
   int batch = 1;
+  bool accumulate = false;  // the chains begin at what y holds, not at zero
 };
 
 // y[r, i] = the FP8 value nearest to x[r, i] / s, times s, times factor[r]. Each 128 inputs of a
@@ -124,6 +125,7 @@ struct Group {
 
 // h[s, j] = silu(g) * u * weight[s] with [g | u] = x[token[s]] times the group's gate and up rows.
 // Panel p of a gate_up matrix holds 32 gate columns (j = 32 p ..) and then the same 32 up columns.
+// `start` is in that order, too.
 struct GateUpParams {
   const float* x = nullptr;  // [tokens, k], ldx
   std::int64_t ldx = 0;
@@ -134,11 +136,16 @@ struct GateUpParams {
   int group_count = 0;
   float* h = nullptr;  // [slots, width of the group], ldh >= width rounded up to 32
   std::int64_t ldh = 0;
+  // Where the chains of the first group begin; null: at zero, which gives the bits of rows of
+  // zeros.
+  const float* start = nullptr;  // [slots of groups[0], panels * 64], lds
+  std::int64_t lds = 0;
 };
 
 // partial[t] = balanced tree over this rank's segments of (one FMA chain through the groups that
 // hold token t, in group order, and through each group's K segment). y[t] = residual[t] +
-// partial[t], or partial[t] without residual.
+// partial[t], or partial[t] without residual. Adapters are more groups, with inputs of their own,
+// that come after the others in each chain.
 struct RowParallelParams {
   const float* h = nullptr;  // [slots, k], ldh
   std::int64_t ldh = 0;
@@ -150,6 +157,13 @@ struct RowParallelParams {
   const float* residual = nullptr;  // [tokens, n], ldy; may be y itself
   float* y = nullptr;               // [tokens, n], ldy
   std::int64_t ldy = 0;
+
+  const float* adapter_h = nullptr;  // [adapter slots, k], adapter_ldh
+  std::int64_t adapter_ldh = 0;
+  const std::int32_t* adapter_token = nullptr;  // [adapter slots], rising within a group
+  const Group* adapter_groups = nullptr;        // [adapter_count]
+  const SegmentedMatrix* adapter_w = nullptr;   // [adapter_count], as w
+  int adapter_count = 0;
 };
 
 // y[i] = residual[i] + the balanced tree over the ranks' partial sums; ranks is 2, 4 or 8.

@@ -67,7 +67,10 @@ struct Kernels {
       for (int r = row; r < end && r < row + kRowBlock; ++r) {
         rows.add(x + r * p.ldx, whole ? y + r * p.ldy : sums[r - row]);
       }
-      panel_product<V>(p.w[which], panel, rows, false);
+      for (int r = 0; p.accumulate && !whole && r < rows.count; ++r) {
+        for (int i = 0; i < kPanel; ++i) sums[r][i] = i < width ? y[(row + r) * p.ldy + i] : 0.0F;
+      }
+      panel_product<V>(p.w[which], panel, rows, p.accumulate);
       for (int r = 0; !whole && r < rows.count; ++r) {
         for (int i = 0; i < width; ++i) y[(row + r) * p.ldy + i] = sums[r][i];
       }
@@ -81,13 +84,17 @@ struct Kernels {
 
   static void gate_up(const GateUpParams& p, int group, int begin, int end, int panel) {
     constexpr int kHalf = kPanel / 2;
+    const bool begun = group == 0 && p.start != nullptr;
     alignas(64) float sums[kRowBlock][kPanel];
     for (int slot = begin; slot < end; slot += kRowBlock) {
       ProductRows rows;
       for (int s = slot; s < end && s < slot + kRowBlock; ++s) {
         rows.add(p.x + p.token[s] * p.ldx, sums[s - slot]);
+        for (int i = 0; begun && i < kPanel; i += kLanes) {
+          V::store(sums[s - slot] + i, V::load(p.start + s * p.lds + panel * kPanel + i));
+        }
       }
-      panel_product<V>(p.w[group], panel, rows, false);
+      panel_product<V>(p.w[group], panel, rows, begun);
       for (int r = 0; r < rows.count; ++r) {
         float* h = p.h + (slot + r) * p.ldh + panel * kHalf;
         const F weight = V::set(p.weight[slot + r]);
@@ -113,6 +120,28 @@ struct Kernels {
     return begin;
   }
 
+  // Slots of one group, as a row-parallel product takes them.
+  struct GroupInput {
+    const float* h;
+    std::int64_t ldh;
+    const std::int32_t* token;
+    Group group;
+    const SegmentedMatrix* w;
+  };
+  // Continues the sums of tokens [begin, end) with segment s of a group; the sums begin when
+  // `go_on` is false.
+  static void add_group(const GroupInput& from, int s, int begin, int end, int panel,
+                        float (*sums)[kPanel], bool go_on) {
+    const int first = slot_of(from.token, from.group.begin, from.group.end, begin);
+    const int last = slot_of(from.token, first, from.group.end, end);
+    const float* h = from.h + from.w->offset[s];
+    ProductRows rows;
+    for (int slot = first; slot < last; ++slot) {
+      rows.add(h + slot * from.ldh, sums[from.token[slot] - begin]);
+    }
+    panel_product<V>(from.w->part[s], panel, rows, go_on);
+  }
+
   static void row_parallel(const RowParallelParams& p, int begin, int end, int panel) {
     // Partial sums on their way up the tree: a finished subtree waits for its sibling, so
     // log2(segments) + 1 suffice.
@@ -126,14 +155,12 @@ struct Kernels {
     for (int s = 0; s < segments; ++s) {
       auto& sums = waiting[depth++];
       for (int g = 0; g < p.group_count; ++g) {
-        const int first = slot_of(p.token, p.groups[g].begin, p.groups[g].end, begin);
-        const int last = slot_of(p.token, first, p.groups[g].end, end);
-        const float* h = p.h + p.w[g].offset[s];
-        ProductRows rows;
-        for (int slot = first; slot < last; ++slot) {
-          rows.add(h + slot * p.ldh, sums[p.token[slot] - begin]);
-        }
-        panel_product<V>(p.w[g].part[s], panel, rows, g > 0);
+        add_group({p.h, p.ldh, p.token, p.groups[g], &p.w[g]}, s, begin, end, panel, sums, g > 0);
+      }
+      for (int a = 0; a < p.adapter_count; ++a) {
+        add_group(
+            {p.adapter_h, p.adapter_ldh, p.adapter_token, p.adapter_groups[a], &p.adapter_w[a]}, s,
+            begin, end, panel, sums, true);
       }
       for (int done = s + 1; done % 2 == 0; done /= 2, --depth) {
         for (int t = 0; t < end - begin; ++t) {
