@@ -52,6 +52,7 @@ struct Row {
   std::int32_t logits = 0;           // so many last tokens' logits are wanted; at least `choices`
   std::int32_t choices = 0;          // after so many last tokens a token is chosen
   std::int32_t propose = 0;          // drafts that the model itself is asked for, when it can
+  AdapterId adapter = kNoAdapter;    // whose weights are added to the model's
 
   // For rank 0 alone, which is in the leader's process: not sent to the other ranks.
   TokenId next = -1;  // what stands after the tokens in the middle of a prompt; -1: not known yet

@@ -173,6 +173,14 @@ TEST(PrefixCache, SeparatesSalts) {
   EXPECT_NE(cache.child(cache.root("a"), block_of(1)), cache.child(cache.root("b"), block_of(1)));
 }
 
+TEST(PrefixCache, SeparatesAdapters) {
+  BlockPool pool(1);
+  const PrefixCache cache(pool, kKey);
+  EXPECT_EQ(cache.root("a"), cache.root("a", kNoAdapter));
+  EXPECT_NE(cache.root("a"), cache.root("a", 1));
+  EXPECT_NE(cache.root("a", 2), cache.root("a", 1));
+}
+
 TEST(PrefixCache, ForgetsABlockThatIsHandedOutAgain) {
   BlockPool pool(1);
   PrefixCache cache(pool, kKey);

@@ -193,7 +193,7 @@ struct Engine::Impl {
   }
 
   void publish() {
-    const SchedulerStats s = scheduler.stats();
+    SchedulerStats s = scheduler.stats();
     const std::lock_guard lock(mutex);
     shared.rate.observe(clock.now(), s.started, s.prompt_tokens);
     EngineStats& stats = shared.stats;
@@ -202,6 +202,8 @@ struct Engine::Impl {
     stats.oldest_arrival = s.oldest_arrival;
     stats.speculation = s.speculation;
     stats.running = s.running;
+    stats.waiting_adapters = std::move(s.waiting_adapters);
+    stats.running_adapters = std::move(s.running_adapters);
     stats.kv_blocks_used = s.blocks_used;
     stats.prompt_tokens = s.prompt_tokens;
     stats.generation_tokens = s.generation_tokens;

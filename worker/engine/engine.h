@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,8 @@ struct EngineStats {
   std::int64_t waiting_tokens = 0;               // of these
   std::optional<TimePoint> oldest_arrival = {};  // of these
   int running = 0;
+  std::set<std::string> waiting_adapters = {};  // names
+  std::set<std::string> running_adapters = {};
   int kv_blocks_used = 0;
   int kv_blocks_total = 0;
   std::uint64_t prompt_tokens = 0;      // since start

@@ -15,8 +15,9 @@ PrefixCache::~PrefixCache() {
   pool_.on_evict(nullptr);
 }
 
-Hash128 PrefixCache::root(std::string_view salt) const {
+Hash128 PrefixCache::root(std::string_view salt, AdapterId adapter) const {
   SipHash128 hash(hash_key_);
+  hash.update(std::as_bytes(std::span(&adapter, 1)));
   hash.update(std::as_bytes(std::span(salt)));
   return hash.finish();
 }

@@ -1,7 +1,8 @@
 // Finds KV blocks whose contents were computed before. Only full blocks are in it. A block's key is
 // a keyed 128-bit hash of its parent's key and its tokens; the chain starts from the hash of the
-// request's salt, so a hit means: same salt, same tokens from position 0 on. The hash key is random
-// per process and the tokens are compared on a hit, so nobody can construct a false one.
+// request's adapter and salt, so a hit means: both the same, and the same tokens from position 0
+// on. The hash key is random per process and the tokens are compared on a hit, so nobody can
+// construct a false one.
 //
 // Holds no references: the pool reports when a cached block loses its room. Not thread-safe; dies
 // before its pool.
@@ -28,7 +29,7 @@ class PrefixCache {
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
 
-  Hash128 root(std::string_view salt) const;
+  Hash128 root(std::string_view salt, AdapterId adapter = kNoAdapter) const;
   // The key of the block that holds these kBlockTokens tokens after `parent`.
   Hash128 child(const Hash128& parent, std::span<const TokenId> tokens) const;
 

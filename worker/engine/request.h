@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "worker/engine/adapter.h"
 #include "worker/engine/logprobs.h"
 #include "worker/engine/sampling_params.h"
 #include "worker/engine/token_constraint.h"
@@ -31,6 +32,9 @@ struct GenerateRequest {
   std::int32_t min_tokens = 0;  // stop tokens are masked until so many were generated
   SamplingParams sampling;
   std::string cache_salt;  // prefix-cache hits only within the same salt
+  // Null: the model as it is. Held until the sequence has ended; prefix-cache hits only within the
+  // same one.
+  std::shared_ptr<const Adapter> adapter;
   // Lower goes first in the queue; equal ones in the order of arrival.
   int priority = 0;
   std::optional<TimePoint> deadline;  // ends with kDeadline when it is still in work then

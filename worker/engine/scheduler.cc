@@ -48,7 +48,8 @@ void Scheduler::submit(SequenceId id, GenerateRequest request, TimePoint arrived
   s->tokens = std::exchange(request.prompt, {});
   s->prompt_size = s->size();
   s->request = std::move(request);
-  s->keys.push_back(cache_.root(s->request.cache_salt));
+  const auto& adapter = s->request.adapter;
+  s->keys.push_back(cache_.root(s->request.cache_salt, adapter ? adapter->id : kNoAdapter));
   if (const auto deadline = s->request.deadline) deadlines_.emplace(*deadline, id);
   enqueue(*s);
   sequences_.emplace(id, std::move(s));
@@ -269,11 +270,15 @@ int Scheduler::proposals(const Sequence& s) const {
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = totals_;
   stats.waiting = static_cast<int>(waiting_.size());
+  stats.running = static_cast<int>(running_.size());
   for (const Sequence* s : waiting_) {
     stats.waiting_tokens += s->size();
     stats.oldest_arrival = std::min(stats.oldest_arrival.value_or(s->arrived), s->arrived);
+    if (s->request.adapter) stats.waiting_adapters.insert(s->request.adapter->name);
   }
-  stats.running = static_cast<int>(running_.size());
+  for (const Sequence* s : running_) {
+    if (s->request.adapter) stats.running_adapters.insert(s->request.adapter->name);
+  }
   stats.blocks_used = pool_.used_count();
   stats.block_times = pool_.times();
   return stats;

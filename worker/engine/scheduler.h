@@ -25,6 +25,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -67,6 +68,8 @@ struct SchedulerStats {
   std::int64_t waiting_tokens = 0;               // prompt and generated ones of what waits
   std::optional<TimePoint> oldest_arrival = {};  // of what waits
   int running = 0;
+  std::set<std::string> waiting_adapters = {};  // names
+  std::set<std::string> running_adapters = {};
   int blocks_used = 0;
   std::uint64_t started = 0;            // requests that have left the queue
   std::uint64_t prompt_tokens = 0;      // computed or found in the cache, once per request

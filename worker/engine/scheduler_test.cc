@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <numeric>
 
 #include "worker/engine/fake_model.h"
@@ -270,6 +271,46 @@ TEST(Scheduler, FindsNothingAcrossSaltsOrWithTheCacheOff) {
   off.scheduler.submit(2, request(130, 1));
   off.run();
   EXPECT_EQ(off.cached[2], 0);
+}
+
+TEST(Scheduler, AdaptersShareStepsButNoCachedBlocks) {
+  const auto sql = std::make_shared<const Adapter>(Adapter{.id = 7, .name = "sql"});
+  const auto again = std::make_shared<const Adapter>(Adapter{.id = 8, .name = "sql"});
+  Loop loop;
+  auto adapted = request(130, 2);
+  adapted.adapter = sql;
+  loop.scheduler.submit(1, adapted);
+  loop.scheduler.submit(2, request(130, 2));
+  EXPECT_THAT(loop.scheduler.stats().waiting_adapters, ElementsAre("sql"));
+  loop.step();
+  const Batch both = loop.step();
+  ASSERT_THAT(both.rows, SizeIs(2));
+  EXPECT_EQ(both.rows[0].adapter, 7);
+  EXPECT_EQ(both.rows[1].adapter, kNoAdapter);
+  EXPECT_THAT(loop.scheduler.stats().running_adapters, ElementsAre("sql"));
+  loop.run();
+  EXPECT_EQ(loop.cached[2], 0);
+  loop.scheduler.submit(3, adapted);
+  adapted.adapter = again;  // the same name, loaded again
+  loop.scheduler.submit(4, adapted);
+  loop.run();
+  EXPECT_EQ(loop.cached[3], 128);
+  EXPECT_EQ(loop.cached[4], 0);
+}
+
+TEST(Scheduler, ASequenceHoldsItsAdapterUntilItHasEnded) {
+  auto adapter = std::make_shared<const Adapter>(Adapter{.id = 1, .name = "sql"});
+  const std::weak_ptr<const Adapter> held = adapter;
+  Loop loop;
+  auto adapted = request(10, 3);
+  adapted.adapter = std::move(adapter);
+  loop.scheduler.submit(1, std::move(adapted));
+  loop.step();
+  const Batch batch = loop.scheduler.schedule();
+  loop.scheduler.cancel(1);
+  EXPECT_FALSE(held.expired()) << "it is in the step under way";
+  loop.take(loop.scheduler.commit(loop.model.run(batch)));
+  EXPECT_TRUE(held.expired());
 }
 
 TEST(Scheduler, CancelsAWaitingAndARunningSequenceAtOnce) {

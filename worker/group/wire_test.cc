@@ -20,6 +20,7 @@ std::vector<Message> examples() {
     row.logits = i;
     row.choices = i / 2;
     row.propose = 3 - i;
+    row.adapter = 2 * i;
     run.batch.rows.push_back(row);
   }
   return {Challenge{.nonce = "abc"},
