@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "tests/fuzz/fuzzer.h"
+#include "worker/model/adapter_config.h"
 #include "worker/model/config.h"
 #include "worker/model/manifest.h"
 #include "worker/model/safetensors.h"
@@ -128,6 +129,17 @@ bool config(std::string_view input) {
   return true;
 }
 
+bool adapter(std::string_view input) {
+  const auto config = model::parse_adapter_config(input, "adapter_config.json");
+  if (!config) {
+    expect_sentence(config.error(), "adapter_config.json");
+    return false;
+  }
+  expect(config->rank > 0 && config->rank <= model::kMaxAdapterRank, "a rank is bounded");
+  expect(config->scale > 0 && config->scale < 1e12, "a scale is positive");
+  return true;
+}
+
 bool manifest(std::string_view input) {
   const auto manifest = model::parse_manifest(input, "dir/SHA256SUMS");
   if (!manifest) {
@@ -144,6 +156,7 @@ bool manifest(std::string_view input) {
 constexpr fuzz::Target kTargets[] = {{"safetensors", safetensors, repair_length},
                                      {"index", index},
                                      {"config", config},
+                                     {"adapter", adapter},
                                      {"manifest", manifest}};
 
 }  // namespace

@@ -33,6 +33,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const int q_width = heads_ * kv.key_dim;
   step.norm(weights.attention_norm);
   step.linear({.x = step.normed, .w = &w.qkv, .bias = w.bias, .y = qkv_, .ldy = ld});
+  step.adapted.linear(layer, &AdapterLayer::qkv, step.normed, step.c.hidden_size, qkv_, ld);
   const float* k = qkv_ + q_width;
   const float* v = k + kv_heads_ * kv.key_dim;
   backend.kv_write_heads({k, v, ld, step.places, kv, step.rope, step.tokens});
@@ -42,8 +43,10 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
       {query_, mixed_, step.places, items_.data(), items_.count(), items_.heads(), kv, scale_});
   step.round_rows(mixed_, q_width, step.tokens, q_width, nullptr);
   everyone_ = {0, step.tokens};
-  step.add_row_parallel(
-      {.h = mixed_, .ldh = q_width, .groups = &everyone_, .w = &weights.output, .group_count = 1});
+  kernels::RowParallelParams output{
+      .h = mixed_, .ldh = q_width, .groups = &everyone_, .w = &weights.output, .group_count = 1};
+  step.adapted.row_parallel(layer, &AdapterLayer::output, output);
+  step.add_row_parallel(output);
 }
 
 }  // namespace dsm::model

@@ -89,6 +89,7 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const std::int64_t lda = w.latents.n;
   step.norm(weights.attention_norm);
   step.linear({.x = step.normed, .w = &w.latents, .y = latents_, .ldy = lda});
+  step.adapted.linear(layer, &AdapterLayer::latents, step.normed, c.hidden_size, latents_, lda);
   const float* q_input = step.normed;
   if (c.q_lora_rank > 0) {
     backend.rms_norm({latents_, lda, nullptr, w.q_norm, q_latent_, c.q_lora_rank, step.tokens,
@@ -100,6 +101,8 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const kernels::Selection selection =
       indexer_ ? indexer_->run(step, layer, w.indexer, q_latent_) : kernels::Selection{};
   step.linear({.x = q_input, .w = &w.q, .y = q_, .ldy = heads_ * c.qk_head_dim()});
+  const std::int64_t q_width = c.q_lora_rank > 0 ? c.q_lora_rank : c.hidden_size;
+  step.adapted.linear(layer, &AdapterLayer::q, q_input, q_width, q_, heads_ * c.qk_head_dim());
   for (const Range& range : absorbed_) absorb(step, range, kv, w);
   backend.attention(
       {query_, mixed_, step.places, items_.data(), items_.count(), heads_, kv, scale_, selection});
@@ -117,11 +120,13 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   for (const TokenRun& run : long_runs_) expanded_->run(step, run, kv, w, scale_, q_, values_);
   step.round_rows(values_, heads_ * c.v_head_dim, step.tokens, heads_ * c.v_head_dim, nullptr);
   everyone_ = {0, step.tokens};
-  step.add_row_parallel({.h = values_,
-                         .ldh = heads_ * c.v_head_dim,
-                         .groups = &everyone_,
-                         .w = &weights.output,
-                         .group_count = 1});
+  kernels::RowParallelParams output{.h = values_,
+                                    .ldh = heads_ * c.v_head_dim,
+                                    .groups = &everyone_,
+                                    .w = &weights.output,
+                                    .group_count = 1};
+  step.adapted.row_parallel(layer, &AdapterLayer::output, output);
+  step.add_row_parallel(output);
 }
 
 }  // namespace dsm::model

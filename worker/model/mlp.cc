@@ -29,26 +29,35 @@ Mlp::Mlp(Step& step) : groups_(1 + static_cast<std::size_t>(step.c.num_experts))
       allocate<float>(step.backend, t * (1 + top_k) * static_cast<std::size_t>(hidden_stride_));
 }
 
-void Mlp::run(Step& step, const LayerWeights& w) {
+void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   step.norm(w.mlp_norm);
   groups_[0] = {0, step.tokens};
   if (w.router.n > 0) route(step, w);
   const auto count = static_cast<int>(w.gate_up.size());
   // Where activations are rounded to FP8, they are before the router's weight goes in.
-  const float* weight = step.quantises ? step.slot_one : step.slot_weight;
-  step.backend.gate_up({step.input(w.gate_up[0], step.normed, step.c.hidden_size),
-                        step.c.hidden_size, step.slot_token, weight, groups_.data(),
-                        w.gate_up.data(), count, hidden_, hidden_stride_});
+  kernels::GateUpParams gate_up{step.input(w.gate_up[0], step.normed, step.c.hidden_size),
+                                step.c.hidden_size,
+                                step.slot_token,
+                                step.quantises ? step.slot_one : step.slot_weight,
+                                groups_.data(),
+                                w.gate_up.data(),
+                                count,
+                                hidden_,
+                                hidden_stride_};
+  step.adapted.gate_up(layer, step.tokens, gate_up);
+  step.backend.gate_up(gate_up);
   for (std::size_t g = 0; step.quantises && g < w.down.size(); ++g) {
     const auto [begin, end] = groups_[g];
     step.round_rows(hidden_ + begin * hidden_stride_, hidden_stride_, end - begin,
                     inputs_of(w.down[g]), step.slot_weight + begin);
   }
-  step.add_row_parallel({.h = hidden_,
-                         .ldh = hidden_stride_,
-                         .groups = groups_.data(),
-                         .w = w.down.data(),
-                         .group_count = count});
+  kernels::RowParallelParams down{.h = hidden_,
+                                  .ldh = hidden_stride_,
+                                  .groups = groups_.data(),
+                                  .w = w.down.data(),
+                                  .group_count = count};
+  step.adapted.row_parallel(layer, &AdapterLayer::down, down);
+  step.add_row_parallel(down);
 }
 
 void Mlp::route(Step& step, const LayerWeights& w) {

@@ -14,7 +14,7 @@ class Mlp {
  public:
   explicit Mlp(Step& step);
   // x += mlp(norm(x)). Collective.
-  void run(Step& step, const LayerWeights& w);
+  void run(Step& step, int layer, const LayerWeights& w);
 
  private:
   void route(Step& step, const LayerWeights& w);

@@ -149,7 +149,7 @@ void Mtp::run_layer() {
         kind.run(step_, step_.c.num_layers, mtp_.layer);
       },
       attention_);
-  mlp_.run(step_, mtp_.layer);
+  mlp_.run(step_, step_.c.num_layers, mtp_.layer);
 }
 
 void Mtp::choose(int draft) {

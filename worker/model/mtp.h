@@ -4,8 +4,9 @@
 // checkpoints. A second and later drafts come from the layer's own normed output in place of the
 // main model's state.
 //
-// It has a KV cache of its own over the same blocks. Drafts are guesses: whoever takes them checks
-// them with the main model, so nothing that is served depends on them.
+// It has a KV cache of its own over the same blocks, and adapters do not reach it. Drafts are
+// guesses: whoever takes them checks them with the main model, so nothing that is served depends on
+// them.
 #pragma once
 
 #include <cstdint>

@@ -8,6 +8,7 @@
 
 #include "worker/device/cpu_backend.h"
 #include "worker/model/activations.h"
+#include "worker/model/adapter_store.h"
 #include "worker/model/attention.h"
 #include "worker/model/head.h"
 #include "worker/model/manifest.h"
@@ -55,16 +56,26 @@ struct RankModel::Impl {
         weights(std::move(loaded)),
         num_blocks(kv.num_blocks),
         sampled_vocab(spec.sampled_vocab > 0 ? spec.sampled_vocab : c.vocab_size),
-        step(c, spec.rank, spec.size, spec.threads, max_tokens, spec.fp8_activations, *backend),
+        adapters(spec.adapters),
+        step(c,
+             {.rank = spec.rank,
+              .ranks = spec.size,
+              .threads = spec.threads,
+              .tokens = max_tokens,
+              .adapter_rank = adapters != nullptr ? adapters->max_rank() : 0,
+              .quantises = spec.fp8_activations},
+             *backend),
         attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks,
                                  !spec.deterministic)),
         mlp(step) {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
     wanted.reserve(static_cast<std::size_t>(max_tokens));
+    held.reserve(static_cast<std::size_t>(max_tokens));
   }
 
   void prepare(const engine::Batch& batch, bool all);
   void add_row(const engine::Row& row);
+  const AdapterWeights* adapter_of(const engine::Row& row);
   void layer(int index, const LayerWeights& w);
   std::span<const float> run(const engine::Batch& batch, bool all, comm::Communicator& comm);
 
@@ -73,13 +84,23 @@ struct RankModel::Impl {
   ModelWeights weights;
   int num_blocks;
   int sampled_vocab;
+  const AdapterStore* adapters;
   Step step;
   Attention attention;
   Mlp mlp;
   Head head;
   std::optional<Mtp> mtp;
   std::vector<std::int32_t> wanted;  // tokens of the batch whose logits are asked for
+  std::vector<std::shared_ptr<const AdapterWeights>> held;  // of the rows, while they are computed
 };
+
+const AdapterWeights* RankModel::Impl::adapter_of(const engine::Row& row) {
+  if (row.adapter == engine::kNoAdapter) return nullptr;
+  auto found = adapters == nullptr ? nullptr : adapters->find(row.adapter, step.rank);
+  require(found != nullptr, "an adapter is not loaded");
+  held.push_back(std::move(found));
+  return held.back().get();
+}
 
 // Appends a row's tokens to the batch in work.
 void RankModel::Impl::add_row(const engine::Row& row) {
@@ -95,6 +116,7 @@ void RankModel::Impl::add_row(const engine::Row& row) {
   for (const auto block : row.block_table) {
     require(block >= 0 && block < num_blocks, "a block is not in the cache");
   }
+  step.adapted.add(adapter_of(row), step.tokens, static_cast<int>(size));
   step.add_run(row.block_table.data(), static_cast<int>(row.block_table.size()));
   std::int32_t position = row.start;
   for (const auto token : row.tokens) {
@@ -106,6 +128,7 @@ void RankModel::Impl::add_row(const engine::Row& row) {
 void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
   step.clear();
   wanted.clear();
+  held.clear();
   for (const auto& row : batch.rows) {
     add_row(row);
     const auto size = static_cast<int>(row.tokens.size());
@@ -118,7 +141,7 @@ void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
 
 void RankModel::Impl::layer(int index, const LayerWeights& w) {
   std::visit([&](auto& kind) { kind.run(step, index, w); }, attention);
-  mlp.run(step, w);
+  mlp.run(step, index, w);
 }
 
 std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all,
@@ -129,6 +152,8 @@ std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all
   backend->embedding({step.token_ids, weights.embedding, weights.embedding_dtype, step.x,
                       step.tokens, c.hidden_size});
   for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
+  held.clear();
+  step.adapted.clear();
   if (wanted.empty()) return {};
   return head.run(step, wanted, weights.final_norm, weights.head, sampled_vocab);
 }

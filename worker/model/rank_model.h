@@ -2,6 +2,8 @@
 // the parts that the configuration names: latent or grouped-query attention (attention.h), dense
 // MLPs or mixtures of experts with shared experts (mlp.h).
 //
+// A row may name an adapter (adapter_store.h), whose weights are added to the model's for it alone.
+//
 // Unless it is loaded otherwise, a row's logits do not depend, to the last bit, on what else is in
 // the batch, on how its prompt was cut into chunks, on which blocks hold its cache, on the number
 // of ranks or threads, or on the instruction set (see kernels/ops.h).
@@ -26,6 +28,8 @@
 
 namespace dsm::model {
 
+class AdapterStore;
+
 struct RankSpec {
   int rank = 0;
   int size = 1;                       // 1, 2, 4 or 8
@@ -40,6 +44,8 @@ struct RankSpec {
   bool deterministic = true;
   // Round what goes into products with FP8 weights to FP8 as well (activations.h).
   bool fp8_activations = false;
+  // Where the adapters that rows name are found; null: no row names one. Outlives the model.
+  const AdapterStore* adapters = nullptr;
   // Ranks of one process share out the comparing of files with their checksums (manifest.h).
   int verify_part = 0;
   int verify_parts = 1;
@@ -64,8 +70,8 @@ class RankModel {
   // on rank 0 the logits [n, vocab] of the last row.logits tokens of each row, in the order of rows
   // and tokens, and an empty span elsewhere; valid until the next call. Throws comm::CommError when
   // the group is broken (the KV cache is then undefined) and std::logic_error when the batch breaks
-  // its contract (ids or sizes out of range). Allocates no memory once a batch of the largest shape
-  // has been seen.
+  // its contract (ids or sizes out of range, an adapter that is not loaded). Allocates no memory
+  // once a batch of the largest shape has been seen.
   std::span<const float> forward(const engine::Batch& batch, comm::Communicator& comm);
   // As forward, but the logits of every token of every row.
   std::span<const float> forward_all(const engine::Batch& batch, comm::Communicator& comm);

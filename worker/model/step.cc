@@ -6,17 +6,17 @@ namespace dsm::model {
 
 using device::allocate;
 
-Step::Step(const ModelConfig& config, int this_rank, int rank_count, int thread_count,
-           int most_tokens, bool rounds_inputs, device::Backend& device)
+Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
     : c(config),
-      rank(this_rank),
-      ranks(rank_count),
-      threads(thread_count),
-      max_tokens(most_tokens),
-      quantises(rounds_inputs),
+      rank(size.rank),
+      ranks(size.ranks),
+      threads(size.threads),
+      max_tokens(size.tokens),
+      quantises(size.quantises),
       backend(device),
       angles(rope_angles(config)),
-      rope{angles.cos.data(), angles.sin.data(), config.qk_rope_head_dim / 2, config.rope.halves} {
+      rope{angles.cos.data(), angles.sin.data(), config.qk_rope_head_dim / 2, config.rope.halves},
+      adapted(device, config, size.ranks, size.tokens, size.adapter_rank) {
   const auto t = static_cast<std::size_t>(max_tokens);
   const auto hidden = static_cast<std::size_t>(c.hidden_size);
   const auto slots = t * (1 + static_cast<std::size_t>(c.experts_per_token));
@@ -40,6 +40,7 @@ Step::Step(const ModelConfig& config, int this_rank, int rank_count, int thread_
 void Step::clear() {
   tokens = 0;
   runs.clear();
+  adapted.clear();
 }
 
 void Step::add_run(const std::int32_t* block_table, int blocks) {

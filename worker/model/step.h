@@ -8,6 +8,7 @@
 
 #include "worker/comm/communicator.h"
 #include "worker/device/backend.h"
+#include "worker/model/adapted.h"
 #include "worker/model/config.h"
 #include "worker/model/rope.h"
 
@@ -22,12 +23,20 @@ struct TokenRun {
 };
 
 struct Step {
-  // `quantises`: what goes into a product with a weight that is FP8 in the checkpoint is rounded to
-  // FP8 first.
-  Step(const ModelConfig& config, int this_rank, int rank_count, int thread_count, int most_tokens,
-       bool quantises, device::Backend& device);
+  // What a Step is made for.
+  struct Size {
+    int rank = 0;
+    int ranks = 1;
+    int threads = 1;
+    int tokens = 0;          // of the largest batch
+    int adapter_rank = 0;    // of the adapters that a batch may have; 0: none
+    bool quantises = false;  // what goes into a product with a weight that is FP8 in the checkpoint
+                             // is rounded to FP8 first
+  };
+  Step(const ModelConfig& config, const Size& size, device::Backend& device);
 
-  // A batch is built by clear(), then for each run add_run() and its tokens in order.
+  // A batch is built by clear(), then for each run add_run() and its tokens in order. A run's
+  // adapter is told to `adapted` by who builds the batch; clear() forgets all of them.
   void clear();
   void add_run(const std::int32_t* block_table, int blocks);
   void add_token(std::int32_t id, std::int32_t position);
@@ -68,6 +77,7 @@ struct Step {
   // stand the tokens of the experts of the layer in work.
   std::int32_t* slot_token;  // [T * (1 + top_k)]
   float* slot_weight;        // [T * (1 + top_k)]
+  Adapted adapted;           // of the batch's rows
   float* slot_one;           // [T * (1 + top_k)] ones; null unless `quantises`
 
  private:
