@@ -143,7 +143,8 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
     return give_up(started.error().message);
   }
   server::WorkerMetrics metrics(base.registry, model.name, model.max_model_len,
-                                startup.scheduler.num_blocks);
+                                startup.scheduler.num_blocks,
+                                model.adapters ? model.adapters->limit() : 0);
   auto engine = std::make_unique<engine::Engine>(startup.scheduler, group, base.clock, base.log);
   server::Api api(model, *engine, metrics, base.drain, base.clock, base.log,
                   static_cast<std::size_t>(base.options.unread_bytes));

@@ -11,9 +11,12 @@ namespace {
 
 class ModelExecutor final : public group::RankExecutor {
  public:
-  // `sampled_vocab`: the ids that may be chosen; 0: all.
-  ModelExecutor(std::unique_ptr<model::RankModel> model, int sampled_vocab, bool drafts)
-      : model_(std::move(model)),
+  // `sampled_vocab`: the ids that may be chosen; 0: all. The model finds its adapters in
+  // `adapters`.
+  ModelExecutor(std::shared_ptr<const model::AdapterStore> adapters,
+                std::unique_ptr<model::RankModel> model, int sampled_vocab, bool drafts)
+      : adapters_(std::move(adapters)),
+        model_(std::move(model)),
         sampler_(vocab(), sampled_vocab > 0 ? static_cast<std::size_t>(sampled_vocab) : vocab()),
         drafts_(drafts) {}
 
@@ -49,6 +52,7 @@ class ModelExecutor final : public group::RankExecutor {
 
   std::size_t vocab() const { return static_cast<std::size_t>(model_->config().vocab_size); }
 
+  std::shared_ptr<const model::AdapterStore> adapters_;  // outlives the model
   std::unique_ptr<model::RankModel> model_;
   model::RowSampler sampler_;
   bool drafts_;
@@ -69,6 +73,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                          .drafts = spec.drafts,
                                          .deterministic = spec.deterministic,
                                          .fp8_activations = spec.fp8_activations,
+                                         .adapters = spec.adapters.get(),
                                          .verify_part = rank % spec.local_ranks,
                                          .verify_parts = spec.local_ranks},
                                         {.num_blocks = spec.kv_blocks}, spec.max_batch_tokens,
@@ -78,7 +83,8 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                         });
     if (!model) return std::unexpected(model.error());
     log.info("weights loaded", {{"rank", rank}, {"device", (*model)->device()}});
-    return std::make_unique<ModelExecutor>(std::move(*model), spec.sampled_vocab, spec.drafts);
+    return std::make_unique<ModelExecutor>(spec.adapters, std::move(*model), spec.sampled_vocab,
+                                           spec.drafts);
   };
 }
 

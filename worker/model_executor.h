@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 
 #include "base/log.h"
 #include "worker/group/rank_executor.h"
+#include "worker/model/adapter_store.h"
 #include "worker/model/config.h"
 
 namespace dsm::worker {
@@ -21,6 +23,7 @@ struct ModelSpec {
   bool drafts = false;        // from the model's own prediction layer, for rows that ask for them
   bool deterministic = true;  // these two as RankSpec's
   bool fp8_activations = false;
+  std::shared_ptr<model::AdapterStore> adapters = nullptr;  // null: no row names one
 };
 
 group::RankLoader model_loader(ModelSpec spec, Logger log);

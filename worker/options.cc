@@ -1,6 +1,7 @@
 #include "worker/options.h"
 
 #include <filesystem>
+#include <sstream>
 
 #include "base/flags.h"
 
@@ -9,7 +10,8 @@ namespace {
 
 constexpr int kMany = 1 << 30;  // the bound of what has none
 
-void declare(Flags& flags, Options& o) {
+// `modules` is the text of --lora-modules.
+void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("model", &o.model,
             "Directory of the model (config.json, *.safetensors, tokenizer.json)");
   flags.add("served-name", &o.served_name,
@@ -56,6 +58,14 @@ void declare(Flags& flags, Options& o) {
             "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
             "(rounded to FP8 in blocks of 128, as GPUs compute)");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
+  flags.add("lora-modules", &modules,
+            "LoRA adapters from the start, by the names under which requests choose them: "
+            "name=folder,name=folder");
+  flags.add("lora-dir", &o.lora_dir,
+            "Folder below which clients may load adapters with POST /v1/load_lora_adapter; empty: "
+            "they may not. For a group of one process");
+  flags.add("max-loras", &o.max_loras, "Adapters in memory at a time");
+  flags.add("max-lora-rank", &o.max_lora_rank, "Highest rank of an adapter");
   flags.add(
       "chat-template", &o.chat_template,
       "a built-in chat template by its name, whatever the checkpoint has (worker/text/README.md "
@@ -105,6 +115,7 @@ Status check_numbers(const Options& o) {
         Bound{"max-waiting-tokens", o.max_waiting_tokens, 0, kMany},
         Bound{"unread-bytes", o.unread_bytes, 1, kMany},
         Bound{"kv-cache-tokens", o.kv_cache_tokens, 0, kMany}, Bound{"threads", o.threads, 0, 1024},
+        Bound{"max-loras", o.max_loras, 1, 1024}, Bound{"max-lora-rank", o.max_lora_rank, 1, 512},
         Bound{"drain-timeout", o.drain_timeout_s, 0, 24 * 3600},
         Bound{"drain-unready", o.drain_unready_s, 0, 3600}}) {
     if (auto checked = in_range(b.flag, b.value, b.low, b.high); !checked) return checked;
@@ -124,6 +135,32 @@ Status check_speculation(const Options& o) {
     return wrong("speculative-method", "is '" + method + "', expected none, ngram or mtp");
   }
   return in_range("speculative-tokens", tokens, 1, kMaxSpeculativeTokens);
+}
+
+Status read_modules(const std::string& text, Options& o) {
+  std::istringstream all(text);
+  for (std::string one; std::getline(all, one, ',');) {
+    const auto equals = one.find('=');
+    if (equals == 0 || equals == std::string::npos || equals + 1 == one.size()) {
+      return wrong("lora-modules", "has '" + one + "', expected name=folder");
+    }
+    o.adapters.emplace_back(one.substr(0, equals), one.substr(equals + 1));
+  }
+  return {};
+}
+
+Status check_adapters(const Options& o) {
+  if (o.adapters.size() > static_cast<std::size_t>(o.max_loras)) {
+    return wrong("lora-modules", "names " + std::to_string(o.adapters.size()) +
+                                     " adapters, more than --max-loras " +
+                                     std::to_string(o.max_loras));
+  }
+  if (!o.lora_dir.empty() && o.tensor_parallel != o.ranks_per_pod) {
+    return wrong("lora-dir",
+                 "is for a group of one process: the processes of a larger one load their adapters "
+                 "when they start (--lora-modules)");
+  }
+  return {};
 }
 
 Status check(const Options& o) {
@@ -148,6 +185,12 @@ Status check(const Options& o) {
     return wrong("activation-quantization",
                  "is '" + o.activation_quantization + "', expected none or fp8");
   }
+  if (o.fp8_activations() && o.has_adapters()) {
+    return wrong("activation-quantization",
+                 "is fp8, which has no meaning for adapters yet: leave it out, or --lora-modules "
+                 "and --lora-dir");
+  }
+  if (auto adapters = check_adapters(o); !adapters) return adapters;
   if (o.log_level != "info" && o.log_level != "debug") {
     return wrong("log-level", "is '" + o.log_level + "', expected info or debug");
   }
@@ -167,12 +210,14 @@ Logger Options::logger() const {
 Result<Options> parse_options(int argc, const char* const* argv) {
   Options options;
   Flags flags("deepseek-worker", "Serves a DeepSeek model over the OpenAI API.");
-  declare(flags, options);
+  std::string modules;
+  declare(flags, options, modules);
   if (auto parsed = flags.parse(argc, argv); !parsed) return std::unexpected(parsed.error());
   if (options.version) return options;
   if (options.ranks_per_pod == 0) {
     options.ranks_per_pod = options.is_distributed() ? 1 : options.tensor_parallel;
   }
+  if (auto read = read_modules(modules, options); !read) return std::unexpected(read.error());
   if (auto checked = check(options); !checked) return std::unexpected(checked.error());
   if (options.served_name.empty()) {
     // "models/tiny/" and "models/tiny" have the same name.

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -42,6 +44,12 @@ struct Options {
   std::string activation_quantization = "none";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
+  // Adapters from the start as (name, folder); --lora-modules is name=path,name=path.
+  std::vector<std::pair<std::string, std::string>> adapters;
+  std::string lora_dir;  // clients may load adapters from below it; empty: they may not
+  int max_loras = 8;     // in memory at a time
+  int max_lora_rank = 64;
+
   std::string chat_template;   // a built-in one by its name; empty: the one that the checkpoint has
   int unread_bytes = 1 << 20;  // of a stream, that its client may leave
   bool reasoning_alias = false;  // chats show the thought as `reasoning`, too
@@ -65,6 +73,7 @@ struct Options {
   bool fp8_activations() const { return activation_quantization == "fp8"; }
   bool is_leader() const { return pod_index == 0; }
   int local_ranks() const { return ranks_per_pod; }
+  bool has_adapters() const { return !adapters.empty() || !lora_dir.empty(); }
   Logger logger() const;
 };
 

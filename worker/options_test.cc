@@ -1,6 +1,7 @@
 // The command line and the count of cores.
 #include "worker/options.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -62,8 +63,28 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--speculative-method is 'guess', expected none, ngram or mtp");
   EXPECT_EQ(error_of({"--model", "m", "--activation-quantization", "int8"}),
             "--activation-quantization is 'int8', expected none or fp8");
+  EXPECT_THAT(error_of({"--model", "m", "--activation-quantization", "fp8", "--lora-dir", "d"}),
+              ::testing::StartsWith("--activation-quantization is fp8, which has no meaning"));
+  EXPECT_EQ(error_of({"--model", "m", "--lora-modules", "a=x,b"}),
+            "--lora-modules has 'b', expected name=folder");
+  EXPECT_EQ(error_of({"--model", "m", "--lora-modules", "a=x,b=y", "--max-loras", "1"}),
+            "--lora-modules names 2 adapters, more than --max-loras 1");
+  EXPECT_EQ(error_of({"--model", "m", "--max-lora-rank", "0"}),
+            "--max-lora-rank is 0, expected 1 to 512");
+  EXPECT_THAT(error_of({"--model", "m", "--tensor-parallel", "2", "--leader-host", "l",
+                        "--internal-token-file", "t", "--lora-dir", "d"}),
+              ::testing::StartsWith("--lora-dir is for a group of one process"));
   EXPECT_EQ(error_of({"--model", "m", "--log-level", "loud"}),
             "--log-level is 'loud', expected info or debug");
+}
+
+TEST(WorkerOptions, adapters_are_names_and_folders) {
+  const auto options = parse({"--model", "m", "--lora-modules", "sql=/a/b=c,chat=d"});
+  ASSERT_TRUE(options.has_value());
+  EXPECT_THAT(options->adapters, ::testing::ElementsAre(::testing::Pair("sql", "/a/b=c"),
+                                                        ::testing::Pair("chat", "d")));
+  EXPECT_TRUE(options->has_adapters());
+  EXPECT_FALSE(parse({"--model", "m"})->has_adapters());
 }
 
 // A file tree that stands for /proc and /sys.

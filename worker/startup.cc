@@ -29,7 +29,8 @@ bool model_drafts(const engine::SchedulerConfig& scheduler) {
 }
 
 // What must be the same on all ranks. Of a weight file that is its name, size and header, which
-// tell apart checkpoints without reading gigabytes.
+// tell apart checkpoints without reading gigabytes. Of an adapter it is everything: two that were
+// trained alike have the same header.
 std::string digest(const Options& options, const engine::SchedulerConfig& scheduler) {
   std::string all = read_file(fs::path(options.model) / "config.json");
   std::vector<fs::path> weights;
@@ -44,6 +45,12 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
     in.read(header.data(), static_cast<std::streamsize>(header.size()));
     header.resize(static_cast<std::size_t>(in.gcount()));
     all += file.filename().string() + std::to_string(fs::file_size(file, ignored)) + header;
+  }
+  // Rows name adapters by their number, which is their place here.
+  for (const auto& [name, dir] : options.adapters) {
+    for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
+      all += "," + name + sha256_hex(read_file(fs::path(dir) / file));
+    }
   }
   for (const int number :
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
@@ -106,6 +113,11 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
   return scheduler;
 }
 
+std::int64_t now_unix() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Seconds>(now).count();
+}
+
 Result<server::ServedModel> served_model(const Options& options, const model::ModelConfig& config,
                                          int max_model_len) {
   const fs::path dir = options.model;
@@ -132,10 +144,9 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
   auto made = grammar::GrammarFactory::make(*tokenizer, config.vocab_size, eos);
   if (!made) return std::unexpected(made.error());
   const std::shared_ptr<const grammar::GrammarFactory> grammars = std::move(*made);
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
   return server::ServedModel{
       .name = options.served_name,
-      .created = std::chrono::duration_cast<Seconds>(now).count(),
+      .created = now_unix(),
       .max_model_len = max_model_len,
       .vocab_size = config.vocab_size,
       .tokenizer = std::move(*tokenizer),
@@ -147,6 +158,57 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
             return grammars->compile(grammar, after);
           },
       .reasoning_alias = options.reasoning_alias};
+}
+
+// Null: the worker was started without any and takes none.
+std::shared_ptr<model::AdapterStore> adapter_store(const Options& options,
+                                                   const model::ModelConfig& config) {
+  if (!options.has_adapters()) return nullptr;
+  return std::make_shared<model::AdapterStore>(
+      config, model::AdapterStore::Spec{.ranks = options.tensor_parallel,
+                                        .first_rank = options.pod_index * options.ranks_per_pod,
+                                        .local_ranks = options.local_ranks(),
+                                        .max_adapters = options.max_loras,
+                                        .max_rank = options.max_lora_rank});
+}
+
+std::unexpected<Error> bad_module(const std::string& name, const Error& error) {
+  return wrap(error, "--lora-modules: " + name);
+}
+
+// The leader's, under their names. `store` may be null.
+Result<std::shared_ptr<server::Adapters>> served_adapters(
+    const Options& options, const std::shared_ptr<model::AdapterStore>& store) {
+  if (!store) return nullptr;
+  if (std::error_code missing;
+      !options.lora_dir.empty() && !fs::is_directory(options.lora_dir, missing)) {
+    return fail(ErrorKind::kInvalid, "--lora-dir is '" + options.lora_dir + "', not a folder");
+  }
+  auto adapters = std::make_shared<server::Adapters>(
+      server::Adapters::Options{.base = options.served_name,
+                                .dir = options.lora_dir,
+                                .limit = options.max_loras,
+                                .load = [store](const std::string& name, const fs::path& dir) {
+                                  return store->load(name, dir);
+                                }});
+  for (const auto& [name, dir] : options.adapters) {
+    if (auto added = adapters->add(name, dir, now_unix()); !added) {
+      return bad_module(name, added.error());
+    }
+  }
+  return adapters;
+}
+
+// A follower's, in the same order and so with the same numbers.
+Result<std::vector<std::shared_ptr<const engine::Adapter>>> held_adapters(
+    const Options& options, model::AdapterStore* store) {
+  std::vector<std::shared_ptr<const engine::Adapter>> held;
+  for (const auto& [name, dir] : options.adapters) {
+    auto adapter = store->load(name, dir);
+    if (!adapter) return bad_module(name, adapter.error());
+    held.push_back(std::move(*adapter));
+  }
+  return held;
 }
 
 Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {
@@ -214,7 +276,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .max_batch_tokens = scheduler->max_batch_tokens,
                             .drafts = model_drafts(*scheduler),
                             .deterministic = options.deterministic,
-                            .fp8_activations = options.fp8_activations()},
+                            .fp8_activations = options.fp8_activations(),
+                            .adapters = adapter_store(options, *config)},
                   .scheduler = *scheduler,
                   .group = std::move(*group),
                   .server = server_options(options, scheduler->context_limit()),
@@ -224,7 +287,14 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
     if (!served) return std::unexpected(served.error());
     // Ids that the tokenizer does not know are padding. Rank 0, which samples, is in this pod.
     startup.model.sampled_vocab = served->tokenizer.vocab_size();
+    auto adapters = served_adapters(options, startup.model.adapters);
+    if (!adapters) return std::unexpected(adapters.error());
+    served->adapters = std::move(*adapters);
     startup.served.emplace(std::move(*served));
+  } else {
+    auto held = held_adapters(options, startup.model.adapters.get());
+    if (!held) return std::unexpected(held.error());
+    startup.adapters = std::move(*held);
   }
   log.info("starting", {{"version", kVersion},
                         {"model", options.served_name},

@@ -2,8 +2,10 @@
 // weights are read is found here, and said in one sentence.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -25,6 +27,9 @@ struct Startup {
   group::GroupOptions group;
   server::WorkerServerOptions server;
   std::optional<server::ServedModel> served;  // of the leader
+  // Of a follower, the adapters of the command line: held, so that they stay in memory. The
+  // leader's are in `served`.
+  std::vector<std::shared_ptr<const engine::Adapter>> adapters = {};
 };
 
 Result<Startup> prepare(const Options& options, const Logger& log);

@@ -61,7 +61,10 @@ Api::Api(const ServedModel& model, engine::Engine& engine, WorkerMetrics& metric
            .clock = clock_,
            .log = log_,
            .unread_bytes = unread_bytes},
-      outlet_(clock, kTick, [this](TimePoint now) { tick(now); }) {}
+      outlet_(clock, kTick, [this](TimePoint now) { tick(now); }) {
+  if (model_.adapters && model_.adapters->can_load())
+    loader_.emplace(clock, kTick, [](TimePoint) {});
+}
 
 Api::~Api() {
   stop();
@@ -140,19 +143,6 @@ void Api::chat(std::shared_ptr<http::Exchange> exchange) {
 void Api::completion(std::shared_ptr<http::Exchange> exchange) {
   run(std::move(exchange),
       [this](const http::Request& request) { return completion_spec(request); });
-}
-
-http::Response Api::models() const {
-  http::Response response;
-  response.body = models_json(model_.name, model_.created, model_.max_model_len);
-  return response;
-}
-
-http::Response Api::model(const std::string& name) const {
-  if (name != model_.name) return error_response(no_such_model(name));
-  http::Response response;
-  response.body = model_json(model_.name, model_.created, model_.max_model_len);
-  return response;
 }
 
 void Api::tick(TimePoint now) {

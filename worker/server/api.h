@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,9 +48,12 @@ class Api {
   http::Response count_tokens(const http::Request& request) const;
   http::Response tokenize(const http::Request& request) const;
   http::Response detokenize(const http::Request& request) const;
-  // GET /v1/models and /v1/models/{name}.
+  // The model and its adapters: api_models.cc. GET /v1/models and /v1/models/{name}, POST
+  // /v1/load_lora_adapter, which answers when the adapter can be used, and /v1/unload_lora_adapter.
   http::Response models() const;
   http::Response model(const std::string& name) const;
+  void load_adapter(std::shared_ptr<http::Exchange> exchange);
+  http::Response unload_adapter(const http::Request& request) const;
 
   // Ends what still runs with a 503 and takes nothing more. Afterwards the engine is not used.
   void stop();
@@ -64,6 +68,10 @@ class Api {
   Parsed<GenerationSpec> messages_spec(const http::Request& request) const;
   Parsed<GenerationSpec> inference_spec(const http::Request& request,
                                         const WriterMaker& make_writer) const;
+  Parsed<void> adapters_may_change() const;
+  ModelCard card() const;
+  ModelCard card(const ServedAdapter& adapter) const;
+  http::Response load_adapter(const http::Request& request) const;
   Parsed<std::vector<engine::TokenId>> prompt_tokens(const ChatRequest& chat) const;
   std::unique_ptr<AnswerWriter> openai_writer(const GenerationSpec& spec) const;
   using SpecMaker = std::function<Parsed<GenerationSpec>(const http::Request& request)>;
@@ -81,7 +89,9 @@ class Api {
   std::vector<std::weak_ptr<Generation>> live_;
   bool stopped_ = false;
   GenerationEnv env_;
-  Outlet outlet_;  // last: its thread uses all of the above
+  Outlet outlet_;  // its thread uses all of the above
+  // One that reads the files of adapters, where that is allowed: answers shall not wait for it.
+  std::optional<Outlet> loader_;
 };
 
 // The id under which a request is logged and answered: the client's own when it is harmless.

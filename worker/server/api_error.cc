@@ -7,6 +7,7 @@ namespace {
 
 const char* type_of(int status) {
   if (status == 401) return "authentication_error";
+  if (status == 403) return "permission_error";
   if (status == 408) return "timeout_error";
   if (status == 429) return "rate_limit_error";
   if (status == 503) return "service_unavailable_error";

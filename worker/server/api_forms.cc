@@ -75,7 +75,9 @@ void Api::inference(std::shared_ptr<http::Exchange> exchange, const WriterMaker&
 }
 
 Parsed<std::vector<engine::TokenId>> Api::prompt_tokens(const ChatRequest& chat) const {
-  if (chat.model != model_.name) return std::unexpected(no_such_model(chat.model));
+  if (const auto known = adapter_named(model_, chat.model); !known) {
+    return std::unexpected(known.error());
+  }
   auto prompt = model_.chat_template.encode(model_.tokenizer, chat.messages, chat.template_options);
   if (!prompt) return template_error(prompt.error());
   return std::move(prompt->ids);
@@ -95,7 +97,7 @@ http::Response Api::tokenize(const http::Request& request) const {
   };
   const auto asked = parse_tokenize(request.body, model_.name, model_.defaults);
   if (!asked) return refuse(asked.error());
-  if (asked->model != model_.name) return refuse(no_such_model(asked->model));
+  if (const auto known = adapter_named(model_, asked->model); !known) return refuse(known.error());
   std::vector<engine::TokenId> ids;
   if (const auto* text = std::get_if<std::string>(&asked->prompt)) {
     ids = asked->add_special_tokens ? model_.tokenizer.encode_prompt(*text)
@@ -122,7 +124,7 @@ http::Response Api::detokenize(const http::Request& request) const {
     return refusal(request, request_id_of(request), error);
   };
   if (!asked) return refuse(asked.error());
-  if (asked->model != model_.name) return refuse(no_such_model(asked->model));
+  if (const auto known = adapter_named(model_, asked->model); !known) return refuse(known.error());
   return json_response(
       request, {{"prompt", model_.tokenizer.decode(asked->tokens, /*skip_special=*/false)}});
 }

@@ -7,12 +7,14 @@
 namespace dsm::server {
 namespace {
 
-Json model_object(const std::string& model, std::int64_t created, int max_model_len) {
-  return {{"id", model},
+Json model_object(const ModelCard& model) {
+  return {{"id", model.id},
           {"object", "model"},
-          {"created", created},
+          {"created", model.created},
           {"owned_by", "deepseek-operator"},
-          {"max_model_len", max_model_len}};
+          {"max_model_len", model.max_model_len},
+          {"root", model.root},
+          {"parent", model.parent.empty() ? Json() : Json(model.parent)}};
 }
 
 template <typename T>
@@ -49,14 +51,14 @@ std::string sse_event(const std::string& name, const std::string& data) {
   return "event: " + name + "\ndata: " + data + "\n\n";
 }
 
-std::string models_json(const std::string& model, std::int64_t created, int max_model_len) {
-  const Json json = {{"object", "list"},
-                     {"data", Json::array({model_object(model, created, max_model_len)})}};
-  return dump(json);
+std::string models_json(const std::vector<ModelCard>& models) {
+  Json data = Json::array();
+  for (const ModelCard& model : models) data.push_back(model_object(model));
+  return dump({{"object", "list"}, {"data", std::move(data)}});
 }
 
-std::string model_json(const std::string& model, std::int64_t created, int max_model_len) {
-  return dump(model_object(model, created, max_model_len));
+std::string model_json(const ModelCard& model) {
+  return dump(model_object(model));
 }
 
 }  // namespace dsm::server

@@ -64,7 +64,15 @@ std::string sse_event(const std::string& name, const std::string& data);
 inline constexpr const char* kSseDone = "data: [DONE]\n\n";
 inline constexpr const char* kSseComment = ": keep-alive\n\n";
 
-std::string models_json(const std::string& model, std::int64_t created, int max_model_len);
-std::string model_json(const std::string& model, std::int64_t created, int max_model_len);
+// A model as lists show it.
+struct ModelCard {
+  std::string id;
+  std::int64_t created = 0;  // Unix time
+  int max_model_len = 0;
+  std::string root;         // what it is made of: the model's own name, an adapter's path
+  std::string parent = {};  // of an adapter: the model that it is added to
+};
+std::string models_json(const std::vector<ModelCard>& models);
+std::string model_json(const ModelCard& model);
 
 }  // namespace dsm::server

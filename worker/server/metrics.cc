@@ -131,10 +131,11 @@ void WorkerMetrics::constant(const char* name, const char* help, Labels labels, 
 }
 
 WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model_name,
-                             int max_model_len, int kv_blocks)
+                             int max_model_len, int kv_blocks, int max_adapters)
     : registry_(registry),
       labels_{{"model", model_name}},
       labels_vllm_{{"model_name", model_name}, {"engine", "0"}},
+      max_adapters_(std::to_string(max_adapters)),
       waiting_(gauge("dsm_requests_waiting", "vllm:num_requests_waiting",
                      "Requests accepted and not scheduled yet")),
       running_(gauge("dsm_requests_running", "vllm:num_requests_running",
@@ -232,13 +233,29 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
   cache["block_size"] = std::to_string(engine::kBlockTokens);
   cache["num_gpu_blocks"] = std::to_string(kv_blocks);
   constant("vllm:cache_config_info", "Sizes of the KV cache, as labels", cache, 1);
-  // Gateways look for this one whether or not there are adapters: there are none. Its value is the
-  // time of the last change.
-  Labels adapters = labels_vllm_;
-  for (const char* which : {"running_lora_adapters", "waiting_lora_adapters"}) adapters[which] = "";
-  adapters["max_lora"] = "0";
-  constant("vllm:lora_requests_info", "Adapters of requests, as labels", adapters,
-           static_cast<double>(std::time(nullptr)));
+  update_adapters({});
+}
+
+// Gateways look for this one whether or not there are adapters. Its value is the time at which it
+// was true.
+void WorkerMetrics::update_adapters(const engine::EngineStats& stats) {
+  const auto list = [](const std::set<std::string>& names) {
+    std::string all;
+    for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
+    return all;
+  };
+  Labels labels = labels_vllm_;
+  labels["running_lora_adapters"] = list(stats.running_adapters);
+  labels["waiting_lora_adapters"] = list(stats.waiting_adapters);
+  labels["max_lora"] = max_adapters_;
+  auto& family = prometheus::BuildGauge()
+                     .Name("vllm:lora_requests_info")
+                     .Help("Adapters of requests, as labels")
+                     .Register(registry_);
+  prometheus::Gauge* now = &family.Add(labels);  // the same one for the same labels
+  if (adapters_ != nullptr && adapters_ != now) family.Remove(adapters_);
+  adapters_ = now;
+  adapters_->Set(static_cast<double>(std::time(nullptr)));
 }
 
 void WorkerMetrics::update(const engine::EngineStats& stats) {
@@ -257,6 +274,7 @@ void WorkerMetrics::update(const engine::EngineStats& stats) {
   update(stats.block_times);
   step_tokens_.raise_to(stats.step_tokens.counts, stats.step_tokens.sum);
   steps_.raise_to(static_cast<double>(stats.steps));
+  update_adapters(stats);
 }
 
 void WorkerMetrics::first_token(double seconds_since_arrival) {

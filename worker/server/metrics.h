@@ -17,9 +17,9 @@ namespace dsm::server {
 
 class WorkerMetrics {
  public:
-  // `model_name` is the label of every series.
+  // `model_name` is the label of every series. `max_adapters` may be in memory at a time.
   WorkerMetrics(MetricsRegistry& registry, const std::string& model_name, int max_model_len,
-                int kv_blocks);
+                int kv_blocks, int max_adapters = 0);
 
   // Gauges and counters that the engine keeps; called before each scrape.
   void update(const engine::EngineStats& stats);
@@ -75,12 +75,15 @@ class WorkerMetrics {
   void update(const engine::SpeculationStats& stats);
   void update(const engine::BlockTimes& times);
   void finished(const engine::SequenceTimes& times, int longest_choice);
+  void update_adapters(const engine::EngineStats& stats);
   void constant(const char* name, const char* help, Labels labels, double value);
 
   MetricsRegistry& registry_;
   Labels labels_;
   Labels labels_vllm_;
   std::mutex update_mutex_;
+  std::string max_adapters_;
+  prometheus::Gauge* adapters_ = nullptr;  // a series whose labels are the adapters in work
 
   Gauge waiting_;
   Gauge running_;

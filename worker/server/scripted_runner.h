@@ -46,6 +46,12 @@ class ScriptedRunner final : public engine::Runner {
     return prompts_;
   }
 
+  // The adapters of those prompts.
+  std::vector<engine::AdapterId> adapters() const {
+    const std::lock_guard lock(mutex_);
+    return adapters_;
+  }
+
   Status submit(engine::Batch batch) override {
     const std::lock_guard lock(mutex_);
     batch_ = std::move(batch);
@@ -67,6 +73,7 @@ class ScriptedRunner final : public engine::Runner {
       if (row.start == 0) {
         prompts_.push_back(row.tokens);
         sampling_.push_back(row.sampling);
+        adapters_.push_back(row.adapter);
         answers_[row.sequence] = {script_, 0};
       }
       if (row.choices == 0) continue;
@@ -91,6 +98,7 @@ class ScriptedRunner final : public engine::Runner {
       answers_;
   std::vector<std::vector<engine::TokenId>> prompts_;
   std::vector<engine::SamplingParams> sampling_;
+  std::vector<engine::AdapterId> adapters_;
 };
 
 }  // namespace dsm::server

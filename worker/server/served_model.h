@@ -13,6 +13,7 @@
 #include "worker/engine/batch.h"
 #include "worker/engine/token_constraint.h"
 #include "worker/grammar/grammar.h"
+#include "worker/server/adapters.h"
 #include "worker/server/api_request.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/tokenizer.h"
@@ -34,6 +35,9 @@ struct ServedModel {
   SamplingDefaults defaults;
   GrammarCompiler compile_grammar = {};  // null: answers cannot be held to a format
   bool reasoning_alias = false;          // chats show the thought as `reasoning`, too
+  // Under whose names it is served with their weights added; null: there are none. The one part
+  // that changes; it is thread-safe.
+  std::shared_ptr<Adapters> adapters = {};
 };
 
 }  // namespace dsm::server

@@ -71,6 +71,7 @@ class WorkerServerTest : public ::testing::Test {
     int max_waiting = 100;
     int max_num_seqs = 4;
     bool serve = true;
+    std::shared_ptr<Adapters> adapters = nullptr;
     std::size_t unread_bytes = kUnreadBytes;
     Drain::Limits drain{.unready = Millis(3'600'000), .finish = Millis(3'600'000)};
   };
@@ -88,9 +89,11 @@ class WorkerServerTest : public ::testing::Test {
                                                       .tokenizer = std::move(*tokenizer),
                                                       .chat_template = *chat_template,
                                                       .eos_tokens = {kEos},
-                                                      .defaults = {.temperature = 0}});
+                                                      .defaults = {.temperature = 0},
+                                                      .adapters = setup.adapters});
     drain = std::make_unique<Drain>(setup.drain, clock);
-    metrics = std::make_unique<WorkerMetrics>(registry, "tiny", kContext, 64);
+    metrics = std::make_unique<WorkerMetrics>(registry, "tiny", kContext, 64,
+                                              setup.adapters ? setup.adapters->limit() : 0);
     engine::SchedulerConfig config{.max_num_seqs = setup.max_num_seqs,
                                    .max_batch_tokens = 2048,
                                    .max_model_len = kContext,

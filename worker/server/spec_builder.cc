@@ -28,8 +28,12 @@ struct Constraint {
 
 class Builder {
  public:
-  Builder(const ServedModel& model, const GenerationOptions& options, const RequestMeta& meta)
-      : model_(model), options_(options), seed_(options.seed.value_or(random_seed())) {
+  Builder(const ServedModel& model, std::shared_ptr<const engine::Adapter> adapter,
+          const GenerationOptions& options, const RequestMeta& meta)
+      : model_(model),
+        adapter_(std::move(adapter)),
+        options_(options),
+        seed_(options.seed.value_or(random_seed())) {
     if (options.max_time || meta.time_limit) {
       deadline_ = meta.arrived + std::min(options.max_time.value_or(Millis::max()),
                                           meta.time_limit.value_or(Millis::max()));
@@ -92,6 +96,7 @@ class Builder {
     }
     one.sampling = options_.sampling;
     one.cache_salt = options_.cache_salt;
+    one.adapter = adapter_;
     one.priority = options_.priority;
     one.deadline = deadline_;
     one.prompt_logprobs = prompt_logprobs;
@@ -126,18 +131,20 @@ class Builder {
   }
 
   const ServedModel& model_;
+  std::shared_ptr<const engine::Adapter> adapter_;
   const GenerationOptions& options_;
   std::uint64_t seed_;
   std::optional<TimePoint> deadline_;
 };
 
-GenerationSpec empty_spec(const ServedModel& model, ApiKind kind, const RequestMeta& meta,
+// `name`: what the client calls the model, which the answer repeats.
+GenerationSpec empty_spec(ApiKind kind, const std::string& name, const RequestMeta& meta,
                           const GenerationOptions& options) {
   GenerationSpec spec;
   spec.head.kind = kind;
   spec.head.id = (kind == ApiKind::kChat ? "chatcmpl-" : "cmpl-") + random_hex(12);
   spec.head.created = meta.created;
-  spec.head.model = model.name;
+  spec.head.model = name;
   spec.request_id = meta.request_id;
   spec.options = options;
   spec.n = options.n;
@@ -221,16 +228,25 @@ ApiError no_such_model(const std::string& name) {
           .retry_after_s = 0};
 }
 
+Parsed<std::shared_ptr<const engine::Adapter>> adapter_named(const ServedModel& model,
+                                                             const std::string& name) {
+  if (name == model.name) return nullptr;
+  auto adapter = model.adapters ? model.adapters->find(name) : nullptr;
+  if (!adapter) return std::unexpected(no_such_model(name));
+  return adapter;
+}
+
 std::uint64_t choice_seed(std::uint64_t seed, int choice) {
   return choice == 0 ? seed : mix64(seed ^ mix64(static_cast<std::uint64_t>(choice)));
 }
 
 Parsed<GenerationSpec> chat_spec(const ServedModel& model, ChatRequest request,
                                  const RequestMeta& meta) {
-  if (request.model != model.name) return std::unexpected(no_such_model(request.model));
-  GenerationSpec made = empty_spec(model, ApiKind::kChat, meta, request.options);
+  auto adapter = adapter_named(model, request.model);
+  if (!adapter) return std::unexpected(adapter.error());
+  GenerationSpec made = empty_spec(ApiKind::kChat, request.model, meta, request.options);
   made.prompt_param = "messages";
-  const Builder builder(model, made.options, meta);
+  const Builder builder(model, std::move(*adapter), made.options, meta);
   if (auto error = builder.check()) return std::unexpected(std::move(*error));
   std::size_t least = 0;
   for (const auto& message : request.messages) {
@@ -263,10 +279,11 @@ Parsed<GenerationSpec> chat_spec(const ServedModel& model, ChatRequest request,
 
 Parsed<GenerationSpec> completion_spec(const ServedModel& model, CompletionRequest request,
                                        const RequestMeta& meta) {
-  if (request.model != model.name) return std::unexpected(no_such_model(request.model));
-  GenerationSpec made = empty_spec(model, ApiKind::kCompletion, meta, request.options);
+  auto adapter = adapter_named(model, request.model);
+  if (!adapter) return std::unexpected(adapter.error());
+  GenerationSpec made = empty_spec(ApiKind::kCompletion, request.model, meta, request.options);
   made.prompt_param = "prompt";
-  const Builder builder(model, made.options, meta);
+  const Builder builder(model, std::move(*adapter), made.options, meta);
   if (auto error = builder.check()) return std::unexpected(std::move(*error));
   Constraint constraint;
   if (made.options.format) {

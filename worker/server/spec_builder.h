@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -22,7 +23,12 @@ struct RequestMeta {
   std::optional<Millis> time_limit;  // of its headers; the shorter one counts
 };
 
-// The `model` that the request names must be this one: 404 otherwise. `model` outlives the result.
+// The adapter that a request's `model` stands for; null: it is the model itself. 404: it is
+// neither.
+Parsed<std::shared_ptr<const engine::Adapter>> adapter_named(const ServedModel& model,
+                                                             const std::string& name);
+
+// The request must name this model or an adapter of it. `model` outlives the result.
 Parsed<GenerationSpec> chat_spec(const ServedModel& model, ChatRequest request,
                                  const RequestMeta& meta);
 Parsed<GenerationSpec> completion_spec(const ServedModel& model, CompletionRequest request,

@@ -107,6 +107,25 @@ TEST_F(SpecBuilderTest, a_chat_becomes_a_sequence) {
   EXPECT_EQ(one.constraint, nullptr);
 }
 
+TEST_F(SpecBuilderTest, the_name_of_an_adapter_chooses_it_for_every_sequence) {
+  model.adapters = std::make_shared<Adapters>(Adapters::Options{
+      .base = "m", .load = [](const std::string& name, const std::filesystem::path&) {
+        return std::make_shared<const engine::Adapter>(engine::Adapter{.id = 3, .name = name});
+      }});
+  ASSERT_TRUE(model.adapters->add("sql", "/somewhere", 0));
+  auto request = chat(R"("n": 2)");
+  ASSERT_TRUE(request.has_value());
+  request->model = "sql";
+  const auto spec = chat_spec(model, *request, meta);
+  ASSERT_TRUE(spec.has_value()) << spec.error().message;
+  EXPECT_EQ(spec->head.model, "sql");
+  ASSERT_EQ(spec->sequences.size(), 2u);
+  for (const auto& one : spec->sequences) EXPECT_EQ(one.adapter, model.adapters->find("sql"));
+  EXPECT_EQ(build("")->sequences[0].adapter, nullptr);
+  request->model = "SQL";
+  EXPECT_EQ(chat_spec(model, *request, meta).error().status, 404);
+}
+
 TEST_F(SpecBuilderTest, lengths_fit_the_context) {
   const auto prompt = static_cast<int>(build("")->sequences[0].prompt.size());
   EXPECT_EQ(build("")->sequences[0].max_tokens, kContext - prompt);

@@ -218,9 +218,11 @@ void WorkerServer::add_api_routes() {
   generate("/v1/responses", &Api::responses);
   generate("/v1/messages", &Api::messages);
   generate("/v1/inference", &Api::inference);
+  generate("/v1/load_lora_adapter", &Api::load_adapter);
   answer("/v1/messages/count_tokens", &Api::count_tokens);
   answer("/tokenize", &Api::tokenize);
   answer("/detokenize", &Api::detokenize);
+  answer("/v1/unload_lora_adapter", &Api::unload_adapter);
   route("GET", "/v1/models", [this](const http::Request& request) {
     const Attached parts = attached();
     return api_open(parts) ? parts.api->models() : not_serving(request);

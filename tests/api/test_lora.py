@@ -1,0 +1,225 @@
+"""LoRA adapters of a real worker: chosen by name, mixed in one batch, loaded and unloaded while requests run."""
+
+import array
+import json
+import random
+import socket
+import threading
+
+import openai
+import pytest
+from conftest import MODEL, NAME, Worker
+
+RANK = 4
+# The first is longer than a block of the prefix cache.
+QUESTIONS = [f"Sort {', '.join(str(97 * i % 1000) for i in range(60))}.", "What is the capital of France?",
+             "Count from 57 to 68."]
+
+
+def modules():
+    """Name, outputs and inputs of linears of models/deepseek-tiny, of every kind that can have an adapter."""
+    c = json.loads((MODEL / "config.json").read_text())
+    hidden, heads = c["hidden_size"], c["num_attention_heads"]
+    for layer in range(c["num_hidden_layers"]):
+        attention, mlp = f"model.layers.{layer}.self_attn.", f"model.layers.{layer}.mlp."
+        width = c["intermediate_size"]
+        if layer >= c["first_k_dense_replace"]:
+            mlp, width = mlp + "shared_experts.", c["moe_intermediate_size"] * c["n_shared_experts"]
+        yield attention + "q_a_proj", c["q_lora_rank"], hidden
+        yield attention + "q_b_proj", heads * (c["qk_nope_head_dim"] + c["qk_rope_head_dim"]), c["q_lora_rank"]
+        yield attention + "o_proj", hidden, heads * c["v_head_dim"]
+        yield mlp + "up_proj", width, hidden
+        yield mlp + "down_proj", hidden, width
+
+
+def write_adapter(folder, seed, **changes):
+    """As PEFT saves one, with random weights that are large enough to change answers."""
+    folder.mkdir(parents=True)
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "bias": "none", "target_modules": "all-linear"}
+    (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+    header, data = {}, b""
+    for module, outputs, inputs in modules():
+        for part, shape, scale in (("A", (RANK, inputs), inputs**-0.5), ("B", (outputs, RANK), 0.4)):
+            name = f"base_model.model.{module}.lora_{part}.weight"
+            noise = random.Random(f"{seed}/{name}")
+            values = array.array("f", (noise.gauss(0, scale) for _ in range(shape[0] * shape[1])))
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * len(values)]}
+            data += values.tobytes()
+    text = json.dumps(header).encode()
+    (folder / "adapter_model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory):
+    """A folder with adapters `one`, `two` and, refused when it is loaded, `dora`."""
+    root = tmp_path_factory.mktemp("adapters")
+    write_adapter(root / "one", 1)
+    write_adapter(root / "two", 2)
+    write_adapter(root / "dora", 3, use_dora=True)
+    return root
+
+
+def both(adapters):
+    return ("--lora-modules", f"one={adapters / 'one'},two={adapters / 'two'}")
+
+
+def answer(client, model, question, **options):
+    made = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": question}], max_tokens=40, temperature=1, seed=7,
+        logprobs=True, extra_body={"ignore_eos": True}, **options)
+    assert made.model == model
+    return made.choices[0].model_dump()
+
+
+def answers(worker, models=("one", "two", NAME)):
+    client = worker.client()
+    return {(model, question): answer(client, model, question) for model in models for question in QUESTIONS}
+
+
+@pytest.fixture(scope="module")
+def alone(worker, adapters):
+    """Each request by itself: the model of a worker without adapters, and each adapter of one that has it."""
+    made = answers(worker, [NAME])
+    for name in ("one", "two"):
+        single = Worker("--lora-modules", f"{name}={adapters / name}", "--prefix-caching=false")
+        made |= answers(single.ready(), [name])
+        assert single.stop() == 0
+    return made
+
+
+def load(client, name, path):
+    return client.post("/load_lora_adapter", body={"lora_name": name, "lora_path": str(path)}, cast_to=object)
+
+
+def unload(client, name):
+    return client.post("/unload_lora_adapter", body={"lora_name": name}, cast_to=object)
+
+
+def test_a_name_chooses_the_adapter(start_worker, adapters, alone):
+    worker = start_worker(*both(adapters)).ready()
+    client = worker.client()
+    for question in QUESTIONS:
+        texts = {alone[model, question]["message"]["content"] for model in ("one", "two", NAME)}
+        assert len(texts) == 3, "the adapters change the answers"
+    # One after the other with the prefix cache: the same prompt under three names shares nothing.
+    assert answers(worker) == alone
+    assert worker.metric("vllm:prefix_cache_hits_total") == 0
+    assert answer(client, "one", QUESTIONS[0]) == alone["one", QUESTIONS[0]]
+    assert worker.metric("vllm:prefix_cache_hits_total") > 0
+    models = {model.id: model.model_dump() for model in client.models.list()}
+    assert list(models) == [NAME, "one", "two"]
+    assert models["one"]["parent"] == NAME and models["one"]["root"] == str(adapters / "one")
+    with pytest.raises(openai.NotFoundError) as unknown:
+        answer(client, "three", QUESTIONS[0])
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.PermissionDeniedError):
+        load(client, "three", adapters / "one")
+
+
+def test_rows_of_all_adapters_in_one_batch_have_the_bits_that_they_have_alone(start_worker, adapters, alone):
+    worker = start_worker(*both(adapters), "--max-num-seqs", "16", "--max-num-batched-tokens", "48").ready()
+    client, made = worker.client(), {}
+
+    def ask(model, question):
+        made[model, question] = answer(client, model, question)
+
+    threads = [threading.Thread(target=ask, args=key) for key in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == alone
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--tensor-parallel", "4"],
+    ["--speculative-method", "mtp", "--speculative-tokens", "3"],
+    ["--speculative-method", "ngram", "--speculative-tokens", "4", "--tensor-parallel", "2"],
+], ids=["four ranks", "mtp", "ngram, two ranks"])
+def test_ranks_and_guesses_change_nothing(start_worker, adapters, alone, arguments):
+    assert answers(start_worker(*both(adapters), *arguments).ready()) == alone
+
+
+def test_the_processes_of_a_group_load_the_same_adapters(start_worker, adapters, alone, token_file):
+    group = (
+        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
+        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file,
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        control = ("--control-port", str(free.getsockname()[1]))
+    follower = start_worker(*group, *control, *both(adapters), "--pod-index", "1")
+    leader = start_worker(*group, *control, *both(adapters), "--pod-index", "0").ready()
+    assert answers(leader) == alone
+    assert leader.stop() == 0
+    other = start_worker(*group, *control, "--lora-modules", f"one={adapters / 'one'}", "--pod-index", "0")
+    other.wait_for_log("its model or its settings differ from the leader's")
+    follower.process.kill()
+
+
+def test_adapters_come_and_go_while_requests_run(start_worker, adapters, alone):
+    worker = start_worker("--lora-dir", str(adapters), "--max-loras", "1").ready()
+    client = worker.client()
+    with pytest.raises(openai.NotFoundError):
+        answer(client, "one", QUESTIONS[0])
+    assert load(client, "one", "one")["parent"] == NAME
+    assert answer(client, "one", QUESTIONS[0]) == alone["one", QUESTIONS[0]]
+    stream = client.chat.completions.create(
+        model="one", messages=[{"role": "user", "content": QUESTIONS[2]}], max_tokens=1500, temperature=1, seed=7,
+        stream=True, extra_body={"ignore_eos": True})
+    pieces = iter(stream)
+    text = [next(pieces).choices[0].delta.content or ""]
+    # Its name is gone at once, its weights when the stream has ended.
+    unload(client, "one")
+    assert [model.id for model in client.models.list()] == [NAME]
+    with pytest.raises(openai.NotFoundError):
+        answer(client, "one", QUESTIONS[0])
+    with pytest.raises(openai.BadRequestError) as full:
+        load(client, "two", "two")
+    assert full.value.code == "too_many_lora_adapters"
+    for piece in pieces:
+        assert piece.model == "one"
+        text.append(piece.choices[0].delta.content or "")
+    # The shorter answer may end inside of a character.
+    assert "".join(text).startswith(alone["one", QUESTIONS[2]]["message"]["content"].rstrip("\ufffd"))
+    load(client, "two", adapters / "two")
+    assert answer(client, "two", QUESTIONS[0]) == alone["two", QUESTIONS[0]]
+    assert answer(client, NAME, QUESTIONS[1]) == alone[NAME, QUESTIONS[1]]
+    # The same name with other weights: nothing of the first is found in the cache.
+    unload(client, "two")
+    load(client, "two", adapters / "one")
+    assert answer(client, "two", QUESTIONS[0]) == alone["one", QUESTIONS[0]]
+
+
+def test_what_cannot_be_loaded_is_refused(start_worker, adapters):
+    client = start_worker("--lora-dir", str(adapters), "--max-lora-rank", "4").ready().client()
+    for name, path, why in [
+        ("dora", "dora", "use_dora"),
+        (NAME, "one", "the model itself"),
+        ("a b", "one", "lora_name"),
+        ("out", "../", "below the one of --lora-dir"),
+        ("out", str(MODEL), "below the one of --lora-dir"),
+    ]:
+        with pytest.raises(openai.BadRequestError) as refused:
+            load(client, name, path)
+        assert why in refused.value.message
+    with pytest.raises(openai.NotFoundError) as missing:
+        load(client, "none", "nowhere")
+    assert "adapter_config.json" in missing.value.message
+    load(client, "one", "one")
+    with pytest.raises(openai.BadRequestError) as twice:
+        load(client, "one", "one")
+    assert "loaded already" in twice.value.message
+    with pytest.raises(openai.NotFoundError):
+        unload(client, "two")
+
+
+@pytest.mark.parametrize("value, sentence", [
+    ("one=/nowhere", "--lora-modules: one: /nowhere/adapter_config.json: cannot be opened"),
+    ("one={root}/dora", "use_dora is not supported"),
+    (NAME + "={root}/one", "is the model itself"),
+])
+def test_a_bad_adapter_at_the_start_is_said_in_a_sentence(start_worker, adapters, value, sentence):
+    worker = start_worker("--lora-modules", value.format(root=adapters))
+    worker.wait_for_log(sentence)
+    assert worker.process.wait(timeout=30) == 1
