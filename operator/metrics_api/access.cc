@@ -48,11 +48,11 @@ Result<Verdict> Access::ask(const User& user, const Call& call) {
   Verdict verdict;
   verdict.allowed = status.value("allowed", false) && !status.value("denied", false);
   if (!verdict.allowed) {
-    verdict.why =
-        user.name + " may not " +
-        (call.kind == Call::Kind::kMetric
-             ? "list " + call.metric + " of " + std::string(kMetricsGroup) + " in namespace " + call.ns
-             : "get " + call.path);
+    verdict.why = user.name + " may not " +
+                  (call.kind == Call::Kind::kMetric
+                       ? "list " + call.metric + " of " + std::string(kMetricsGroup) +
+                             " in namespace " + call.ns
+                       : "get " + call.path);
   }
   const TimePoint now = client_.clock().now();
   const std::lock_guard lock(mutex_);
