@@ -209,4 +209,23 @@ dsm::Status check_resource(std::string_view text) {
   return bad(text, "this release computes on CPUs: use cpu, or leave accelerator out");
 }
 
+dsm::Status check_schedule_name(std::string_view text) {
+  if (dns_subdomain(text)) return {};
+  return bad(text, "use lower-case letters, digits, - and . with a letter or digit at both ends");
+}
+
+dsm::Status check_days(std::string_view text) {
+  if (auto days = parse_days(text); !days) return std::unexpected(days.error());
+  return {};
+}
+
+dsm::Status check_time_of_day(std::string_view text) {
+  if (auto time = parse_time_of_day(text); !time) return std::unexpected(time.error());
+  return {};
+}
+
+dsm::Status check_any_zone(std::string_view /*text*/) {
+  return {};
+}
+
 }  // namespace dsm::api

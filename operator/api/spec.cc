@@ -267,7 +267,8 @@ dsm::Status check_scaling(const Scaling& scaling) {
     const Scaling off;
     if (scaling.min_replicas == off.min_replicas && scaling.queue_depth == off.queue_depth &&
         scaling.running == off.running &&
-        scaling.scale_down_window_seconds == off.scale_down_window_seconds) {
+        scaling.scale_down_window_seconds == off.scale_down_window_seconds &&
+        scaling.schedules.empty()) {
       return {};
     }
     return fail(ErrorKind::kInvalid,

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "operator/api/schedule.h"
 
 namespace dsm::api {
 
@@ -71,6 +72,7 @@ struct Scaling {
   int queue_depth = 5;                  // waiting requests for each group that are aimed at
   std::optional<int> running;           // running ones; absent: only the queue counts
   int scale_down_window_seconds = 300;  // how long less must be enough before groups go
+  std::vector<Schedule> schedules;      // other bounds at times; the first that holds decides
 
   bool on() const { return max_replicas.has_value(); }
 };

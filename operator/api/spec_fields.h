@@ -43,6 +43,10 @@ dsm::Status check_toleration_effect(std::string_view text);
 dsm::Status check_dns_name(std::string_view text);
 dsm::Status check_resource(std::string_view text);
 dsm::Status check_window(std::string_view text);
+dsm::Status check_schedule_name(std::string_view text);
+dsm::Status check_days(std::string_view text);
+dsm::Status check_time_of_day(std::string_view text);
+dsm::Status check_any_zone(std::string_view text);  // whether it exists is known where it is used
 
 // The part that shapes pods.
 template <typename Visitor>
@@ -131,6 +135,15 @@ void visit_spec(Visitor& v, Spec& s) {
     v.number("queueDepth", s.scaling.queue_depth, 1, 100000);
     v.number("running", s.scaling.running, 1, 4096);
     v.number("scaleDownWindowSeconds", s.scaling.scale_down_window_seconds, 0, 3600);
+    v.list("schedules", s.scaling.schedules, 16, [&](Schedule& one) {
+      v.text("name", one.name, {.max_length = 63, .required = true, .check = check_schedule_name});
+      v.text("timeZone", one.time_zone, {.max_length = 64, .check = check_any_zone});
+      v.text("days", one.days, {.max_length = 32, .check = check_days});
+      v.text("from", one.from, {.max_length = 5, .required = true, .check = check_time_of_day});
+      v.text("to", one.to, {.max_length = 5, .required = true, .check = check_time_of_day});
+      v.number("minReplicas", one.min_replicas, 1, 1000);
+      v.number("maxReplicas", one.max_replicas, 1, 1000);
+    });
   });
   v.object("rollout", [&] {
     v.number("maxSurge", s.rollout.max_surge, 0, 100);

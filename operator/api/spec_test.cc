@@ -36,7 +36,15 @@ TEST(Spec, every_field_is_read) {
   full["model"]["revision"] = "2025-01";
   full["parallelism"] = {{"tensor", 4}, {"ranksPerPod", 2}};
   full["replicas"] = 3;
-  full["scaling"] = {{"maxReplicas", 5}, {"running", 8}};
+  full["scaling"] = {{"maxReplicas", 5},
+                     {"running", 8},
+                     {"schedules",
+                      {{{"name", "night"},
+                        {"timeZone", "Europe/Berlin"},
+                        {"days", "Mon-Fri"},
+                        {"from", "22:00"},
+                        {"to", "06:00"},
+                        {"maxReplicas", 1}}}}};
   full["image"] = "registry.example/worker:1";
   full["engine"] = {{"maxModelLen", 1024},
                     {"maxNumSeqs", 8},
@@ -80,6 +88,12 @@ TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
   spec = minimal();
   spec["scaling"] = {{"minReplicas", 2}};
   EXPECT_EQ(mistake(spec), "spec.scaling.maxReplicas: is missing; it is required in scaling");
+  spec["scaling"]["maxReplicas"] = 9;
+  spec["scaling"]["schedules"] = {{{"name", "night"}, {"from", "22:00"}}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.scaling.schedules[0].to: is missing"));
+  spec["scaling"]["schedules"][0]["to"] = "25:00";
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.scaling.schedules[0].to: is \"25:00\"; use a time"));
+  spec["scaling"].erase("schedules");
   spec["scaling"]["maxReplicas"] = 1;
   EXPECT_EQ(mistake(spec), "spec.scaling.minReplicas: is 2; use at most maxReplicas, which is 1");
   spec = minimal();

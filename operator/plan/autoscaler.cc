@@ -136,9 +136,10 @@ std::optional<api::Condition> scaling_condition(const Look& look, const json* th
                "the HorizontalPodAutoscaler does not scale: " + why);
   }
   const api::Scaling& scaling = look.spec->scaling;
+  const std::string why = look.schedule.empty() ? "" : " (schedule " + look.schedule + ")";
   return say(api::Truth::kTrue, api::kAsWanted,
              "between " + std::to_string(scaling.min_replicas) + " and " +
-                 std::to_string(*scaling.max_replicas) + " groups, one for each " +
+                 std::to_string(*scaling.max_replicas) + " groups" + why + ", one for each " +
                  std::to_string(scaling.queue_depth) + " requests that wait");
 }
 

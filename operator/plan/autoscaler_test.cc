@@ -95,6 +95,31 @@ TEST_F(Scaling, a_change_of_the_bounds_is_applied_and_a_drift_mended) {
   EXPECT_EQ((*autoscaler())["spec"]["minReplicas"], 2);
 }
 
+// The simulation begins at midnight, UTC.
+TEST_F(Scaling, a_schedule_sets_the_bounds_while_it_holds) {
+  sim.edit({{"scaling",
+             {{"schedules",
+               {{{"name", "early"}, {"from", "00:30"}, {"to", "01:00"}, {"minReplicas", 3}}}}}}});
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(sim.status()["ready"], "2/2");
+  sim.run(1800);
+  EXPECT_EQ(sim.status()["ready"], "3/3");
+  EXPECT_EQ((*autoscaler())["spec"]["minReplicas"], 3);
+  EXPECT_THAT(sim.message("ScalingActive"), HasSubstr("(schedule early)"));
+  sim.run(1800);
+  EXPECT_EQ(sim.status()["ready"], "2/2");
+  EXPECT_EQ((*autoscaler())["spec"]["minReplicas"], 2);
+}
+
+TEST_F(Scaling, a_time_zone_that_does_not_exist_is_a_mistake_in_the_spec) {
+  sim.edit({{"scaling",
+             {{"schedules",
+               {{{"name", "early"}, {"timeZone", "Mars"}, {"from", "00:30"}, {"to", "01:00"}}}}}}});
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(sim.condition("Ready"), "False/InvalidSpec");
+  EXPECT_THAT(sim.message("Ready"), HasSubstr("spec.scaling.schedules[0].timeZone: is \"Mars\""));
+}
+
 TEST_F(Scaling, without_scaling_the_autoscaler_goes_and_nothing_is_said) {
   EXPECT_TRUE(sim.settle());
   sim.edit({{"scaling", nullptr}});

@@ -4,6 +4,7 @@
 
 #include "operator/api/names.h"
 #include "operator/plan/autoscaler.h"
+#include "operator/plan/schedule.h"
 
 namespace dsm::plan {
 namespace {
@@ -16,6 +17,23 @@ json part(const json& object, const char* pointer) {
 
 std::string text(const json& value) {
   return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+// Puts the bounds of now in the place of those of the spec.
+void apply_schedules(Look& look) {
+  api::Scaling& scaling = look.spec->scaling;
+  if (!scaling.on()) return;
+  const auto now = bounds_at({scaling.min_replicas, *scaling.max_replicas}, scaling.schedules,
+                             look.observed.now);
+  if (!now) {
+    look.mistake = "spec.scaling." + now.error().message;
+    look.spec.reset();
+    return;
+  }
+  scaling.min_replicas = now->bounds.min;
+  scaling.max_replicas = now->bounds.max;
+  look.schedule = now->schedule;
+  look.schedule_until = now->until;
 }
 
 void read_spec(const json& spec, Look& look) {
@@ -32,6 +50,7 @@ void read_spec(const json& spec, Look& look) {
         "with --worker-image";
   } else {
     look.spec = *std::move(parsed);
+    apply_schedules(look);
   }
   if (look.spec) {
     look.revision = api::revision_of(*look.spec);

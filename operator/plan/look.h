@@ -24,8 +24,11 @@ struct Look {
   api::ModelStatus before;
   std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
   std::string mistake;
-  std::string revision;                       // wanted; with a wrong spec the one wanted before
-  int desired = 0;                            // groups
+  std::string revision;  // wanted; with a wrong spec the one wanted before
+  int desired = 0;       // groups
+  // With schedules the bounds in `spec` are those of now.
+  std::string schedule;                       // that holds; empty: none
+  std::optional<WallTime> schedule_until;     // when the bounds change; absent: they do not
   std::map<std::string, Revision> revisions;  // those whose ControllerRevision is there and ours
 
   // The revision that is wanted, when its ControllerRevision is there.

@@ -130,6 +130,7 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
     if (time > now) look_again_in(plan, time - now);
   };
   if (backoff) at(from_rfc3339(backoff->until) + Seconds(1));
+  if (look.schedule_until) at(*look.schedule_until);
   const bool replacing = backoff && backoff->reason == api::kCrashLoop;
   for (const Group& group : groups) {
     if (group.unschedulable_since) {
