@@ -18,6 +18,7 @@
 #include "kube/metrics.h"
 #include "kube/transport.h"
 #include "operator/api/names.h"
+#include "operator/keda/keda_server.h"
 #include "operator/metrics_api/metrics_api.h"
 #include "operator/options.h"
 #include "operator/runtime/controller.h"
@@ -77,10 +78,18 @@ class Operator {
         metrics_(registry_, "deepseekmodel", options.workers),
         controller_(controller_options(), reads_, writes_, events_, metrics_, log_),
         metrics_api_(make_metrics_api()),
+        keda_(make_keda()),
         server_(server_options(), log_) {}
 
   void start() {
     serve();
+    if (keda_) {
+      controller_.on_load(
+          [this](const std::string& ns, const std::string& model) { keda_->changed(ns, model); });
+      if (Status started = keda_->start(); !started) {
+        throw std::runtime_error(started.error().message);
+      }
+    }
     controller_.start();
     if (metrics_api_) {
       metrics_api_->start();
@@ -106,6 +115,7 @@ class Operator {
     stop_reads_.request_stop();
     if (metrics_api_) metrics_api_->stop();
     controller_.stop();
+    if (keda_) keda_->stop();
     if (owned_elector_) owned_elector_->release();
     server_.stop(1);
   }
@@ -133,10 +143,20 @@ class Operator {
     options.place = {own_namespace(), options_.metrics_api_service, options_.metrics_api_owner};
     return std::make_unique<metrics_api::MetricsApi>(
         std::move(options), metrics_api::Clients{reads_, writes_, reviews_},
-        [this](const std::string& ns) {
-          return metrics_api::View{controller_.synced(), controller_.loads(ns)};
-        },
+        [this](const std::string& ns) { return view_of(ns); },
         [this](plan::MetricsApi state) { controller_.metrics_api(std::move(state)); }, registry_,
+        log_);
+  }
+  metrics_api::View view_of(const std::string& ns) const {
+    return {controller_.synced(), controller_.loads(ns)};
+  }
+  std::unique_ptr<keda::KedaServer> make_keda() {
+    if (options_.keda_port == 0) return nullptr;
+    return std::make_unique<keda::KedaServer>(
+        keda::KedaOptions{options_.listen, static_cast<std::uint16_t>(options_.keda_port)},
+        [this](const std::string& ns, const std::string& model, const std::string& metric) {
+          return metrics_api::number_of(view_of(ns), model, metric);
+        },
         log_);
   }
   kube::ClientOptions client_options(Millis timeout, bool gated) {
@@ -225,6 +245,7 @@ class Operator {
   runtime::ControllerMetrics metrics_;
   runtime::Controller controller_;
   std::unique_ptr<metrics_api::MetricsApi> metrics_api_;  // null: not asked for
+  std::unique_ptr<keda::KedaServer> keda_;                // null: not asked for
   http::Server server_;
   std::unique_ptr<kube::Elector> owned_elector_;
 };

@@ -1,2 +1,2 @@
 # The program. Included by operator/CMakeLists.txt.
-dsm_executable(NAME deepseek-operator SRCS main.cc options.cc LIBS dsm_metrics_api dsm_runtime)
+dsm_executable(NAME deepseek-operator SRCS main.cc options.cc LIBS dsm_keda dsm_metrics_api dsm_runtime)

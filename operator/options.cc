@@ -34,6 +34,7 @@ void OperatorOptions::add_to(Flags& flags) {
             "Service of that port, in the Lease's namespace");
   flags.add("metrics-api-owner", &metrics_api_owner,
             "ClusterRole that owns the APIService and the certificate: they go when it goes");
+  flags.add("keda-port", &keda_port, "gRPC port of KEDA's external scaler; 0: none");
   flags.add("log-level", &log_level, "info or debug");
   flags.add("log-format", &log_format, "text or json");
 }
@@ -62,6 +63,9 @@ Status OperatorOptions::check() const {
   }
   if (workers < 1 || workers > 64) return fail(ErrorKind::kInvalid, "--workers is 1 to 64");
   if (port < 0 || port > 65535) return fail(ErrorKind::kInvalid, "--port is 0 to 65535");
+  if (keda_port < 0 || keda_port > 65535) {
+    return fail(ErrorKind::kInvalid, "--keda-port is 0 to 65535");
+  }
   if (metrics_api_port < 0 || metrics_api_port > 65535) {
     return fail(ErrorKind::kInvalid, "--metrics-api-port is 0 to 65535");
   }

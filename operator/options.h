@@ -35,6 +35,8 @@ struct OperatorOptions {
   std::string metrics_api_service;  // Service of that port, in the Lease's namespace
   std::string metrics_api_owner;    // ClusterRole that owns what we make for it
 
+  int keda_port = 0;  // of KEDA's external scaler, gRPC; 0: none
+
   std::string log_level = "info";
   std::string log_format = "json";
 

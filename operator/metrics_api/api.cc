@@ -140,6 +140,21 @@ Result<std::string> parameter(std::string_view query, std::string_view name) {
 
 }  // namespace
 
+Result<double> number_of(const View& view, const std::string& model, const std::string& metric) {
+  const auto known = std::ranges::find(kMetrics, metric, &Metric::name);
+  if (known == kMetrics.end()) return fail(ErrorKind::kNotFound, "there is no metric " + metric);
+  if (!view.synced) return fail(ErrorKind::kTransient, "the operator has not seen all models yet");
+  const auto load = std::ranges::find(view.loads, model, &plan::ModelLoad::model);
+  if (load == view.loads.end()) {
+    return fail(ErrorKind::kNotFound, "there is no DeepSeekModel " + model);
+  }
+  if (!load->unknown.empty()) {
+    return fail(ErrorKind::kTransient, metric + " of " + model + " is not known: " + load->unknown);
+  }
+  constexpr double kThousand = 1000;
+  return static_cast<double>(known->thousandths(*load)) / kThousand;
+}
+
 std::string quantity(long thousandths) {
   return thousandths % 1000 == 0 ? std::to_string(thousandths / 1000)
                                  : std::to_string(thousandths) + "m";

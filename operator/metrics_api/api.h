@@ -47,6 +47,10 @@ struct View {
 
 http::Response answer(const Call& call, const View& view);
 
+// One number of one model. kTransient: it is not known now; kNotFound: there is no such model, or
+// no such metric.
+Result<double> number_of(const View& view, const std::string& model, const std::string& metric);
+
 // A Kubernetes Status object: 403 gives reason Forbidden, and so on.
 http::Response status_answer(int code, const std::string& message);
 

@@ -49,6 +49,22 @@ TEST_F(Api, the_value_of_a_model_is_a_list_of_one_with_the_time_of_the_number) {
                                        "value": "12"}]})"));
 }
 
+TEST_F(Api, one_number_is_known_or_says_why_not) {
+  add("r1").queue_depth = 12;
+  add("v3").unknown = "leader v3-0-0 is silent";
+  EXPECT_EQ(number_of(view, "r1", "dsm_queue_depth").value_or(-1), 12);
+  view.loads[0].kv_used = 1;
+  view.loads[0].kv_total = 4;
+  EXPECT_EQ(number_of(view, "r1", "dsm_kv_cache_usage_ratio").value_or(-1), 0.25);
+  EXPECT_EQ(number_of(view, "r1", "cpu").error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(number_of(view, "r2", "dsm_queue_depth").error().kind, ErrorKind::kNotFound);
+  const auto silent = number_of(view, "v3", "dsm_queue_depth");
+  EXPECT_EQ(silent.error().kind, ErrorKind::kTransient);
+  EXPECT_THAT(silent.error().message, HasSubstr("leader v3-0-0 is silent"));
+  view.synced = false;
+  EXPECT_EQ(number_of(view, "r1", "dsm_queue_depth").error().kind, ErrorKind::kTransient);
+}
+
 TEST_F(Api, an_idle_model_is_zero_and_never_an_empty_list) {
   add("r1");
   for (const char* name : {"dsm_queue_depth", "dsm_queue_age_seconds", "dsm_requests_running",

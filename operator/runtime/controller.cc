@@ -140,6 +140,10 @@ std::vector<plan::ModelLoad> Controller::loads(const std::string& ns) const {
 }
 
 void Controller::on_news(const std::string& model, StreamNews news) {
+  if (on_load_) {
+    const std::string ns = namespace_of(model);
+    on_load_(ns, model.substr(ns.size() + 1));
+  }
   switch (news) {
     case StreamNews::kNumbers:
       return queue_.add_after(model, kNumbersPause);

@@ -58,6 +58,11 @@ class Controller {
   void metrics_api(plan::MetricsApi now);
   // What the models of a namespace have to do, as their leaders say.
   std::vector<plan::ModelLoad> loads(const std::string& ns) const;
+  // Called when a leader of a model has said something new, on the streams' threads. Before
+  // start().
+  void on_load(std::function<void(const std::string& ns, const std::string& model)> told) {
+    on_load_ = std::move(told);
+  }
 
   // Every cache has had its first list.
   bool synced() const { return store_.synced(); }
@@ -93,6 +98,7 @@ class Controller {
   Executor executor_;
   WorkQueue queue_;
   std::atomic<bool> leading_ = false;
+  std::function<void(const std::string& ns, const std::string& model)> on_load_;
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
   std::set<std::string> doubtful_;                  // guarded by written_mutex_
