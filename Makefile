@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
 
 .PHONY: help
 help: ## List the commands
@@ -21,6 +22,10 @@ build: ## Optimised programs in build/release
 	@scripts/install-deps build
 	@cmake --preset release
 	@cmake --build --preset release -j $(JOBS)
+
+.PHONY: install
+install: build ## dsmctl, also as kubectl-dsm, into PREFIX/bin (/usr/local)
+	@cmake --install build/release --component dsmctl --prefix $(PREFIX)
 
 .PHONY: test
 test: lint unit integration threads e2e ## Everything: lint, unit, integration, threads, end to end

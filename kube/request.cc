@@ -83,6 +83,25 @@ HttpRequest get_request(const Resource& resource, const std::string& ns, const s
   return reading(object_path(resource, ns, name));
 }
 
+HttpRequest get_metadata_request(const Resource& resource, const std::string& ns,
+                                 const std::string& name) {
+  HttpRequest request = get_request(resource, ns, name);
+  request.headers = {{"Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}};
+  return request;
+}
+
+HttpRequest log_request(const std::string& ns, const std::string& pod, const LogOptions& options) {
+  Query query;
+  if (options.follow) query.add("follow", "true");
+  if (options.previous) query.add("previous", "true");
+  if (options.tail_lines >= 0) query.add("tailLines", std::to_string(options.tail_lines));
+  if (options.limit_bytes > 0) query.add("limitBytes", std::to_string(options.limit_bytes));
+  HttpRequest request = reading(object_path(kPods, ns, pod, "log") + query.text());
+  // The log is text, but a refusal is a Status object.
+  request.headers = {{"Accept", "*/*"}};
+  return request;
+}
+
 HttpRequest list_request(const Resource& resource, const std::string& ns,
                          const ListOptions& options) {
   Query query;

@@ -46,9 +46,21 @@ struct DeleteOptions {
   std::string propagation;       // "", "Background", "Foreground" or "Orphan"
 };
 
+struct LogOptions {
+  bool follow = false;    // the answer goes on until the container ends
+  bool previous = false;  // of the container before its last restart
+  long tail_lines = -1;   // only the last ones; -1: all
+  long limit_bytes = 0;   // the answer ends after so many; 0: no limit
+};
+
 // `ns` is ignored for cluster-scoped kinds; "" with a namespaced kind means all namespaces (list
 // and watch only).
 HttpRequest get_request(const Resource& resource, const std::string& ns, const std::string& name);
+// Its metadata alone: what is in a Secret does not leave the server.
+HttpRequest get_metadata_request(const Resource& resource, const std::string& ns,
+                                 const std::string& name);
+// What the pod's only container wrote, as text.
+HttpRequest log_request(const std::string& ns, const std::string& pod, const LogOptions& options);
 HttpRequest list_request(const Resource& resource, const std::string& ns,
                          const ListOptions& options);
 HttpRequest watch_request(const Resource& resource, const std::string& ns,

@@ -29,6 +29,22 @@ TEST(Request, AClusterScopedKindIgnoresTheNamespace) {
   EXPECT_EQ(get_request(kNodes, "default", "n1").target, "/api/v1/nodes/n1");
 }
 
+TEST(Request, MetadataAloneIsAskedForByItsMediaType) {
+  const HttpRequest request = get_metadata_request(kSecrets, "ns", "r1-internal");
+  EXPECT_EQ(request.target, "/api/v1/namespaces/ns/secrets/r1-internal");
+  EXPECT_THAT(request.headers,
+              Contains(Pair("Accept",
+                            ::testing::HasSubstr("as=PartialObjectMetadata;g=meta.k8s.io;v=v1"))));
+}
+
+TEST(Request, ALogSaysHowMuchAndWhose) {
+  EXPECT_EQ(log_request("ns", "p", {}).target, "/api/v1/namespaces/ns/pods/p/log");
+  EXPECT_EQ(
+      log_request("ns", "p", {.follow = true, .previous = true, .tail_lines = 0, .limit_bytes = 9})
+          .target,
+      "/api/v1/namespaces/ns/pods/p/log?follow=true&previous=true&tailLines=0&limitBytes=9");
+}
+
 TEST(Request, SelectorsAreEncoded) {
   ListOptions options;
   options.label_selector = "app.kubernetes.io/name=deepseek-worker,x in (a b)";

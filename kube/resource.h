@@ -31,6 +31,8 @@ inline constexpr Resource kPodDisruptionBudgets{"policy", "v1", "poddisruptionbu
 inline constexpr Resource kNodes{"", "v1", "nodes", "Node", /*namespaced=*/false};
 inline constexpr Resource kLeases{"coordination.k8s.io", "v1", "leases", "Lease"};
 inline constexpr Resource kEvents{"events.k8s.io", "v1", "events", "Event"};
+// The same Events as they are read: the role `view` knows them in the core group alone.
+inline constexpr Resource kCoreEvents{"", "v1", "events", "Event"};
 inline constexpr Resource kAutoscalers{"autoscaling", "v2", "horizontalpodautoscalers",
                                        "HorizontalPodAutoscaler"};
 inline constexpr Resource kApiServices{"apiregistration.k8s.io", "v1", "apiservices", "APIService",

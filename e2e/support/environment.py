@@ -16,6 +16,7 @@ class Environment:
     kubeconfig: str
     kubectl: str
     helm: str
+    dsmctl: str
     operator_image: str
     worker_image: str
     # Program that controls the local cluster's parts; empty on a cluster that somebody else runs.
@@ -33,6 +34,7 @@ class Environment:
             kubeconfig=need("DSM_KUBECONFIG"),
             kubectl=need("DSM_KUBECTL"),
             helm=need("DSM_HELM"),
+            dsmctl=need("DSM_DSMCTL"),
             operator_image=need("DSM_OPERATOR_IMAGE"),
             worker_image=need("DSM_WORKER_IMAGE"),
             cluster_ctl=os.environ.get("DSM_CLUSTER_CTL", ""),

@@ -1,0 +1,205 @@
+#include "ctl/arguments.h"
+
+#include <CLI/CLI.hpp>
+
+#include "ctl/completion.h"
+
+namespace dsm::ctl {
+namespace {
+
+constexpr const char* kFooter =
+    "Installed as kubectl-dsm on the PATH it is `kubectl dsm`, too.\n"
+    "Exit codes: 0 done, 1 the cluster refused or did not answer, 2 the command line is wrong,\n"
+    "3 plan: the manifest cannot work as it is.";
+
+// The commands and the values that CLI11 fills.
+class CommandLine {
+ public:
+  CommandLine() {
+    app_.require_subcommand(1);
+    app_.footer(kFooter);
+    add_connection(app_);
+    add_status();
+    add_plan();
+    add_logs();
+    add_restart();
+    add_rollback();
+    add_pause();
+    add_bundle();
+    add_version();
+    add_completion();
+  }
+
+  Result<Arguments> parse(int argc, const char* const* argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::CallForHelp&) {
+      return Arguments{connection_, PrintCommand{app_.help()}};
+    } catch (const CLI::ParseError& e) {
+      const auto parsed = app_.get_subcommands();
+      const std::string command = parsed.empty() ? "" : " " + parsed.front()->get_name();
+      return fail(ErrorKind::kInvalid,
+                  std::string(e.what()) + "; see dsmctl" + command + " --help");
+    }
+    return Arguments{connection_, chosen()};
+  }
+
+ private:
+  // Accepted before and after the command's name.
+  void add_connection(CLI::App& to) {
+    to.add_option("-n,--namespace", connection_.ns, "Namespace; default: the context's");
+    to.add_option("--context", connection_.context, "Context in the kubeconfig");
+    to.add_option("--kubeconfig", connection_.kubeconfig,
+                  "Kubeconfig file; default: $KUBECONFIG, then ~/.kube/config");
+  }
+
+  CLI::App* command(const std::string& name, const std::string& what) {
+    CLI::App* sub = app_.add_subcommand(name, what);
+    add_connection(*sub);
+    return sub;
+  }
+
+  static void add_model(CLI::App* sub, std::string& model) {
+    sub->add_option("MODEL", model, "Name of a DeepSeekModel")->required();
+  }
+
+  static void add_format(CLI::App* sub, bool& json) {
+    sub->add_option_function<std::string>(
+           "-o,--output", [&json](const std::string& format) { json = format == "json"; },
+           "text (default) or json")
+        ->check(CLI::IsMember({"text", "json"}));
+  }
+
+  void add_status() {
+    status_app_ = command("status", "Models with their conditions, groups and pods as a tree");
+    auto* model = status_app_->add_option("MODEL", status_.model, "One model; default: all");
+    status_app_->add_flag("-A,--all-namespaces", status_.all_namespaces, "In all namespaces")
+        ->excludes(model);
+    status_app_->add_flag("-w,--watch", status_.watch, "Go on and show each change");
+    add_format(status_app_, status_.json);
+  }
+
+  void add_plan() {
+    plan_app_ = command("plan", "What would happen if a manifest was applied; changes nothing");
+    plan_app_->add_option("-f,--filename", plan_.file, "Manifest; - is standard input")->required();
+    plan_app_->add_flag("--offline", plan_.offline, "As if nothing was in the cluster");
+    add_format(plan_app_, plan_.json);
+  }
+
+  void add_logs() {
+    logs_app_ = command("logs", "Logs of the pods, each line with its group and rank before it");
+    add_model(logs_app_, logs_.model);
+    logs_app_->add_option("-g,--group", logs_.group, "Only this group: its number or its name");
+    logs_app_->add_option("-r,--rank", logs_.rank, "Only the pod that holds this rank")
+        ->check(CLI::Range(0, 7));
+    auto* follow = logs_app_->add_flag("--follow", logs_.follow, "Go on until the pods end");
+    logs_app_
+        ->add_flag("-p,--previous", logs_.previous, "Of the containers before their last restart")
+        ->excludes(follow);
+    logs_app_->add_option("--tail", logs_.tail, "Last lines of each pod; -1: all")
+        ->check(CLI::Range(-1L, 1'000'000L))
+        ->capture_default_str();
+  }
+
+  void add_restart() {
+    restart_app_ = command("restart", "Roll all groups, one after the other, without a change");
+    add_model(restart_app_, restart_.model);
+  }
+
+  void add_rollback() {
+    rollback_app_ = command("rollback", "Go back to a revision that is kept");
+    add_model(rollback_app_, rollback_.model);
+    auto* to = rollback_app_->add_option(
+        "--to", rollback_.to,
+        "Revision; default: the last one that was rolled out whole, or the one before it");
+    rollback_app_->add_flag("--list", rollback_.list, "Show the revisions and change nothing")
+        ->excludes(to);
+    rollback_app_->add_flag("--dry-run", rollback_.dry_run, "Show the change and do not make it");
+  }
+
+  void add_pause() {
+    pause_app_ = command("pause", "Stop a rolling change where it is");
+    add_model(pause_app_, pause_.model);
+    resume_app_ = command("resume", "Continue a rolling change");
+    add_model(resume_app_, resume_.model);
+  }
+
+  void add_bundle() {
+    bundle_app_ = command("support-bundle", "Objects, events, logs and versions in one archive");
+    add_model(bundle_app_, bundle_.model);
+    bundle_app_->add_option("-o,--output", bundle_.file, "The archive, FILE.tar.gz")->required();
+    bundle_app_
+        ->add_option("--operator-namespace", bundle_.operator_namespace, "Where the operator runs")
+        ->capture_default_str();
+  }
+
+  void add_version() {
+    version_app_ = command("version", "Versions of dsmctl and of the cluster");
+    version_app_->add_flag("--client", version_.client, "Of dsmctl alone");
+  }
+
+  void add_completion() {
+    completion_app_ = app_.add_subcommand("completion", "Completion for bash; source its output");
+    completion_app_->add_option("SHELL", shell_, "bash")
+        ->required()
+        ->check(CLI::IsMember({"bash"}));
+  }
+
+  Command chosen() const {
+    const CLI::App* sub = app_.get_subcommands().front();
+    if (sub == status_app_) return status_;
+    if (sub == plan_app_) return plan_;
+    if (sub == logs_app_) return logs_;
+    if (sub == restart_app_) return restart_;
+    if (sub == rollback_app_) return rollback_;
+    if (sub == pause_app_) return pause_;
+    if (sub == resume_app_) return resume_;
+    if (sub == bundle_app_) return bundle_;
+    if (sub == version_app_) return version_;
+    return PrintCommand{bash_completion(words())};
+  }
+
+  // Each command with the long names of its options.
+  std::vector<CompletedCommand> words() const {
+    std::vector<CompletedCommand> out;
+    for (const CLI::App* sub : app_.get_subcommands([](const CLI::App*) { return true; })) {
+      CompletedCommand command{sub->get_name(), {}};
+      for (const CLI::Option* option : sub->get_options()) {
+        for (const std::string& name : option->get_lnames()) command.options.push_back("--" + name);
+      }
+      out.push_back(std::move(command));
+    }
+    return out;
+  }
+
+  CLI::App app_{"Looks after DeepSeekModels in a Kubernetes cluster.", "dsmctl"};
+  Connection connection_;
+  StatusCommand status_;
+  PlanCommand plan_;
+  LogsCommand logs_;
+  RestartCommand restart_;
+  RollbackCommand rollback_;
+  PauseCommand pause_;
+  PauseCommand resume_{.model = "", .paused = false};
+  BundleCommand bundle_;
+  VersionCommand version_;
+  std::string shell_;
+  CLI::App* status_app_ = nullptr;
+  CLI::App* plan_app_ = nullptr;
+  CLI::App* logs_app_ = nullptr;
+  CLI::App* restart_app_ = nullptr;
+  CLI::App* rollback_app_ = nullptr;
+  CLI::App* pause_app_ = nullptr;
+  CLI::App* resume_app_ = nullptr;
+  CLI::App* bundle_app_ = nullptr;
+  CLI::App* version_app_ = nullptr;
+  CLI::App* completion_app_ = nullptr;
+};
+
+}  // namespace
+
+Result<Arguments> parse_arguments(int argc, const char* const* argv) {
+  return CommandLine().parse(argc, argv);
+}
+
+}  // namespace dsm::ctl

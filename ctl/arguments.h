@@ -1,0 +1,90 @@
+// dsmctl's command line as values. CLI11 stays behind arguments.cc. Pure.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "base/result.h"
+
+namespace dsm::ctl {
+
+// What the process answers with; docs/dsmctl.md tells users.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed =
+    1;                                // the cluster refused or did not answer; the message says why
+inline constexpr int kExitUsage = 2;  // the command line is wrong
+inline constexpr int kExitProblem = 3;  // plan: the manifest cannot work as it is
+
+// How to reach the cluster; empty texts mean kubectl's defaults.
+struct Connection {
+  std::string kubeconfig = {};
+  std::string context = {};
+  std::string ns = {};
+};
+
+struct StatusCommand {
+  std::string model = {};  // empty: all
+  bool all_namespaces = false;
+  bool watch = false;
+  bool json = false;
+};
+
+struct PlanCommand {
+  std::string file = {};  // "-": standard input
+  bool offline = false;
+  bool json = false;
+};
+
+struct LogsCommand {
+  std::string model = {};
+  std::string group = {};  // empty: all
+  int rank = -1;           // -1: all
+  bool follow = false;
+  bool previous = false;
+  long tail = 100;  // lines of each pod; -1: all
+};
+
+struct RestartCommand {
+  std::string model = {};
+};
+
+struct RollbackCommand {
+  std::string model = {};
+  std::string to = {};  // a revision; empty: the one before
+  bool list = false;
+  bool dry_run = false;
+};
+
+struct PauseCommand {
+  std::string model = {};
+  bool paused = true;  // false: resume
+};
+
+struct BundleCommand {
+  std::string model = {};
+  std::string file = {};
+  std::string operator_namespace = "deepseek-system";
+};
+
+struct VersionCommand {
+  bool client = false;  // do not ask the cluster
+};
+
+// A text that needs nothing but the program itself.
+struct PrintCommand {
+  std::string text = {};
+};
+
+using Command =
+    std::variant<StatusCommand, PlanCommand, LogsCommand, RestartCommand, RollbackCommand,
+                 PauseCommand, BundleCommand, VersionCommand, PrintCommand>;
+
+struct Arguments {
+  Connection connection;
+  Command command;
+};
+
+// kInvalid: the command line is wrong, with a hint at --help. Help is a PrintCommand.
+Result<Arguments> parse_arguments(int argc, const char* const* argv);
+
+}  // namespace dsm::ctl

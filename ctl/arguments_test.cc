@@ -1,0 +1,112 @@
+#include "ctl/arguments.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace dsm::ctl {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+Result<Arguments> parse(std::vector<const char*> words) {
+  words.insert(words.begin(), "dsmctl");
+  return parse_arguments(static_cast<int>(words.size()), words.data());
+}
+
+template <typename T>
+T command(std::vector<const char*> words) {
+  const auto arguments = parse(std::move(words));
+  EXPECT_TRUE(arguments) << arguments.error().message;
+  return std::get<T>(arguments.value().command);
+}
+
+std::string mistake(std::vector<const char*> words) {
+  const auto arguments = parse(std::move(words));
+  if (arguments) return "it was accepted";
+  EXPECT_EQ(arguments.error().kind, ErrorKind::kInvalid);
+  return arguments.error().message;
+}
+
+TEST(Arguments, status_is_of_one_model_or_of_all) {
+  EXPECT_EQ(command<StatusCommand>({"status"}).model, "");
+  const auto one = command<StatusCommand>({"status", "r1", "--watch", "-o", "json"});
+  EXPECT_EQ(one.model, "r1");
+  EXPECT_TRUE(one.watch);
+  EXPECT_TRUE(one.json);
+  EXPECT_TRUE(command<StatusCommand>({"status", "-A"}).all_namespaces);
+  EXPECT_THAT(mistake({"status", "r1", "-A"}), HasSubstr("--all-namespaces"));
+  EXPECT_THAT(mistake({"status", "-o", "yaml"}), HasSubstr("yaml"));
+}
+
+TEST(Arguments, the_connection_stands_before_or_after_the_command) {
+  const auto before = parse({"-n", "team-a", "--context", "prod", "status"});
+  ASSERT_TRUE(before) << before.error().message;
+  EXPECT_EQ(before->connection.ns, "team-a");
+  EXPECT_EQ(before->connection.context, "prod");
+  const auto after = parse({"status", "--namespace=team-b", "--kubeconfig", "/k"});
+  ASSERT_TRUE(after) << after.error().message;
+  EXPECT_EQ(after->connection.ns, "team-b");
+  EXPECT_EQ(after->connection.kubeconfig, "/k");
+}
+
+TEST(Arguments, logs_have_bounds) {
+  const auto plain = command<LogsCommand>({"logs", "r1"});
+  EXPECT_EQ(plain.tail, 100);
+  EXPECT_EQ(plain.rank, -1);
+  const auto all = command<LogsCommand>(
+      {"logs", "r1", "--group", "0", "--rank", "1", "--follow", "--tail", "-1"});
+  EXPECT_EQ(all.group, "0");
+  EXPECT_EQ(all.rank, 1);
+  EXPECT_EQ(all.tail, -1);
+  EXPECT_TRUE(all.follow);
+  EXPECT_THAT(mistake({"logs", "r1", "--rank", "8"}), HasSubstr("8"));
+  EXPECT_THAT(mistake({"logs", "r1", "--tail", "few"}), HasSubstr("--tail"));
+  EXPECT_THAT(mistake({"logs"}), HasSubstr("MODEL"));
+}
+
+TEST(Arguments, pause_and_resume_are_one_command) {
+  EXPECT_TRUE(command<PauseCommand>({"pause", "r1"}).paused);
+  EXPECT_FALSE(command<PauseCommand>({"resume", "r1"}).paused);
+  EXPECT_EQ(command<PauseCommand>({"resume", "r1"}).model, "r1");
+}
+
+TEST(Arguments, rollback_lists_or_goes) {
+  EXPECT_EQ(command<RollbackCommand>({"rollback", "r1", "--to", "5f2c19aa"}).to, "5f2c19aa");
+  EXPECT_TRUE(command<RollbackCommand>({"rollback", "r1", "--list"}).list);
+  EXPECT_THAT(mistake({"rollback", "r1", "--list", "--to", "5f2c19aa"}), HasSubstr("--to"));
+}
+
+TEST(Arguments, plan_and_bundle_need_their_file) {
+  EXPECT_EQ(command<PlanCommand>({"plan", "-f", "-", "--offline"}).file, "-");
+  EXPECT_THAT(mistake({"plan"}), HasSubstr("--filename"));
+  EXPECT_EQ(command<BundleCommand>({"support-bundle", "r1", "-o", "b.tar.gz"}).file, "b.tar.gz");
+  EXPECT_THAT(mistake({"support-bundle", "r1"}), HasSubstr("--output"));
+}
+
+TEST(Arguments, a_mistake_points_at_the_help_of_its_command) {
+  EXPECT_THAT(mistake({"logs", "r1", "--colour"}),
+              AllOf(HasSubstr("--colour"), HasSubstr("dsmctl logs --help")));
+  EXPECT_THAT(mistake({"scale", "r1"}), HasSubstr("dsmctl --help"));
+  EXPECT_THAT(mistake({}), HasSubstr("dsmctl --help"));
+}
+
+TEST(Arguments, each_command_has_help) {
+  EXPECT_THAT(command<PrintCommand>({"--help"}).text,
+              AllOf(HasSubstr("support-bundle"), HasSubstr("Exit codes")));
+  EXPECT_THAT(command<PrintCommand>({"logs", "--help"}).text,
+              AllOf(HasSubstr("--follow"), HasSubstr("MODEL"), HasSubstr("--namespace")));
+}
+
+TEST(Arguments, completion_knows_every_command_and_its_options) {
+  const std::string script = command<PrintCommand>({"completion", "bash"}).text;
+  for (const char* name : {"status", "plan", "logs", "restart", "rollback", "pause", "resume",
+                           "support-bundle", "version", "completion"}) {
+    EXPECT_THAT(script, HasSubstr(name));
+  }
+  EXPECT_THAT(script, HasSubstr("--all-namespaces"));
+  EXPECT_THAT(mistake({"completion", "fish"}), HasSubstr("fish"));
+}
+
+}  // namespace
+}  // namespace dsm::ctl
