@@ -1,6 +1,7 @@
 // The token Secret of each model, read by name: a watch on Secrets would bring every secret of the
-// cluster into this process. Kept for a few minutes; the token never leaves this class but for the
-// status streams. Thread-safe.
+// cluster into this process. Kept for a few minutes; that there is none is not kept, since another
+// replica may be about to make it. The token never leaves this class but for the status streams.
+// Thread-safe.
 #pragma once
 
 #include <map>
