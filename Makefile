@@ -90,6 +90,10 @@ soak: dev build ## A thousand clients of every kind, 20 minutes with sanitizers 
 bench-serving: ## Measure the worker alone: tokens per second, time to first token, between tokens, memory
 	@scripts/bench serving
 
+.PHONY: bench-operator
+bench-operator: ## Measure the operator with a thousand models (BENCH_ARGS="--models 100 --minutes 1" is a quick run)
+	@scripts/bench operator $(BENCH_ARGS)
+
 .PHONY: bench
 bench: ## Measure: apply to first token, edit to first write, memory, tokens per second
 	@scripts/bench

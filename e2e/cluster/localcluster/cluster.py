@@ -69,7 +69,7 @@ def up(cluster: Layout) -> None:
         if cleanup.exists(cluster):
             say("removing what an earlier run left behind")
             cleanup.take_down(cluster)
-        _prepare(cluster)
+        prepare(cluster)
         say(f"starting the control plane of {cluster.id}")
         for name in ("etcd", "containerd", "kube-apiserver", "forwarder"):
             start(cluster, name)
@@ -90,7 +90,7 @@ def up(cluster: Layout) -> None:
         say(f"the cluster {cluster.id} is ready: export KUBECONFIG={cluster.kubeconfig}")
 
 
-def _prepare(cluster: Layout) -> None:
+def prepare(cluster: Layout) -> None:
     cluster.data.mkdir(parents=True)
     cluster.run.mkdir(parents=True)
     (cluster.data / "checkout").write_text(str(CHECKOUT))
