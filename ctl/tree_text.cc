@@ -18,7 +18,7 @@ std::string reason_and_message(const std::string& reason, const std::string& mes
 
 Colour colour_of_phase(const std::string& phase) {
   if (phase == "Ready") return Colour::kGood;
-  return phase == "Recovering" || phase == "Failed" ? Colour::kBad : Colour::kBusy;
+  return phase == "Failed" ? Colour::kBad : Colour::kBusy;
 }
 
 Colour colour_of_state(const std::string& state) {
