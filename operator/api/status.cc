@@ -69,7 +69,27 @@ Truth parse_truth(const std::string& text) {
   return text == "False" ? Truth::kFalse : Truth::kUnknown;
 }
 
-json condition_json(const Condition& c) {
+void collect_paths(const json& value, const std::string& prefix, std::vector<std::string>& out) {
+  for (const auto& [key, entry] : value.items()) {
+    const std::string path = prefix + key;
+    if (entry.is_object()) {
+      collect_paths(entry, path + ".", out);
+    } else if (entry.is_array() && !entry.empty() && entry.front().is_object()) {
+      collect_paths(entry.front(), path + "[].", out);
+    } else {
+      out.push_back(entry.is_array() ? path + "[]" : path);
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view to_string(Truth truth) {
+  constexpr std::array<std::string_view, 3> kNames = {"Unknown", "False", "True"};
+  return kNames[static_cast<std::size_t>(truth)];
+}
+
+json to_json(const Condition& c) {
   return {{"type", c.type},
           {"status", to_string(c.status)},
           {"observedGeneration", c.observed_generation},
@@ -91,26 +111,6 @@ Condition parse_condition(const json& from) {
   return c;
 }
 
-void collect_paths(const json& value, const std::string& prefix, std::vector<std::string>& out) {
-  for (const auto& [key, entry] : value.items()) {
-    const std::string path = prefix + key;
-    if (entry.is_object()) {
-      collect_paths(entry, path + ".", out);
-    } else if (entry.is_array() && !entry.empty() && entry.front().is_object()) {
-      collect_paths(entry.front(), path + "[].", out);
-    } else {
-      out.push_back(entry.is_array() ? path + "[]" : path);
-    }
-  }
-}
-
-}  // namespace
-
-std::string_view to_string(Truth truth) {
-  constexpr std::array<std::string_view, 3> kNames = {"Unknown", "False", "True"};
-  return kNames[static_cast<std::size_t>(truth)];
-}
-
 json to_json(const ModelStatus& s) {
   json out = {{"observedGeneration", s.observed_generation},
               {"replicas", s.replicas},
@@ -130,7 +130,7 @@ json to_json(const ModelStatus& s) {
               {"conditions", json::array()}};
   for (const auto& group : s.groups) out["groups"].push_back(group_json(group));
   for (const auto& condition : s.conditions) {
-    out["conditions"].push_back(condition_json(condition));
+    out["conditions"].push_back(to_json(condition));
   }
   if (s.backoff) {
     out["backoff"] = {{"reason", s.backoff->reason},
@@ -189,16 +189,20 @@ const Condition* find_condition(const ModelStatus& status, std::string_view type
   return it == status.conditions.end() ? nullptr : &*it;
 }
 
-void set_condition(ModelStatus& status, Condition next, WallTime now) {
-  const auto it = std::ranges::find(status.conditions, next.type, &Condition::type);
-  if (it == status.conditions.end()) {
+void set_condition(std::vector<Condition>& conditions, Condition next, WallTime now) {
+  const auto it = std::ranges::find(conditions, next.type, &Condition::type);
+  if (it == conditions.end()) {
     next.last_transition = to_rfc3339(now);
-    status.conditions.push_back(std::move(next));
+    conditions.push_back(std::move(next));
     return;
   }
   const bool same = it->status == next.status && !it->last_transition.empty();
   next.last_transition = same ? it->last_transition : to_rfc3339(now);
   *it = std::move(next);
+}
+
+void set_condition(ModelStatus& status, Condition next, WallTime now) {
+  set_condition(status.conditions, std::move(next), now);
 }
 
 bool same_but_numbers(const ModelStatus& a, const ModelStatus& b) {

@@ -93,8 +93,13 @@ ModelStatus parse_status(const nlohmann::json& status);
 // nullptr when there is none of that type.
 const Condition* find_condition(const ModelStatus& status, std::string_view type);
 
+// The same of one condition, for the status of every kind.
+nlohmann::json to_json(const Condition& condition);
+Condition parse_condition(const nlohmann::json& condition);
+
 // Puts `next` in the place of the condition of its type; last_transition is kept when the truth is
 // the same and becomes `now` otherwise.
+void set_condition(std::vector<Condition>& conditions, Condition next, WallTime now);
 void set_condition(ModelStatus& status, Condition next, WallTime now);
 
 // Equal but for the fast numbers: queue_depth, tokens_per_second and loaded bytes.
