@@ -18,6 +18,9 @@ constexpr std::uint64_t mix64(std::uint64_t x) {
 // Lower-case hexadecimal SHA-256 of the bytes (OpenSSL).
 std::string sha256_hex(std::string_view bytes);
 
+// Lower-case hexadecimal HMAC-SHA256 of the bytes under a key (OpenSSL).
+std::string hmac_sha256_hex(std::string_view key, std::string_view bytes);
+
 // `bytes` random bytes from the operating system as lower-case hexadecimal; for tokens and request
 // ids.
 std::string random_hex(std::size_t bytes);

@@ -30,4 +30,8 @@ std::string pod_name(std::string_view model, std::string_view revision, int grou
   return group_name(model, revision, group) + "-" + std::to_string(pod);
 }
 
+std::string tenant_priority_class(std::string_view tenant) {
+  return std::string(kTenantObject) + "-" + std::string(tenant);
+}
+
 }  // namespace dsm::api

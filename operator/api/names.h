@@ -12,6 +12,9 @@ inline constexpr std::string_view kApiVersion = "deepseek-operator.io/v1alpha1";
 inline constexpr std::string_view kKind = "DeepSeekModel";
 inline constexpr std::string_view kPlural = "deepseekmodels";
 
+inline constexpr std::string_view kTenantKind = "DeepSeekTenant";
+inline constexpr std::string_view kTenantPlural = "deepseektenants";
+
 // The field manager of everything that the operator applies.
 inline constexpr std::string_view kFieldManager = "deepseek-operator";
 
@@ -32,6 +35,16 @@ inline constexpr std::string_view kPodIndexLabel = "deepseek-operator.io/pod-ind
 inline constexpr std::string_view kRoleLabel = "deepseek-operator.io/role";
 inline constexpr std::string_view kRoleLeader = "leader";
 inline constexpr std::string_view kRoleWorker = "worker";
+
+// The tenant that a namespace belongs to, and that what is made in it for the tenant belongs to.
+inline constexpr std::string_view kTenantLabel = "deepseek-operator.io/tenant";
+// What Kubernetes' own admission holds the pods of a namespace to.
+inline constexpr std::string_view kPodSecurityLabel = "pod-security.kubernetes.io/enforce";
+// The name that everything made for a tenant in its namespaces has, or begins with.
+inline constexpr std::string_view kTenantObject = "deepseek-tenant";
+// The Secret with the API keys of its namespace's models: entry name -> key. The operator may list
+// and watch Secrets of this one name, and no others.
+inline constexpr std::string_view kApiKeysSecret = "deepseek-api-keys";
 
 inline constexpr int kHttpPort = 8000;
 inline constexpr int kInternalPort = 8001;
@@ -58,5 +71,6 @@ std::string revision_object(std::string_view model,
                             std::string_view revision);  // <model>-<revision>
 std::string group_name(std::string_view model, std::string_view revision, int group);
 std::string pod_name(std::string_view model, std::string_view revision, int group, int pod);
+std::string tenant_priority_class(std::string_view tenant);  // deepseek-tenant-<tenant>
 
 }  // namespace dsm::api

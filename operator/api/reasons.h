@@ -51,20 +51,57 @@ inline constexpr std::string_view kNameConflict = "NameConflict";
 inline constexpr std::string_view kQuotaExceeded = "QuotaExceeded";
 inline constexpr std::string_view kWriteRefused = "WriteRefused";  // admission, or a bad field
 inline constexpr std::string_view kSurgeUnschedulable = "SurgeUnschedulable";
+inline constexpr std::string_view kNotAllowed = "NotAllowed";  // by the model's tenant
 
-inline constexpr std::array kAllReasons = {
-    kFirstVisit,        kAllGroupsReady, kScaledToZero,
-    kAsWanted,          kCreatingGroups, kRollingUpdate,
-    kRemovingGroups,    kRecovering,     kRolloutPaused,
-    kNodeDraining,      kCreating,       kUnschedulable,
-    kWaitingForGPU,     kWaitingForCPU,  kWaitingForMemory,
-    kWaitingForVolume,  kStarting,       kImagePull,
-    kContainerConfig,   kLoadingWeights, kRendezvous,
-    kCrashLoop,         kOOMKilled,      kWorkerFailed,
-    kPodLost,           kNodeLost,       kDraining,
-    kDrainBlocked,      kInvalidSpec,    kNameConflict,
-    kQuotaExceeded,     kWriteRefused,   kSurgeUnschedulable,
-    kMetricsApiPending, kMetricsApiOff,  kForeignMetricsServer,
-    kAutoscalerInactive};
+// Of a tenant alone.
+inline constexpr std::string_view kAllNamespacesReady = "AllNamespacesReady";
+inline constexpr std::string_view kApplying = "Applying";  // objects are being written
+inline constexpr std::string_view kNamespaceMissing = "NamespaceMissing";
+inline constexpr std::string_view kNamespaceOwnedByOther = "NamespaceOwnedByOther";
+inline constexpr std::string_view kInvalidKeys = "InvalidKeys";
+
+inline constexpr std::array kAllReasons = {kFirstVisit,
+                                           kAllGroupsReady,
+                                           kScaledToZero,
+                                           kAsWanted,
+                                           kCreatingGroups,
+                                           kRollingUpdate,
+                                           kRemovingGroups,
+                                           kRecovering,
+                                           kRolloutPaused,
+                                           kNodeDraining,
+                                           kCreating,
+                                           kUnschedulable,
+                                           kWaitingForGPU,
+                                           kWaitingForCPU,
+                                           kWaitingForMemory,
+                                           kWaitingForVolume,
+                                           kStarting,
+                                           kImagePull,
+                                           kContainerConfig,
+                                           kLoadingWeights,
+                                           kRendezvous,
+                                           kCrashLoop,
+                                           kOOMKilled,
+                                           kWorkerFailed,
+                                           kPodLost,
+                                           kNodeLost,
+                                           kDraining,
+                                           kDrainBlocked,
+                                           kInvalidSpec,
+                                           kNameConflict,
+                                           kQuotaExceeded,
+                                           kWriteRefused,
+                                           kSurgeUnschedulable,
+                                           kMetricsApiPending,
+                                           kMetricsApiOff,
+                                           kForeignMetricsServer,
+                                           kAutoscalerInactive,
+                                           kNotAllowed,
+                                           kAllNamespacesReady,
+                                           kApplying,
+                                           kNamespaceMissing,
+                                           kNamespaceOwnedByOther,
+                                           kInvalidKeys};
 
 }  // namespace dsm::api

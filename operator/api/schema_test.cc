@@ -1,4 +1,4 @@
-// Holds crds/deepseekmodels.yaml and the C++ structs together: every field of the one is known to
+// Holds crds/ and the C++ structs together: every field of the one is known to
 // the other, with the same type, default and bounds, and every field has prose.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +12,8 @@
 #include "operator/api/reasons.h"
 #include "operator/api/spec.h"
 #include "operator/api/status.h"
+#include "operator/api/tenant.h"
+#include "operator/api/tenant_status.h"
 
 namespace dsm::api {
 namespace {
@@ -49,9 +51,30 @@ void collect_without_prose(const YAML::Node& schema, const std::string& path,
   }
 }
 
-class Schema : public testing::Test {
+// A CRD and what the code knows of its kind.
+struct Kind {
+  std::string_view kind;
+  std::string_view plural;
+  std::vector<Field> spec;
+  std::vector<std::string> status;
+  std::vector<const char*> objects_with_defaults;
+};
+
+Kind kind_of(const std::string& plural) {
+  if (plural == kPlural) {
+    return {kKind,
+            kPlural,
+            spec_fields(),
+            status_field_paths(),
+            {"parallelism", "accelerator", "engine", "rollout", "recovery"}};
+  }
+  return {kTenantKind, kTenantPlural, tenant_fields(), tenant_status_field_paths(), {"keys"}};
+}
+
+class Schema : public testing::TestWithParam<std::string> {
  protected:
-  const YAML::Node crd = YAML::LoadFile("crds/deepseekmodels.yaml");
+  const Kind code = kind_of(GetParam());
+  const YAML::Node crd = YAML::LoadFile("crds/" + GetParam() + ".yaml");
   const YAML::Node version = crd["spec"]["versions"][0];
   const YAML::Node root = version["schema"]["openAPIV3Schema"];
 
@@ -62,27 +85,31 @@ class Schema : public testing::Test {
   }
 };
 
-TEST_F(Schema, names_are_those_of_the_code) {
+TEST_P(Schema, names_are_those_of_the_code) {
   EXPECT_EQ(crd["metadata"]["name"].as<std::string>(),
-            std::string(kPlural) + "." + std::string(kGroup));
-  EXPECT_EQ(crd["spec"]["names"]["kind"].as<std::string>(), kKind);
+            std::string(code.plural) + "." + std::string(kGroup));
+  EXPECT_EQ(crd["spec"]["names"]["kind"].as<std::string>(), code.kind);
   EXPECT_EQ(version["name"].as<std::string>(), kVersion);
   EXPECT_TRUE(version["subresources"]["status"]);
+}
+
+TEST_P(Schema, a_model_is_scaled_by_its_leaders) {
+  if (code.kind != kKind) GTEST_SKIP() << "only models are scaled";
   EXPECT_EQ(version["subresources"]["scale"]["labelSelectorPath"].as<std::string>(),
             ".status.selector");
 }
 
-TEST_F(Schema, spec_has_the_fields_that_the_parser_knows) {
+TEST_P(Schema, spec_has_the_fields_that_the_parser_knows) {
   std::set<std::string> in_schema;
   for (const auto& [path, node] : leaves("spec")) in_schema.insert(path);
   std::set<std::string> in_code;
-  for (const auto& field : spec_fields()) in_code.insert(field.path);
+  for (const auto& field : code.spec) in_code.insert(field.path);
   EXPECT_THAT(in_schema, testing::ContainerEq(in_code));
 }
 
-TEST_F(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
+TEST_P(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
   const auto schema = leaves("spec");
-  for (const auto& field : spec_fields()) {
+  for (const auto& field : code.spec) {
     SCOPED_TRACE(field.path);
     const auto found = schema.find(field.path);
     ASSERT_NE(found, schema.end());
@@ -104,10 +131,10 @@ TEST_F(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
   }
 }
 
-TEST_F(Schema, an_empty_spec_gets_its_nested_defaults_too) {
+TEST_P(Schema, an_empty_spec_gets_its_nested_defaults_too) {
   // Without a default for the object itself, defaults inside it are not filled in. An object with a
   // CEL rule repeats them, because the rule is checked on the default as it is written.
-  for (const char* name : {"parallelism", "accelerator", "engine", "rollout", "recovery"}) {
+  for (const char* name : code.objects_with_defaults) {
     SCOPED_TRACE(name);
     const YAML::Node node = root["properties"]["spec"]["properties"][name];
     ASSERT_TRUE(node["default"] && node["default"].IsMap());
@@ -120,19 +147,23 @@ TEST_F(Schema, an_empty_spec_gets_its_nested_defaults_too) {
   }
 }
 
-TEST_F(Schema, status_has_the_fields_that_the_operator_writes) {
+TEST_P(Schema, status_has_the_fields_that_the_operator_writes) {
   std::set<std::string> in_schema;
   for (const auto& [path, node] : leaves("status")) in_schema.insert(path);
-  const auto paths = status_field_paths();
-  EXPECT_THAT(in_schema, testing::ContainerEq(std::set<std::string>(paths.begin(), paths.end())));
+  EXPECT_THAT(in_schema,
+              testing::ContainerEq(std::set<std::string>(code.status.begin(), code.status.end())));
 }
 
-TEST_F(Schema, every_field_has_prose) {
+TEST_P(Schema, every_field_has_prose) {
   std::vector<std::string> bare;
   collect_without_prose(root["properties"]["spec"], "spec", bare);
   collect_without_prose(root["properties"]["status"], "status", bare);
   EXPECT_THAT(bare, testing::IsEmpty());
 }
+
+INSTANTIATE_TEST_SUITE_P(Crds, Schema,
+                         testing::Values(std::string(kPlural), std::string(kTenantPlural)),
+                         [](const auto& crd) { return crd.param; });
 
 TEST(Reference, names_every_field_and_every_reason) {
   std::ifstream file("docs/api.md");
@@ -148,11 +179,14 @@ TEST(Reference, names_every_field_and_every_reason) {
     }
     return path.substr(path.rfind('.') + 1);
   };
-  for (const auto& field : spec_fields()) {
-    EXPECT_TRUE(text.contains(last_name(field.path))) << field.path;
-  }
-  for (const auto& path : status_field_paths()) {
-    EXPECT_TRUE(text.contains(last_name(path))) << path;
+  for (const auto plural : {kPlural, kTenantPlural}) {
+    const Kind code = kind_of(std::string(plural));
+    for (const auto& field : code.spec) {
+      EXPECT_TRUE(text.contains(last_name(field.path))) << field.path;
+    }
+    for (const auto& path : code.status) {
+      EXPECT_TRUE(text.contains(last_name(path))) << path;
+    }
   }
 }
 
