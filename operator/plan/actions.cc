@@ -272,7 +272,16 @@ class PodPlanner {
     }
     plan_.create_pods.push_back(
         pod_json(look_.owner, revision, place, look_.observed.config.pull_policy));
+    if (look_.observed.tenant)
+      as_the_tenant_wants(*look_.observed.tenant, plan_.create_pods.back());
     return true;
+  }
+
+  static void as_the_tenant_wants(const TenantGrant& tenant, json& pod) {
+    if (tenant.keys_required) pod["spec"]["containers"][0]["args"].push_back("--await-keys=true");
+    if (!tenant.priority_class.empty()) {
+      pod["spec"]["priorityClassName"] = tenant.priority_class;
+    }
   }
 
   // A name that is still going is taken, and so is one that somebody else has.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/names.h"
+#include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/schedule.h"
 
@@ -40,6 +41,7 @@ void read_spec(const json& spec, Look& look) {
   auto name = api::check_name(look.owner.name);
   look.nameable = name.has_value();
   auto parsed = api::parse_spec(spec);
+  look.mistake_reason = api::kInvalidSpec;
   if (!name) {
     look.mistake = name.error().message;
   } else if (!parsed) {
@@ -48,6 +50,9 @@ void read_spec(const json& spec, Look& look) {
     look.mistake =
         "spec.image: is missing and the operator has no default; set it, or start the operator "
         "with --worker-image";
+  } else if (const auto& tenant = look.observed.tenant; tenant && !tenant->not_allowed.empty()) {
+    look.mistake_reason = api::kNotAllowed;
+    look.mistake = tenant->not_allowed;
   } else {
     look.spec = *std::move(parsed);
     apply_schedules(look);
@@ -55,6 +60,8 @@ void read_spec(const json& spec, Look& look) {
   if (look.spec) {
     look.revision = api::revision_of(*look.spec);
     look.desired = wanted_replicas(*look.spec);
+    const auto& tenant = look.observed.tenant;
+    look.granted = tenant ? std::min(tenant->groups, look.desired) : look.desired;
     return;
   }
   look.revision = look.before.updated_revision;

@@ -24,8 +24,10 @@ struct Look {
   api::ModelStatus before;
   std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
   std::string mistake;
-  std::string revision;  // wanted; with a wrong spec the one wanted before
-  int desired = 0;       // groups
+  std::string_view mistake_reason;  // kInvalidSpec or kNotAllowed
+  std::string revision;             // wanted; with a wrong spec the one wanted before
+  int desired = 0;                  // groups
+  int granted = 0;                  // of these: what the tenant's budget lets run
   // With schedules the bounds in `spec` are those of now.
   std::string schedule;                       // that holds; empty: none
   std::optional<WallTime> schedule_until;     // when the bounds change; absent: they do not

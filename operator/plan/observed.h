@@ -90,6 +90,7 @@ struct LeaderStatus {
   long kv_total = 0;
   double tokens_per_second = 0;
   long max_model_len = 0;
+  std::string keys;   // which API keys it was told: operator/plan/tenant_keys.h
   WallTime received;  // set by the reader of the stream
 
   bool operator==(const LeaderStatus&) const = default;
@@ -128,6 +129,15 @@ struct MetricsApi {
   bool operator==(const MetricsApi&) const = default;
 };
 
+// What the tenant of the model's namespace says about the model.
+struct TenantGrant {
+  std::string not_allowed;     // why the model may not be as its spec says; empty: it may
+  int groups = 0;              // that the tenant's budget lets run
+  std::string waits_for;       // why these are fewer than wanted, as a sentence
+  std::string priority_class;  // of its pods; empty: none
+  bool keys_required = true;   // its leaders answer nobody before they were told the API keys
+};
+
 struct Observed {
   // The DeepSeekModel as the API server gave it: metadata, spec, status.
   nlohmann::json model;
@@ -151,6 +161,7 @@ struct Observed {
   // When this process last wrote the model's status; absent: never.
   std::optional<WallTime> status_written;
   MetricsApi metrics_api;
+  std::optional<TenantGrant> tenant;  // absent: the namespace has none
   WallTime now;
   Config config;
 };

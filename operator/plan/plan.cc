@@ -51,7 +51,7 @@ bool surge_fits(const std::vector<Group>& groups, const RolloutDecision& decisio
 
 bool all_ready(const Look& look, const std::vector<Group>& groups,
                const RolloutDecision& decision) {
-  return decision.old.empty() && static_cast<int>(decision.keep.size()) == look.desired &&
+  return decision.old.empty() && static_cast<int>(decision.keep.size()) == look.granted &&
          std::ranges::all_of(decision.keep, [&](std::size_t i) { return groups[i].ready; });
 }
 
@@ -110,7 +110,7 @@ RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
   const auto backoff = backoff_before(look);
   return decide({.groups = groups,
                  .revision = look.revision,
-                 .desired = look.desired,
+                 .desired = look.granted,
                  .max_surge = look.spec->rollout.max_surge,
                  .max_unavailable = look.spec->rollout.max_unavailable,
                  .paused = look.spec->rollout.paused,

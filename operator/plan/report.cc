@@ -167,7 +167,7 @@ class Reporter {
   // The first thing that is wrong, from the one that a person must mend to the one that passes.
   void find_trouble() {
     if (!look_.spec) {
-      trouble_ = Cause{"", api::kInvalidSpec, look_.mistake, true};
+      trouble_ = Cause{"", look_.mistake_reason, look_.mistake, true};
     } else if (!f_.obstacles.conflicts.empty()) {
       std::string text;
       for (const auto& one : f_.obstacles.conflicts) text += (text.empty() ? "" : ". ") + one;
@@ -191,6 +191,9 @@ class Reporter {
     for (const auto i : f_.decision.old) blame(i);
     for (const auto& going : f_.decision.going) {
       if (!complete_ && at(going.group).stuck && at(going.group).served) blame(going.group);
+    }
+    if (!trouble_ && look_.spec && look_.granted < look_.desired) {
+      trouble_ = Cause{"", api::kQuotaExceeded, look_.observed.tenant->waits_for, true};
     }
     if (trouble_ || complete_ || !f_.backoff) return;
     const std::string times = std::to_string(f_.backoff->count);
@@ -245,9 +248,7 @@ class Reporter {
 
   Verdict ready() const {
     const auto& d = f_.decision;
-    if (trouble_ && trouble_->reason == api::kInvalidSpec) {
-      return no(trouble_->reason, trouble_->message);
-    }
+    if (!look_.spec) return no(trouble_->reason, trouble_->message);
     if (before_.conditions.empty()) {
       return {api::Truth::kUnknown, api::kFirstVisit, "the operator has just seen this model"};
     }
@@ -283,7 +284,7 @@ class Reporter {
 
   Verdict progressing() const {
     const auto& d = f_.decision;
-    if (!look_.spec) return no(api::kInvalidSpec, "nothing is changed until the spec is mended");
+    if (!look_.spec) return no(look_.mistake_reason, "nothing is changed until that is mended");
     if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
     if (drain_blocked()) return no(api::kDrainBlocked, blocked_message());
     if (!d.old.empty() && !look_.paused()) return yes(api::kRollingUpdate, rolling_message());
@@ -315,8 +316,7 @@ class Reporter {
   }
 
   Verdict stalled() const {
-    if (trouble_ &&
-        (trouble_->reason == api::kInvalidSpec || trouble_->reason == api::kNameConflict)) {
+    if (trouble_ && (!look_.spec || trouble_->reason == api::kNameConflict)) {
       return yes(trouble_->reason, trouble_->message);
     }
     if (surge_failed()) return yes(api::kSurgeUnschedulable, surge_message());

@@ -1,0 +1,129 @@
+#include "operator/plan/budget.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "operator/api/quantity.h"
+
+namespace dsm::plan {
+namespace {
+
+constexpr const char* kModels = "models";
+
+double amount_in(const Amounts& amounts, const std::string& resource) {
+  const auto found = amounts.find(resource);
+  return found == amounts.end() ? 0 : found->second;
+}
+
+class Division {
+ public:
+  explicit Division(const api::TenantBudget& limits) : most_models_(limits.models) {
+    for (const auto& [resource, quantity] : limits.resources) {
+      // A budget that was parsed has readable quantities.
+      limits_[resource] = api::milli_of(quantity).value_or(0);
+      result_.used[resource] = 0;
+    }
+  }
+
+  BudgetResult divide(std::vector<BudgetModel> models) {
+    std::ranges::sort(models, {}, [](const BudgetModel& m) { return std::tie(m.created, m.key); });
+    for (const BudgetModel& model : models) {
+      take(model, model.held);
+      running_ += model.held > 0 ? 1 : 0;
+    }
+    std::string first_waiting;
+    for (const BudgetModel& model : models) {
+      BudgetShare& share = result_.shares[model.key];
+      share.groups = std::min(model.wanted, model.held);
+      grow(model, first_waiting, share);
+      const bool waits_for_first = share.groups == 0 && model.held == 0 && model.wanted > 0;
+      if (first_waiting.empty() && waits_for_first && could_fit(model)) first_waiting = model.key;
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void take(const BudgetModel& model, int groups) {
+    for (auto& [resource, used] : result_.used) used += groups * amount_in(model.group, resource);
+  }
+
+  void grow(const BudgetModel& model, const std::string& first_waiting, BudgetShare& share) {
+    while (share.groups < model.wanted) {
+      share.short_of = missing(model, share.groups == 0 && model.held == 0);
+      if (share.short_of.empty() && !first_waiting.empty()) {
+        share.short_of = kModels;
+        share.waits_for = first_waiting;
+      }
+      if (!share.short_of.empty()) return;
+      if (share.groups == 0 && model.held == 0) ++running_;
+      ++share.groups;
+      take(model, 1);
+    }
+  }
+
+  // What there is too little of for one more group; empty: nothing.
+  std::string missing(const BudgetModel& model, bool first_group) const {
+    if (first_group && most_models_ && running_ >= *most_models_) return kModels;
+    for (const auto& [resource, limit] : limits_) {
+      const double more = amount_in(model.group, resource);
+      if (more > 0 && result_.used.at(resource) + more > limit) return resource;
+    }
+    return {};
+  }
+
+  bool could_fit(const BudgetModel& model) const {
+    return (!most_models_ || *most_models_ > 0) &&
+           std::ranges::all_of(limits_, [&](const auto& entry) {
+             return amount_in(model.group, entry.first) <= entry.second;
+           });
+  }
+
+  std::optional<int> most_models_;
+  Amounts limits_;
+  int running_ = 0;  // models with at least one group
+  BudgetResult result_;
+};
+
+}  // namespace
+
+Amounts group_demand(const api::Spec& spec) {
+  // As Kubernetes does: what is not requested is what the limit says.
+  api::StringMap pod = spec.pod_template.limits;
+  for (const auto& [resource, quantity] : spec.pod_template.requests) pod[resource] = quantity;
+  pod.emplace("cpu", kDefaultCpu);
+  pod.emplace("memory", kDefaultMemory);
+  Amounts out;
+  for (const auto& [resource, quantity] : pod) {
+    out[resource] = api::milli_of(quantity).value_or(0) * spec.parallelism.pods_per_group();
+  }
+  // A rank for each accelerator.
+  if (const std::string& resource = spec.accelerator.resource; resource != "cpu") {
+    out[resource] = std::max(out[resource], spec.parallelism.tensor * 1000.0);
+  }
+  return out;
+}
+
+std::string why_less(const std::string& tenant, const api::TenantBudget& limits,
+                     const BudgetShare& share, int wanted) {
+  if (share.short_of.empty()) return {};
+  const std::string so_far =
+      std::to_string(share.groups) + " of " + std::to_string(wanted) + " groups may run";
+  if (!share.waits_for.empty()) {
+    return "tenant " + tenant + ": " + so_far + "; " + share.waits_for +
+           ", which is older, waits for room in the budget first";
+  }
+  const auto quantity = limits.resources.find(share.short_of);
+  const std::string limit = quantity != limits.resources.end()
+                                ? quantity->second
+                                : std::to_string(limits.models.value_or(0));
+  return "tenant " + tenant + "'s budget of " + limit + " " + share.short_of +
+         " is used up: " + so_far +
+         ". It goes on when another model of the tenant makes room, or "
+         "the budget is raised";
+}
+
+BudgetResult budget(const api::TenantBudget& limits, std::vector<BudgetModel> models) {
+  return Division(limits).divide(std::move(models));
+}
+
+}  // namespace dsm::plan
