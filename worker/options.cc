@@ -21,6 +21,8 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("internal-port", &o.internal_port, "Port of the status stream and drain");
   flags.add("internal-token-file", &o.internal_token_file,
             "File with the bearer token of the internal port; empty: no internal port");
+  flags.add("await-keys", &o.await_keys,
+            "Answer nobody until the API keys were told over the internal port");
   flags.add("grpc-port", &o.grpc_port, "Port of the simple API over gRPC; 0: none");
   flags.add("tensor-parallel", &o.tensor_parallel, "Ranks that hold the model between them");
   flags.add("ranks-per-pod", &o.ranks_per_pod,
@@ -179,6 +181,9 @@ Status check(const Options& o) {
   if (pods > 1 && o.internal_token_file.empty()) {
     return wrong("internal-token-file",
                  "is missing: the processes of a group know each other by it");
+  }
+  if (o.await_keys && o.internal_token_file.empty()) {
+    return wrong("await-keys", "is true without --internal-token-file: nobody could tell the keys");
   }
   if (auto speculation = check_speculation(o); !speculation) return speculation;
   if (o.activation_quantization != "none" && o.activation_quantization != "fp8") {

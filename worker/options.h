@@ -23,6 +23,7 @@ struct Options {
   int internal_port = 8001;
   std::string internal_token_file;
   int grpc_port = 0;  // 0: none
+  bool await_keys = false;
 
   int tensor_parallel = 1;
   int ranks_per_pod = 0;  // 0: all ranks without a leader host, one with it

@@ -51,6 +51,8 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--leader-host is missing: the group has 2 processes");
   EXPECT_EQ(error_of({"--model", "m", "--tensor-parallel", "2", "--leader-host", "l"}),
             "--internal-token-file is missing: the processes of a group know each other by it");
+  EXPECT_EQ(error_of({"--model", "m", "--await-keys"}),
+            "--await-keys is true without --internal-token-file: nobody could tell the keys");
   EXPECT_EQ(error_of({"--model", "m", "--max-waiting", "0"}),
             "--max-waiting is 0, expected 1 to 1048576");
   EXPECT_EQ(error_of({"--model", "m", "--unread-bytes", "0"}),

@@ -237,6 +237,7 @@ server::WorkerServerOptions server_options(const Options& options, int max_model
   server.internal_port = static_cast<std::uint16_t>(options.internal_port);
   server.internal_token_file = options.internal_token_file;
   server.leader = options.is_leader();
+  server.await_keys = options.await_keys;
   server.max_model_len = max_model_len;
   server.identity = {.model = options.model_name,
                      .ns = options.ns,

@@ -13,6 +13,8 @@ StatusCode code_of(int status) {
     case 400:
     case 413:
       return StatusCode::INVALID_ARGUMENT;
+    case 401:
+      return StatusCode::UNAUTHENTICATED;
     case 404:
       return StatusCode::NOT_FOUND;
     case 429:

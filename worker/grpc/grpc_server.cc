@@ -138,8 +138,10 @@ class Service final : public DeepSeekService::CallbackService {
     asked.body = inference_body(request, stream);
     asked.remote = context.peer();
     const auto& metadata = context.client_metadata();
-    if (const auto id = metadata.find("x-request-id"); id != metadata.end()) {
-      asked.headers["X-Request-Id"] = std::string(id->second.data(), id->second.size());
+    for (const char* name : {"x-request-id", "authorization"}) {
+      const auto given = metadata.find(name);
+      if (given == metadata.end()) continue;
+      asked.headers[name] = std::string(given->second.data(), given->second.size());
     }
     const auto call = std::make_shared<Call>(std::move(asked), reactor);
     reactor.attach(call);

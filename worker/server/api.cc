@@ -111,11 +111,20 @@ void Api::refuse(http::Exchange& exchange, const ApiError& error) const {
 
 void Api::run(std::shared_ptr<http::Exchange> exchange, const SpecMaker& make_spec) {
   const TimePoint arrived = clock_.now();
+  // The salt is told with the keys, so nobody but the operator can know or choose it.
+  const Parsed<std::string> salt =
+      keys_ == nullptr ? Parsed<std::string>(std::string()) : keys_->admit(exchange->request());
+  if (!salt) return refuse(*exchange, salt.error());
   Entered entered(drain_);
   if (!entered) return refuse(*exchange, unavailable("the server is shutting down", 1));
   auto spec = make_spec(exchange->request());
   if (!spec) return refuse(*exchange, spec.error());
   spec->arrived = arrived;
+  if (!salt->empty()) {
+    for (auto& sequence : spec->sequences) {
+      sequence.cache_salt = *salt + "/" + sequence.cache_salt;
+    }
+  }
   if (!spec->writer) spec->writer = openai_writer(*spec);
   const std::lock_guard lock(mutex_);
   if (stopped_) return refuse(*exchange, unavailable("the server is shutting down", 1));

@@ -18,6 +18,7 @@
 #include "worker/server/api_error.h"
 #include "worker/server/drain.h"
 #include "worker/server/generation.h"
+#include "worker/server/key_ring.h"
 #include "worker/server/metrics.h"
 #include "worker/server/outlet.h"
 #include "worker/server/served_model.h"
@@ -33,6 +34,10 @@ class Api {
   ~Api();  // stop()
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
+
+  // From now on whoever wants tokens needs what `keys` asks for. Before the first request; `keys`
+  // outlives the last.
+  void guard(const KeyRing& keys) { keys_ = &keys; }
 
   // POST /v1/chat/completions and /v1/completions.
   void chat(std::shared_ptr<http::Exchange> exchange);
@@ -88,6 +93,7 @@ class Api {
   std::mutex mutex_;
   std::vector<std::weak_ptr<Generation>> live_;
   bool stopped_ = false;
+  const KeyRing* keys_ = nullptr;  // null: everybody is let in
   GenerationEnv env_;
   Outlet outlet_;  // its thread uses all of the above
   // One that reads the files of adapters, where that is allowed: answers shall not wait for it.

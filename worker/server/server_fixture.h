@@ -73,6 +73,8 @@ class WorkerServerTest : public ::testing::Test {
     bool serve = true;
     std::shared_ptr<Adapters> adapters = nullptr;
     std::size_t unread_bytes = kUnreadBytes;
+    bool prefix_caching = false;
+    bool await_keys = false;
     Drain::Limits drain{.unready = Millis(3'600'000), .finish = Millis(3'600'000)};
   };
 
@@ -98,7 +100,7 @@ class WorkerServerTest : public ::testing::Test {
                                    .max_batch_tokens = 2048,
                                    .max_model_len = kContext,
                                    .num_blocks = 64,
-                                   .prefix_caching = false,
+                                   .prefix_caching = setup.prefix_caching,
                                    .max_waiting = setup.max_waiting};
     say("hello");
     the_engine = std::make_unique<engine::Engine>(config, runner, system_clock, Logger());
@@ -115,6 +117,7 @@ class WorkerServerTest : public ::testing::Test {
             .port = 0,
             .internal_port = 0,
             .internal_token_file = token_file,
+            .await_keys = setup.await_keys,
             .max_model_len = kContext,
             .identity = {.model = "m", .ns = "n", .group = "g", .revision = "r", .pod = "p"},
             .version = "1.2.3"},

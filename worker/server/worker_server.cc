@@ -12,7 +12,7 @@ namespace dsm::server {
 namespace {
 
 constexpr std::size_t kMaxApiBody = 16 << 20;
-constexpr std::size_t kMaxInternalBody = 4 << 10;
+constexpr std::size_t kMaxInternalBody = 256 << 10;  // a thousand API keys
 
 // In constant time for texts of the same length.
 bool same_secret(std::string_view a, std::string_view b) {
@@ -46,7 +46,8 @@ WorkerServer::WorkerServer(WorkerServerOptions options, MetricsRegistry& registr
       clock_(clock),
       log_(std::move(log)),
       process_metrics_(registry),
-      http_metrics_(registry, clock) {
+      http_metrics_(registry, clock),
+      keys_(options_.leader && options_.await_keys) {
   public_ = std::make_unique<http::Server>(http::ServerOptions{.host = options_.host,
                                                                .port = options_.port,
                                                                .threads = options_.threads,
@@ -103,6 +104,7 @@ void WorkerServer::watch_group(std::function<GroupView()> look) {
 }
 
 void WorkerServer::serve(Api& api, const engine::Engine& engine, WorkerMetrics& metrics) {
+  api.guard(keys_);
   const std::lock_guard lock(mutex_);
   attached_.api = &api;
   attached_.engine = &engine;
@@ -119,6 +121,12 @@ WorkerView WorkerServer::view() const {
   WorkerView view;
   if (parts.group) view.group = parts.group();
   view.leader = options_.leader;
+  view.keys = keys_.told();
+  if (keys_.awaited() && view.group.phase == "Ready") {
+    view.group.phase = "Rendezvous";
+    view.group.reason = "AwaitingKeys";
+    view.group.message = "the group is formed; the operator has yet to tell it the API keys";
+  }
   view.draining = drain_.begun();
   view.max_model_len = options_.max_model_len;
   if (parts.engine != nullptr) {
@@ -145,6 +153,14 @@ http::Response WorkerServer::not_serving(const http::Request& request) const {
   const GroupView group = view().group;
   return refusal(request, request_id_of(request),
                  unavailable("the model is not being served yet: " + group.message, 2));
+}
+
+std::optional<http::Response> WorkerServer::refused(const Attached& parts,
+                                                    const http::Request& request) const {
+  if (!api_open(parts)) return not_serving(request);
+  const auto admitted = keys_.admit(request);
+  if (admitted) return std::nullopt;
+  return refusal(request, request_id_of(request), admitted.error());
 }
 
 void WorkerServer::route(const std::string& method, const std::string& path,
@@ -207,7 +223,8 @@ void WorkerServer::add_api_routes() {
                              http::Response (Api::*method)(const http::Request&) const) {
     route("POST", path, [this, method](const http::Request& request) {
       const Attached parts = attached();
-      return api_open(parts) ? (parts.api->*method)(request) : not_serving(request);
+      if (auto refusal = refused(parts, request)) return std::move(*refusal);
+      return (parts.api->*method)(request);
     });
   };
   generate("/v1/chat/completions", &Api::chat);
@@ -225,11 +242,12 @@ void WorkerServer::add_api_routes() {
   answer("/v1/unload_lora_adapter", &Api::unload_adapter);
   route("GET", "/v1/models", [this](const http::Request& request) {
     const Attached parts = attached();
-    return api_open(parts) ? parts.api->models() : not_serving(request);
+    if (auto refusal = refused(parts, request)) return std::move(*refusal);
+    return parts.api->models();
   });
   route("GET", "/v1/models/*", [this](const http::Request& request) {
     const Attached parts = attached();
-    if (!api_open(parts)) return not_serving(request);
+    if (auto refusal = refused(parts, request)) return std::move(*refusal);
     return parts.api->model(request.path.substr(std::string_view("/v1/models/").size()));
   });
 }
@@ -254,6 +272,16 @@ void WorkerServer::add_internal_routes() {
     } else {
       status_->add(std::move(e));
     }
+  });
+  internal_->route("PUT", "/internal/keys", [this](const http::Request& request) {
+    if (auto refusal = not_allowed(request)) return std::move(*refusal);
+    if (const Status told = keys_.tell(request.body); !told) {
+      return http_error(400, told.error().message);
+    }
+    log_.info("told the API keys", {{"digest", keys_.told()}});
+    http::Response response;
+    response.body = "{}";
+    return response;
   });
   internal_->route("POST", "/internal/drain", [this](const http::Request& request) {
     if (auto refusal = not_allowed(request)) return std::move(*refusal);

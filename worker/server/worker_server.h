@@ -19,6 +19,7 @@
 #include "worker/server/api.h"
 #include "worker/server/drain.h"
 #include "worker/server/http_metrics.h"
+#include "worker/server/key_ring.h"
 #include "worker/server/status_stream.h"
 #include "worker/server/worker_status.h"
 
@@ -30,6 +31,7 @@ struct WorkerServerOptions {
   std::uint16_t internal_port = 8001;
   std::string internal_token_file;  // empty: no internal port
   bool leader = true;
+  bool await_keys = false;  // a leader answers nobody until it was told its API keys
   int threads = 2;
   int max_model_len = 0;       // for the status; the API has its own from the model
   Millis stuck_after{60'000};  // an engine loop silent for so long is not live
@@ -83,6 +85,8 @@ class WorkerServer {
   std::optional<http::Response> not_allowed(const http::Request& request) const;
   bool api_open(const Attached& parts) const;
   http::Response not_serving(const http::Request& request) const;
+  // Why this request is not answered; nullopt: it may be.
+  std::optional<http::Response> refused(const Attached& parts, const http::Request& request) const;
   http::Response metrics_response();
 
   const WorkerServerOptions options_;
@@ -93,6 +97,7 @@ class WorkerServer {
   ProcessMetrics process_metrics_;
   HttpMetrics http_metrics_;
   std::vector<Route> routes_;
+  KeyRing keys_;
   mutable std::mutex mutex_;
   Attached attached_;
   mutable std::atomic<bool> was_ready_ = false;

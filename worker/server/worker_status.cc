@@ -79,6 +79,7 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
                      {"kvTotal", stats.kv_blocks_total * engine::kBlockTokens},
                      {"tokensPerSecond", std::round(view.tokens_per_second * 10) / 10},
                      {"maxModelLen", view.max_model_len},
+                     {"keys", view.keys},
                      {"lastError", error},
                      {"ranks", std::move(ranks)}};
   return dump(json);

@@ -51,6 +51,7 @@ struct WorkerView {
   int max_model_len = 0;
   long queue_age_s = 0;          // of the oldest request that waits
   double tokens_per_second = 0;  // generated, over the last seconds
+  std::string keys;              // KeyRing::told()
 
   // What the status stream calls the phase: draining hides Ready, nothing else.
   std::string phase() const;
