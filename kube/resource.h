@@ -43,5 +43,16 @@ inline constexpr Resource kSubjectAccessReviews{
     "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", false};
 inline constexpr Resource kDeepSeekModels{"deepseek-operator.io", "v1alpha1", "deepseekmodels",
                                           "DeepSeekModel"};
+inline constexpr Resource kDeepSeekTenants{"deepseek-operator.io", "v1alpha1", "deepseektenants",
+                                           "DeepSeekTenant", /*namespaced=*/false};
+inline constexpr Resource kNamespaces{"", "v1", "namespaces", "Namespace", false};
+inline constexpr Resource kResourceQuotas{"", "v1", "resourcequotas", "ResourceQuota"};
+inline constexpr Resource kLimitRanges{"", "v1", "limitranges", "LimitRange"};
+inline constexpr Resource kNetworkPolicies{"networking.k8s.io", "v1", "networkpolicies",
+                                           "NetworkPolicy"};
+inline constexpr Resource kRoleBindings{"rbac.authorization.k8s.io", "v1", "rolebindings",
+                                        "RoleBinding"};
+inline constexpr Resource kPriorityClasses{"scheduling.k8s.io", "v1", "priorityclasses",
+                                           "PriorityClass", false};
 
 }  // namespace dsm::kube

@@ -50,6 +50,7 @@ WatchAction Watcher::feed(const WatchInput& input) {
 WatchAction Watcher::list(const WatchAction& action) {
   ListOptions list = action.list;
   list.label_selector = options_.label_selector;
+  list.field_selector = options_.field_selector;
   ApiResult<HttpResponse> answer =
       client_.send(list_request(options_.resource, options_.ns, list), "list");
   if (answer) return feed(watch_input::Listed{std::move(*answer)});
@@ -68,6 +69,7 @@ WatchAction Watcher::list(const WatchAction& action) {
 WatchAction Watcher::watch(const WatchAction& action, const std::stop_token& stop) {
   WatchOptions watch = action.watch;
   watch.label_selector = options_.label_selector;
+  watch.field_selector = options_.field_selector;
   std::stop_source give_up;  // ends this stream only
   const std::stop_callback forward(stop, [&] { give_up.request_stop(); });
   WatchAction next;  // what the machine said last

@@ -17,6 +17,7 @@ struct WatcherOptions {
   Resource resource;
   std::string ns;  // "": all namespaces
   std::string label_selector;
+  std::string field_selector = {};
   // The server sends a bookmark about every minute: longer silence means a dead connection.
   Millis idle_timeout{150'000};
 };

@@ -76,6 +76,7 @@ class Operator {
                  stop_reads_.get_token()),
         events_(writes_, "deepseek-operator", identity_, log_),
         metrics_(registry_, "deepseekmodel", options.workers),
+        tenant_metrics_(registry_, "deepseektenant", 1),
         controller_(controller_options(), reads_, writes_, events_, metrics_, log_),
         metrics_api_(make_metrics_api()),
         keda_(make_keda()),
@@ -176,7 +177,7 @@ class Operator {
     const kube::Elector* elector = elector_.load();
     return elector == nullptr ? writing_.load() : elector->holds_until(end);
   }
-  runtime::ControllerOptions controller_options() const {
+  runtime::ControllerOptions controller_options() {
     runtime::ControllerOptions result;
     result.ns = options_.ns;
     result.plan.worker_image = options_.worker_image;
@@ -185,6 +186,13 @@ class Operator {
     result.plan.watches_nodes = options_.ns.empty();
     result.workers = options_.workers;
     result.status_port = static_cast<std::uint16_t>(options_.worker_status_port);
+    if (!options_.tenant_owner_role.empty()) {
+      result.tenants = runtime::TenantOptions{
+          .plan = {.owner_role = options_.tenant_owner_role,
+                   .operator_namespace =
+                       options_.lease_namespace.empty() ? config_.ns : options_.lease_namespace},
+          .metrics = &tenant_metrics_};
+    }
     return result;
   }
   http::ServerOptions server_options() const {
@@ -243,6 +251,7 @@ class Operator {
   kube::Client reviews_;
   kube::EventRecorder events_;
   runtime::ControllerMetrics metrics_;
+  runtime::ControllerMetrics tenant_metrics_;
   runtime::Controller controller_;
   std::unique_ptr<metrics_api::MetricsApi> metrics_api_;  // null: not asked for
   std::unique_ptr<keda::KedaServer> keda_;                // null: not asked for

@@ -19,6 +19,9 @@ void OperatorOptions::add_to(Flags& flags) {
   flags.add("worker-image", &worker_image, "worker image for models that name none");
   flags.add("image-pull-policy", &pull_policy, "Always, IfNotPresent or Never, for worker pods");
   flags.add("worker-status-port", &worker_status_port, "port of the workers' status streams");
+  flags.add(
+      "tenant-owner-role", &tenant_owner_role,
+      "make DeepSeekTenants true, with this ClusterRole for their owners; empty: there are none");
   flags.add("leader-elect", &leader_elect, "write only while holding the Lease");
   flags.add("lease-name", &lease_name, "name of the Lease");
   flags.add("lease-namespace", &lease_namespace, "namespace of the Lease; empty: our own");
@@ -60,6 +63,10 @@ Status OperatorOptions::check() const {
   }
   if (!one_of(pull_policy, {"Always", "IfNotPresent", "Never"})) {
     return fail(ErrorKind::kInvalid, "--image-pull-policy is Always, IfNotPresent or Never");
+  }
+  if (!ns.empty() && !tenant_owner_role.empty()) {
+    return fail(ErrorKind::kInvalid,
+                "--tenant-owner-role cannot be used with --namespace: tenants have several");
   }
   if (workers < 1 || workers > 64) return fail(ErrorKind::kInvalid, "--workers is 1 to 64");
   if (port < 0 || port > 65535) return fail(ErrorKind::kInvalid, "--port is 0 to 65535");

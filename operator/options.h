@@ -18,6 +18,7 @@ struct OperatorOptions {
   std::string worker_image = "localhost/deepseek-worker:dev";
   std::string pull_policy = "IfNotPresent";
   int worker_status_port = 8001;
+  std::string tenant_owner_role;  // ClusterRole of tenants' owners; "": there are no tenants
 
   bool leader_elect = true;
   std::string lease_name = "deepseek-operator";

@@ -4,6 +4,7 @@
 
 #include "base/random.h"
 #include "operator/api/names.h"
+#include "operator/runtime/work_loop.h"
 
 namespace dsm::runtime {
 namespace {
@@ -37,6 +38,10 @@ Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Cli
       executor_(writes, events, store_, secrets_, failures_, log_),
       queue_(clock_, metrics.queue_observer()) {
   store_.with_nodes = options_.plan.watches_nodes;
+  if (!options_.tenants) return;
+  tenants_ = std::make_unique<TenantController>(
+      *options_.tenants, reads, writes, store_,
+      [this](const std::string& model) { queue_.add(model); }, log_);
 }
 
 Controller::~Controller() {
@@ -50,7 +55,9 @@ void Controller::watch(const kube::Resource& resource, const std::string& select
       [this, take = std::move(take)](std::vector<kube::WatchEvent> events) {
         const bool before = synced();
         for (const std::string& model : take(std::move(events))) {
-          if (!model.empty()) queue_.add(model);
+          if (model.empty()) continue;
+          queue_.add(model);
+          if (tenants_) tenants_->model_changed(model);
         }
         // Keys that came before the last list had come were put off.
         if (!before && synced()) {
@@ -66,6 +73,10 @@ void Controller::start() {
   streams_ = std::make_unique<StatusStreams>(
       clock_, options_.status_port,
       [this](const std::string& model, StreamNews news) { on_news(model, news); }, log_);
+  pushes_ = std::make_unique<KeyPushes>(
+      clock_, options_.status_port,
+      [this](const std::string& model, Millis delay) { queue_.add_after(model, delay); }, log_);
+  if (tenants_) tenants_->start();
   const std::string ours =
       std::string(api::kManagedByLabel) + "=" + std::string(api::kManagedByValue);
   watch(kube::kDeepSeekModels, "",
@@ -84,7 +95,11 @@ void Controller::start() {
           [this](auto events) { return models_on(store_.nodes.take(std::move(events))); });
   }
   for (int i = 0; i < options_.workers; ++i) {
-    workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+    workers_.emplace_back([this](const std::stop_token& stop) {
+      work(
+          queue_, metrics_, clock_, log_, "model",
+          [this](const std::string& key) { return reconcile(key); }, stop);
+    });
   }
 }
 
@@ -105,12 +120,15 @@ void Controller::stop() {
   for (const auto& watcher : watchers_) watcher->request_stop();
   workers_.clear();
   watchers_.clear();
+  if (tenants_) tenants_->stop();
+  pushes_.reset();
   streams_.reset();
 }
 
 void Controller::lead(bool leading) {
   leading_ = leading;
   metrics_.leading(leading);
+  if (tenants_) tenants_->lead(leading);
   if (!leading) return;
   for (const std::string& key : store_.models.keys()) queue_.add(key);
 }
@@ -165,43 +183,11 @@ void Controller::update_metrics() {
   metrics_.objects("PodDisruptionBudget", store_.budgets.size());
   metrics_.objects("Node", store_.nodes.size());
   metrics_.streams(streams_ ? streams_->connected() : 0);
+  if (tenants_) tenants_->update_metrics();
 }
 
-void Controller::work(const std::stop_token& stop) {
-  while (const auto key = queue_.take(stop)) {
-    const TimePoint begin = clock_.now();
-    metrics_.active(1);
-    Result<Millis> again = fail(ErrorKind::kInternal, "");
-    try {
-      again = reconcile(*key);
-    } catch (const std::exception& e) {
-      metrics_.panicked();
-      log_.info("exception while looking at a model", {{"model", *key}, {"error", e.what()}});
-      again = fail(ErrorKind::kInternal, e.what());
-    }
-    using Counted = ControllerMetrics::Result;
-    const double seconds = std::chrono::duration<double>(clock_.now() - begin).count();
-    if (!again) {
-      metrics_.reconciled(Counted::kError, seconds);
-      log_.debug("model is looked at again later",
-                 {{"model", *key}, {"error", again.error().message}});
-      if (again.error().retry_after_s > 0) {
-        queue_.add_after(*key, Seconds(again.error().retry_after_s));
-      } else {
-        queue_.add_backoff(*key);
-      }
-    } else {
-      queue_.forget(*key);
-      if (again->count() > 0) queue_.add_after(*key, *again);
-      metrics_.reconciled(again->count() > 0 ? Counted::kRequeueAfter : Counted::kSuccess, seconds);
-    }
-    metrics_.active(-1);
-    queue_.done(*key);
-  }
-}
-
-void Controller::follow_leaders(const std::string& key, const Json* model,
-                                const std::string& token) {
+std::vector<Leader> Controller::follow_leaders(const std::string& key, const Json* model,
+                                               const std::string& token) {
   std::vector<Leader> leaders;
   if (model != nullptr) {
     const std::string uid = uid_of(*model);
@@ -212,6 +198,7 @@ void Controller::follow_leaders(const std::string& key, const Json* model,
     }
   }
   streams_->set(key, leaders, token);
+  return leaders;
 }
 
 Result<Millis> Controller::reconcile(const std::string& key) {
@@ -221,6 +208,8 @@ Result<Millis> Controller::reconcile(const std::string& key) {
     follow_leaders(key, nullptr, "");
     failures_.forget_model(key);
     secrets_.forget(key);
+    pushes_->forget(key);
+    if (tenants_) tenants_->model_gone(key);
     const std::lock_guard lock(written_mutex_);
     status_written_.erase(key);
     doubtful_.erase(key);
@@ -230,8 +219,15 @@ Result<Millis> Controller::reconcile(const std::string& key) {
   if (!secret) return std::unexpected(secret.error());
   // A Secret of our name that somebody else made is none of our business.
   const bool ours = !secret->object.is_null() && owned_by(secret->object, uid_of(*model));
-  follow_leaders(key, model.get(), ours ? secret->token : "");
+  const std::string token = ours ? secret->token : "";
+  const std::vector<Leader> leaders = follow_leaders(key, model.get(), token);
   if (!leading_) return std::chrono::duration_cast<Millis>(kResync);
+  if (tenants_ && !token.empty()) {
+    // Before anything that takes long: a key that was revoked must not wait.
+    if (const auto message = tenants_->keys_for(namespace_of(key), token)) {
+      pushes_->tell(key, leaders, streams_->latest(key), token, *message);
+    }
+  }
 
   if (Status known = settle_doubts(key); !known) return std::unexpected(known.error());
   const plan::Plan plan = plan::plan(observe(key, *model, *secret));
@@ -295,6 +291,7 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
     const std::lock_guard lock(metrics_api_mutex_);
     observed.metrics_api = metrics_api_;
   }
+  if (tenants_) observed.tenant = tenants_->grant(key, model);
   add_taken_names(key, observed);
   for (const plan::PodView& pod : observed.pods) {
     if (const auto node = store_.nodes.find(pod.node)) observed.nodes[pod.node] = *node;

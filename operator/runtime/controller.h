@@ -18,8 +18,10 @@
 #include "operator/plan/load.h"
 #include "operator/plan/plan.h"
 #include "operator/runtime/executor.h"
+#include "operator/runtime/key_pushes.h"
 #include "operator/runtime/metrics.h"
 #include "operator/runtime/status_streams.h"
+#include "operator/runtime/tenant_controller.h"
 #include "operator/runtime/work_queue.h"
 
 namespace dsm::runtime {
@@ -29,6 +31,8 @@ struct ControllerOptions {
   plan::Config plan;
   int workers = 2;
   std::uint16_t status_port = 8001;  // of the leaders' status streams
+  // Absent: DeepSeekTenants are not looked at. They need rights in all namespaces.
+  std::optional<TenantOptions> tenants = {};
 };
 
 class Controller {
@@ -65,9 +69,14 @@ class Controller {
   }
 
   // Every cache has had its first list.
-  bool synced() const { return store_.synced(); }
+  bool synced() const {
+    return store_.synced() && (tenants_ == nullptr || tenants_->knows_tenants());
+  }
   // Seconds that the longest look has taken so far.
-  double longest_look() const { return queue_.under_work().second; }
+  double longest_look() const {
+    const double models = queue_.under_work().second;
+    return tenants_ ? std::max(models, tenants_->longest_look()) : models;
+  }
   void update_metrics();
 
  private:
@@ -75,10 +84,10 @@ class Controller {
              std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take);
   // The models with a pod on one of the nodes.
   std::set<std::string> models_on(const std::set<std::string>& nodes) const;
-  void work(const std::stop_token& stop);
   // Looks at one model; an error means: again later.
   Result<Millis> reconcile(const std::string& key);
-  void follow_leaders(const std::string& key, const Json* model, const std::string& token);
+  std::vector<Leader> follow_leaders(const std::string& key, const Json* model,
+                                     const std::string& token);
   // After a write that was not answered: what the model's pods are now, before the next decision.
   // A pod that was deleted without our knowing would count as one that serves.
   Status settle_doubts(const std::string& key);
@@ -105,6 +114,8 @@ class Controller {
   mutable std::mutex metrics_api_mutex_;
   plan::MetricsApi metrics_api_;  // guarded by metrics_api_mutex_
   std::unique_ptr<StatusStreams> streams_;
+  std::unique_ptr<KeyPushes> pushes_;
+  std::unique_ptr<TenantController> tenants_;
   std::vector<std::unique_ptr<kube::Watcher>> watchers_;
   std::vector<std::jthread> workers_;
 };

@@ -8,7 +8,7 @@ namespace {
 bool same_state(const plan::LeaderStatus& a, const plan::LeaderStatus& b) {
   return a.phase == b.phase && a.reason == b.reason && a.message == b.message &&
          a.last_error == b.last_error && a.max_model_len == b.max_model_len &&
-         a.kv_total == b.kv_total;
+         a.kv_total == b.kv_total && a.keys == b.keys;
 }
 
 bool same_numbers(const plan::LeaderStatus& a, const plan::LeaderStatus& b) {

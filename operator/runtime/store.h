@@ -166,6 +166,23 @@ class Cache {
     for (const auto& [key, entry] : entries_) result.push_back(key);
     return result;
   }
+  // Of one namespace.
+  std::vector<std::string> keys_in(const std::string& ns) const {
+    const std::string prefix = ns + "/";
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> result;
+    for (auto at = entries_.lower_bound(prefix); at != entries_.end(); ++at) {
+      if (!at->first.starts_with(prefix)) break;
+      result.push_back(at->first);
+    }
+    return result;
+  }
+  std::vector<Pointer> all() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<Pointer> result;
+    for (const auto& [key, entry] : entries_) result.push_back(entry.value);
+    return result;
+  }
   // Whether one whole list has come.
   bool synced() const {
     const std::lock_guard lock(mutex_);

@@ -1,0 +1,105 @@
+#include "operator/runtime/tenant_budgets.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace dsm::runtime {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+Json tenant(const Json& spec) {
+  return {{"metadata",
+           {{"name", "a"},
+            {"uid", "u-a"},
+            {"resourceVersion", "1"},
+            {"creationTimestamp", "2026-01-01T00:00:00Z"}}},
+          {"spec", spec}};
+}
+
+Json model(const std::string& ns, const std::string& name, int replicas, const std::string& day) {
+  return {{"metadata",
+           {{"name", name},
+            {"namespace", ns},
+            {"uid", "u-" + name},
+            {"resourceVersion", "5"},
+            {"creationTimestamp", "2026-01-" + day + "T00:00:00Z"}}},
+          {"spec",
+           {{"model", {{"uri", "image:///models/tiny"}}},
+            {"replicas", replicas},
+            {"template", {{"resources", {{"requests", {{"example.com/gpu", 1}}}}}}}}}};
+}
+
+class TenantBudgetsTest : public testing::Test {
+ protected:
+  std::optional<plan::TenantGrant> grant(const Json& object) {
+    store_.models.put(object);
+    const Json& metadata = object["metadata"];
+    return budgets_.grant(
+        metadata["namespace"].get<std::string>() + "/" + metadata["name"].get<std::string>(),
+        object);
+  }
+
+  Store store_;
+  TenantStore tenants_;
+  TenantBudgets budgets_{store_, tenants_};
+};
+
+TEST_F(TenantBudgetsTest, AModelOfNoTenantHasNoGrant) {
+  tenants_.tenants.put(tenant({{"namespaces", {"x"}}}));
+  EXPECT_FALSE(grant(model("y", "m", 1, "01")));
+  EXPECT_TRUE(grant(model("x", "m", 1, "01")));
+}
+
+TEST_F(TenantBudgetsTest, TheBudgetCountsOverAllNamespacesAndARoomIsGivenOnce) {
+  tenants_.tenants.put(
+      tenant({{"namespaces", {"x", "y"}}, {"budget", {{"resources", {{"example.com/gpu", 3}}}}}}));
+  // The younger one asks first, before anybody knows of the older.
+  EXPECT_EQ(grant(model("y", "young", 2, "09"))->groups, 2);
+  const auto old = grant(model("x", "old", 2, "02"));
+  EXPECT_EQ(old->groups, 1) << "what was granted is reserved, though no pod is there yet";
+  EXPECT_THAT(old->waits_for, HasSubstr("1 of 2 groups"));
+  EXPECT_THAT(budgets_.account(*tenants_.find("a")).may_grow, IsEmpty());
+  EXPECT_EQ(budgets_.account(*tenants_.find("a")).usage.waiting, 1);
+  EXPECT_EQ(budgets_.account(*tenants_.find("a")).usage.resources.at("example.com/gpu"), "3");
+
+  store_.models.erase("y/young", "u-young");
+  budgets_.forget("y/young");
+  EXPECT_THAT(budgets_.account(*tenants_.find("a")).may_grow, ElementsAre("x/old"));
+  EXPECT_EQ(grant(model("x", "old", 2, "02"))->groups, 2);
+  EXPECT_THAT(budgets_.account(*tenants_.find("a")).may_grow, IsEmpty());
+}
+
+TEST_F(TenantBudgetsTest, WhatIsNotAllowedTakesNoRoom) {
+  tenants_.tenants.put(tenant({{"namespaces", {"x"}},
+                               {"budget", {{"models", 1}}},
+                               {"allowed", {{"models", {"pvc://weights/*"}}}}}));
+  const auto refused = grant(model("x", "a", 1, "01"));
+  EXPECT_THAT(refused->not_allowed, HasSubstr("spec.model.uri"));
+  Json good = model("x", "b", 1, "02");
+  good["spec"]["model"]["uri"] = "pvc://weights/r1";
+  EXPECT_EQ(grant(good)->groups, 1);
+}
+
+TEST_F(TenantBudgetsTest, ATenantWhoseSpecIsWrongLetsNothingBeginAndKeepsItsKeys) {
+  tenants_.tenants.put(tenant({{"namespaces", {"x"}}, {"owners", 5}}));
+  const auto refused = grant(model("x", "a", 1, "01"));
+  EXPECT_THAT(refused->not_allowed, HasSubstr("spec of tenant a is wrong"));
+  EXPECT_TRUE(refused->keys_required);
+}
+
+TEST(TenantStore, KeysAreKeptAsHashesAlone) {
+  TenantStore store;
+  store.keys.put(
+      {{"metadata", {{"name", "deepseek-api-keys"}, {"namespace", "x"}, {"resourceVersion", "1"}}},
+       {"data", {{"alice", "c2stMDEyMzQ1Njc4OWFiY2RlZg=="}}}});
+  const auto keys = store.keys.find("x/deepseek-api-keys");
+  ASSERT_TRUE(keys);
+  EXPECT_EQ(keys->hashes.at("alice").size(), 64u);
+  EXPECT_THAT(keys->mistakes, IsEmpty());
+}
+
+}  // namespace
+}  // namespace dsm::runtime
