@@ -23,3 +23,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
+
+{{/* Not empty where there are tenants: they need rights in all namespaces. */}}
+{{- define "operator.tenants" -}}
+{{- if and .Values.tenants.enabled (not .Values.watchNamespace) -}}true{{- end -}}
+{{- end -}}
