@@ -105,9 +105,10 @@ json client_policy(const TenantView& tenant, const std::string& ns) {
       tenant, ns, "-clients",
       {{"podSelector", json::object()},
        {"policyTypes", {"Egress"}},
-       {"egress", json::array({dns(),
-                               {{"to", json::array({std::move(models)})},
-                                {"ports", json::array({port(api::kHttpPort)})}}})}});
+       {"egress",
+        json::array({dns(),
+                     {{"to", json::array({std::move(models)})},
+                      {"ports", json::array({port(api::kHttpPort), port(api::kGrpcPort)})}}})}});
 }
 
 // Workers: ranks meet on the control port and on ports that the system chooses, the operator reads
@@ -127,11 +128,12 @@ json serving_policy(const TenantView& tenant, const std::string& ns, const Tenan
       tenant, ns, "-serving",
       {{"podSelector", {{"matchLabels", workers()}}},
        {"policyTypes", {"Ingress", "Egress"}},
-       {"ingress", json::array({{{"from", ranks}},
-                                {{"from", json::array({std::move(operators)})},
-                                 {"ports", json::array({port(api::kInternalPort)})}},
-                                {{"from", std::move(clients)},
-                                 {"ports", json::array({port(api::kHttpPort)})}}})},
+       {"ingress",
+        json::array({{{"from", ranks}},
+                     {{"from", json::array({std::move(operators)})},
+                      {"ports", json::array({port(api::kInternalPort)})}},
+                     {{"from", std::move(clients)},
+                      {"ports", json::array({port(api::kHttpPort), port(api::kGrpcPort)})}}})},
        {"egress", json::array({{{"to", ranks}}})}});
 }
 

@@ -204,7 +204,8 @@ TEST_F(World, serving_needs_these_paths_and_no_others) {
                      {"kubernetes.io/metadata.name": "system"}}, "podSelector": {"matchLabels":
                      {"app.kubernetes.io/name": "deepseek-operator"}}}],
                      "ports": [{"port": 8001, "protocol": "TCP"}]})"));
-  EXPECT_EQ(in[2]["ports"], json::parse(R"([{"port": 8000, "protocol": "TCP"}])"));
+  EXPECT_EQ(in[2]["ports"], json::parse(R"([{"port": 8000, "protocol": "TCP"},
+                                             {"port": 50051, "protocol": "TCP"}])"));
   EXPECT_EQ(in[2]["from"], json::parse(R"([
       {"namespaceSelector": {"matchLabels": {"deepseek-operator.io/tenant": "a"}}},
       {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}},

@@ -10,12 +10,14 @@ namespace {
 
 TEST(ManifestFuzz, ABrokenManifestIsReadOrRefused) {
   const std::string good =
-      "apiVersion: deepseek-operator.io/v1alpha1\nkind: DeepSeekModel\nmetadata: {name: r1}\n"
-      "spec:\n  model: &m {uri: 'image:///models/deepseek-tiny', revision: \"1\"}\n"
+      "apiVersion: deepseek-operator.io/v1alpha1\nkind: DeepSeekModel\nmetadata: {name: r1, "
+      "labels: &l {a: b}}\n"
+      "spec:\n  model: {uri: 'image:///models/deepseek-tiny', revision: \"1\"}\n"
       "  parallelism:\n    tensor: 4\n    ranksPerPod: 2\n  replicas: 2\n"
-      "  template:\n    env:\n    - {name: A, value: yes}\n    - name: B\n      value: |\n        "
+      "  template:\n    labels: *l\n    env:\n    - {name: A, value: yes}\n    - name: B\n      "
+      "value: |\n        "
       "text\n"
-      "---\nkind: Service\nmetadata: {name: s, annotations: {copy: *m}}\n";
+      "---\nkind: Service\nmetadata: {name: s, annotations: {c: '1'}}\n";
   ASSERT_TRUE(parse_manifest(good));
   fuzz::Random random(1);
   int accepted = 0;

@@ -106,6 +106,11 @@ void Api::load_adapter(std::shared_ptr<http::Exchange> exchange) {
 
 http::Response Api::load_adapter(const http::Request& request) const {
   const std::string id = request_id_of(request);
+  if (keys_ != nullptr) {
+    if (const auto admitted = keys_->admit(request); !admitted) {
+      return refusal(request, id, admitted.error());
+    }
+  }
   if (const auto may = adapters_may_change(); !may) return refusal(request, id, may.error());
   const auto asked = parse_adapter_request(request.body, /*loads=*/true);
   if (!asked) return refusal(request, id, asked.error());
