@@ -110,5 +110,6 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("client requests under change and faults")
     for test, report in REPORTS:
         examples = f"  {report['examples']}" if report["examples"] else ""
+        notes = "".join(f"; {note}" for note in report["notes"])
         terminalreporter.line(f"{test}: {report['ok']} answered, {report['failed']} failed {report['errors'] or ''}, "
-                              f"slowest {report['slowest_s']} s{examples}")
+                              f"slowest {report['slowest_s']} s{notes}{examples}")

@@ -17,11 +17,12 @@ REPORTS: list[tuple[str, dict]] = []
 
 
 class Load:
-    """Use as a context manager; `report` is there afterwards."""
+    """Use as a context manager; `report` is there afterwards. `notes` are printed beside it at the end of the run."""
 
     def __init__(self, env: Environment, model: Model, threads: int = 3):
         self.env, self.model, self.threads = env, model, threads
         self.report: dict = {}
+        self.notes: list[str] = []
 
     def __enter__(self) -> "Load":
         self.proxy = None
@@ -48,7 +49,7 @@ class Load:
             self.proxy.terminate()
         self.report = json.loads(output.strip().splitlines()[-1])
         test = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[-1].split(" ")[0]
-        REPORTS.append((test, {k: v for k, v in self.report.items() if k != "answers"}))
+        REPORTS.append((test, {**{k: v for k, v in self.report.items() if k != "answers"}, "notes": self.notes}))
 
     def assert_no_failures(self) -> None:
         assert self.report["ok"] > 0, self.report

@@ -17,8 +17,9 @@ from .shell import Failure, run, say, succeeds
 
 def take_down(cluster: Layout) -> None:
     # kubelet and containerd first, or they would start again what is killed next.
-    for name in ("kubelet", "containerd"):
-        processes.stop(cluster, name, signal.SIGKILL)
+    for node in cluster.nodes:
+        for what in ("kubelet", "containerd"):
+            processes.stop(cluster, node.component(what), signal.SIGKILL)
     left = cgroups.kill(cluster.cgroup)
     if left:
         raise Failure(f"processes {sorted(left)} of {cluster.id} do not end (see /proc/PID/stack); try again later")
@@ -58,10 +59,11 @@ def take_down_orphans() -> None:
 def _shim_sockets(cluster: Layout) -> list[Path]:
     """Each shim listens in a folder that all containerds share; its bundle says where."""
     found = []
-    for address in (cluster.run / "containerd").glob("io.containerd.runtime.v2.task/*/*/address"):
-        where = address.read_text().removeprefix("unix://")
-        if where.startswith("/run/containerd/s/"):
-            found.append(Path(where))
+    for node in cluster.nodes:
+        for address in (node.run / "containerd").glob("io.containerd.runtime.v2.task/*/*/address"):
+            where = address.read_text().removeprefix("unix://")
+            if where.startswith("/run/containerd/s/"):
+                found.append(Path(where))
     return found
 
 

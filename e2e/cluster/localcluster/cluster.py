@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import cgroups, cleanup, components, images, network, pki, preflight, processes
-from .layout import CHECKOUT, NODE_IP, NODE_NAME, Layout
+from .layout import CHECKOUT, NODE_IP, Layout, Node
 from .shell import Failure, say, succeeds, wait_for
 
 _CLUSTER_DIR = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ def port_of(cluster: Layout) -> int:
 
 
 def is_running(cluster: Layout) -> bool:
-    return (all(processes.pid_of(cluster, name) for name in components.NAMES)
+    return (all(processes.pid_of(cluster, name) for name in components.names(cluster))
             and (cluster.run / "complete").exists()
             and cluster.kubeconfig.exists()
             and succeeds(*kubectl(cluster, programs(), "get", "--raw", "/readyz")))
@@ -57,10 +57,13 @@ def api_is_ready(cluster: Layout) -> bool:
     return succeeds(*kubectl(cluster, programs(), "get", "--raw", "/readyz"))
 
 
-def up(cluster: Layout) -> None:
+def up(cluster: Layout, nodes: int) -> None:
     preflight.need_root()
     with locked(cluster):
         if is_running(cluster):
+            if len(cluster.nodes) != nodes:
+                raise Failure(f"the cluster {cluster.id} runs with {len(cluster.nodes)} nodes, not {nodes}: "
+                              f"take it down first (e2e/cluster/down --name {cluster.name})")
             say(f"the cluster {cluster.id} is running already")
             return
         preflight.check(cluster)
@@ -69,20 +72,21 @@ def up(cluster: Layout) -> None:
         if cleanup.exists(cluster):
             say("removing what an earlier run left behind")
             cleanup.take_down(cluster)
-        prepare(cluster)
+        prepare(cluster, nodes)
         say(f"starting the control plane of {cluster.id}")
         for name in ("etcd", "containerd", "kube-apiserver", "forwarder"):
             start(cluster, name)
         wait_for("the API server's readiness", lambda: api_is_ready(cluster), 120,
                  f"see {cluster.logs}/kube-apiserver.log and etcd.log")
-        say("starting the node")
+        say("starting the node" if nodes == 1 else f"starting {nodes} nodes")
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
             start(cluster, name)
-        wait_for("containerd's start", lambda: succeeds("ctr", "-a", cluster.containerd_socket, "version"), 60,
-                 f"see {cluster.logs}/containerd.log")
+        for node in cluster.nodes:
+            _start_containerd(cluster, node)
         images.load_pause(cluster)
         with _kernel_settings_kept():
-            start(cluster, "kubelet")
+            for node in cluster.nodes:
+                start(cluster, node.component("kubelet"))
             _apply(cluster, where, "coredns.yaml")
             start(cluster, "coredns")
             _wait_until_usable(cluster, where)
@@ -90,15 +94,27 @@ def up(cluster: Layout) -> None:
         say(f"the cluster {cluster.id} is ready: export KUBECONFIG={cluster.kubeconfig}")
 
 
-def prepare(cluster: Layout) -> None:
+def _start_containerd(cluster: Layout, node: Node) -> None:
+    name = node.component("containerd")
+    start(cluster, name)
+    wait_for(f"the start of {name}", lambda: succeeds("ctr", "-a", node.containerd_socket, "version"), 60,
+             f"see {cluster.logs}/{name}.log")
+
+
+def prepare(cluster: Layout, nodes: int = 1) -> None:
     cluster.data.mkdir(parents=True)
     cluster.run.mkdir(parents=True)
+    (cluster.run / "nodes").write_text(str(nodes))
+    for node in cluster.nodes:
+        node.data.mkdir(exist_ok=True)
+        node.run.mkdir(exist_ok=True)
     (cluster.data / "checkout").write_text(str(CHECKOUT))
     for log in cluster.logs.glob("*.log"):
         log.unlink()
     port = preflight.choose_port(cluster)
     (cluster.run / "port").write_text(str(port))
-    cgroups.create(cluster.cgroup)
+    for node in cluster.nodes:
+        cgroups.create(node.cgroup)
     network.create(cluster)
     pki.create(cluster)
     pki.write_component_kubeconfigs(cluster)
@@ -113,9 +129,10 @@ def _apply(cluster: Layout, where: Path, manifest: str) -> None:
 
 
 def _wait_until_usable(cluster: Layout, where: Path) -> None:
-    wait_for("the node's readiness", lambda: succeeds(
-        *kubectl(cluster, where, "wait", "--for=condition=Ready", f"node/{NODE_NAME}", "--timeout=2s")), 120,
-        f"see {cluster.logs}/kubelet.log and containerd.log")
+    nodes = [f"node/{node.name}" for node in cluster.nodes]
+    wait_for("the nodes' readiness", lambda: succeeds(
+        *kubectl(cluster, where, "wait", "--for=condition=Ready", *nodes, "--timeout=2s")), 120,
+        f"see kubelet*.log and containerd*.log in {cluster.logs}")
     wait_for("the default service account", lambda: succeeds(
         *kubectl(cluster, where, "get", "serviceaccount", "default", "-n", "default")), 60,
         f"see {cluster.logs}/kube-controller-manager.log")

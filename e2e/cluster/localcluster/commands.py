@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import cluster as lifecycle
 from . import components, images, network, processes
-from .layout import Layout, layout
+from .layout import MOST_NODES, Layout, Node, layout
 from .shell import Failure, run, say, wait_for
 
 
@@ -35,10 +35,12 @@ def _guarded(body: Callable[[], int | None]) -> int:
 
 def up() -> int:
     parser = _parser("e2e/cluster/up", "Starts a Kubernetes cluster on this machine; does nothing if it runs already.")
-    cluster = layout(parser.parse_args().name)
+    parser.add_argument("--nodes", type=int, default=1, choices=range(1, MOST_NODES + 1), help="how many (default: 1)")
+    args = parser.parse_args()
+    cluster = layout(args.name)
 
     def body() -> None:
-        lifecycle.up(cluster)
+        lifecycle.up(cluster, args.nodes)
         print(cluster.kubeconfig)
 
     return _guarded(body)
@@ -60,7 +62,7 @@ def ctl() -> int:
             sub.add_argument(argument, **options)
         sub.set_defaults(run=run)
 
-    which = {"component": {"choices": components.NAMES, "metavar": "COMPONENT"}}
+    which = {"component": {"choices": components.ALL_NAMES, "metavar": "COMPONENT"}}
     rest = {"argv": {"nargs": argparse.REMAINDER, "metavar": "-- ARGUMENTS"}}
     command("status", "each component and its process", _status)
     command("restart", "stop and start a component", _restart, **which)
@@ -72,11 +74,11 @@ def ctl() -> int:
     command("logs", "print a component's log", _logs, **which)
     command("nsenter", "run a command in the cluster's network, where Services and pods have their addresses",
             _nsenter, **rest)
-    command("load-image", "load OCI image archives into the node", _load_image,
+    command("load-image", "load OCI image archives into every node", _load_image,
             archive={"nargs": "+", "type": Path, "metavar": "ARCHIVE"})
-    command("tag-image", "give an image of the node another name", _tag_image,
+    command("tag-image", "give an image of the nodes another name", _tag_image,
             image={"metavar": "IMAGE"}, new_name={"metavar": "NEW-NAME"})
-    command("ctr", "containerd's own client, for images and containers", _ctr, **rest)
+    command("ctr", "the client of the first node's containerd, for images and containers", _ctr, **rest)
     command("pod-pid", "print the process id, on this machine, of a container's first process", _pod_pid,
             namespace={"metavar": "NAMESPACE"}, pod={"metavar": "POD"},
             container={"nargs": "?", "metavar": "CONTAINER"})
@@ -101,7 +103,7 @@ def _id(cluster: Layout, _args: argparse.Namespace) -> None:
 
 def _status(cluster: Layout, _args: argparse.Namespace) -> int:
     missing = 0
-    for name in components.NAMES:
+    for name in components.names(cluster):
         pid = processes.pid_of(cluster, name)
         missing += pid is None
         print(f"{name:24} {f'running, pid {pid}' if pid else f'NOT RUNNING, see {cluster.logs}/{name}.log'}")
@@ -172,11 +174,12 @@ def _load_image(cluster: Layout, args: argparse.Namespace) -> None:
 
 def _ctr(cluster: Layout, args: argparse.Namespace) -> int:
     argv = _argv(args, "ctr -- images list")
-    return subprocess.run(["ctr", "--address", str(cluster.containerd_socket), "--namespace", "k8s.io", *argv]).returncode
+    return subprocess.run(["ctr", "--address", str(cluster.nodes[0].containerd_socket), "--namespace", "k8s.io", *argv]).returncode
 
 
 def _tag_image(cluster: Layout, args: argparse.Namespace) -> None:
-    images.ctr(cluster, "images", "tag", "--force", args.image, args.new_name)
+    for node in cluster.nodes:
+        images.ctr(node, "images", "tag", "--force", args.image, args.new_name)
 
 
 def _running_container(cluster: Layout, namespace: str, pod: str, name: str | None) -> str:
@@ -188,16 +191,21 @@ def _running_container(cluster: Layout, namespace: str, pod: str, name: str | No
     raise Failure(f"the pod {namespace}/{pod} has no running container{f' {name}' if name else ''}")
 
 
+def _task(cluster: Layout, container: str) -> tuple[Node, str]:
+    """The node that runs a container, and the process id of its first process."""
+    for node in cluster.nodes:
+        for line in images.ctr(node, "task", "list").splitlines():
+            task, pid, *_ = line.split()
+            if task == container:
+                return node, pid
+    raise Failure(f"the container {container} has just ended")
+
+
 def _pod_pid(cluster: Layout, args: argparse.Namespace) -> None:
     container = _running_container(cluster, args.namespace, args.pod, args.container)
-    for line in images.ctr(cluster, "task", "list").splitlines():
-        task, pid, *_ = line.split()
-        if task == container:
-            print(pid)
-            return
-    raise Failure(f"the container of {args.namespace}/{args.pod} has just ended")
+    print(_task(cluster, container)[1])
 
 
 def _kill_container(cluster: Layout, args: argparse.Namespace) -> None:
     container = _running_container(cluster, args.namespace, args.pod, args.container)
-    images.ctr(cluster, "task", "kill", "--signal", args.signal.removeprefix("SIG"), container)
+    images.ctr(_task(cluster, container)[0], "task", "kill", "--signal", args.signal.removeprefix("SIG"), container)

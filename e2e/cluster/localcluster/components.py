@@ -8,17 +8,29 @@ import sys
 from pathlib import Path
 
 from .cgroups import unified
-from .layout import (API_PORT, NODE_IP, NODE_NAME, NODE_POD_CIDR, PAUSE_IMAGE, POD_CIDR, SERVICE_CIDR, Layout)
+from .layout import API_PORT, MOST_NODES, NODE_IP, PAUSE_IMAGE, POD_CIDR, SERVICE_CIDR, Layout, Node
 from .processes import Component
 
-# In the order in which they start.
+# Of a cluster with one node.
 NAMES = ("etcd", "containerd", "kube-apiserver", "forwarder", "kube-controller-manager", "kube-scheduler",
          "kube-proxy", "coredns", "kubelet")
+
+# Of any cluster.
+ALL_NAMES = (*NAMES, *(f"{what}-{number}" for number in range(1, MOST_NODES) for what in ("containerd", "kubelet")))
 
 _CLUSTER_DIR = Path(__file__).resolve().parents[1]
 
 
+def names(cluster: Layout) -> list[str]:
+    return [*NAMES, *(node.component(what) for node in cluster.nodes[1:] for what in ("containerd", "kubelet"))]
+
+
 def component(cluster: Layout, programs: Path, port: int, name: str) -> Component:
+    for node in cluster.nodes:
+        if name == node.component("containerd"):
+            return _containerd(node)
+        if name == node.component("kubelet"):
+            return _kubelet(node, programs)
     make = globals()["_" + name.replace("-", "_")]
     return make(cluster, programs, port)
 
@@ -35,9 +47,9 @@ def _etcd(cluster: Layout, programs: Path, _port: int) -> Component:
     ])
 
 
-def _containerd(cluster: Layout, _programs: Path, _port: int) -> Component:
+def _containerd(node: Node) -> Component:
     # PATH finds runc and the shim.
-    return Component("containerd", ["containerd", "--config", f"{cluster.config}/containerd.toml"])
+    return Component(node.component("containerd"), ["containerd", "--config", f"{node.config}/containerd.toml"])
 
 
 def _kube_apiserver(cluster: Layout, programs: Path, _port: int) -> Component:
@@ -97,7 +109,7 @@ def _kube_scheduler(cluster: Layout, programs: Path, _port: int) -> Component:
 def _kube_proxy(cluster: Layout, programs: Path, _port: int) -> Component:
     return Component("kube-proxy", [
         f"{programs}/kube-proxy", f"--kubeconfig={cluster.config}/kube-proxy.kubeconfig",
-        f"--hostname-override={NODE_NAME}", "--proxy-mode=iptables", f"--cluster-cidr={POD_CIDR}",
+        f"--hostname-override={cluster.nodes[0].name}", "--proxy-mode=iptables", f"--cluster-cidr={POD_CIDR}",
         "--oom-score-adj=0", "--iptables-min-sync-period=200ms",
         # These limits belong to the whole machine, and are not ours to set.
         "--conntrack-max-per-core=0", "--conntrack-min=0",
@@ -109,23 +121,25 @@ def _coredns(cluster: Layout, programs: Path, _port: int) -> Component:
     return Component("coredns", [f"{programs}/coredns", "-conf", f"{cluster.config}/Corefile"])
 
 
-def _kubelet(cluster: Layout, programs: Path, _port: int) -> Component:
-    return Component("kubelet", [
-        f"{programs}/kubelet", f"--config={cluster.config}/kubelet.json",
-        f"--kubeconfig={cluster.config}/kubelet.kubeconfig", f"--hostname-override={NODE_NAME}",
-        f"--node-ip={NODE_IP}", f"--root-dir={cluster.data}/kubelet", f"--cert-dir={cluster.data}/kubelet-pki",
+def _kubelet(node: Node, programs: Path) -> Component:
+    name = node.component("kubelet")
+    return Component(name, [
+        f"{programs}/kubelet", f"--config={node.config}/kubelet.json",
+        f"--kubeconfig={node.cluster.config}/{name}.kubeconfig", f"--hostname-override={node.name}",
+        f"--node-ip={node.ip}", f"--root-dir={node.data}/kubelet", f"--cert-dir={node.data}/kubelet-pki",
     ])
 
 
 def write_configs(cluster: Layout) -> None:
     cluster.config.mkdir(parents=True, exist_ok=True)
-    (cluster.config / "containerd.toml").write_text(_containerd_toml(cluster))
     (cluster.config / "Corefile").write_text(_corefile(cluster))
     (cluster.config / "resolv.conf").write_text("")
-    (cluster.config / "kubelet.json").write_text(json.dumps(_kubelet_config(cluster), indent=2))
-    cni = cluster.config / "cni"
-    cni.mkdir(exist_ok=True)
-    (cni / "10-local.conflist").write_text(json.dumps(_cni_config(cluster), indent=2))
+    for node in cluster.nodes:
+        cni = node.config / "cni"
+        cni.mkdir(parents=True, exist_ok=True)
+        (cni / "10-local.conflist").write_text(json.dumps(_cni_config(node), indent=2))
+        (node.config / "containerd.toml").write_text(_containerd_toml(node))
+        (node.config / "kubelet.json").write_text(json.dumps(_kubelet_config(node), indent=2))
 
 
 def _on_overlay(where: Path) -> bool:
@@ -138,17 +152,17 @@ def _on_overlay(where: Path) -> bool:
     return best[1] == "overlay"
 
 
-def _containerd_toml(cluster: Layout) -> str:
-    snapshotter = "native" if _on_overlay(cluster.data) else "overlayfs"
+def _containerd_toml(node: Node) -> str:
+    snapshotter = "native" if _on_overlay(node.cluster.data) else "overlayfs"
     return f"""\
 version = 2
-root = "{cluster.data}/containerd"
-state = "{cluster.run}/containerd"
+root = "{node.data}/containerd"
+state = "{node.run}/containerd"
 disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
 
 [grpc]
-  address = "{cluster.containerd_socket}"
+  address = "{node.containerd_socket}"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
@@ -162,7 +176,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
-    conf_dir = "{cluster.config}/cni"
+    conf_dir = "{node.config}/cni"
 
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "{snapshotter}"
@@ -173,7 +187,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
-        Root = "{cluster.run}/runc"
+        Root = "{node.run}/runc"
 """
 
 
@@ -192,18 +206,18 @@ def _corefile(cluster: Layout) -> str:
 """
 
 
-def _cni_config(cluster: Layout) -> dict:
+def _cni_config(node: Node) -> dict:
     return {
         "cniVersion": "0.4.0",
-        "name": cluster.id,
+        "name": node.cluster.id,
         "plugins": [
             {
                 "type": "ptp",
                 "ipMasq": False,
                 "ipam": {
                     "type": "host-local",
-                    "dataDir": f"{cluster.data}/cni",
-                    "ranges": [[{"subnet": NODE_POD_CIDR}]],
+                    "dataDir": f"{node.data}/cni",
+                    "ranges": [[{"subnet": node.pod_cidr}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -212,16 +226,19 @@ def _cni_config(cluster: Layout) -> dict:
     }
 
 
-def _kubelet_config(cluster: Layout) -> dict:
+def _kubelet_config(node: Node) -> dict:
+    cluster = node.cluster
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True},
                            "x509": {"clientCAFile": f"{cluster.pki}/ca.crt"}},
         "authorization": {"mode": "Webhook"},
-        "containerRuntimeEndpoint": f"unix://{cluster.containerd_socket}",
+        "containerRuntimeEndpoint": f"unix://{node.containerd_socket}",
+        "address": node.ip,
+        "healthzPort": 10248 + node.number,
         # A kubelet removes the pods that it does not know from below its group, so it has its own.
-        "cgroupRoot": cluster.cgroup,
+        "cgroupRoot": node.cgroup,
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": unified(),
         "failSwapOn": False,
@@ -229,7 +246,7 @@ def _kubelet_config(cluster: Layout) -> dict:
         "clusterDNS": [NODE_IP],
         "clusterDomain": "cluster.local",
         "resolvConf": f"{cluster.config}/resolv.conf",
-        "podLogsDir": f"{cluster.data}/pods-log",
+        "podLogsDir": f"{node.data}/pods-log",
         # Images are loaded by hand and cannot be pulled again, so none is collected; and a disk that
         # is fuller than a real node's should be is no reason to evict.
         "imageGCHighThresholdPercent": 100,

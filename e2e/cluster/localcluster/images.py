@@ -1,4 +1,4 @@
-"""Images: the pause image, written by hand, and loading archives into the node's containerd."""
+"""Images: the pause image, written by hand, and loading archives into the nodes' containerds."""
 
 import hashlib
 import io
@@ -7,21 +7,22 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from .layout import PAUSE_IMAGE, Layout
+from .layout import PAUSE_IMAGE, Layout, Node
 from .shell import Failure, run
 
 _PAUSE_SOURCE = Path(__file__).resolve().parents[1] / "pause" / "pause.c"
 
 
-def ctr(cluster: Layout, *argv: object) -> str:
-    return run("ctr", "--address", cluster.containerd_socket, "--namespace", "k8s.io", *argv)
+def ctr(node: Node, *argv: object) -> str:
+    return run("ctr", "--address", node.containerd_socket, "--namespace", "k8s.io", *argv)
 
 
 def load(cluster: Layout, archive: Path) -> None:
     """Imports an OCI archive whose index says the image's full name."""
     if not archive.is_file():
         raise Failure(f"there is no image archive {archive}")
-    ctr(cluster, "images", "import", archive)
+    for node in cluster.nodes:
+        ctr(node, "images", "import", archive)
 
 
 def load_pause(cluster: Layout) -> None:

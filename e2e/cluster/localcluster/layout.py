@@ -11,11 +11,11 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
-NODE_NAME = "node-0"
+MOST_NODES = 2
+# The first node's: the control plane and the DNS server are there.
 NODE_IP = "10.10.0.1"
 NODE_NETWORK = "10.10.0.0/24"
 POD_CIDR = "10.244.0.0/16"
-NODE_POD_CIDR = "10.244.0.0/24"
 SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE_IP = "10.96.0.1"
 API_PORT = 6443
@@ -65,10 +65,6 @@ class Layout:
         return Path("/run") / self.id
 
     @property
-    def containerd_socket(self) -> Path:
-        return self.run / "containerd.sock"
-
-    @property
     def netns(self) -> Path:
         return Path("/run/netns") / self.id
 
@@ -76,10 +72,63 @@ class Layout:
     def cgroup(self) -> str:
         return f"/{self.id}"
 
+    @property
+    def nodes(self) -> list["Node"]:
+        count = self.run / "nodes"
+        return [Node(self, number) for number in range(int(count.read_text()) if count.exists() else 1)]
+
     # Where the forwarder on the host's loopback listens. Below the range of ephemeral ports.
     @property
     def preferred_port(self) -> int:
         return 16443 + int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % 10000
+
+
+@dataclass(frozen=True)
+class Node:
+    """One kubelet with its containerd. All nodes share the cluster's network namespace: their pods' links and
+    kube-proxy's rules are in it. The first one's files are in the cluster's folders, a further one's in folders below."""
+
+    cluster: Layout
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"node-{self.number}"
+
+    @property
+    def ip(self) -> str:
+        return f"10.10.0.{self.number + 1}"
+
+    @property
+    def pod_cidr(self) -> str:
+        return f"10.244.{self.number}.0/24"
+
+    def component(self, what: str) -> str:
+        """The name of this node's `containerd` or `kubelet`."""
+        return what if self.number == 0 else f"{what}-{self.number}"
+
+    def _below(self, folder: Path) -> Path:
+        return folder if self.number == 0 else folder / self.name
+
+    @property
+    def data(self) -> Path:
+        return self._below(self.cluster.data)
+
+    @property
+    def run(self) -> Path:
+        return self._below(self.cluster.run)
+
+    @property
+    def config(self) -> Path:
+        return self._below(self.cluster.config)
+
+    @property
+    def containerd_socket(self) -> Path:
+        return self.run / "containerd.sock"
+
+    @property
+    def cgroup(self) -> str:
+        return self.cluster.cgroup if self.number == 0 else f"{self.cluster.cgroup}/{self.name}"
 
 
 def layout(name: str, checkout: Path = CHECKOUT) -> Layout:

@@ -8,7 +8,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from .layout import NODE_IP, Layout
+from .layout import Layout
 from .shell import run
 
 CLONE_NEWNET = 0x40000000
@@ -25,7 +25,8 @@ def create(cluster: Layout) -> None:
     run(*inside, "link", "set", "port0", "master", "node0")
     for link in ("port0", "port1", "node0"):
         run(*inside, "link", "set", link, "up")
-    run(*inside, "addr", "add", f"{NODE_IP}/24", "dev", "node0")
+    for node in cluster.nodes:
+        run(*inside, "addr", "add", f"{node.ip}/24", "dev", "node0")
     # Leads nowhere; but the API server and kubelet look for the interface of the default route.
     run(*inside, "route", "add", "default", "dev", "node0")
     run("nsenter", f"--net={cluster.netns}", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")

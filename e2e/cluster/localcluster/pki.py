@@ -3,7 +3,7 @@
 import base64
 from pathlib import Path
 
-from .layout import API_PORT, API_SERVICE_IP, NODE_IP, NODE_NAME, Layout
+from .layout import API_PORT, API_SERVICE_IP, NODE_IP, Layout
 from .shell import run
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -14,7 +14,6 @@ CLIENTS = {
     "kube-controller-manager": "/CN=system:kube-controller-manager",
     "kube-scheduler": "/CN=system:kube-scheduler",
     "kube-proxy": "/CN=system:kube-proxy",
-    "kubelet": f"/O=system:nodes/CN=system:node:{NODE_NAME}",
     "coredns": "/CN=system:coredns",
     "apiserver-kubelet-client": "/O=system:masters/CN=kube-apiserver-kubelet-client",
 }
@@ -48,7 +47,8 @@ def create(cluster: Layout) -> None:
     _authority(folder, "front-proxy-ca")
     _signed(folder, "apiserver", "/CN=kube-apiserver", "ca", "serverAuth", SERVING_NAMES)
     _signed(folder, "front-proxy-client", "/CN=front-proxy-client", "front-proxy-ca", "clientAuth")
-    for name, subject in CLIENTS.items():
+    kubelets = {node.component("kubelet"): f"/O=system:nodes/CN=system:node:{node.name}" for node in cluster.nodes}
+    for name, subject in {**CLIENTS, **kubelets}.items():
         _signed(folder, name, subject, "ca", "clientAuth")
     run("openssl", "genrsa", "-out", folder / "sa.key", "2048")
     run("openssl", "rsa", "-in", folder / "sa.key", "-pubout", "-out", folder / "sa.pub")
@@ -81,5 +81,6 @@ current-context: {cluster.id}
 
 
 def write_component_kubeconfigs(cluster: Layout) -> None:
-    for user in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "coredns"):
+    kubelets = [node.component("kubelet") for node in cluster.nodes]
+    for user in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", *kubelets):
         write_kubeconfig(cluster, user, f"https://{NODE_IP}:{API_PORT}", cluster.config / f"{user}.kubeconfig")
