@@ -85,12 +85,12 @@ TEST_F(KeysTest, every_route_that_is_not_health_or_metrics_needs_a_key) {
   start();
   ASSERT_EQ(tell(message({"first-key-0123456789"})), 200);
   for (const auto& route : server->routes()) {
-    const bool api = route.path.starts_with("/v1/") || route.path.starts_with("/beta/") ||
-                     route.path.ends_with("tokenize");
+    const bool needs_key = route.path.starts_with("/v1/") || route.path.starts_with("/beta/") ||
+                           route.path.ends_with("tokenize");
     std::string path = route.path;
     if (path.ends_with("/*")) path.replace(path.size() - 1, 1, "tiny");
     const Answer answer = parse_answer(send(route.method, path, "{}").read_to_end());
-    EXPECT_EQ(answer.status == 401, api) << route.method << " " << path;
+    EXPECT_EQ(answer.status == 401, needs_key) << route.method << " " << path;
   }
   // Anthropic's clients send the key in a header of its own and know another form of errors.
   const Answer refused = post("/v1/messages", "{}");

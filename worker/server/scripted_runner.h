@@ -77,7 +77,8 @@ class ScriptedRunner final : public engine::Runner {
         answers_[row.sequence] = {script_, 0};
       }
       if (row.choices == 0) continue;
-      auto& [tokens, said] = answers_[row.sequence];
+      // Of a prompt whose beginning is in the prefix cache there is no row that starts at 0.
+      auto& [tokens, said] = answers_.try_emplace(row.sequence, script_, 0).first->second;
       samples.samples.push_back(
           {.sequence = row.sequence, .tokens = {tokens[said++ % tokens.size()]}});
     }
