@@ -1,10 +1,9 @@
 // How bytes come into a Connection and leave it, plain or through TLS.
-#include "base/http/connection.h"
-
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "base/http/boost_names.h"
+#include "base/http/connection.h"
 
 namespace dsm::http {
 
