@@ -28,7 +28,7 @@ class Granted : public testing::Test {
         {"spec", spec}};
     seen.now = from_rfc3339("2026-01-01T00:00:00Z");
     seen.config.worker_image = "worker:1";
-    seen.children = {serving_service_json(owner), ranks_service_json(owner),
+    seen.children = {serving_service_json(owner, false), ranks_service_json(owner),
                      token_secret_json(owner, "t"),
                      revision_json(owner, {api::revision_of(*parsed), *parsed, "worker:1", 1})};
     seen.model["status"] = *plan(seen).status;
