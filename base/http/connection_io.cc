@@ -1,4 +1,8 @@
 // How bytes come into a Connection and leave it, plain or through TLS.
+
+// Boost 1.74's awaitable.hpp uses std::exchange without including it.
+#include <utility>
+//
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
