@@ -77,7 +77,8 @@ def test_the_health_is_right_from_the_first_moment(env, namespace, make_model):
     model.patch_spec({"engine": {"maxModelLen": 512}})
     assert health() == "Progressing"
     until("Healthy", lambda: health() == "Healthy", 240, 0.1)
-    assert model.settled(1)
+    model.wait_settled(1)  # the earlier group has served until now, and goes
+    assert health() == "Healthy"
     model.patch_spec({"image": "localhost/no-such-image:1"})
     until("Degraded", lambda: health() == "Degraded", 120, 0.2)
 

@@ -51,7 +51,7 @@ def test_a_tenant_walls_its_namespace_in_and_takes_the_walls_along(env, namespac
     assert (deny.pod_selector.match_labels, deny.ingress, deny.egress) == (None, None, None)
     assert sorted(deny.policy_types) == ["Egress", "Ingress"]
     serving = network.read_namespaced_network_policy("deepseek-tenant-serving", namespace).spec
-    assert [[port.port for port in rule.ports or []] for rule in serving.ingress] == [[], [8001], [8000]]
+    assert [[port.port for port in rule.ports or []] for rule in serving.ingress] == [[], [8001], [8000, 50051]]
 
     # Who may do what.
     def can(user: str, verb: str, what: str) -> bool:

@@ -13,6 +13,11 @@ PLURAL = "deepseektenants"
 KEYS = "deepseek-api-keys"
 
 
+def condition_of(tenant: dict, kind: str) -> dict:
+    conditions = tenant.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
 class Tenant:
     def __init__(self, env: Environment, name: str, spec: dict):
         self.env, self.name = env, name
@@ -29,13 +34,12 @@ class Tenant:
         return self.api.get_cluster_custom_object(GROUP, VERSION, PLURAL, self.name)
 
     def condition(self, kind: str = "Ready") -> dict:
-        conditions = self.get().get("status", {}).get("conditions", [])
-        return next((c for c in conditions if c["type"] == kind), {})
+        return condition_of(self.get(), kind)
 
     def wait_ready(self) -> dict:
         def ready():
             tenant = self.get()
-            condition = self.condition()
+            condition = condition_of(tenant, "Ready")
             current = condition.get("observedGeneration") == tenant["metadata"]["generation"]
             return tenant if current and condition.get("status") == "True" else None
 
