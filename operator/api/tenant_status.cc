@@ -47,7 +47,8 @@ std::vector<std::string> tenant_status_field_paths() {
   TenantStatus full;
   full.conditions.emplace_back();
   std::vector<std::string> paths;
-  for (const auto& [key, value] : to_json(full).items()) {
+  const json written = to_json(full);
+  for (const auto& [key, value] : written.items()) {
     if (key == "conditions") {
       for (const auto& [name, part] : value.front().items()) paths.push_back(key + "[]." + name);
     } else {

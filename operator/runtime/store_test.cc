@@ -136,6 +136,7 @@ TEST(StoreTest, WaitsForNodesOnlyWhereTheyAreWatched) {
   store.pods.take(empty);
   store.services.take(empty);
   store.revisions.take(empty);
+  store.autoscalers.take(empty);
   EXPECT_TRUE(store.synced());
   store.with_nodes = true;
   EXPECT_FALSE(store.synced());
