@@ -64,7 +64,7 @@ struct Example {
         pods.push_back(pod_object(revision, group, index, true));
       }
     }
-    services = {plan::serving_service_json(kOwner), plan::ranks_service_json(kOwner)};
+    services = {plan::serving_service_json(kOwner, false), plan::ranks_service_json(kOwner)};
     for (json& service : services) {
       service["metadata"]["uid"] = "uid-" + service["metadata"]["name"].get<std::string>();
     }
