@@ -112,7 +112,7 @@ struct Example {
     for (const json& pod : pods) seen.pods.push_back(plan::pod_view(pod));
     seen.children = services;
     seen.children.insert(seen.children.end(), revisions.begin(), revisions.end());
-    seen.children.push_back(secret);
+    if (!secret.is_null()) seen.children.push_back(secret);
     return seen;
   }
 };
