@@ -5,20 +5,13 @@
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
+#include "operator/plan/json_part.h"
 #include "operator/plan/schedule.h"
 
 namespace dsm::plan {
 namespace {
 
 using nlohmann::json;
-
-json part(const json& object, const char* pointer) {
-  return object.is_object() ? object.value(json::json_pointer(pointer), json()) : json();
-}
-
-std::string text(const json& value) {
-  return value.is_string() ? value.get<std::string>() : std::string();
-}
 
 // Puts the bounds of now in the place of those of the spec.
 void apply_schedules(Look& look) {

@@ -4,19 +4,12 @@
 #include <tuple>
 
 #include "operator/api/names.h"
+#include "operator/plan/json_part.h"
 
 namespace dsm::plan {
 namespace {
 
 using nlohmann::json;
-
-json part(const json& object, const char* pointer) {
-  return object.is_object() ? object.value(json::json_pointer(pointer), json()) : json();
-}
-
-std::string text(const json& value) {
-  return value.is_string() ? value.get<std::string>() : std::string();
-}
 
 std::string joined(const std::vector<std::string>& texts) {
   std::string out;

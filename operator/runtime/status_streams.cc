@@ -30,7 +30,7 @@ StatusStreams::StatusStreams(Clock& clock, std::uint16_t port, OnNews on_news, L
 StatusStreams::~StatusStreams() {
   thread_.request_stop();
   thread_.join();
-  std::map<std::string, Stream> ended;
+  std::map<Key, Stream> ended;
   {
     const std::lock_guard lock(mutex_);
     ended.swap(streams_);
@@ -42,27 +42,25 @@ void StatusStreams::set(const std::string& model, const std::vector<Leader>& lea
                         const std::string& token) {
   Handles ended;  // destroyed after the lock is released
   const std::lock_guard lock(mutex_);
-  for (auto at = streams_.begin(); at != streams_.end();) {
+  for (auto at = streams_.lower_bound({model, ""});
+       at != streams_.end() && at->first.first == model;) {
     Stream& stream = at->second;
-    const bool stays =
-        stream.model != model ||
-        (stream.token == token && std::ranges::find(leaders, stream.leader) != leaders.end());
-    if (stays) {
+    if (stream.token == token && std::ranges::find(leaders, stream.leader) != leaders.end()) {
       ++at;
       continue;
     }
+    closed_.erase({stream.retry_at, at->first});
     ended.push_back(std::move(stream.handle));
     at = streams_.erase(at);
   }
   if (token.empty()) return;
   for (const Leader& leader : leaders) {
-    if (streams_.contains(leader.uid)) continue;
-    Stream stream;
-    stream.model = model;
-    stream.leader = leader;
-    stream.token = token;
-    stream.retry_at = clock_.now();
-    streams_.emplace(leader.uid, std::move(stream));
+    const auto [at, added] = streams_.try_emplace({model, leader.uid});
+    if (!added) continue;
+    at->second.leader = leader;
+    at->second.token = token;
+    at->second.retry_at = clock_.now();
+    closed_.emplace(at->second.retry_at, at->first);
     changed_.notify_all();
   }
 }
@@ -70,8 +68,9 @@ void StatusStreams::set(const std::string& model, const std::vector<Leader>& lea
 std::map<std::string, plan::LeaderStatus> StatusStreams::latest(const std::string& model) const {
   const std::lock_guard lock(mutex_);
   std::map<std::string, plan::LeaderStatus> result;
-  for (const auto& [uid, stream] : streams_) {
-    if (stream.model == model && stream.status) result.emplace(uid, *stream.status);
+  for (auto at = streams_.lower_bound({model, ""});
+       at != streams_.end() && at->first.first == model; ++at) {
+    if (at->second.status) result.emplace(at->first.second, *at->second.status);
   }
   return result;
 }
@@ -89,20 +88,13 @@ void StatusStreams::run(const std::stop_token& stop) {
   });
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
-    const TimePoint now = clock_.now();
-    TimePoint next = TimePoint::max();
-    std::string due;
-    for (auto& [uid, stream] : streams_) {
-      if (stream.open) continue;
-      if (stream.retry_at <= now) due = uid;
-      next = std::min(next, stream.retry_at);
-    }
-    if (due.empty()) {
-      clock_.wait_until(changed_, lock, next);
+    if (closed_.empty() || closed_.begin()->first > clock_.now()) {
+      clock_.wait_until(changed_, lock,
+                        closed_.empty() ? TimePoint::max() : closed_.begin()->first);
       continue;
     }
+    const Key due = closed_.extract(closed_.begin()).value().second;
     Stream& stream = streams_.at(due);
-    stream.open = true;
     stream.speaking = false;
     stream.attempt = ++attempts_;
     http::Target target;
@@ -121,57 +113,56 @@ void StatusStreams::run(const std::stop_token& stop) {
   }
 }
 
-void StatusStreams::open(const std::string& uid, std::uint64_t attempt, http::Target target) {
+void StatusStreams::open(const Key& key, std::uint64_t attempt, http::Target target) {
   std::unique_ptr<http::Client::Handle> handle = client_.get_lines(
       std::move(target), kIdleSeconds,
-      [this, uid, attempt](std::string_view line) { on_line(uid, attempt, line); },
-      [this, uid, attempt](const Status& how) { on_end(uid, attempt, how); });
+      [this, key, attempt](std::string_view line) { on_line(key, attempt, line); },
+      [this, key, attempt](const Status& how) { on_end(key, attempt, how); });
   std::unique_lock lock(mutex_);
-  const auto at = streams_.find(uid);
-  if (at != streams_.end() && at->second.attempt == attempt) {
-    at->second.handle = std::move(handle);
+  if (Stream* const stream = current(key, attempt)) {
+    stream->handle = std::move(handle);
   } else {
     lock.unlock();  // not wanted any more: the handle goes without the lock
   }
 }
 
-void StatusStreams::on_line(const std::string& uid, std::uint64_t attempt, std::string_view line) {
+StatusStreams::Stream* StatusStreams::current(const Key& key, std::uint64_t attempt) {
+  const auto at = streams_.find(key);
+  return at != streams_.end() && at->second.attempt == attempt ? &at->second : nullptr;
+}
+
+void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_view line) {
   const Result<plan::LeaderStatus> status = plan::leader_status(line, clock_.wall_now());
-  std::string model;
   StreamNews news = StreamNews::kNumbers;
   {
     const std::lock_guard lock(mutex_);
-    const auto at = streams_.find(uid);
-    if (at == streams_.end() || at->second.attempt != attempt || !status) return;
-    Stream& stream = at->second;
-    const bool first = !stream.speaking || !stream.status;
-    stream.speaking = true;
-    stream.delay = Millis(0);
-    const bool state = first || !same_state(*stream.status, *status);
-    const bool numbers = first || !same_numbers(*stream.status, *status);
-    stream.status = *status;
+    Stream* const stream = current(key, attempt);
+    if (stream == nullptr || !status) return;
+    const bool first = !stream->speaking || !stream->status;
+    stream->speaking = true;
+    stream->delay = Millis(0);
+    const bool state = first || !same_state(*stream->status, *status);
+    const bool numbers = first || !same_numbers(*stream->status, *status);
+    stream->status = *status;
     if (!state && !numbers) return;
     news = state ? StreamNews::kState : StreamNews::kNumbers;
-    model = stream.model;
   }
-  on_news_(model, news);
+  on_news_(std::string(key.first), news);
 }
 
-void StatusStreams::on_end(const std::string& uid, std::uint64_t attempt, const Status& how) {
-  std::string model;
+void StatusStreams::on_end(const Key& key, std::uint64_t attempt, const Status& how) {
+  const auto [model, uid] = key;  // a listener may end this stream, and the callback with its key
   bool was_speaking = false;
   {
     const std::lock_guard lock(mutex_);
-    const auto at = streams_.find(uid);
-    if (at == streams_.end() || at->second.attempt != attempt) return;
-    Stream& stream = at->second;
-    was_speaking = stream.speaking;
-    stream.open = false;
-    stream.speaking = false;
-    stream.delay =
-        stream.delay.count() == 0 ? kFirstRetry : std::min(stream.delay * 2, kLongestRetry);
-    stream.retry_at = clock_.now() + stream.delay;
-    model = stream.model;
+    Stream* const stream = current(key, attempt);
+    if (stream == nullptr) return;
+    was_speaking = stream->speaking;
+    stream->speaking = false;
+    stream->delay =
+        stream->delay.count() == 0 ? kFirstRetry : std::min(stream->delay * 2, kLongestRetry);
+    stream->retry_at = clock_.now() + stream->delay;
+    closed_.emplace(stream->retry_at, key);
     changed_.notify_all();
   }
   const bool refused = !how && how.error().kind == ErrorKind::kDenied;

@@ -10,8 +10,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/http/client.h"
@@ -53,12 +55,12 @@ class StatusStreams {
   std::size_t connected() const;
 
  private:
+  // Model and pod uid: the streams of one model stand together.
+  using Key = std::pair<std::string, std::string>;
   struct Stream {
-    std::string model;
     Leader leader;
     std::string token;
     std::uint64_t attempt = 0;  // tells the callbacks of an older attempt apart
-    bool open = false;          // a request is under way
     bool speaking = false;      // it has brought a line
     Millis delay{0};
     TimePoint retry_at{};
@@ -68,9 +70,11 @@ class StatusStreams {
   using Handles = std::vector<std::unique_ptr<http::Client::Handle>>;
 
   void run(const std::stop_token& stop);
-  void open(const std::string& uid, std::uint64_t attempt, http::Target target);
-  void on_line(const std::string& uid, std::uint64_t attempt, std::string_view line);
-  void on_end(const std::string& uid, std::uint64_t attempt, const Status& how);
+  void open(const Key& key, std::uint64_t attempt, http::Target target);
+  void on_line(const Key& key, std::uint64_t attempt, std::string_view line);
+  void on_end(const Key& key, std::uint64_t attempt, const Status& how);
+  // The stream while `attempt` is its newest, else null; with the lock.
+  Stream* current(const Key& key, std::uint64_t attempt);
 
   Clock& clock_;
   const std::uint16_t port_;
@@ -78,7 +82,8 @@ class StatusStreams {
   const Logger log_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, Stream> streams_;  // by pod uid; guarded by mutex_
+  std::map<Key, Stream> streams_;               // guarded by mutex_, like the next
+  std::set<std::pair<TimePoint, Key>> closed_;  // streams without a request, by retry_at
   std::uint64_t attempts_ = 0;
   http::Client client_;
   std::jthread thread_;  // last: it uses everything above
