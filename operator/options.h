@@ -14,7 +14,7 @@ struct OperatorOptions {
   std::string kubeconfig;  // "": in the cluster
   std::string context;
   std::string ns;  // watch only this one; "": all
-  int workers = 2;
+  int workers = 8;
   std::string worker_image = "localhost/deepseek-worker:dev";
   std::string pull_policy = "IfNotPresent";
   int worker_status_port = 8001;

@@ -33,7 +33,7 @@ namespace dsm::http {
 namespace {
 
 // Of one read: room that every open stream keeps, and an operator has thousands of them.
-constexpr std::size_t kReadBytes = 2 << 10;
+constexpr std::size_t kReadBytes = 1 << 10;
 constexpr std::size_t kMaxHeaderBytes = 64 << 10;
 constexpr std::size_t kMaxBytes = 1 << 20;  // of a whole body, or of one line of a stream
 

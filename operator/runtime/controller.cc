@@ -145,14 +145,13 @@ void Controller::metrics_api(plan::MetricsApi now) {
 std::vector<plan::ModelLoad> Controller::loads(const std::string& ns) const {
   std::vector<plan::ModelLoad> result;
   if (!streams_) return result;
-  for (const std::string& key : store_.models.keys()) {
-    if (namespace_of(key) != ns) continue;
-    const auto model = store_.models.find(key);
-    if (!model) continue;
+  for (const std::string& key : store_.models.keys_in(ns)) {
+    const std::string uid = store_.models.uid(key);
+    if (uid.empty()) continue;
     std::vector<plan::PodView> pods;
     for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
-    result.push_back(plan::load_of(key.substr(ns.size() + 1), uid_of(*model), pods,
-                                   streams_->latest(key), clock_.wall_now()));
+    result.push_back(plan::load_of(key.substr(ns.size() + 1), uid, pods, streams_->latest(key),
+                                   clock_.wall_now()));
   }
   return result;
 }
@@ -186,18 +185,14 @@ void Controller::update_metrics() {
   if (tenants_) tenants_->update_metrics();
 }
 
-std::vector<Leader> Controller::follow_leaders(const std::string& key, const Json* model,
-                                               const std::string& token) {
+std::vector<Leader> Controller::leaders_of(const std::string& key, const Json& model) const {
   std::vector<Leader> leaders;
-  if (model != nullptr) {
-    const std::string uid = uid_of(*model);
-    for (const auto& pod : store_.pods.of_model(key)) {
-      if (pod->index == 0 && pod->owner_uid == uid && pod->running && !pod->ip.empty()) {
-        leaders.push_back({pod->uid, pod->ip});
-      }
+  const std::string uid = uid_of(model);
+  for (const auto& pod : store_.pods.of_model(key)) {
+    if (pod->index == 0 && pod->owner_uid == uid && pod->running && !pod->ip.empty()) {
+      leaders.push_back({pod->uid, pod->ip});
     }
   }
-  streams_->set(key, leaders, token);
   return leaders;
 }
 
@@ -205,7 +200,7 @@ Result<Millis> Controller::reconcile(const std::string& key) {
   if (!synced()) return Millis(0);  // every key comes again once the caches are full
   const auto model = store_.models.find(key);
   if (!model) {
-    follow_leaders(key, nullptr, "");
+    streams_->set(key, {}, "");
     failures_.forget_model(key);
     secrets_.forget(key);
     pushes_->forget(key);
@@ -215,12 +210,18 @@ Result<Millis> Controller::reconcile(const std::string& key) {
     doubtful_.erase(key);
     return Millis(0);
   }
+  const std::vector<Leader> leaders = leaders_of(key, *model);
+  if (!leading_ && leaders.empty()) {
+    // Nobody to listen to, and so no token to be read: the one who leads is about to make it.
+    streams_->set(key, {}, "");
+    return std::chrono::duration_cast<Millis>(kResync);
+  }
   const Result<Secrets::Entry> secret = secrets_.of_model(key);
   if (!secret) return std::unexpected(secret.error());
   // A Secret of our name that somebody else made is none of our business.
   const bool ours = !secret->object.is_null() && owned_by(secret->object, uid_of(*model));
   const std::string token = ours ? secret->token : "";
-  const std::vector<Leader> leaders = follow_leaders(key, model.get(), token);
+  streams_->set(key, leaders, token);
   if (!leading_) return std::chrono::duration_cast<Millis>(kResync);
   if (tenants_ && !token.empty()) {
     // Before anything that takes long: a key that was revoked must not wait.

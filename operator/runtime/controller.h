@@ -29,7 +29,7 @@ namespace dsm::runtime {
 struct ControllerOptions {
   std::string ns;  // watch only this namespace; "": all
   plan::Config plan;
-  int workers = 2;
+  int workers = 8;
   std::uint16_t status_port = 8001;  // of the leaders' status streams
   // Absent: DeepSeekTenants are not looked at. They need rights in all namespaces.
   std::optional<TenantOptions> tenants = {};
@@ -86,8 +86,7 @@ class Controller {
   std::set<std::string> models_on(const std::set<std::string>& nodes) const;
   // Looks at one model; an error means: again later.
   Result<Millis> reconcile(const std::string& key);
-  std::vector<Leader> follow_leaders(const std::string& key, const Json* model,
-                                     const std::string& token);
+  std::vector<Leader> leaders_of(const std::string& key, const Json& model) const;
   // After a write that was not answered: what the model's pods are now, before the next decision.
   // A pod that was deleted without our knowing would count as one that serves.
   Status settle_doubts(const std::string& key);

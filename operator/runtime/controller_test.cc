@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "kube/testing/scripted_transport.h"
 
 namespace dsm::runtime {
@@ -285,9 +287,14 @@ TEST_F(ControllerTest, AModelWithoutLeadersHasAKnownLoadOfZeroInItsOwnNamespace)
 TEST_F(ControllerTest, WithoutTheLeadNothingIsWritten) {
   start();
   transport_.feed(kModels, answers_.edit(2));
-  answers_.await("GET Secret", 1);  // the look at the model has begun
-  controller_.stop();               // and has ended
+  const std::string not_looked_at =
+      "reconcile_total{controller=\"deepseekmodel\",result=\"requeue_after\"} 0\n";
+  while (metrics_text(registry_).find(not_looked_at) != std::string::npos) {
+    std::this_thread::yield();
+  }
+  controller_.stop();
   EXPECT_TRUE(transport_.writes().empty());
+  EXPECT_EQ(answers_.count("GET Secret"), 0) << "there is no leader to listen to";
 }
 
 TEST_F(ControllerTest, TheMetricsAreThereFromTheStart) {

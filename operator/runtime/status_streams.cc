@@ -132,12 +132,20 @@ StatusStreams::Stream* StatusStreams::current(const Key& key, std::uint64_t atte
 }
 
 void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_view line) {
-  const Result<plan::LeaderStatus> status = plan::leader_status(line, clock_.wall_now());
+  const WallTime received = clock_.wall_now();
   StreamNews news = StreamNews::kNumbers;
   {
     const std::lock_guard lock(mutex_);
     Stream* const stream = current(key, attempt);
-    if (stream == nullptr || !status) return;
+    if (stream == nullptr) return;
+    if (stream->speaking && stream->status && stream->line == line) {
+      // Nothing new but that it is so still: what most lines of a quiet cluster say.
+      stream->status->received = received;
+      return;
+    }
+    const Result<plan::LeaderStatus> status = plan::leader_status(line, received);
+    if (!status) return;
+    stream->line = line;
     const bool first = !stream->speaking || !stream->status;
     stream->speaking = true;
     stream->delay = Millis(0);

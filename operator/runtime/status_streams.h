@@ -65,6 +65,7 @@ class StatusStreams {
     Millis delay{0};
     TimePoint retry_at{};
     std::unique_ptr<http::Client::Handle> handle;
+    std::string line;  // the newest, as it came
     std::optional<plan::LeaderStatus> status;
   };
   using Handles = std::vector<std::unique_ptr<http::Client::Handle>>;

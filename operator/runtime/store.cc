@@ -43,6 +43,16 @@ ObjectId id_of_node(const Json& node) {
   return id;
 }
 
+KeptPacked::Kept KeptPacked::keep(const Json& value) {
+  Kept kept = Json::to_msgpack(value);
+  kept.shrink_to_fit();
+  return kept;
+}
+
+std::shared_ptr<const Json> KeptPacked::open(const Kept& kept) {
+  return std::make_shared<const Json>(Json::from_msgpack(kept));
+}
+
 Json trimmed(Json object) {
   const auto metadata = object.find("metadata");
   if (metadata != object.end() && metadata->is_object()) {
@@ -53,6 +63,11 @@ Json trimmed(Json object) {
     }
   }
   return object;
+}
+
+Json trimmed_budget(Json object) {
+  object.erase("status");
+  return trimmed(std::move(object));
 }
 
 Json trimmed_autoscaler(Json object) {

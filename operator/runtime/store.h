@@ -42,12 +42,30 @@ ObjectId id_of_node(const Json& node);    // a node is no model's: its own name 
 Json trimmed(Json object);
 // An autoscaler's status is written at every change of the load; its conditions alone are kept.
 Json trimmed_autoscaler(Json object);
+// No decision reads how a PodDisruptionBudget stands.
+Json trimmed_budget(Json object);
 // Equal but for the resource version.
 bool same_object(const Json& a, const Json& b);
 
-// How each kind is kept.
-struct ModelTraits {
+// Kept as they are read.
+template <typename T>
+struct KeptWhole {
+  using Value = T;
+  using Kept = std::shared_ptr<const T>;
+  static Kept keep(T value) { return std::make_shared<const T>(std::move(value)); }
+  static Kept open(const Kept& kept) { return kept; }
+};
+// Kept as MessagePack, a tenth of what the same object takes as a tree of JSON values: read when a
+// model is looked at, which is seldom, while all objects of the cluster are kept all the time.
+struct KeptPacked {
   using Value = Json;
+  using Kept = std::vector<std::uint8_t>;
+  static Kept keep(const Json& value);
+  static std::shared_ptr<const Json> open(const Kept& kept);
+};
+
+// How each kind is kept.
+struct ModelTraits : KeptPacked {
   static ObjectId id(const Json& object) { return id_of_model(object); }
   static Json trim(Json object) { return trimmed(std::move(object)); }
   static bool same(const Json& a, const Json& b) { return same_object(a, b); }
@@ -58,14 +76,15 @@ struct ChildTraits : ModelTraits {
 struct AutoscalerTraits : ChildTraits {
   static Json trim(Json object) { return trimmed_autoscaler(std::move(object)); }
 };
-struct PodTraits {
-  using Value = plan::PodView;
+struct BudgetTraits : ChildTraits {
+  static Json trim(Json object) { return trimmed_budget(std::move(object)); }
+};
+struct PodTraits : KeptWhole<plan::PodView> {
   static ObjectId id(const Json& object) { return id_of_child(object); }
   static plan::PodView trim(const Json& object) { return plan::pod_view(object); }
   static bool same(const plan::PodView& a, const plan::PodView& b) { return a == b; }
 };
-struct NodeTraits {
-  using Value = plan::NodeView;
+struct NodeTraits : KeptWhole<plan::NodeView> {
   static ObjectId id(const Json& object) { return id_of_node(object); }
   static plan::NodeView trim(const Json& object) { return plan::node_view(object); }
   static bool same(const plan::NodeView& a, const plan::NodeView& b) { return a == b; }
@@ -147,18 +166,28 @@ class Cache {
   }
 
   Pointer find(const std::string& key) const {
+    std::unique_lock lock(mutex_);
+    const auto at = entries_.find(key);
+    if (at == entries_.end()) return nullptr;
+    const Kept kept = at->second.kept;
+    lock.unlock();
+    return Traits::open(kept);
+  }
+  // "" when it is not there.
+  std::string uid(const std::string& key) const {
     const std::lock_guard lock(mutex_);
     const auto at = entries_.find(key);
-    return at == entries_.end() ? nullptr : at->second.value;
+    return at == entries_.end() ? std::string() : at->second.id.uid;
   }
   // In the order of their names.
   std::vector<Pointer> of_model(const std::string& model) const {
-    const std::lock_guard lock(mutex_);
-    std::vector<Pointer> result;
+    std::unique_lock lock(mutex_);
+    std::vector<Kept> kept;
     const auto names = by_model_.find(model);
-    if (names == by_model_.end()) return result;
-    for (const std::string& key : names->second) result.push_back(entries_.at(key).value);
-    return result;
+    if (names == by_model_.end()) return {};
+    for (const std::string& key : names->second) kept.push_back(entries_.at(key).kept);
+    lock.unlock();
+    return opened(kept);
   }
   std::vector<std::string> keys() const {
     const std::lock_guard lock(mutex_);
@@ -178,10 +207,11 @@ class Cache {
     return result;
   }
   std::vector<Pointer> all() const {
-    const std::lock_guard lock(mutex_);
-    std::vector<Pointer> result;
-    for (const auto& [key, entry] : entries_) result.push_back(entry.value);
-    return result;
+    std::unique_lock lock(mutex_);
+    std::vector<Kept> kept;
+    for (const auto& [key, entry] : entries_) kept.push_back(entry.kept);
+    lock.unlock();
+    return opened(kept);
   }
   // Whether one whole list has come.
   bool synced() const {
@@ -194,9 +224,10 @@ class Cache {
   }
 
  private:
+  using Kept = typename Traits::Kept;
   struct Entry {
     ObjectId id;
-    Pointer value;
+    Kept kept;
   };
   using Entries = std::map<std::string, Entry>;
 
@@ -205,7 +236,16 @@ class Cache {
   }
   static Entry entry_of(Json object) {
     ObjectId id = Traits::id(object);
-    return {std::move(id), std::make_shared<const Value>(Traits::trim(std::move(object)))};
+    return {std::move(id), Traits::keep(Traits::trim(std::move(object)))};
+  }
+  static bool same(const Entry& a, const Entry& b) {
+    return a.kept == b.kept || Traits::same(*Traits::open(a.kept), *Traits::open(b.kept));
+  }
+  static std::vector<Pointer> opened(const std::vector<Kept>& kept) {
+    std::vector<Pointer> result;
+    result.reserve(kept.size());
+    for (const Kept& each : kept) result.push_back(Traits::open(each));
+    return result;
   }
 
   void put_locked(Entry entry, bool from_watch, std::set<std::string>& changed) {
@@ -220,7 +260,7 @@ class Cache {
       const bool same_one = at->second.id.uid == entry.id.uid;
       if (same_one && version <= at->second.id.version) return;
       if (!same_one && version < at->second.id.version) return;
-      if (!Traits::same(*at->second.value, *entry.value)) changed.insert(at->second.id.model);
+      if (!same(at->second, entry)) changed.insert(at->second.id.model);
       forget(at);
     } else {
       changed.insert(entry.id.model);
@@ -243,8 +283,8 @@ class Cache {
     by_model_.clear();
     for (auto& [key, entry] : incoming_) {
       const auto old = before.find(key);
-      const bool same = old != before.end() && Traits::same(*old->second.value, *entry.value);
-      if (!same) changed.insert(entry.id.model);
+      const bool known = old != before.end() && same(old->second, entry);
+      if (!known) changed.insert(entry.id.model);
       if (old != before.end() && old->second.id.version > entry.id.version) continue;
       before.erase(key);
       insert(std::move(entry));
@@ -283,7 +323,7 @@ struct Store {
   Cache<PodTraits> pods;
   Cache<ChildTraits> services;
   Cache<ChildTraits> revisions;
-  Cache<ChildTraits> budgets;  // PodDisruptionBudgets
+  Cache<BudgetTraits> budgets;  // PodDisruptionBudgets
   Cache<AutoscalerTraits> autoscalers;
   Cache<NodeTraits> nodes;
   // Nodes and what is made only because they are seen; false with rights in one namespace.

@@ -24,8 +24,7 @@ Json trimmed_namespace(const Json& ns);
 // The hashes of a Secret's entries.
 plan::ApiKeys read_keys(const Json& secret);
 
-struct TenantTraits {
-  using Value = plan::TenantView;
+struct TenantTraits : KeptWhole<plan::TenantView> {
   static ObjectId id(const Json& object) { return id_of_tenant(object); }
   static plan::TenantView trim(Json object) {
     return plan::tenant_view(trimmed(std::move(object)));
@@ -41,8 +40,7 @@ struct NamespaceTraits : ModelTraits {
 struct TenantChildTraits : ModelTraits {
   static ObjectId id(const Json& object) { return id_of_tenant_child(object); }
 };
-struct KeysTraits {
-  using Value = plan::ApiKeys;
+struct KeysTraits : KeptWhole<plan::ApiKeys> {
   static ObjectId id(const Json& object) { return id_of_keys(object); }
   static plan::ApiKeys trim(const Json& object) { return read_keys(object); }
   static bool same(const plan::ApiKeys& a, const plan::ApiKeys& b) { return a == b; }

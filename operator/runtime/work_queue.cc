@@ -14,29 +14,32 @@ double seconds(TimePoint::duration duration) {
 WorkQueue::WorkQueue(Clock& clock, QueueObserver observer)
     : clock_(clock), observer_(std::move(observer)) {}
 
-void WorkQueue::add_locked(const std::string& key, TimePoint now) {
+void WorkQueue::add_locked(const std::string& key, TimePoint now, bool urgent) {
   drop_delay(key);
   if (working_since_.contains(key)) {
-    again_.insert(key);
+    again_[key] |= urgent;
     return;
   }
-  if (!waiting_since_.emplace(key, now).second) return;
-  ready_.push(key);
+  const auto [at, fresh] = waiting_.try_emplace(key, Waiting{now, urgent});
+  if (!fresh && (at->second.urgent || !urgent)) return;
+  at->second.urgent = urgent;
+  (urgent ? urgent_ : routine_).push(key);
+  if (!fresh) return;
   if (observer_.added) observer_.added();
-  if (observer_.depth) observer_.depth(ready_.size());
+  if (observer_.depth) observer_.depth(waiting_.size());
   changed_.notify_one();
 }
 
 void WorkQueue::add(const std::string& key) {
   const std::lock_guard lock(mutex_);
-  add_locked(key, clock_.now());
+  add_locked(key, clock_.now(), /*urgent=*/true);
 }
 
 void WorkQueue::add_after(const std::string& key, Millis delay) {
   const std::lock_guard lock(mutex_);
   const TimePoint now = clock_.now();
-  if (delay.count() <= 0) return add_locked(key, now);
-  if (waiting_since_.contains(key)) return;  // it comes sooner
+  if (delay.count() <= 0) return add_locked(key, now, /*urgent=*/true);
+  if (waiting_.contains(key)) return;  // it comes sooner
   const TimePoint when = now + delay;
   const auto known = delayed_.find(key);
   if (known != delayed_.end() && known->second <= when) return;
@@ -72,20 +75,34 @@ void WorkQueue::drop_delay(const std::string& key) {
 void WorkQueue::move_due(TimePoint now) {
   while (!order_.empty() && order_.begin()->first <= now) {
     const std::string key = order_.begin()->second;
-    add_locked(key, now);
+    add_locked(key, now, /*urgent=*/false);
   }
+}
+
+std::optional<std::string> WorkQueue::next() {
+  while (!routine_.empty()) {  // those that became urgent, or were taken as such
+    const auto at = waiting_.find(routine_.front());
+    if (at != waiting_.end() && !at->second.urgent) break;
+    routine_.pop();
+  }
+  const bool urgent = !urgent_.empty() && (routine_.empty() || urgent_in_a_row_ < kUrgentInARow);
+  std::queue<std::string>& queue = urgent ? urgent_ : routine_;
+  if (queue.empty()) return std::nullopt;
+  urgent_in_a_row_ = urgent ? urgent_in_a_row_ + 1 : 0;
+  std::string key = std::move(queue.front());
+  queue.pop();
+  return key;
 }
 
 std::optional<std::string> WorkQueue::take_locked() {
   const TimePoint now = clock_.now();
   move_due(now);
-  if (ready_.empty()) return std::nullopt;
-  std::string key = std::move(ready_.front());
-  ready_.pop();
-  if (observer_.depth) observer_.depth(ready_.size());
-  if (observer_.waited) observer_.waited(seconds(now - waiting_since_[key]));
-  waiting_since_.erase(key);
-  working_since_[key] = now;
+  std::optional<std::string> key = next();
+  if (!key) return std::nullopt;
+  if (observer_.waited) observer_.waited(seconds(now - waiting_.at(*key).since));
+  waiting_.erase(*key);
+  if (observer_.depth) observer_.depth(waiting_.size());
+  working_since_[*key] = now;
   return key;
 }
 
@@ -115,12 +132,12 @@ void WorkQueue::done(const std::string& key) {
   if (at == working_since_.end()) return;
   if (observer_.worked) observer_.worked(seconds(now - at->second));
   working_since_.erase(at);
-  if (again_.erase(key) > 0) add_locked(key, now);
+  if (const auto again = again_.extract(key)) add_locked(key, now, again.mapped());
 }
 
 std::size_t WorkQueue::depth() const {
   const std::lock_guard lock(mutex_);
-  return ready_.size();
+  return waiting_.size();
 }
 
 std::pair<double, double> WorkQueue::under_work() const {

@@ -1,5 +1,7 @@
 // The keys that need a look: each at most once in the queue, never worked on by two threads at
-// once, now or after a delay, and later and later when looking fails. Thread-safe.
+// once, now or after a delay, and later and later when looking fails. What something has happened
+// to comes before what was only put off until now (numbers, another try, a look after minutes), so
+// that an edit does not stand behind a thousand of those. Thread-safe.
 #pragma once
 
 #include <condition_variable>
@@ -30,6 +32,8 @@ class WorkQueue {
  public:
   static constexpr Millis kFirstBackoff{5};
   static constexpr Millis kLongestBackoff{1'000'000};
+  // So many keys in a row may go before one that was put off.
+  static constexpr int kUrgentInARow = 10;
 
   explicit WorkQueue(Clock& clock, QueueObserver observer = {});
 
@@ -52,7 +56,13 @@ class WorkQueue {
   std::pair<double, double> under_work() const;
 
  private:
-  void add_locked(const std::string& key, TimePoint now);
+  struct Waiting {
+    TimePoint since;
+    bool urgent = false;
+  };
+
+  void add_locked(const std::string& key, TimePoint now, bool urgent);
+  std::optional<std::string> next();
   std::optional<std::string> take_locked();
   void move_due(TimePoint now);
   void drop_delay(const std::string& key);
@@ -61,10 +71,13 @@ class WorkQueue {
   const QueueObserver observer_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::queue<std::string> ready_;  // each of them is in waiting_since_
-  std::map<std::string, TimePoint> waiting_since_;
+  std::map<std::string, Waiting> waiting_;
+  // The same, first come first; a key that became urgent still stands in routine_ and is skipped.
+  std::queue<std::string> urgent_;
+  std::queue<std::string> routine_;
+  int urgent_in_a_row_ = 0;
   std::map<std::string, TimePoint> working_since_;
-  std::set<std::string> again_;                        // added while worked on
+  std::map<std::string, bool> again_;                  // added while worked on: urgent or not
   std::map<std::string, TimePoint> delayed_;           // key -> when
   std::set<std::pair<TimePoint, std::string>> order_;  // the same, earliest first
   std::map<std::string, int> failures_;

@@ -60,6 +60,43 @@ TEST_F(Queue, AddingNowReplacesADelay) {
   EXPECT_EQ(now(), "");
 }
 
+TEST_F(Queue, WhatHappenedGoesBeforeWhatWasPutOff) {
+  queue_.add_after("late 1", Seconds(1));
+  queue_.add_after("late 2", Seconds(2));
+  queue_.add_after("late 3", Seconds(3));
+  clock_.advance(Seconds(5));
+  EXPECT_EQ(now(), "late 1");  // and the others are due
+  queue_.add("edited");
+  queue_.add("late 3");
+  EXPECT_EQ(queue_.depth(), 3u);
+  EXPECT_EQ(now(), "edited");
+  EXPECT_EQ(now(), "late 3");
+  EXPECT_EQ(now(), "late 2");
+  EXPECT_EQ(now(), "");
+}
+
+TEST_F(Queue, WhatWasPutOffIsNotPutOffForEver) {
+  queue_.add_after("late", Seconds(1));
+  clock_.advance(Seconds(1));
+  int before = 0;
+  do {
+    queue_.add("busy " + std::to_string(before));
+    queue_.add("busier " + std::to_string(before));
+  } while (now() != "late" && ++before < 100);
+  EXPECT_EQ(before, WorkQueue::kUrgentInARow);
+}
+
+TEST_F(Queue, UrgencyOutlivesTheWorkUnderWay) {
+  queue_.add("a");
+  EXPECT_EQ(now(), "a");
+  queue_.add("a");
+  queue_.add_after("b", Seconds(1));
+  clock_.advance(Seconds(1));
+  queue_.done("a");
+  EXPECT_EQ(now(), "a");
+  EXPECT_EQ(now(), "b");
+}
+
 TEST_F(Queue, FailuresBackOffPerKeyUntilForgotten) {
   for (const Millis delay : {Millis(5), Millis(10), Millis(20)}) {
     queue_.add_backoff("a");
