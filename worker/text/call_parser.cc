@@ -117,6 +117,8 @@ class CallParser : public ChatParser {
   }
 
   void head_end(Delta& delta) {
+    // Should the call turn out to be none, what stood around the marker must not become one.
+    raw_ += ' ';
     if (typed_) {
       state_ = State::kNameLine;
     } else {

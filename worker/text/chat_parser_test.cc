@@ -174,9 +174,9 @@ TEST_P(Calls, ThatAreMalformedBecomeContent) {
       typed_output(block(std::string(kCallBegin) + "what is this" + std::string(kCallEnd)));
   EXPECT_EQ(all.content, "what is this");
   all = named_output(block(named("f", "no json")));
-  EXPECT_EQ(all.content, "fno json");
+  EXPECT_EQ(all.content, "f no json");
   all = named_output(block(named("", "{}") + named("g", "{}")));
-  EXPECT_EQ(all.content, "{}");
+  EXPECT_EQ(all.content, " {}");
   EXPECT_EQ(all.calls[0], Call("g", "{}"));
   all = dsml_output("<Dfunction_calls>\nwhat <b> is this\n</Dfunction_calls>");
   EXPECT_EQ(all.content, "\nwhat <b> is this");
