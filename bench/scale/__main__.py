@@ -1,4 +1,4 @@
-"""What the operator costs with a thousand models; a table on standard output.
+"""What the operator costs with a thousand models; a table on standard output, and one of it beside its peer.
 
 Run by `make bench-operator`. Nothing is asserted: the column "aim" says what we want, the others what was seen.
 """
@@ -12,11 +12,14 @@ from pathlib import Path
 from localcluster.layout import layout
 from localcluster.shell import Failure, say
 
-from . import audit, phases, report, usage
-from .api import MODELS
+from . import audit, compare, lws, phases, report, usage
 from .control_plane import ControlPlane
-from .deepseek import GROUPS, PODS, Lease, Operator
-from .phases import REPLICAS, SHORT_LEASE
+from .deepseek import Lease, Operator
+from .lws import LeaderWorkerSet
+from .phases import REPLICAS, SHORT_LEASE, Costs
+from .subject import GROUPS, PODS
+
+NAMESPACES = [f"team-{i}" for i in range(10)]
 
 
 def arguments() -> argparse.Namespace:
@@ -28,6 +31,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--edits", type=int, default=100, help="one for each of the first models, at most 100")
     parser.add_argument("--kills", type=int, default=5, help="of the leader")
     parser.add_argument("--nodes", type=int, default=100)
+    parser.add_argument("--peer", choices=("lws", "none"), default="lws",
+                        help="LeaderWorkerSet's controller (built at the first time) is asked the same afterwards")
     parser.add_argument("--limit", type=float, default=1800, help="seconds until a phase that does not end is given up")
     parser.add_argument("--cluster", default="scale", help=argparse.SUPPRESS)
     for program in ("operator", "programs", "helm"):
@@ -46,29 +51,54 @@ def stop(operator: Operator) -> None:
         operator.stop(replica)
 
 
-def measure(plane: ControlPlane, args: argparse.Namespace) -> str:
-    namespaces = [f"team-{i}" for i in range(10)]
-    plane.namespaces(namespaces)
-    operator = Operator(plane, args.operator, args.helm)
-    bench = phases.Bench(plane, operator, audit.Log(plane.audit_log), namespaces)
+def measure(plane: ControlPlane, operator: Operator, log: audit.Log, args: argparse.Namespace) -> tuple[str, Costs]:
+    bench = phases.Bench(plane, operator, log, NAMESPACES)
     table = report.Table()
 
     start(operator, Lease())
-    first = min(100, args.models)
-    report.made(table, bench.make("m", first, args.limit))
-    if args.models > first:
-        report.made(table, bench.make("n", args.models - first, args.limit))
+    costs = phases.costs(bench, args.models, args.minutes, args.edits, args.limit)
+    for made in costs.made:
+        report.made(table, made)
     table.section(f"all {args.models} models")
-    report.steady(table, phases.steady(bench, args.minutes))
+    report.steady(table, costs.steady)
+    report.edits(table, costs.edits)
     report.numbers(table, phases.changing_numbers(bench, args.numbers_seconds))
-    report.edits(table, bench.edit("m", min(args.edits, first)))
     stop(operator)
 
     start(operator, SHORT_LEASE)
     bench.quiet()
-    report.failover(table, SHORT_LEASE, phases.failover(bench, "m", args.kills))
-    report.restart(table, phases.restart(bench, SHORT_LEASE))
-    return table.markdown()
+    report.failover(table, SHORT_LEASE, phases.failover(bench, operator, "m", args.kills))
+    report.restart(table, phases.restart(bench, operator, SHORT_LEASE))
+    stop(operator)
+    return table.markdown(), costs
+
+
+def measure_peer(plane: ControlPlane, program: Path, log: audit.Log, args: argparse.Namespace, ours: Costs) -> str:
+    """When nothing of ours is left that it would have to look at."""
+    plane.remove_namespaces(NAMESPACES, args.limit)
+    plane.namespaces(NAMESPACES)
+    peer = LeaderWorkerSet(plane, program, args.helm)
+    peer.start()
+    bench = phases.Bench(plane, peer, log, NAMESPACES)
+    theirs = phases.costs(bench, args.models, args.minutes, args.edits, args.limit)
+    return compare.table(Operator.name, ours, peer.name, theirs)
+
+
+def run(args: argparse.Namespace) -> None:
+    program = lws.build() if args.peer == "lws" else None
+    if args.peer == "lws" and program is None:
+        say("LeaderWorkerSet's controller could not be built (why is said above): only our operator is measured")
+    policy = audit.policy(Operator.users + LeaderWorkerSet.users, phases.EDITOR,
+                          (Operator.resource, LeaderWorkerSet.resource))
+    print(f"{time.strftime('%Y-%m-%d', time.gmtime())}, {usage.machine()}", flush=True)
+    plane = ControlPlane(layout(args.cluster), args.programs, policy, args.nodes)
+    plane.namespaces(NAMESPACES)
+    log = audit.Log(plane.audit_log)
+    table, ours = measure(plane, Operator(plane, args.operator, args.helm), log, args)
+    print(f"load at the end {usage.load()}\n\n{table}", flush=True)
+    if program is not None:
+        beside = measure_peer(plane, program, log, args, ours)
+        print(f"\nload at the end {usage.load()}\n\n{beside}")
 
 
 def main() -> int:
@@ -76,14 +106,11 @@ def main() -> int:
     # Thousands of streams, for us and for all that we start.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    policy = audit.policy(Operator.user, phases.EDITOR, MODELS[0].split("/")[0], MODELS[1])
-    print(f"{time.strftime('%Y-%m-%d', time.gmtime())}, {usage.machine()}", flush=True)
     try:
-        table = measure(ControlPlane(layout(args.cluster), args.programs, policy, args.nodes), args)
+        run(args)
     except Failure as why:
         print(f"bench-operator: {why}", file=sys.stderr)
         return 1
-    print(f"load at the end {usage.load()}\n\n{table}")
     return 0
 
 

@@ -6,7 +6,7 @@ Everything that is counted or timed is read from it: a third party, at one place
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,14 +35,14 @@ class Request:
         return self.name.split(".")[0].split("-")[0]
 
 
-def policy(user: str, editor: str, group: str, plural: str) -> dict:
-    """Logs every request of `user`, and those by which `editor` makes and edits objects of one resource."""
+def policy(users: Iterable[str], editor: str, resources: Iterable[tuple[str, str]]) -> dict:
+    """Logs every request of the users, and those by which `editor` makes and edits objects of the resources."""
     return {
         "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
         "rules": [
-            {"level": "Metadata", "users": [user]},
+            {"level": "Metadata", "users": list(users)},
             {"level": "Metadata", "users": [editor], "verbs": ["create", "patch"],
-             "resources": [{"group": group, "resources": [plural]}]},
+             "resources": [{"group": version.split("/")[0], "resources": [plural]} for version, plural in resources]},
             {"level": "None"},
         ],
     }
@@ -84,13 +84,13 @@ class Log:
         return [r for r in map(parse, whole.splitlines()) if r is not None]
 
 
-def of_user(requests: Iterable[Request], user: str) -> list[Request]:
+def of_users(requests: Iterable[Request], users: Collection[str]) -> list[Request]:
     """Without the Lease, which is renewed whatever happens."""
-    return [r for r in requests if r.user == user and r.resource != "leases"]
+    return [r for r in requests if r.user in users and r.resource != "leases"]
 
 
-def writes(requests: Iterable[Request], user: str) -> list[Request]:
-    return [r for r in of_user(requests, user) if r.is_write]
+def writes(requests: Iterable[Request], users: Collection[str]) -> list[Request]:
+    return [r for r in of_users(requests, users) if r.is_write]
 
 
 def by_kind(requests: Iterable[Request]) -> dict[str, int]:
@@ -102,8 +102,10 @@ def created_pods(requests: Iterable[Request]) -> list[Request]:
     return [r for r in requests if r.verb == "create" and r.resource == "pods" and r.code == 201]
 
 
-def reactions(requests: Iterable[Request], editor: str, plural: str, user: str, written: str) -> list[float]:
-    """Seconds from each edit of a `plural` to the first write of a `written` by `user` that belongs to it.
+def reactions(requests: Iterable[Request], editor: str, plural: str, users: Collection[str],
+              written: str | None = None) -> list[float]:
+    """Seconds from each edit of a `plural` to the first write by one of the users that belongs to it and was accepted:
+    of a `written`, or of anything.
 
     Both are the moments at which the API server received the request, so its own work on the edit is in them.
     """
@@ -113,7 +115,7 @@ def reactions(requests: Iterable[Request], editor: str, plural: str, user: str, 
         key = (r.namespace, r.owner)
         if r.user == editor and r.verb == "patch" and r.resource == plural:
             waiting[key] = r.begin
-        elif r.user == user and r.is_write and r.resource == written and key in waiting:
+        elif r.user in users and r.is_write and r.code < 400 and written in (None, r.resource) and key in waiting:
             found.append(r.begin - waiting.pop(key))
     return found
 

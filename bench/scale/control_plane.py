@@ -95,6 +95,15 @@ class ControlPlane:
             self.api.call("POST", collection(("v1", "namespaces")),
                           {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
+    def remove_namespaces(self, names: list[str], limit: float) -> None:
+        """With all that is in them."""
+        namespaces = ("v1", "namespaces")
+        say(f"removing {len(names)} namespaces with all that is in them")
+        for name in names:
+            self.api.call("DELETE", collection(namespaces, name=name))
+        wait_for("the end of the namespaces",
+                 lambda: not {one["metadata"]["name"] for one in self.api.items(namespaces)} & set(names), limit)
+
     def kubeconfig_of(self, namespace: str, account: str) -> Path:
         """Of a service account, with a token for a day."""
         where = self.cluster.config / f"{account}.kubeconfig"

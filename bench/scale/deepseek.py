@@ -12,10 +12,8 @@ from localcluster.shell import run, wait_for
 
 from .api import MODELS
 from .control_plane import LEADERS_PORT, ControlPlane
+from .subject import GROUPS, PODS, has
 
-# A model has GROUPS groups of PODS pods: a leader and a worker.
-GROUPS = 5
-PODS = 2
 _IMAGE = "localhost/deepseek-worker:bench"
 
 
@@ -33,7 +31,8 @@ class Operator:
 
     name = "deepseek-operator"
     namespace = "deepseek-system"
-    user = f"system:serviceaccount:{namespace}:deepseek-operator"
+    resource = MODELS
+    users = (f"system:serviceaccount:{namespace}:{name}",)
 
     def __init__(self, plane: ControlPlane, binary: Path, helm: Path):
         self._plane = plane
@@ -86,15 +85,11 @@ class Operator:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))
 
+    def make(self, namespace: str, name: str) -> dict:
+        return {
+            "apiVersion": MODELS[0], "kind": "DeepSeekModel", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"model": {"uri": "image:///models/deepseek-tiny"}, "replicas": GROUPS,
+                     "parallelism": {"tensor": PODS, "ranksPerPod": 1}}}
 
-def model(namespace: str, name: str) -> dict:
-    """Names have no dashes, so that `<name>-...` says whose a child is."""
-    return {
-        "apiVersion": MODELS[0], "kind": "DeepSeekModel", "metadata": {"name": name, "namespace": namespace},
-        "spec": {"model": {"uri": "image:///models/deepseek-tiny"}, "replicas": GROUPS,
-                 "parallelism": {"tensor": PODS, "ranksPerPod": 1}}}
-
-
-def is_ready(one: dict) -> bool:
-    found = one.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in found)
+    def is_ready(self, one: dict) -> bool:
+        return has(one, "Ready")

@@ -1,9 +1,10 @@
-"""What is measured, one function for each phase. All times and counts of requests are the audit log's."""
+"""What is done to an operator and what it cost, one function for each phase. All times and counts of requests are the
+audit log's."""
 
 import os
 import signal
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,32 +14,47 @@ from . import audit, usage
 from .api import MODELS, collection
 from .audit import Request
 from .control_plane import ControlPlane
-from .deepseek import GROUPS, PODS, Lease, Operator, is_ready, model
+from .deepseek import Lease, Operator
+from .subject import GROUPS, PODS, Subject
 
 EDITOR = "admin"
 REPLICAS = ("a", "b")
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager")  # what works for an operator besides itself
 SHORT_LEASE = Lease(2, 1.5, 0.5)
 _NUMBERS_WINDOW = 5.0
 
 
 @dataclass(frozen=True)
 class Made:
-    models: int
+    objects: int
     pods: int
-    seconds: float  # first model received to last pod made
-    ready_seconds: float  # until every model said that it is ready
-    calls: int
-    kinds: dict[str, int]  # the calls by verb and resource
+    seconds: float  # first object received to last pod made
+    ready_seconds: float  # until every object said that it is ready
+    kinds: dict[str, int]  # calls by verb and resource
+    users: dict[str, int]  # the same calls by who made them
     cpu_seconds: float  # of all replicas together, until ready
+    control_plane_cpu_seconds: float  # of CONTROL_PLANE meanwhile
     rss_mib: list[float]  # of each replica
+
+    @property
+    def calls(self) -> int:
+        return sum(self.kinds.values())
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Seconds, one for each edit."""
+
+    first_write: list[float]  # of anything
+    first_pod: list[float]
 
 
 class Bench:
-    """The cluster with the operator, the log, and where the models are."""
+    """The cluster with the operator, the log, and where the objects are."""
 
-    def __init__(self, plane: ControlPlane, operator: Operator, log: audit.Log, namespaces: list[str]):
+    def __init__(self, plane: ControlPlane, subject: Subject, log: audit.Log, namespaces: list[str]):
         self.plane = plane
-        self.operator = operator
+        self.subject = subject
         self.log = log
         self.namespaces = namespaces
 
@@ -46,13 +62,15 @@ class Bench:
         return self.namespaces[number % len(self.namespaces)]
 
     def make(self, prefix: str, count: int, limit: float) -> Made:
-        """Makes `count` models as fast as the API server takes them, and waits until their groups are ready."""
+        """Makes `count` objects as fast as the API server takes them, and waits until their groups are ready."""
         pods = count * GROUPS * PODS
-        say(f"{count} models, {pods} pods")
-        meters = [usage.Meter(pid) for pid in self.operator.pids()]
+        say(f"{self.subject.name}: {count} objects, {pods} pods")
+        meters = [usage.Meter(pid) for pid in self.subject.pids()]
+        around = [usage.Meter(self.plane.pid(name)) for name in CONTROL_PLANE]
         self.log.read()
         seen: list[Request] = []
-        self.plane.api.create_all(MODELS, [model(self.namespace(i), f"{prefix}{i}") for i in range(count)])
+        self.plane.api.create_all(
+            self.subject.resource, [self.subject.make(self.namespace(i), f"{prefix}{i}") for i in range(count)])
 
         def all_made() -> bool:
             seen.extend(self.log.read())
@@ -64,17 +82,18 @@ class Bench:
         say(f"  all pods made after {max(r.end for r in made) - begin:.1f} s")
         self.wait_ready(prefix, count, limit)
         ready = time.time() - begin
-        cpu = sum(meter.seconds() for meter in meters)
+        cpu, cpu_around = (sum(meter.seconds() for meter in each) for each in (meters, around))
         seen.extend(self.quiet())
-        calls = audit.of_user(seen, self.operator.user)
-        return Made(count, pods, max(r.end for r in made) - begin, ready, len(calls), audit.by_kind(calls), cpu,
-                    [usage.rss_mib(pid) for pid in self.operator.pids()])
+        calls = audit.of_users(seen, self.subject.users)
+        return Made(count, pods, max(r.end for r in made) - begin, ready, audit.by_kind(calls),
+                    dict(Counter(r.user for r in calls)), cpu, cpu_around,
+                    [usage.rss_mib(pid) for pid in self.subject.pids()])
 
     def wait_ready(self, prefix: str, count: int, limit: float) -> None:
-        """Asks for one model after the other: a list of thousands, again and again, would be work for everyone."""
+        """Asks for one object after the other: a list of thousands, again and again, would be work for everyone."""
         def wait(i: int) -> None:
-            path = collection(MODELS, self.namespace(i), f"{prefix}{i}")
-            wait_for(f"the readiness of {path}", lambda: is_ready(self.plane.api.call("GET", path)), limit)
+            path = collection(self.subject.resource, self.namespace(i), f"{prefix}{i}")
+            wait_for(f"the readiness of {path}", lambda: self.subject.is_ready(self.plane.api.call("GET", path)), limit)
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(wait, range(count)))
@@ -86,26 +105,35 @@ class Bench:
         last = time.monotonic()
         while time.monotonic() - last < seconds:
             if time.monotonic() > end:
-                raise Failure(f"the operator has not stopped writing after {limit:.0f} s: "
-                              f"{audit.by_kind(audit.writes(seen[-1000:], self.operator.user))}")
+                raise Failure(f"{self.subject.name} has not stopped writing after {limit:.0f} s: "
+                              f"{audit.by_kind(audit.writes(seen[-1000:], self.subject.users))}")
             time.sleep(0.5)
             news = self.log.read()
             seen.extend(news)
-            if audit.writes(news, self.operator.user):
+            if audit.writes(news, self.subject.users):
                 last = time.monotonic()
         return seen
 
-    def edit(self, prefix: str, edits: int) -> list[float]:
-        """Seconds from each edit (one more group, a model each) to the first pod made for it."""
+    def edit(self, prefix: str, edits: int) -> Edits:
+        """One more group, an object each."""
         say(f"{edits} edits")
+        resource = self.subject.resource
         self.log.read()
+        seen: list[Request] = []
+
+        def found(*written: str) -> list[float]:
+            return audit.reactions(seen, EDITOR, resource[1], self.subject.users, *written)
+
+        def all_made() -> bool:
+            seen.extend(self.log.read())
+            return len(found("pods")) == edits
+
         for i in range(edits):
-            self.plane.api.merge(MODELS, self.namespace(i), f"{prefix}{i}", {"spec": {"replicas": GROUPS + 1}})
+            self.plane.api.merge(resource, self.namespace(i), f"{prefix}{i}", {"spec": {"replicas": GROUPS + 1}})
             time.sleep(0.1)  # a quiet system is asked, not a queue
-        found = audit.reactions(self.quiet(), EDITOR, MODELS[1], self.operator.user, "pods")
-        if len(found) != edits:
-            raise Failure(f"the operator has reacted to {len(found)} of {edits} edits")
-        return found
+        wait_for(f"a pod of {self.subject.name} for each of {edits} edits", all_made, 120)
+        seen.extend(self.quiet())
+        return Edits(found(), found("pods"))
 
 
 @dataclass(frozen=True)
@@ -120,15 +148,33 @@ class Steady:
 
 def steady(bench: Bench, minutes: float) -> Steady:
     """Nothing happens: what the operator does nevertheless."""
-    operator = bench.operator
+    subject = bench.subject
     say(f"steady for {minutes:g} min")
     bench.log.read()
-    meters = [usage.Meter(pid) for pid in operator.pids()]
+    meters = [usage.Meter(pid) for pid in subject.pids()]
     time.sleep(60 * minutes)
     percents = [meter.percent() for meter in meters]
-    calls = audit.of_user(bench.log.read(), operator.user)
+    calls = audit.of_users(bench.log.read(), subject.users)
     return Steady(60 * minutes, audit.by_kind(c for c in calls if c.is_write), sum(not c.is_write for c in calls),
-                  percents, [usage.rss_mib(p) for p in operator.pids()], [usage.peak_mib(p) for p in operator.pids()])
+                  percents, [usage.rss_mib(p) for p in subject.pids()], [usage.peak_mib(p) for p in subject.pids()])
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What any subject is asked for, in this order."""
+
+    made: list[Made]
+    steady: Steady
+    edits: Edits
+
+
+def costs(bench: Bench, objects: int, minutes: float, edits: int, limit: float) -> Costs:
+    """With at most 100 objects first and the rest after them, each part with times of its own."""
+    first = min(100, objects)
+    made = [bench.make("m", first, limit)]
+    if objects > first:
+        made.append(bench.make("n", objects - first, limit))
+    return Costs(made, steady(bench, minutes), bench.edit("m", min(edits, first)))
 
 
 @dataclass(frozen=True)
@@ -142,14 +188,14 @@ class Numbers:
 
 def changing_numbers(bench: Bench, seconds: float) -> Numbers:
     """The numbers of every leader change every second: how often they are written."""
-    operator = bench.operator
+    subject = bench.subject
     say(f"changing numbers for {seconds:g} s")
     bench.log.read()
-    meters = [usage.Meter(pid) for pid in operator.pids()]
+    meters = [usage.Meter(pid) for pid in subject.pids()]
     os.kill(bench.plane.pid("leaders"), signal.SIGUSR1)
     time.sleep(seconds)
     percents = [meter.percent() for meter in meters]
-    writes = audit.writes(bench.log.read(), operator.user)
+    writes = audit.writes(bench.log.read(), subject.users)
     os.kill(bench.plane.pid("leaders"), signal.SIGUSR2)
     bench.quiet()
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -161,9 +207,8 @@ def changing_numbers(bench: Bench, seconds: float) -> Numbers:
                    min(gaps, default=float("nan")), percents)
 
 
-def failover(bench: Bench, prefix: str, rounds: int) -> list[float]:
+def failover(bench: Bench, operator: Operator, prefix: str, rounds: int) -> list[float]:
     """Seconds from the leader's SIGKILL to the other's first pod for an edit that was made right after it."""
-    operator = bench.operator
     found = []
     for i in range(rounds):
         leader = operator.leader()
@@ -197,9 +242,8 @@ class Restart:
     rss_mib: float
 
 
-def restart(bench: Bench, lease: Lease) -> Restart:
+def restart(bench: Bench, operator: Operator, lease: Lease) -> Restart:
     """One replica from nothing, with everything there already."""
-    operator = bench.operator
     say("restart")
     for replica in REPLICAS:
         operator.stop(replica)
@@ -215,5 +259,5 @@ def restart(bench: Bench, lease: Lease) -> Restart:
 
     wait_for("the end of all first looks", idle, 300)
     idle_after = time.monotonic() - begin
-    writes = audit.writes(bench.quiet(), operator.user)
+    writes = audit.writes(bench.quiet(), operator.users)
     return Restart(synced, idle_after, len(writes), usage.rss_mib(operator.pid("a")))

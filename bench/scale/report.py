@@ -2,7 +2,11 @@
 
 from .audit import percentile
 from .deepseek import Lease
-from .phases import Made, Numbers, Restart, Steady
+from .phases import Edits, Made, Numbers, Restart, Steady
+
+
+def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
 class Table:
@@ -16,8 +20,7 @@ class Table:
         self.row(f"**{title}**", "")
 
     def markdown(self) -> str:
-        rows = [("", "seen", "aim"), ("---",) * 3, *self._rows]
-        return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        return markdown(("", "seen", "aim"), self._rows)
 
 
 def _ms(seconds: list[float]) -> str:
@@ -33,7 +36,7 @@ def _kinds(kinds: dict[str, int], pods: int) -> str:
 
 
 def made(table: Table, made: Made) -> None:
-    table.section(f"{made.models} models, {made.pods} pods")
+    table.section(f"{made.objects} models, {made.pods} pods")
     table.row("first model received to last pod made", f"{made.seconds:.1f} s", "1,000 pods: 15 s")
     table.row("until all models are ready", f"{made.ready_seconds:.1f} s")
     table.row("API calls per pod", f"{made.calls / made.pods:.2f}: {_kinds(made.kinds, made.pods)}")
@@ -59,8 +62,10 @@ def numbers(table: Table, numbers: Numbers) -> None:
     table.row("CPU meanwhile, each replica", _each(numbers.cpu_percent, "%"))
 
 
-def edits(table: Table, edits: list[float]) -> None:
-    table.row(f"edit of the number of groups to first write, p50 / p99 of {len(edits)}", _ms(edits), aim="p99 50 ms")
+def edits(table: Table, edits: Edits) -> None:
+    table.row(f"edit of the number of groups to first write, p50 / p99 of {len(edits.first_write)}",
+              _ms(edits.first_write), aim="p99 50 ms")
+    table.row("to the first pod made for it", _ms(edits.first_pod))
 
 
 def failover(table: Table, lease: Lease, times: list[float]) -> None:

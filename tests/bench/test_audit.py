@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 from scale import audit  # noqa: E402
 
 EDITOR, OPERATOR = "admin", "system:serviceaccount:deepseek-system:deepseek-operator"
+HELPER = "system:serviceaccount:kube-system:statefulset-controller"
 
 
 def line(user=OPERATOR, verb="create", resource="pods", name="m0-1a2b3c4d-0-0", begin="10.000000", end="10.004000",
@@ -55,9 +56,22 @@ def test_only_whole_lines_are_read_and_each_once(tmp_path):
 
 def test_renewing_the_lease_counts_as_nothing():
     seen = requests(line(resource="leases", verb="update", name="deepseek-operator"), line(verb="get"), line())
-    assert [r.verb for r in audit.of_user(seen, OPERATOR)] == ["get", "create"]
-    assert [r.verb for r in audit.writes(seen, OPERATOR)] == ["create"]
-    assert audit.writes(seen, "somebody") == []
+    assert [r.verb for r in audit.of_users(seen, (OPERATOR,))] == ["get", "create"]
+    assert [r.verb for r in audit.writes(seen, (OPERATOR,))] == ["create"]
+    assert audit.writes(seen, ("somebody",)) == []
+
+
+def test_what_one_costs_is_what_all_of_its_users_ask_for():
+    seen = requests(line(verb="patch", resource="statefulsets"), line(user=HELPER), line(user="somebody"))
+    assert [r.user for r in audit.writes(seen, (OPERATOR, HELPER))] == [OPERATOR, HELPER]
+
+
+def test_the_log_has_all_of_the_users_and_what_the_editor_makes():
+    rules = audit.policy((OPERATOR, HELPER), EDITOR, [("a.io/v1", "as"), ("b.io/v2", "bs")])["rules"]
+    assert rules[0] == {"level": "Metadata", "users": [OPERATOR, HELPER]}
+    assert rules[1]["users"] == [EDITOR]
+    assert rules[1]["resources"] == [{"group": "a.io", "resources": ["as"]}, {"group": "b.io", "resources": ["bs"]}]
+    assert rules[2] == {"level": "None"}
 
 
 def test_pods_that_were_refused_are_not_made():
@@ -73,14 +87,26 @@ def test_a_reaction_is_the_first_write_of_the_kind_after_the_edit_of_its_own_obj
         line(begin="10.020000"),
         line(begin="10.030000"),  # not the first
     )
-    found = audit.reactions(seen, EDITOR, "deepseekmodels", OPERATOR, "pods")
+    found = audit.reactions(seen, EDITOR, "deepseekmodels", (OPERATOR,), "pods")
     assert [round(seconds, 6) for seconds in found] == [0.02]
+
+
+def test_a_reaction_may_be_of_any_kind_and_anothers_work_for_it():
+    seen = requests(
+        line(user=EDITOR, resource="leaderworkersets", verb="patch", name="m0", begin="10.000000"),
+        line(resource="statefulsets", verb="patch", name="m0", code=409, begin="10.010000"),  # refused
+        line(resource="statefulsets", verb="patch", name="m0", code=200, begin="10.020000"),
+        line(user=HELPER, name="m0-5", begin="10.050000"),
+    )
+    first, pod = (audit.reactions(seen, EDITOR, "leaderworkersets", (OPERATOR, HELPER), *written)
+                  for written in ((), ("pods",)))
+    assert [round(seconds, 6) for seconds in first + pod] == [0.02, 0.05]
 
 
 def test_a_reaction_is_found_though_the_log_is_in_the_order_of_the_answers():
     edit = line(user=EDITOR, resource="deepseekmodels", verb="patch", name="m0", begin="10.000000", end="10.050000")
     found = audit.reactions(requests(line(begin="10.020000", end="10.030000"), edit), EDITOR, "deepseekmodels",
-                            OPERATOR, "pods")
+                            (OPERATOR,), "pods")
     assert [round(seconds, 6) for seconds in found] == [0.02]
 
 

@@ -54,6 +54,11 @@ def create(cluster: Layout) -> None:
     run("openssl", "rsa", "-in", folder / "sa.key", "-pubout", "-out", folder / "sa.pub")
 
 
+def issue_serving(cluster: Layout, name: str, names: str) -> None:
+    """A certificate for a server besides the cluster's own; `names` as in SERVING_NAMES."""
+    _signed(cluster.pki, name, f"/CN={name}", "ca", "serverAuth", names)
+
+
 def write_kubeconfig(cluster: Layout, user: str, server: str, where: Path) -> None:
     def inline(name: str) -> str:
         return base64.b64encode((cluster.pki / name).read_bytes()).decode()
