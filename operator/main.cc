@@ -20,6 +20,7 @@
 #include "operator/api/names.h"
 #include "operator/keda/keda_server.h"
 #include "operator/metrics_api/metrics_api.h"
+#include "operator/metrics_api/series.h"
 #include "operator/options.h"
 #include "operator/runtime/controller.h"
 
@@ -77,6 +78,7 @@ class Operator {
         events_(writes_, "deepseek-operator", identity_, log_),
         metrics_(registry_, "deepseekmodel", options.workers),
         tenant_metrics_(registry_, "deepseektenant", 1),
+        series_(registry_),
         controller_(controller_options(), reads_, writes_, events_, metrics_, log_),
         metrics_api_(make_metrics_api()),
         keda_(make_keda()),
@@ -208,6 +210,8 @@ class Operator {
     server_.route("GET", "/metrics", [this](const http::Request&) {
       process_.update();
       controller_.update_metrics();
+      // Before that there are models whose pods are not known.
+      series_.update(controller_.synced() ? controller_.loads() : metrics_api::LoadSeries::Loads());
       if (metrics_api_) metrics_api_->update_metrics();
       return http::Response{200, kMetricsContentType, metrics_text(registry_), {}};
     });
@@ -252,6 +256,7 @@ class Operator {
   kube::EventRecorder events_;
   runtime::ControllerMetrics metrics_;
   runtime::ControllerMetrics tenant_metrics_;
+  metrics_api::LoadSeries series_;
   runtime::Controller controller_;
   std::unique_ptr<metrics_api::MetricsApi> metrics_api_;  // null: not asked for
   std::unique_ptr<keda::KedaServer> keda_;                // null: not asked for

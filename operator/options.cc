@@ -31,8 +31,9 @@ void OperatorOptions::add_to(Flags& flags) {
   flags.add("lease-retry-period", &retry_period_s, "seconds between renewals");
   flags.add("listen", &listen, "address of /metrics, /healthz and /readyz");
   flags.add("port", &port, "port of /metrics, /healthz and /readyz");
-  flags.add("metrics-api", &metrics_api, "serve external.metrics.k8s.io to autoscalers");
-  flags.add("metrics-api-port", &metrics_api_port, "TLS port of external.metrics.k8s.io");
+  flags.add("metrics-api", &metrics_api,
+            "serve external.metrics.k8s.io, or else custom.metrics.k8s.io, to autoscalers");
+  flags.add("metrics-api-port", &metrics_api_port, "TLS port of these APIs");
   flags.add("metrics-api-service", &metrics_api_service,
             "Service of that port, in the Lease's namespace");
   flags.add("metrics-api-owner", &metrics_api_owner,

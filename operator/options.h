@@ -31,7 +31,7 @@ struct OperatorOptions {
   std::string listen = "0.0.0.0";
   int port = 8080;  // metrics and health
 
-  bool metrics_api = false;         // serve external.metrics.k8s.io
+  bool metrics_api = false;         // serve external.metrics.k8s.io, or else custom.metrics.k8s.io,
   int metrics_api_port = 8443;      // over TLS
   std::string metrics_api_service;  // Service of that port, in the Lease's namespace
   std::string metrics_api_owner;    // ClusterRole that owns what we make for it

@@ -56,7 +56,7 @@ inline constexpr int kServicePort = 80;
 inline constexpr std::string_view kTokenFolder = "/etc/dsm/internal";
 inline constexpr std::string_view kTokenKey = "token";
 
-// What the operator serves under external.metrics.k8s.io, for each model by its name.
+// What the operator serves to autoscalers and as series, for each model.
 inline constexpr std::string_view kQueueDepthMetric = "dsm_queue_depth";
 inline constexpr std::string_view kQueueAgeMetric = "dsm_queue_age_seconds";
 inline constexpr std::string_view kRunningMetric = "dsm_requests_running";

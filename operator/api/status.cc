@@ -128,6 +128,7 @@ json to_json(const ModelStatus& s) {
                 {"tokensPerSecond", s.capacity.tokens_per_second}}},
               {"groups", json::array()},
               {"conditions", json::array()}};
+  if (s.cold_start_seconds > 0) out["coldStartSeconds"] = s.cold_start_seconds;
   for (const auto& group : s.groups) out["groups"].push_back(group_json(group));
   for (const auto& condition : s.conditions) {
     out["conditions"].push_back(to_json(condition));
@@ -162,6 +163,7 @@ ModelStatus parse_status(const json& from) {
     read(*it, "kvTokens", s.capacity.kv_tokens);
     read(*it, "tokensPerSecond", s.capacity.tokens_per_second);
   }
+  read(from, "coldStartSeconds", s.cold_start_seconds);
   if (const auto it = from.find("backoff"); it != from.end() && it->is_object()) {
     s.backoff.emplace();
     read(*it, "reason", s.backoff->reason);
@@ -229,6 +231,7 @@ std::vector<std::string> status_field_paths() {
   group.nodes = {"n"};
   full.groups.push_back(std::move(group));
   full.conditions.emplace_back();
+  full.cold_start_seconds = 1;
   full.backoff.emplace();
   full.avoided_nodes.emplace_back();
   std::vector<std::string> paths;

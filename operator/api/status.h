@@ -79,6 +79,7 @@ struct ModelStatus {
   std::string updated_revision;  // what the spec asks for
   std::string endpoint;          // http://<model>.<namespace>.svc
   Capacity capacity;
+  int cold_start_seconds = 0;  // of a new group, as measured; 0: not yet
   std::vector<GroupStatus> groups;
   std::optional<Backoff> backoff;
   std::vector<AvoidedNode> avoided_nodes;

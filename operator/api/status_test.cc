@@ -22,6 +22,7 @@ ModelStatus example() {
   s.updated_revision = "22222222";
   s.endpoint = "http://m.ns.svc";
   s.capacity = {1024, 8192, 120};
+  s.cold_start_seconds = 95;
   s.groups.push_back({"m-22222222-0",
                       "22222222",
                       "Loading",

@@ -7,18 +7,35 @@ namespace {
 
 constexpr std::string_view kMasters = "system:masters";
 
+// What the caller wants to do, in words.
+std::string deed(const Call& call) {
+  const std::string of = " of " + std::string(call.group.name) + " in namespace " + call.ns;
+  if (call.kind == Call::Kind::kExternal) return "list " + call.metric + of;
+  if (call.kind == Call::Kind::kObject) {
+    return "get " + std::string(kModelsResource) + "/" + call.metric + of;
+  }
+  return "get " + call.path;
+}
+
 }  // namespace
 
 kube::Json review_of(const User& user, const Call& call) {
   kube::Json spec = {{"user", user.name}, {"groups", user.groups}};
   if (!user.uid.empty()) spec["uid"] = user.uid;
   if (!user.extra.empty()) spec["extra"] = user.extra;
-  if (call.kind == Call::Kind::kMetric) {
-    // A path that ends with the resource is a list, as the API server itself reads it.
+  if (call.kind == Call::Kind::kExternal) {
     spec["resourceAttributes"] = {{"verb", "list"},
-                                  {"group", kMetricsGroup},
-                                  {"version", kMetricsVersion},
+                                  {"group", call.group.name},
+                                  {"version", call.group.version},
                                   {"resource", call.metric},
+                                  {"namespace", call.ns}};
+  } else if (call.kind == Call::Kind::kObject) {
+    spec["resourceAttributes"] = {{"verb", "get"},
+                                  {"group", call.group.name},
+                                  {"version", call.group.version},
+                                  {"resource", kModelsResource},
+                                  {"subresource", call.metric},
+                                  {"name", call.model},
                                   {"namespace", call.ns}};
   } else {
     spec["nonResourceAttributes"] = {{"verb", "get"}, {"path", call.path}};
@@ -47,13 +64,7 @@ Result<Verdict> Access::ask(const User& user, const Call& call) {
   const kube::Json status = answer->value("status", kube::Json::object());
   Verdict verdict;
   verdict.allowed = status.value("allowed", false) && !status.value("denied", false);
-  if (!verdict.allowed) {
-    verdict.why = user.name + " may not " +
-                  (call.kind == Call::Kind::kMetric
-                       ? "list " + call.metric + " of " + std::string(kMetricsGroup) +
-                             " in namespace " + call.ns
-                       : "get " + call.path);
-  }
+  if (!verdict.allowed) verdict.why = user.name + " may not " + deed(call);
   const TimePoint now = client_.clock().now();
   const std::lock_guard lock(mutex_);
   if (kept_.size() >= kMostKept) {

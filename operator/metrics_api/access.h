@@ -8,13 +8,14 @@
 #include <string>
 
 #include "kube/client.h"
-#include "operator/metrics_api/api.h"
+#include "operator/metrics_api/call.h"
 #include "operator/metrics_api/identity.h"
 
 namespace dsm::metrics_api {
 
-// The question as a SubjectAccessReview: a metric is a resource of the group, listed in its
-// namespace, anything else a path.
+// The question as a SubjectAccessReview, read off the path as the API server itself reads it: an
+// external metric is a resource of its group, listed in its namespace, that of a model a
+// subresource of the model, anything else a path.
 kube::Json review_of(const User& user, const Call& call);
 
 struct Verdict {

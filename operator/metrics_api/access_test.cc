@@ -18,6 +18,12 @@ using testing::StartsWith;
 Call metric() {
   return *call_of("/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/dsm_queue_depth", "");
 }
+Call object() {
+  return *call_of(
+      "/apis/custom.metrics.k8s.io/v1beta2/namespaces/ns/deepseekmodels.deepseek-operator.io/r1/"
+      "dsm_queue_depth",
+      "");
+}
 User user() {
   return {"jane", "42", {"team", "system:authenticated"}, {{"scopes", {"a"}}}};
 }
@@ -43,6 +49,13 @@ TEST(Review, asks_for_a_metric_as_a_resource_and_for_anything_else_as_a_path) {
   EXPECT_FALSE(path["spec"].contains("uid"));
 }
 
+TEST(Review, asks_for_a_metric_of_a_model_as_a_subresource_of_it) {
+  EXPECT_EQ(review_of({"jane", "", {}, {}}, object())["spec"]["resourceAttributes"],
+            Json::parse(R"({"verb": "get", "group": "custom.metrics.k8s.io", "version": "v1beta2",
+                            "resource": "deepseekmodels.deepseek-operator.io",
+                            "subresource": "dsm_queue_depth", "name": "r1", "namespace": "ns"})"));
+}
+
 TEST_F(AccessTest, an_answer_is_kept_for_ten_seconds) {
   EXPECT_FALSE(access.known(user(), metric()));
   transport.next(json_answer(201, {{"status", {{"allowed", true}}}}));
@@ -64,6 +77,11 @@ TEST_F(AccessTest, a_refusal_names_who_and_what_and_is_kept_too) {
   EXPECT_FALSE(verdict->allowed);
   EXPECT_THAT(verdict->why, HasSubstr("jane may not list dsm_queue_depth"));
   EXPECT_FALSE(access.known(user(), metric())->allowed);
+  EXPECT_FALSE(access.known(user(), object())) << "of another group it is another question";
+  transport.next(json_answer(201, {{"status", {{"allowed", false}}}}));
+  EXPECT_THAT(access.ask(user(), object())->why,
+              HasSubstr("jane may not get deepseekmodels.deepseek-operator.io/dsm_queue_depth of "
+                        "custom.metrics.k8s.io in namespace ns"));
 }
 
 TEST_F(AccessTest, no_answer_is_no_verdict) {

@@ -1,6 +1,7 @@
-// external.metrics.k8s.io/v1beta1 as pure functions: what a request asks for, and the answer from
-// the loads of the models (kubernetes/metrics, pkg/apis/external_metrics/v1beta1). Discovery, the
-// value of a metric for the models of a namespace, and Kubernetes' Status objects for errors.
+// Kubernetes' metrics APIs as a pure function: the answer to a call from the loads of the models
+// (kubernetes/metrics, pkg/apis/external_metrics/v1beta1 and custom_metrics/v1beta2). Discovery,
+// the value of a metric for the models of a namespace or for one model, and Kubernetes' Status
+// objects for errors.
 //
 // A model that is known always has a number, 0 when it is idle: an autoscaler takes an empty list
 // for an error. A number that is not known is never made up: then the answer is 503, and an
@@ -8,36 +9,13 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/http/message.h"
-#include "operator/metrics_api/selector.h"
+#include "operator/metrics_api/call.h"
 #include "operator/plan/load.h"
 
 namespace dsm::metrics_api {
-
-inline constexpr std::string_view kMetricsGroup = "external.metrics.k8s.io";
-inline constexpr std::string_view kMetricsVersion = "v1beta1";
-
-struct Call {
-  enum class Kind {
-    kHealth,     // /healthz, /livez, /readyz
-    kGroups,     // /apis
-    kGroup,      // /apis/external.metrics.k8s.io
-    kResources,  // /apis/external.metrics.k8s.io/v1beta1
-    kMetric,     // .../namespaces/{ns}/{metric}?labelSelector=
-    kOther,      // anything else: 404, for those who may ask
-  };
-  Kind kind = Kind::kOther;
-  std::string path;
-  std::string ns;
-  std::string metric;
-  Selector selector;
-};
-
-// `path` is decoded, `query` is not. kInvalid: the selector cannot be read.
-Result<Call> call_of(std::string path, std::string_view query);
 
 // What is known when a call is answered.
 struct View {

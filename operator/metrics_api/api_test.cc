@@ -115,7 +115,10 @@ TEST_F(Api, what_is_not_there_is_404_with_what_there_is) {
   const auto unknown = metric("queue");
   EXPECT_EQ(unknown.status, 404);
   EXPECT_THAT(unknown.body, HasSubstr("dsm_queue_depth, dsm_queue_age_seconds"));
-  for (const char* path : {"/", "/openapi/v2", "/apis/apps/v1"}) EXPECT_EQ(get(path).status, 404);
+  for (const char* path : {"/", "", "x", "/openapi/v2", "/apis/apps/v1", "/apis//v1beta1",
+                           "/apis/external.metrics.k8s.io/v1beta2"}) {
+    EXPECT_EQ(get(path).status, 404) << path;
+  }
   for (const char* tail : {"/namespaces", "/namespaces/ns", "/namespaces//x", "/namespaces/ns/a/b",
                            "/dsm_queue_depth"}) {
     EXPECT_EQ(get(std::string(kRoot) + tail).status, 404) << tail;

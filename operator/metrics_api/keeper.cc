@@ -76,7 +76,7 @@ bool Keeper::look(bool leading) {
   bool good = look_at_trust();
   const std::optional<Serving> serving = look_at_secret(leading);
   if (!serving) return false;
-  if (leading) good = look_at_api_service(*serving) && good;
+  if (leading) good = look_at_api_services(*serving) && good;
   good = use(*serving) && good;
   if (good) said_.clear();
   return good;
@@ -138,40 +138,64 @@ std::optional<Serving> Keeper::renew(const Serving* before, const std::string& r
   return *std::move(made);
 }
 
-bool Keeper::look_at_api_service(const Serving& serving) {
-  using State = plan::MetricsApi::State;
-  const std::string name(kApiServiceName);
-  const auto there = reads_.get(kube::kApiServices, "", name);
-  if (!there && there.error().kind != ErrorKind::kNotFound) {
-    return trouble("cannot read the APIService of external metrics", there.error().message);
+Result<Json> Keeper::read_api_service(const std::string& name) {
+  auto there = reads_.get(kube::kApiServices, "", name);
+  if (there) return *std::move(there);
+  if (there.error().kind == ErrorKind::kNotFound) return Json();
+  trouble("cannot read APIService " + name, there.error().message);
+  return std::unexpected<Error>(there.error());
+}
+
+bool Keeper::look_at_api_services(const Serving& serving) {
+  const auto external = read_api_service(kExternalMetrics.api_service());
+  const auto custom = read_api_service(kCustomMetrics.api_service());
+  const auto older = read_api_service(std::string(kOlderCustomApiService));
+  if (!external || !custom || !older) return false;
+  const auto claim = [&](const Json& one) {
+    return claim_of(one.is_null() ? nullptr : &one, place_);
+  };
+  const Registration wanted = registration_for({claim(*external), claim(*custom), claim(*older)});
+  if (!carry_out(wanted.external, kExternalMetrics, *external, serving)) return false;
+  if (!carry_out(wanted.custom, kCustomMetrics, *custom, serving)) return false;
+  if (told_ != wanted.state && !wanted.state.owner.empty()) {
+    log_.info("external metrics are served by somebody else",
+              {{"owner", wanted.state.owner}, {"custom_owner", wanted.state.custom_owner}});
   }
-  const Claim claim = claim_of(there ? &*there : nullptr, place_);
-  if (claim.kind == Claim::Kind::kForeign) {
-    if (foreign_ != claim.owner) {
-      log_.info("external metrics are served by somebody else", {{"owner", claim.owner}});
-    }
-    foreign_ = claim.owner;
-    on_state_({State::kForeign, claim.owner});
-    return true;
+  told_ = wanted.state;
+  on_state_(wanted.state);
+  return true;
+}
+
+bool Keeper::carry_out(Deed deed, const Group& group, const Json& there, const Serving& serving) {
+  if (deed == Deed::kLeave) return true;
+  if (deed == Deed::kKeep) return keep(group, there, serving);
+  // Of this very state: it may have become somebody else's meanwhile.
+  kube::DeleteOptions options;
+  options.uid = text(there, "/metadata/uid");
+  options.resource_version = text(there, "/metadata/resourceVersion");
+  const auto removed = writes_.remove(kube::kApiServices, "", group.api_service(), options);
+  if (!removed && removed.error().kind != ErrorKind::kNotFound) {
+    return trouble("cannot remove APIService " + group.api_service(), removed.error().message);
   }
-  foreign_.clear();
+  log_.info("removed an APIService", {{"name", group.api_service()}});
+  return true;
+}
+
+bool Keeper::keep(const Group& group, const Json& there, const Serving& serving) {
+  const std::string name = group.api_service();
   const auto uid = owner_uid();
   if (!uid) return false;
-  Json wanted = api_service_json(serving.authorities, place_, *uid);
-  if (claim.kind == Claim::Kind::kFree) {
+  Json wanted = api_service_json(group, serving.authorities, place_, *uid);
+  if (there.is_null()) {
     const auto made = writes_.create(kube::kApiServices, "", wanted);
-    if (!made)
-      return trouble("cannot make the APIService of external metrics", made.error().message);
-    log_.info("made the APIService of external metrics");
-  } else if (!plan::says_the_same(wanted, *there)) {
-    wanted["metadata"]["uid"] = text(*there, "/metadata/uid");
+    if (!made) return trouble("cannot make APIService " + name, made.error().message);
+    log_.info("made an APIService", {{"name", name}});
+  } else if (!plan::says_the_same(wanted, there)) {
+    wanted["metadata"]["uid"] = text(there, "/metadata/uid");
     const auto mended = writes_.apply(kube::kApiServices, "", name, wanted);
-    if (!mended) {
-      return trouble("cannot mend the APIService of external metrics", mended.error().message);
-    }
-    log_.info("applied the APIService of external metrics");
+    if (!mended) return trouble("cannot mend APIService " + name, mended.error().message);
+    log_.info("applied an APIService", {{"name", name}});
   }
-  on_state_({State::kOurs, ""});
   return true;
 }
 

@@ -1,10 +1,10 @@
-// Keeps what the metrics API stands on: whom to believe (the front proxy's authority), our
-// certificate, and the APIService by which the API server finds us. One thread looks every few
+// Keeps what the metrics APIs stand on: whom to believe (the front proxy's authority), our
+// certificate, and the APIServices by which the API server finds us. One thread looks every few
 // seconds; every replica reads, only the one that leads writes. Thread-safe.
 //
-// Order in one look: the Secret with a new certificate, then the APIService with its authority, and
-// only then is the certificate used, so that the API server never meets one that it does not trust.
-// Other replicas take it up at their next look, when both authorities are trusted already.
+// Order in one look: the Secret with a new certificate, then the APIServices with its authority,
+// and only then is the certificate used, so that the API server never meets one that it does not
+// trust. Other replicas take it up at their next look, when both authorities are trusted already.
 #pragma once
 
 #include <condition_variable>
@@ -55,7 +55,12 @@ class Keeper {
   // What the Secret holds afterwards; nothing: there is no certificate.
   std::optional<Serving> look_at_secret(bool leading);
   std::optional<Serving> renew(const Serving* before, const std::string& resource_version);
-  bool look_at_api_service(const Serving& serving);
+  bool look_at_api_services(const Serving& serving);
+  // null: there is none.
+  Result<Json> read_api_service(const std::string& name);
+  // `there`: as it was read.
+  bool carry_out(Deed deed, const Group& group, const Json& there, const Serving& serving);
+  bool keep(const Group& group, const Json& there, const Serving& serving);
   bool use(const Serving& serving);
   std::optional<std::string> owner_uid();
   // Says a trouble once, not at each look. Returns false.
@@ -70,7 +75,7 @@ class Keeper {
   const Logger log_;
   std::optional<Serving> used_;  // of the thread alone
   std::string said_;             // the last trouble; of the thread alone
-  std::string foreign_;          // who else serves the metrics; of the thread alone
+  plan::MetricsApi told_;        // who serves the metrics; of the thread alone
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

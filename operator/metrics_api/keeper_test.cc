@@ -1,5 +1,5 @@
 // The keeper over a scripted transport: a small API server with a ConfigMap, a Secret, a
-// ClusterRole and an APIService.
+// ClusterRole and APIServices.
 #include "operator/metrics_api/keeper.h"
 
 #include <gmock/gmock.h>
@@ -20,6 +20,14 @@ using testing::HasSubstr;
 using State = plan::MetricsApi::State;
 
 const Place kPlace{"system", "dsm-metrics-api", "dsm"};
+const std::string kExternalService = kExternalMetrics.api_service();
+const std::string kCustomService = kCustomMetrics.api_service();
+
+// An APIService that somebody else made.
+Json foreign(const std::string& name, const std::string& ns, const std::string& service) {
+  return {{"metadata", {{"name", name}}},
+          {"spec", {{"service", {{"namespace", ns}, {"name", service}}}}}};
+}
 
 // What is stored, by the end of its path.
 class Cluster {
@@ -32,6 +40,12 @@ class Cluster {
     const std::lock_guard lock(mutex_);
     const std::string path = request.target.substr(0, request.target.find('?'));
     std::string name = path.substr(path.rfind('/') + 1);
+    if (request.method == "DELETE") {
+      writes_.push_back(request.method + " " + path);
+      bodies_.push_back(Json::parse(request.body));
+      objects_.erase(name);
+      return json_answer(200, {{"kind", "Status"}, {"status", "Success"}});
+    }
     if (request.method != "GET") {
       writes_.push_back(request.method + " " + path);
       Json object = Json::parse(request.body);
@@ -48,6 +62,15 @@ class Cluster {
     const std::lock_guard lock(mutex_);
     objects_[name] = std::move(object);
   }
+  void remove(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    objects_.erase(name);
+  }
+  // Of the last DELETE.
+  Json deleted_with() {
+    const std::lock_guard lock(mutex_);
+    return bodies_.back();
+  }
   Json get(const std::string& name) {
     const std::lock_guard lock(mutex_);
     return objects_[name];
@@ -61,6 +84,7 @@ class Cluster {
   std::mutex mutex_;
   std::map<std::string, Json> objects_;
   std::vector<std::string> writes_;
+  std::vector<Json> bodies_;  // of DELETEs
   int version_ = 0;
 };
 
@@ -112,7 +136,7 @@ TEST_F(KeeperTest, TheLeaderMakesACertificateAndThenTheApiServiceThatTrustsIt) {
   EXPECT_THAT(cluster.take_writes(),
               testing::ElementsAre("POST /api/v1/namespaces/system/secrets",
                                    "POST /apis/apiregistration.k8s.io/v1/apiservices"));
-  EXPECT_EQ(cluster.get(std::string(kApiServiceName))["spec"]["caBundle"],
+  EXPECT_EQ(cluster.get(kExternalService)["spec"]["caBundle"],
             cluster.get("dsm-metrics-api-tls")["data"]["ca.crt"]);
   EXPECT_TRUE(tls->ready());
   EXPECT_TRUE(keeper.trust());
@@ -143,24 +167,67 @@ TEST_F(KeeperTest, ACertificateIsRenewedInTimeAndTheOldAuthorityStaysTrusted) {
       testing::ElementsAre(
           "PUT /api/v1/namespaces/system/secrets/dsm-metrics-api-tls",
           "PATCH /apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io"));
-  const Json bundle = cluster.get(std::string(kApiServiceName))["spec"]["caBundle"];
+  const Json bundle = cluster.get(kExternalService)["spec"]["caBundle"];
   EXPECT_THAT(kube::base64_decode(bundle.get<std::string>()).value(), HasSubstr(first.authorities));
   EXPECT_GT(keeper.certificate_until(), until);
 }
 
-TEST_F(KeeperTest, AForeignApiServiceIsNeverTouchedAndTakenWhenItIsFree) {
-  const std::string name(kApiServiceName);
-  cluster.put(name, {{"metadata", {{"name", name}}},
-                     {"spec", {{"service", {{"namespace", "keda"}, {"name", "metrics"}}}}}});
+TEST_F(KeeperTest, BesideAForeignServerOfExternalMetricsItTakesCustomOnesUntilTheOthersAreFree) {
+  const Json keda = foreign(kExternalService, "keda", "metrics");
+  cluster.put(kExternalService, keda);
   keeper.lead(true);
   keeper.start();
-  EXPECT_EQ(next_state(), (plan::MetricsApi{State::kForeign, "Service keda/metrics"}));
+  EXPECT_EQ(next_state(), (plan::MetricsApi{State::kCustom, "Service keda/metrics"}));
+  EXPECT_THAT(cluster.take_writes(),
+              testing::ElementsAre("POST /api/v1/namespaces/system/secrets",
+                                   "POST /apis/apiregistration.k8s.io/v1/apiservices"));
+  EXPECT_EQ(cluster.get(kExternalService), keda);
+  const Json made = cluster.get(kCustomService);
+  EXPECT_EQ(made["spec"]["caBundle"], cluster.get("dsm-metrics-api-tls")["data"]["ca.crt"]);
+  EXPECT_EQ(after(Keeper::kLook).state, State::kCustom);
+  EXPECT_THAT(cluster.take_writes(), testing::IsEmpty());
+
+  cluster.remove(kExternalService);
+  EXPECT_EQ(after(Keeper::kLook).state, State::kOurs);
+  EXPECT_THAT(
+      cluster.take_writes(),
+      testing::ElementsAre(
+          "POST /apis/apiregistration.k8s.io/v1/apiservices",
+          "DELETE /apis/apiregistration.k8s.io/v1/apiservices/v1beta2.custom.metrics.k8s.io"));
+  EXPECT_EQ(cluster.deleted_with()["preconditions"],
+            Json({{"uid", made["metadata"]["uid"]},
+                  {"resourceVersion", made["metadata"]["resourceVersion"]}}));
+}
+
+TEST_F(KeeperTest, ForeignApiServicesAreNeverTouched) {
+  const Json keda = foreign(kExternalService, "keda", "metrics");
+  const Json adapter = foreign(kCustomService, "monitoring", "adapter");
+  cluster.put(kExternalService, keda);
+  cluster.put(kCustomService, adapter);
+  keeper.lead(true);
+  keeper.start();
+  EXPECT_EQ(next_state(), (plan::MetricsApi{State::kForeign, "Service keda/metrics",
+                                            "Service monitoring/adapter"}));
   EXPECT_THAT(cluster.take_writes(),
               testing::ElementsAre("POST /api/v1/namespaces/system/secrets"));
-  transport.next(json_answer(200, cluster.get("extension-apiserver-authentication")));
-  transport.next(json_answer(200, cluster.get("dsm-metrics-api-tls")));
-  transport.next(status_answer(404, "NotFound"));
-  EXPECT_EQ(after(Keeper::kLook).state, State::kOurs);
+  EXPECT_EQ(cluster.get(kExternalService), keda);
+  EXPECT_EQ(cluster.get(kCustomService), adapter);
+}
+
+TEST_F(KeeperTest, AnAdapterThatComesLaterWithAnOlderVersionGetsItsApiToItself) {
+  cluster.put(kExternalService, foreign(kExternalService, "keda", "metrics"));
+  keeper.lead(true);
+  keeper.start();
+  EXPECT_EQ(next_state().state, State::kCustom);
+  cluster.take_writes();
+  const std::string older(kOlderCustomApiService);
+  cluster.put(older, foreign(older, "monitoring", "adapter"));
+  EXPECT_EQ(after(Keeper::kLook), (plan::MetricsApi{State::kForeign, "Service keda/metrics",
+                                                    "Service monitoring/adapter"}));
+  EXPECT_THAT(
+      cluster.take_writes(),
+      testing::ElementsAre(
+          "DELETE /apis/apiregistration.k8s.io/v1/apiservices/v1beta2.custom.metrics.k8s.io"));
 }
 
 TEST_F(KeeperTest, WithoutTheLeadNothingIsWrittenAndTheSharedCertificateIsUsed) {

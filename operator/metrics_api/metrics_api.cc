@@ -26,7 +26,7 @@ MetricsApi::MetricsApi(MetricsApiOptions options, Clients clients, MetricsServer
       log_(log),
       expiry_(prometheus::BuildGauge()
                   .Name("deepseek_operator_metrics_api_certificate_expiry_timestamp_seconds")
-                  .Help("When the certificate of external.metrics.k8s.io ends; 0: there is none")
+                  .Help("When the certificate of the metrics APIs ends; 0: there is none")
                   .Register(registry)
                   .Add({})),
       keeper_(options.place, clients.reads, clients.writes, tls_, std::move(on_state), log),
@@ -39,7 +39,7 @@ void MetricsApi::start() {
   if (Status started = server_.start(); !started) {
     throw std::runtime_error(started.error().message);
   }
-  log_.info("serves external metrics", {{"port", server_.port()}});
+  log_.info("serves metrics to autoscalers", {{"port", server_.port()}});
   keeper_.start();
 }
 

@@ -1,5 +1,5 @@
-// The metrics API of one replica, put together: certificate and registration (Keeper), whom the API
-// server allows (Access), and the TLS server.
+// The metrics APIs of one replica, put together: certificate and registration (Keeper), whom the
+// API server allows (Access), and the TLS server.
 #pragma once
 
 #include <functional>

@@ -5,12 +5,12 @@
 #include "kube/config.h"
 #include "kube/resource.h"
 #include "operator/api/names.h"
-#include "operator/metrics_api/api.h"
 
 namespace dsm::metrics_api {
 namespace {
 
 constexpr int kPort = 443;
+constexpr int kGroupPriority = 100;
 // Clocks of other machines may be behind ours.
 constexpr std::chrono::hours kBackdated{1};
 
@@ -100,16 +100,18 @@ Json secret_json(const Serving& serving, const Place& place, const std::string& 
             {kPrivateKey, kube::base64_encode(serving.pair.key)}}}};
 }
 
-Json api_service_json(const std::string& authorities, const Place& place,
+Json api_service_json(const Group& group, const std::string& authorities, const Place& place,
                       const std::string& owner_uid) {
+  // The newer of two versions of a group comes first.
+  const int version_priority = group == kCustomMetrics ? 200 : 100;
   return {{"apiVersion", kube::kApiServices.api_version()},
           {"kind", kube::kApiServices.kind},
-          {"metadata", metadata(kApiServiceName, place, owner_uid)},
+          {"metadata", metadata(group.api_service(), place, owner_uid)},
           {"spec",
-           {{"group", kMetricsGroup},
-            {"version", kMetricsVersion},
-            {"groupPriorityMinimum", 100},
-            {"versionPriority", 100},
+           {{"group", group.name},
+            {"version", group.version},
+            {"groupPriorityMinimum", kGroupPriority},
+            {"versionPriority", version_priority},
             {"caBundle", kube::base64_encode(authorities)},
             {"service", {{"namespace", place.ns}, {"name", place.service}, {"port", kPort}}}}}};
 }
@@ -124,6 +126,22 @@ Claim claim_of(const Json* api_service, const Place& place) {
   }
   return {Claim::Kind::kForeign,
           service.empty() ? "an APIService without a Service" : "Service " + ns + "/" + service};
+}
+
+Registration registration_for(const Claims& claims) {
+  using State = plan::MetricsApi::State;
+  const Deed away = claims.custom.kind == Claim::Kind::kOurs ? Deed::kRemove : Deed::kLeave;
+  if (claims.external.kind != Claim::Kind::kForeign) {
+    return {Deed::kKeep, away, {State::kOurs}};
+  }
+  const std::string& owner = claims.external.owner;
+  if (claims.custom.kind == Claim::Kind::kForeign) {
+    return {Deed::kLeave, Deed::kLeave, {State::kForeign, owner, claims.custom.owner}};
+  }
+  if (claims.older_custom.kind != Claim::Kind::kFree) {
+    return {Deed::kLeave, away, {State::kForeign, owner, claims.older_custom.owner}};
+  }
+  return {Deed::kLeave, Deed::kKeep, {State::kCustom, owner}};
 }
 
 }  // namespace dsm::metrics_api

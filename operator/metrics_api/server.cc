@@ -11,7 +11,7 @@ MetricsServer::MetricsServer(http::ServerOptions options, Access& access, Clock&
       log_(log),
       answers_(prometheus::BuildCounter()
                    .Name("deepseek_operator_metrics_api_requests_total")
-                   .Help("Requests to external.metrics.k8s.io by the code of the answer")
+                   .Help("Requests to the metrics APIs by the code of the answer")
                    .Register(registry)),
       server_(std::move(options), std::move(log)) {
   for (const char* code : {"200", "400", "401", "403", "404", "429", "503"}) {
@@ -68,7 +68,7 @@ void MetricsServer::take(std::shared_ptr<http::Exchange> exchange) {
 
 void MetricsServer::decide(http::Exchange& exchange, const Call& call, const Verdict& verdict) {
   if (!verdict.allowed) return respond(exchange, status_answer(403, verdict.why));
-  respond(exchange, answer(call, call.kind == Call::Kind::kMetric ? source_(call.ns) : View()));
+  respond(exchange, answer(call, call.asks_numbers() ? source_(call.ns) : View()));
 }
 
 void MetricsServer::respond(http::Exchange& exchange, http::Response response) {

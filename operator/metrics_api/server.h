@@ -1,4 +1,4 @@
-// The metrics API over TLS: who asks, whether he may, and the answer. Requests whose answer needs
+// The metrics APIs over TLS: who asks, whether he may, and the answer. Requests whose answer needs
 // no question to the API server are answered on the HTTP thread, others wait for one thread that
 // asks.
 #pragma once
@@ -15,6 +15,7 @@
 #include "base/http/server.h"
 #include "base/metrics.h"
 #include "operator/metrics_api/access.h"
+#include "operator/metrics_api/api.h"
 
 namespace dsm::metrics_api {
 

@@ -20,6 +20,9 @@ using testing::HasSubstr;
 
 constexpr const char* kQueue =
     "/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/dsm_queue_depth?labelSelector=model%3Dr1";
+constexpr const char* kObject =
+    "/apis/custom.metrics.k8s.io/v1beta2/namespaces/ns/deepseekmodels.deepseek-operator.io/r1/"
+    "dsm_queue_depth";
 constexpr const char* kJane = "X-Remote-User: jane\r\nX-Remote-Group: team\r\n";
 const WallTime kFrom = SystemClock().wall_now() - std::chrono::hours(1);
 const WallTime kUntil = kFrom + std::chrono::hours(24);
@@ -98,6 +101,18 @@ TEST_F(MetricsServerTest, RefusesWhomTheApiServerDoesNotAllow) {
   const std::string answer = get(kQueue, kJane);
   EXPECT_THAT(answer, HasSubstr("HTTP/1.1 403"));
   EXPECT_THAT(answer, HasSubstr(R"("reason":"Forbidden")"));
+}
+
+TEST_F(MetricsServerTest, ANumberOfAModelIsAskedForAndAllowedAsThatOfTheModel) {
+  the_api_server_allows(true);
+  const std::string answer = get(kObject, kJane);
+  EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200"));
+  EXPECT_THAT(answer, HasSubstr(R"("kind":"MetricValueList")"));
+  EXPECT_THAT(answer, HasSubstr(R"("value":"7")"));
+  EXPECT_THAT(transport.requests()[0].body, HasSubstr(R"("subresource":"dsm_queue_depth")"));
+  the_api_server_allows(false);
+  EXPECT_THAT(get(kObject, "X-Remote-User: joe\r\n"), HasSubstr("HTTP/1.1 403"));
+  EXPECT_THAT(get(kObject, kJane, ""), HasSubstr("HTTP/1.1 401"));
 }
 
 TEST_F(MetricsServerTest, ListensToNobodyButTheFrontProxy) {

@@ -6,6 +6,7 @@
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
+#include "operator/plan/cold_start.h"
 #include "operator/plan/disruption.h"
 #include "operator/plan/pod.h"
 
@@ -152,10 +153,14 @@ void remove_old_revisions(const Look& look, const std::vector<Group>& groups, Pl
   }
 }
 
-void plan_autoscaler(const Look& look, ChildPlanner& children, Plan& plan) {
+void plan_autoscaler(const Look& look, const std::vector<Group>& groups, ChildPlanner& children,
+                     Plan& plan) {
   const AutoscalerWish wish = autoscaler_wish(look);
   if (wish == AutoscalerWish::kWanted) {
-    children.want(autoscaler_json(look.owner, look.spec->scaling));
+    const bool custom = look.observed.metrics_api.state == MetricsApi::State::kCustom;
+    children.want(autoscaler_json(look.owner, look.spec->scaling,
+                                  custom ? MetricSource::kObject : MetricSource::kExternal,
+                                  cold_start_seconds(look.before, groups)));
     return;
   }
   const std::string name = api::autoscaler(look.owner.name);
@@ -332,7 +337,7 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
     revision =
         children.want(revision_json(look.owner, there != nullptr ? *there : new_revision(look)));
   }
-  plan_autoscaler(look, children, plan);
+  plan_autoscaler(look, groups, children, plan);
   for (json& budget : wanted_budgets(look, groups)) children.want(std::move(budget));
   remove_unused_budgets(look, groups, plan);
   remove_old_revisions(look, groups, plan);

@@ -4,6 +4,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/cold_start.h"
 #include "operator/plan/look.h"
 
 namespace dsm::plan {
@@ -11,32 +12,46 @@ namespace {
 
 using nlohmann::json;
 
+// Kubernetes' own period of a policy, in seconds.
+constexpr int kShortestPeriod = 15;
+
 // The sum over the model divided by `each` is the number of groups. AverageValue and not Value,
 // because that does not depend on how many groups are ready while others still start.
-json external_metric(std::string_view model, std::string_view name, int each) {
+json metric(std::string_view model, MetricSource source, std::string_view name, int each) {
+  const json target = {{"type", "AverageValue"}, {"averageValue", std::to_string(each)}};
+  if (source == MetricSource::kObject) {
+    return {{"type", "Object"},
+            {"object",
+             {{"describedObject",
+               {{"apiVersion", api::kApiVersion}, {"kind", api::kKind}, {"name", model}}},
+              {"metric", {{"name", name}}},
+              {"target", target}}}};
+  }
   return {{"type", "External"},
           {"external",
            {{"metric",
              {{"name", name},
               {"selector", {{"matchLabels", {{std::string(api::kMetricModelLabel), model}}}}}}},
-            {"target", {{"type", "AverageValue"}, {"averageValue", std::to_string(each)}}}}}};
+            {"target", target}}}};
 }
 
-json policy(const char* type, int value) {
-  return {{"type", type}, {"value", value}, {"periodSeconds", 15}};
+json policy(const char* type, int value, int period_s) {
+  return {{"type", type}, {"value", value}, {"periodSeconds", period_s}};
 }
 
-// Kubernetes' own defaults but for the window. Each is said, so that a cluster with others behaves
-// alike and the object compares equal with what the API server made of it.
-json behavior(const api::Scaling& scaling) {
+// Kubernetes' own defaults but for the period upwards and the window downwards. Each is said, so
+// that a cluster with others behaves alike and the object compares equal with what the API server
+// made of it.
+json behavior(const api::Scaling& scaling, int cold_start_s) {
+  const int up_s = scale_up_period(cold_start_s);
   return {{"scaleUp",
            {{"stabilizationWindowSeconds", 0},
             {"selectPolicy", "Max"},
-            {"policies", json::array({policy("Pods", 4), policy("Percent", 100)})}}},
+            {"policies", json::array({policy("Pods", 4, up_s), policy("Percent", 100, up_s)})}}},
           {"scaleDown",
            {{"stabilizationWindowSeconds", scaling.scale_down_window_seconds},
             {"selectPolicy", "Max"},
-            {"policies", json::array({policy("Percent", 100)})}}}};
+            {"policies", json::array({policy("Percent", 100, kShortestPeriod)})}}}};
 }
 
 std::string text(const json& object, const char* key) {
@@ -63,11 +78,16 @@ int wanted_replicas(const api::Spec& spec) {
   return std::clamp(spec.replicas, spec.scaling.min_replicas, *spec.scaling.max_replicas);
 }
 
-json autoscaler_json(const Owner& owner, const api::Scaling& scaling) {
+int scale_up_period(int cold_start_s) {
+  return std::clamp(cold_start_s, kShortestPeriod, kLongestColdStart);
+}
+
+json autoscaler_json(const Owner& owner, const api::Scaling& scaling, MetricSource source,
+                     int cold_start_s) {
   json metrics =
-      json::array({external_metric(owner.name, api::kQueueDepthMetric, scaling.queue_depth)});
+      json::array({metric(owner.name, source, api::kQueueDepthMetric, scaling.queue_depth)});
   if (scaling.running) {
-    metrics.push_back(external_metric(owner.name, api::kRunningMetric, *scaling.running));
+    metrics.push_back(metric(owner.name, source, api::kRunningMetric, *scaling.running));
   }
   return {{"apiVersion", "autoscaling/v2"},
           {"kind", "HorizontalPodAutoscaler"},
@@ -78,7 +98,7 @@ json autoscaler_json(const Owner& owner, const api::Scaling& scaling) {
             {"minReplicas", scaling.min_replicas},
             {"maxReplicas", *scaling.max_replicas},
             {"metrics", std::move(metrics)},
-            {"behavior", behavior(scaling)}}}};
+            {"behavior", behavior(scaling, cold_start_s)}}}};
 }
 
 AutoscalerWish autoscaler_wish(const Look& look) {
@@ -88,6 +108,7 @@ AutoscalerWish autoscaler_wish(const Look& look) {
     case MetricsApi::State::kPending:
       return AutoscalerWish::kKeep;
     case MetricsApi::State::kOurs:
+    case MetricsApi::State::kCustom:
       return AutoscalerWish::kWanted;
     case MetricsApi::State::kOff:
     case MetricsApi::State::kForeign:
@@ -123,7 +144,8 @@ std::optional<api::Condition> scaling_condition(const Look& look, const json* th
   if (metrics.state == MetricsApi::State::kForeign) {
     return say(api::Truth::kFalse, api::kForeignMetricsServer,
                "external.metrics.k8s.io is served by " + metrics.owner +
-                   "; it is left alone, so no HorizontalPodAutoscaler is made. spec.replicas "
+                   " and custom.metrics.k8s.io by " + metrics.custom_owner +
+                   "; both are left alone, so no HorizontalPodAutoscaler is made. spec.replicas "
                    "counts, within the bounds of spec.scaling");
   }
   if (metrics.state == MetricsApi::State::kPending || there == nullptr ||
@@ -137,10 +159,15 @@ std::optional<api::Condition> scaling_condition(const Look& look, const json* th
   }
   const api::Scaling& scaling = look.spec->scaling;
   const std::string why = look.schedule.empty() ? "" : " (schedule " + look.schedule + ")";
+  const std::string through =
+      metrics.state == MetricsApi::State::kCustom
+          ? "; read from custom.metrics.k8s.io, because external.metrics.k8s.io is served by " +
+                metrics.owner
+          : "";
   return say(api::Truth::kTrue, api::kAsWanted,
              "between " + std::to_string(scaling.min_replicas) + " and " +
                  std::to_string(*scaling.max_replicas) + " groups" + why + ", one for each " +
-                 std::to_string(scaling.queue_depth) + " requests that wait");
+                 std::to_string(scaling.queue_depth) + " requests that wait" + through);
 }
 
 }  // namespace dsm::plan

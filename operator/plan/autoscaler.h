@@ -1,6 +1,9 @@
 // How a model follows its load: the HorizontalPodAutoscaler on its scale subresource, and what is
 // said about it. The autoscaler reads the numbers that the operator serves (operator/metrics_api)
 // and sets spec.replicas; the operator itself never does.
+//
+// The numbers are External metrics. Where that API is somebody else's they are Object metrics of
+// the model; the number of groups that follows from them is the same.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -19,8 +22,16 @@ struct Look;
 // change of them does not wait for the autoscaler.
 int wanted_replicas(const api::Spec& spec);
 
+// Seconds in which an autoscaler may once add groups: those that it added before serve by then, so
+// that it does not add more for a queue that they will take. `cold_start_s` 0: not known.
+int scale_up_period(int cold_start_s);
+
+// How an autoscaler gets at the numbers.
+enum class MetricSource { kExternal, kObject };
+
 // HorizontalPodAutoscaler <model>. `scaling` is on.
-nlohmann::json autoscaler_json(const Owner& owner, const api::Scaling& scaling);
+nlohmann::json autoscaler_json(const Owner& owner, const api::Scaling& scaling, MetricSource source,
+                               int cold_start_s);
 
 enum class AutoscalerWish {
   kNone,  // none is wanted: one of ours goes

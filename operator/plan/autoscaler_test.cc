@@ -54,7 +54,7 @@ TEST(Autoscaler, asks_for_the_models_own_number_with_an_average_and_every_defaul
   scaling.max_replicas = 4;
   scaling.queue_depth = 3;
   scaling.scale_down_window_seconds = 20;
-  const json made = autoscaler_json({"m", "ns", "u"}, scaling);
+  const json made = autoscaler_json({"m", "ns", "u"}, scaling, MetricSource::kExternal, 0);
   EXPECT_EQ(made["spec"]["scaleTargetRef"], json({{"apiVersion", "deepseek-operator.io/v1alpha1"},
                                                   {"kind", "DeepSeekModel"},
                                                   {"name", "m"}}));
@@ -66,7 +66,43 @@ TEST(Autoscaler, asks_for_the_models_own_number_with_an_average_and_every_defaul
   EXPECT_EQ(made["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"], 20);
   EXPECT_EQ(made["spec"]["behavior"]["scaleUp"]["policies"].size(), 2U);
   scaling.running = 8;
-  EXPECT_EQ(autoscaler_json({"m", "ns", "u"}, scaling)["spec"]["metrics"].size(), 2U);
+  EXPECT_EQ(
+      autoscaler_json({"m", "ns", "u"}, scaling, MetricSource::kExternal, 0)["spec"]["metrics"]
+          .size(),
+      2U);
+}
+
+TEST(Autoscaler, asks_for_the_same_numbers_as_those_of_an_object) {
+  api::Scaling scaling;
+  scaling.max_replicas = 4;
+  scaling.queue_depth = 3;
+  scaling.running = 8;
+  const json made = autoscaler_json({"m", "ns", "u"}, scaling, MetricSource::kObject, 0);
+  const json& metrics = made["spec"]["metrics"];
+  ASSERT_EQ(metrics.size(), 2U);
+  EXPECT_EQ(metrics[0], json::parse(R"({"type": "Object", "object": {
+      "describedObject": {"apiVersion": "deepseek-operator.io/v1alpha1", "kind": "DeepSeekModel",
+                          "name": "m"},
+      "metric": {"name": "dsm_queue_depth"},
+      "target": {"type": "AverageValue", "averageValue": "3"}}})"));
+  EXPECT_EQ(metrics[1]["object"]["metric"]["name"], "dsm_requests_running");
+  EXPECT_EQ(metrics[1]["object"]["target"]["averageValue"], "8");
+}
+
+TEST(Autoscaler, adds_groups_once_in_the_time_that_new_ones_take_to_serve) {
+  for (const auto& [cold_start_s, period_s] : std::vector<std::pair<int, int>>{
+           {0, 15}, {3, 15}, {15, 15}, {16, 16}, {240, 240}, {1800, 1800}, {99'999, 1800}}) {
+    EXPECT_EQ(scale_up_period(cold_start_s), period_s);
+  }
+  api::Scaling scaling;
+  scaling.max_replicas = 4;
+  const json made = autoscaler_json({"m", "ns", "u"}, scaling, MetricSource::kExternal, 240);
+  const json& behavior = made["spec"]["behavior"];
+  EXPECT_EQ(behavior["scaleUp"]["stabilizationWindowSeconds"], 0) << "the first ones at once";
+  for (const json& policy : behavior["scaleUp"]["policies"]) {
+    EXPECT_EQ(policy["periodSeconds"], 240);
+  }
+  EXPECT_EQ(behavior["scaleDown"]["policies"][0]["periodSeconds"], 15);
 }
 
 TEST_F(Scaling, makes_an_autoscaler_and_keeps_to_the_bounds) {
@@ -129,15 +165,35 @@ TEST_F(Scaling, without_scaling_the_autoscaler_goes_and_nothing_is_said) {
   EXPECT_EQ(sim.status()["ready"], "1/1");
 }
 
-TEST_F(Scaling, a_foreign_metrics_server_means_no_autoscaler_and_a_condition_that_names_it) {
+TEST_F(Scaling, foreign_servers_of_both_apis_mean_no_autoscaler_and_a_condition_that_names_them) {
   EXPECT_TRUE(sim.settle());
-  sim.metrics_api = {MetricsApi::State::kForeign, "Service keda/keda-metrics"};
+  sim.metrics_api = {MetricsApi::State::kForeign, "Service keda/keda-metrics",
+                     "Service monitoring/adapter"};
   sim.edit({{"replicas", 2}});
   EXPECT_TRUE(sim.settle());
   EXPECT_EQ(autoscaler(), nullptr);
   EXPECT_EQ(sim.condition("ScalingActive"), "False/ForeignMetricsServer");
   EXPECT_THAT(sim.message("ScalingActive"), HasSubstr("Service keda/keda-metrics"));
+  EXPECT_THAT(sim.message("ScalingActive"), HasSubstr("Service monitoring/adapter"));
   EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+}
+
+TEST_F(Scaling, beside_a_foreign_server_of_external_metrics_the_model_itself_has_them) {
+  EXPECT_TRUE(sim.settle());
+  const std::string uid = (*autoscaler())["metadata"]["uid"];
+  sim.metrics_api = {MetricsApi::State::kCustom, "Service keda/keda-metrics"};
+  sim.edit({{"replicas", 3}});
+  EXPECT_TRUE(sim.settle());
+  ASSERT_NE(autoscaler(), nullptr);
+  EXPECT_EQ((*autoscaler())["metadata"]["uid"], uid) << "the same one, changed in place";
+  EXPECT_EQ((*autoscaler())["spec"]["metrics"][0]["type"], "Object");
+  EXPECT_EQ(sim.condition("ScalingActive"), "True/AsWanted");
+  EXPECT_THAT(sim.message("ScalingActive"), HasSubstr("Service keda/keda-metrics"));
+  sim.metrics_api = {MetricsApi::State::kOurs};
+  sim.edit({{"replicas", 2}});
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ((*autoscaler())["spec"]["metrics"][0]["type"], "External");
+  EXPECT_THAT(sim.message("ScalingActive"), testing::Not(HasSubstr("keda")));
 }
 
 TEST_F(Scaling, an_operator_without_the_metrics_says_what_to_switch_on) {

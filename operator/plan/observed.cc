@@ -65,6 +65,9 @@ void read_conditions(const json& pod, PodView& view) {
     const auto type = text(condition, {"type"});
     const auto status = text(condition, {"status"});
     if (type == "Ready") view.ready = status == "True";
+    if (type == "Ready" && view.ready) {
+      view.ready_at = from_rfc3339(text(condition, {"lastTransitionTime"}));
+    }
     if (type == "PodReadyToStartContainers") view.sandboxed = status != "False";
     if (type == "PodScheduled" && status == "True") {
       view.scheduled = from_rfc3339(text(condition, {"lastTransitionTime"}));

@@ -29,7 +29,8 @@ struct PodView {
   WallTime created;
   // When it should be gone (deletionTimestamp counts the grace period in); absent: not deleted.
   std::optional<WallTime> deletion;
-  bool ready = false;                 // condition Ready
+  bool ready = false;                 // condition Ready,
+  std::optional<WallTime> ready_at;   // and since when it is True
   bool running = false;               // the worker container runs now
   int restarts = 0;                   // of the worker container
   std::optional<WallTime> started;    // when the container that runs now began
@@ -120,11 +121,19 @@ struct Config {
   bool watches_nodes = false;
 };
 
-// Whether the operator's metrics are what a HorizontalPodAutoscaler reads in this cluster.
+// Which of Kubernetes' metrics APIs is served by this operator, so that a HorizontalPodAutoscaler
+// gets its numbers from there.
 struct MetricsApi {
-  enum class State { kPending, kOff, kOurs, kForeign };
+  enum class State {
+    kPending,  // not known yet
+    kOff,      // none
+    kOurs,     // external.metrics.k8s.io
+    kCustom,   // custom.metrics.k8s.io, since the other one is somebody else's
+    kForeign   // none, since both are
+  };
   State state = State::kPending;
-  std::string owner;  // kForeign: who serves them
+  std::string owner = {};         // kCustom, kForeign: who serves external.metrics.k8s.io,
+  std::string custom_owner = {};  // kForeign: and who custom.metrics.k8s.io
 
   bool operator==(const MetricsApi&) const = default;
 };

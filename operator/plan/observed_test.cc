@@ -41,6 +41,14 @@ TEST(PodView, reads_why_a_pod_does_not_run) {
   EXPECT_EQ(view.status_reason, "Evicted");
 }
 
+TEST(PodView, reads_since_when_a_pod_is_ready) {
+  const PodView view = pod_view(json::parse(R"({"status": {"conditions": [
+      {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:41Z"}]}})"));
+  EXPECT_TRUE(view.ready);
+  EXPECT_EQ(view.ready_at, from_rfc3339("2026-01-01T00:00:41Z"));
+  EXPECT_EQ(pod_view(json::object()).ready_at, std::nullopt);
+}
+
 TEST(PodView, survives_objects_of_any_shape) {
   for (const char* text :
        {"null", "[]", "{}", R"({"metadata": 3, "status": {"conditions": {}}})",

@@ -7,6 +7,7 @@
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
+#include "operator/plan/cold_start.h"
 
 namespace dsm::plan {
 namespace {
@@ -37,6 +38,7 @@ class Reporter {
     count();
     describe_groups();
     measure();
+    status_.cold_start_seconds = cold_start_seconds(before_, f_.groups);
     status_.observed_generation = look_.generation;
     status_.selector = std::string(api::kModelLabel) + "=" + look_.owner.name + "," +
                        std::string(api::kRoleLabel) + "=" + std::string(api::kRoleLeader);

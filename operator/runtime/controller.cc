@@ -70,9 +70,13 @@ void Controller::watch(const kube::Resource& resource, const std::string& select
 }
 
 void Controller::start() {
-  streams_ = std::make_unique<StatusStreams>(
+  auto streams = std::make_unique<StatusStreams>(
       clock_, options_.status_port,
       [this](const std::string& model, StreamNews news) { on_news(model, news); }, log_);
+  {
+    const std::lock_guard lock(streams_mutex_);
+    streams_ = std::move(streams);
+  }
   pushes_ = std::make_unique<KeyPushes>(
       clock_, options_.status_port,
       [this](const std::string& model, Millis delay) { queue_.add_after(model, delay); }, log_);
@@ -122,7 +126,9 @@ void Controller::stop() {
   watchers_.clear();
   if (tenants_) tenants_->stop();
   pushes_.reset();
-  streams_.reset();
+  std::unique_ptr<StatusStreams> ended;  // without the lock, which their callbacks may want
+  const std::lock_guard lock(streams_mutex_);
+  ended.swap(streams_);
 }
 
 void Controller::lead(bool leading) {
@@ -142,16 +148,31 @@ void Controller::metrics_api(plan::MetricsApi now) {
   for (const std::string& key : store_.models.keys()) queue_.add(key);
 }
 
+std::optional<plan::ModelLoad> Controller::load_of(const std::string& key) const {
+  const std::string uid = store_.models.uid(key);
+  if (uid.empty()) return std::nullopt;
+  std::vector<plan::PodView> pods;
+  for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
+  return plan::load_of(key.substr(key.find('/') + 1), uid, pods, streams_->latest(key),
+                       clock_.wall_now());
+}
+
 std::vector<plan::ModelLoad> Controller::loads(const std::string& ns) const {
   std::vector<plan::ModelLoad> result;
+  const std::lock_guard lock(streams_mutex_);
   if (!streams_) return result;
   for (const std::string& key : store_.models.keys_in(ns)) {
-    const std::string uid = store_.models.uid(key);
-    if (uid.empty()) continue;
-    std::vector<plan::PodView> pods;
-    for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
-    result.push_back(plan::load_of(key.substr(ns.size() + 1), uid, pods, streams_->latest(key),
-                                   clock_.wall_now()));
+    if (auto load = load_of(key)) result.push_back(*std::move(load));
+  }
+  return result;
+}
+
+std::map<std::string, std::vector<plan::ModelLoad>> Controller::loads() const {
+  std::map<std::string, std::vector<plan::ModelLoad>> result;
+  const std::lock_guard lock(streams_mutex_);
+  if (!streams_) return result;
+  for (const std::string& key : store_.models.keys()) {
+    if (auto load = load_of(key)) result[namespace_of(key)].push_back(*std::move(load));
   }
   return result;
 }
@@ -181,7 +202,10 @@ void Controller::update_metrics() {
   metrics_.objects("HorizontalPodAutoscaler", store_.autoscalers.size());
   metrics_.objects("PodDisruptionBudget", store_.budgets.size());
   metrics_.objects("Node", store_.nodes.size());
-  metrics_.streams(streams_ ? streams_->connected() : 0);
+  {
+    const std::lock_guard lock(streams_mutex_);
+    metrics_.streams(streams_ ? streams_->connected() : 0);
+  }
   if (tenants_) tenants_->update_metrics();
 }
 

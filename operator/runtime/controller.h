@@ -6,7 +6,9 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -62,6 +64,8 @@ class Controller {
   void metrics_api(plan::MetricsApi now);
   // What the models of a namespace have to do, as their leaders say.
   std::vector<plan::ModelLoad> loads(const std::string& ns) const;
+  // Those of all models, by namespace.
+  std::map<std::string, std::vector<plan::ModelLoad>> loads() const;
   // Called when a leader of a model has said something new, on the streams' threads. Before
   // start().
   void on_load(std::function<void(const std::string& ns, const std::string& model)> told) {
@@ -82,6 +86,8 @@ class Controller {
  private:
   void watch(const kube::Resource& resource, const std::string& selector,
              std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take);
+  // Nothing: the model is not there any more. With streams_mutex_ held.
+  std::optional<plan::ModelLoad> load_of(const std::string& key) const;
   // The models with a pod on one of the nodes.
   std::set<std::string> models_on(const std::set<std::string>& nodes) const;
   // Looks at one model; an error means: again later.
@@ -112,6 +118,9 @@ class Controller {
   std::set<std::string> doubtful_;                  // guarded by written_mutex_
   mutable std::mutex metrics_api_mutex_;
   plan::MetricsApi metrics_api_;  // guarded by metrics_api_mutex_
+  // Held by all but the workers, who only run while the streams do: whoever reads metrics may come
+  // before start() and during stop().
+  mutable std::mutex streams_mutex_;
   std::unique_ptr<StatusStreams> streams_;
   std::unique_ptr<KeyPushes> pushes_;
   std::unique_ptr<TenantController> tenants_;

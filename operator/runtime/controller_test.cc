@@ -267,7 +267,8 @@ TEST_F(ControllerTest, AnAutoscalerIsMadeOnceTheMetricsAreKnownToBeOurs) {
   EXPECT_EQ(answers_.count("POST HorizontalPodAutoscaler"), 0);
   controller_.metrics_api({plan::MetricsApi::State::kOurs, ""});
   answers_.await("POST HorizontalPodAutoscaler", 1);
-  controller_.metrics_api({plan::MetricsApi::State::kForeign, "Service keda/metrics"});
+  controller_.metrics_api(
+      {plan::MetricsApi::State::kForeign, "Service keda/metrics", "Service monitoring/adapter"});
   answers_.await("DELETE DeleteOptions", 1);
   controller_.stop();
   EXPECT_EQ(answers_.count("POST HorizontalPodAutoscaler"), 1);
@@ -281,6 +282,9 @@ TEST_F(ControllerTest, AModelWithoutLeadersHasAKnownLoadOfZeroInItsOwnNamespace)
   EXPECT_EQ(loads[0].unknown, "");
   EXPECT_EQ(loads[0].queue_depth, 0);
   EXPECT_TRUE(controller_.loads("n").empty());
+  const auto all = controller_.loads();
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all.at("ns").size(), 1u);
   controller_.stop();
 }
 

@@ -103,6 +103,32 @@ def test_nodes_are_seen_only_with_rights_in_all_namespaces(render):
         assert ("nodes" in resources, "poddisruptionbudgets" in resources) == (seen, seen)
 
 
+def test_of_api_services_only_our_own_two_can_be_changed_and_one_removed(render):
+    granted = [rule for one, rule in rules(render()) if "apiservices" in rule.get("resources", [])]
+    ours = {"v1beta1.external.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"}
+    for rule in granted:
+        names, verbs = set(rule.get("resourceNames", [])), set(rule["verbs"])
+        assert names or verbs == {"create"}, rule  # making something cannot be held to a name
+        if verbs & {"patch", "update"}:
+            assert names <= ours, rule
+        if "delete" in verbs:
+            assert names == {"v1beta2.custom.metrics.k8s.io"}, rule
+    readable = {name for rule in granted if "get" in rule["verbs"] for name in rule["resourceNames"]}
+    assert readable == ours | {"v1beta1.custom.metrics.k8s.io"}
+    without = rules(render("metricsApi.enabled=false"))
+    assert not [rule for _, rule in without if "apiservices" in rule.get("resources", [])]
+
+
+def test_who_may_see_models_may_read_their_numbers_in_both_metrics_apis(render):
+    view = next(one for one in render() if one["metadata"]["name"].endswith("-models-view"))
+    by_group = {group: rule for rule in view["rules"] for group in rule["apiGroups"]}
+    external = by_group["external.metrics.k8s.io"]["resources"]
+    custom = by_group["custom.metrics.k8s.io"]["resources"]
+    assert external and custom == [f"deepseekmodels.deepseek-operator.io/{name}" for name in external]
+    for group in ("external.metrics.k8s.io", "custom.metrics.k8s.io"):
+        assert set(by_group[group]["verbs"]) <= {"get", "list"}
+
+
 def test_replicas_that_can_be_lost_have_a_budget(render):
     assert "PodDisruptionBudget" not in kinds(render("replicas=1"))
     (budget,) = [one for one in render("replicas=2") if one["kind"] == "PodDisruptionBudget"]

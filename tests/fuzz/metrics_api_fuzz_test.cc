@@ -16,10 +16,12 @@ using nlohmann::json;
 TEST(MetricsApiFuzz, EveryRequestIsAnsweredWithAListOrAStatus) {
   static constexpr std::string_view kPaths[] = {
       "/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/dsm_queue_depth",
-      "/apis/external.metrics.k8s.io/v1beta1", "/apis/external.metrics.k8s.io", "/apis"};
+      "/apis/external.metrics.k8s.io/v1beta1", "/apis/external.metrics.k8s.io", "/apis",
+      "/apis/custom.metrics.k8s.io/v1beta2/namespaces/ns/deepseekmodels.deepseek-operator.io/r1/"
+      "dsm_queue_depth"};
   static constexpr std::string_view kQueries[] = {
       "labelSelector=model%3Dr1", "labelSelector=model+in+%28a%2Cr1%29,%21team&limit=5",
-      "limit=1&labelSelector=model!=x", ""};
+      "limit=1&labelSelector=model!=x", "metricLabelSelector=model%3Dr1", ""};
   View view{.synced = true, .loads = {}};
   view.loads.emplace_back();
   view.loads.back().model = "r1";
@@ -38,7 +40,7 @@ TEST(MetricsApiFuzz, EveryRequestIsAnsweredWithAListOrAStatus) {
     const http::Response response = answer(*call, view);
     const json body = json::parse(response.body);
     EXPECT_EQ(body["kind"] == "Status", response.status != 200) << "seed " << seed;
-    if (body["kind"] == "ExternalMetricValueList") {
+    if (body["kind"] == "ExternalMetricValueList" || body["kind"] == "MetricValueList") {
       EXPECT_FALSE(body["items"].empty()) << "seed " << seed;
     }
   }

@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* "true" when external.metrics.k8s.io is served: it answers for all namespaces. */}}
+{{/* "true" when the metrics APIs are served: they answer for all namespaces. */}}
 {{- define "operator.metricsApi" -}}
 {{- if and .Values.metricsApi.enabled (not .Values.watchNamespace) }}true{{ end -}}
 {{- end -}}
