@@ -4,6 +4,7 @@ import json
 import threading
 import time
 
+import pytest
 from kubernetes import client
 
 from support.environment import REPORT_FOLDER
@@ -13,6 +14,9 @@ from support.wait import until
 
 ROOT_PATH = "/apis/external.metrics.k8s.io/v1beta1"
 API_SERVICE = "v1beta1.external.metrics.k8s.io"
+CUSTOM_PATH = "/apis/custom.metrics.k8s.io/v1beta2"
+CUSTOM_API_SERVICE = "v1beta2.custom.metrics.k8s.io"
+OLDER_CUSTOM_API_SERVICE = "v1beta1.custom.metrics.k8s.io"
 WINDOW_S = 10  # a short one, so that groups go within the test
 
 # One request at a time in a group, and that slowly, so that a few clients make a queue.
@@ -131,23 +135,104 @@ def test_groups_grow_with_the_queue_and_shrink_after_it(env, operator, namespace
           f"shrank to 1 group {shrunk - ended:.1f} s after the load ended (window {WINDOW_S} s)")
 
 
-def test_a_foreign_metrics_server_is_left_alone(env, operator, namespace, make_model):
-    model = make_model("bystander", SPEC)
+def api_service(env, name: str) -> dict:
+    """The APIService; LookupError: there is none."""
+    done = env.run(env.kubectl, "get", "apiservice", name, "-o", "json", check=False)
+    if done.returncode != 0:
+        raise LookupError(done.stderr)
+    return json.loads(done.stdout)
+
+
+def available(env, name: str) -> bool:
+    conditions = api_service(env, name).get("status", {}).get("conditions", [])
+    return any(one["type"] == "Available" and one["status"] == "True" for one in conditions)
+
+
+def gone(env, name: str) -> bool:
+    return env.run(env.kubectl, "get", "apiservice", name, check=False).returncode != 0
+
+
+def said(foreign: dict) -> tuple:
+    """What its owner says in an APIService."""
+    return foreign["metadata"]["uid"], foreign["metadata"].get("labels"), foreign["spec"]
+
+
+def autoscaler(model):
+    items = client.AutoscalingV2Api().list_namespaced_horizontal_pod_autoscaler(model.namespace).items
+    if not items:
+        raise LookupError("no autoscaler")
+    return items[0]
+
+
+def reads(model, source: str) -> bool:
+    """The autoscaler's own controller has had a number from there."""
+    there = autoscaler(model)
+    active = [one for one in there.status.conditions or [] if one.type == "ScalingActive"]
+    return ([one.type for one in there.spec.metrics] == [source] and bool(active) and active[0].status == "True"
+            and [one.type for one in there.status.current_metrics or []] == [source])
+
+
+@pytest.fixture
+def foreign_owner(env, operator):
+    """Another Service has external.metrics.k8s.io, as KEDA's would; behind it something answers, so that discovery in the
+    cluster stays whole. Ours comes back when it goes."""
+    ours = client.CoreV1Api().read_namespaced_service("deepseek-operator-metrics-api", operator)
+    client.CoreV1Api().create_namespaced_service(operator, {
+        "metadata": {"name": "adapter"},
+        "spec": {"selector": ours.spec.selector, "ports": [{"name": "https", "port": 443, "targetPort": "metrics-api"}]}})
+    try:
+        until("our own APIService", lambda: available(env, API_SERVICE), 60)
+        env.k("patch", "apiservice", API_SERVICE, "--type=merge", "-p", json.dumps({
+            "metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}, "ownerReferences": None},
+            "spec": {"service": {"namespace": operator, "name": "adapter"},
+                     "caBundle": None, "insecureSkipTLSVerify": True}}))
+        yield f"{operator}/adapter"
+    finally:
+        env.k("delete", "apiservice", OLDER_CUSTOM_API_SERVICE, "--ignore-not-found")
+        env.k("delete", "apiservice", API_SERVICE, "--ignore-not-found")
+        until("our own APIService again", lambda: available(env, API_SERVICE), 60)
+        until("the end of the other one", lambda: gone(env, CUSTOM_API_SERVICE), 30)
+        client.CoreV1Api().delete_namespaced_service("adapter", operator)
+
+
+def test_beside_a_foreign_owner_of_external_metrics_the_model_itself_has_them(
+        env, operator, namespace, foreign_owner, make_model):
+    before = said(api_service(env, API_SERVICE))
+    until("our custom metrics", lambda: available(env, CUSTOM_API_SERVICE), 60)
+    model = make_model("bystander", {**SPEC, "scaling": None})
     model.apply()
     model.wait_settled(1)
-    until("an autoscaler that works", lambda: scaling(model, "True", "AsWanted"), 60)
-    try:
-        foreign = {"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}, "ownerReferences": None},
-                   "spec": {"service": {"namespace": namespace, "name": "adapter"}}}
-        env.k("patch", "apiservice", API_SERVICE, "--type=merge", "-p", json.dumps(foreign))
-        until("a condition that says so", lambda: scaling(model, "False", "ForeignMetricsServer"), 60)
-        assert f"{namespace}/adapter" in model.condition("ScalingActive")["message"]
-        autoscalers = client.AutoscalingV2Api()
-        until("the end of the autoscaler",
-              lambda: not autoscalers.list_namespaced_horizontal_pod_autoscaler(namespace).items, 30)
-        there = json.loads(env.k("get", "apiservice", API_SERVICE, "-o", "json"))
-        assert there["spec"]["service"]["name"] == "adapter"
-    finally:
-        env.k("delete", "apiservice", API_SERVICE)
-    until("our own again", lambda: scaling(model, "True", "AsWanted"), 60)
+    model.patch_spec({"scaling": {**SPEC["scaling"], "maxReplicas": 2}})
+    until("an autoscaler that reads the model's number", lambda: reads(model, "Object"), 120)
+    assert autoscaler(model).spec.metrics[0].object.described_object.name == model.name
+    until("a condition that says so", lambda: scaling(model, "True", "AsWanted"), 60)
+    assert foreign_owner in model.condition("ScalingActive")["message"]
+    path = f"{CUSTOM_PATH}/namespaces/{namespace}/deepseekmodels.deepseek-operator.io/{model.name}/dsm_queue_depth"
+    item, = json.loads(env.k("get", "--raw", path))["items"]
+    assert item["describedObject"]["name"] == model.name and item["value"] == "0"
+    stranger = env.run(env.kubectl, "get", "--raw", path, f"--as=system:serviceaccount:{namespace}:default", check=False)
+    assert stranger.returncode != 0 and "Forbidden" in stranger.stderr
+    with Load(env, model, threads=6) as load:
+        until("two groups", lambda: model.get()["status"].get("readyReplicas") == 2, 120)
+    load.assert_no_failures()
+    assert said(api_service(env, API_SERVICE)) == before
+
+    # An adapter comes, with the older version of custom metrics: autoscalers would ask ours alone, so ours goes.
+    env.k("create", "-f", "-", stdin=json.dumps({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": OLDER_CUSTOM_API_SERVICE},
+        "spec": {"group": "custom.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100,
+                 "versionPriority": 100, "insecureSkipTLSVerify": True,
+                 "service": {"namespace": operator, "name": "adapter"}}}))
+    adapter = said(api_service(env, OLDER_CUSTOM_API_SERVICE))
+    until("a condition that says so", lambda: scaling(model, "False", "ForeignMetricsServer"), 60)
+    assert model.condition("ScalingActive")["message"].count(foreign_owner) == 2
+    until("the end of the autoscaler", lambda: not client.AutoscalingV2Api().list_namespaced_horizontal_pod_autoscaler(
+        namespace).items, 30)
+    assert gone(env, CUSTOM_API_SERVICE)
+    assert said(api_service(env, API_SERVICE)) == before
+    assert said(api_service(env, OLDER_CUSTOM_API_SERVICE)) == adapter
+
+    # Both go: external metrics are ours again.
+    env.k("delete", "apiservice", OLDER_CUSTOM_API_SERVICE, API_SERVICE)
+    until("an autoscaler that reads external metrics", lambda: reads(model, "External"), 120)
     until("a number", lambda: served(env, model) == 0, 30)
