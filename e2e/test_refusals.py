@@ -12,6 +12,9 @@ from support.wait import until
     ({"replicas": -1}, "replicas"),
     ({"model": {"uri": "ftp://somewhere"}}, "uri"),
     ({"engine": {"maxModelLen": 0}}, "maxModelLen"),
+    ({"adapters": [{"name": "a", "uri": "hf://tuned/a"}]}, "pvc://<claim>/<path>"),
+    ({"adapters": [{"name": "a", "uri": "pvc://tuned/a"}] * 2}, "Duplicate"),
+    ({"adapters": [{"name": "wrong", "uri": "pvc://tuned/a"}]}, "the model itself is served under"),
 ])
 def test_a_wrong_spec_is_refused_by_the_api_server(env, namespace, make_model, spec, words):
     done = make_model("wrong", spec).apply(check=False)
@@ -28,12 +31,7 @@ def test_a_name_that_children_cannot_grow_from_is_refused(env, namespace, make_m
 def test_a_model_that_is_not_there_says_so(env, namespace, make_model):
     model = make_model("absent", {"replicas": 1, "model": {"uri": "image:///models/nowhere"}})
     model.apply()
-
-    def told():
-        return any("/models/nowhere" in c.get("message", "") for c in model.get()["status"]["conditions"]
-                   if c["type"] in ("Ready", "Degraded"))
-
-    until("a condition that names the folder", told, 120)
+    model.wait_told("/models/nowhere")
     assert model.condition("Ready")["status"] == "False"
     # Mending the spec is all it takes.
     model.patch_spec({"model": {"uri": "image:///models/deepseek-tiny"}})

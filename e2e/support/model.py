@@ -82,6 +82,12 @@ class Model:
             raise TimeoutError(f"{error}\n{state}\n{pods}") from error
         return self.get()
 
+    def wait_told(self, words: str, timeout: float = 120) -> None:
+        """Waits until a condition says what is wrong in these words."""
+        until(f"a condition that says {words}", lambda: any(
+            words in c.get("message", "") for c in self.get().get("status", {}).get("conditions", [])
+            if c["type"] in ("Ready", "Degraded")), timeout)
+
     def service_url(self) -> str:
         service = self.core.read_namespaced_service(self.name, self.namespace)
         return f"http://{service.spec.cluster_ip}:{service.spec.ports[0].port}/v1"

@@ -24,6 +24,22 @@ dsm::Status check_scaling(const Scaling& scaling) {
                   "; use at most maxReplicas, which is " + std::to_string(*scaling.max_replicas));
 }
 
+std::string adapter_name(std::size_t i, const std::string& name) {
+  return "spec.adapters[" + std::to_string(i) + "].name: is \"" + name + "\"";
+}
+
+dsm::Status check_adapters(const std::vector<Adapter>& adapters) {
+  for (std::size_t i = 0; i < adapters.size(); ++i) {
+    for (std::size_t before = 0; before < i; ++before) {
+      if (adapters[before].name != adapters[i].name) continue;
+      return fail(ErrorKind::kInvalid, adapter_name(i, adapters[i].name) + ", as adapters[" +
+                                           std::to_string(before) +
+                                           "] is called; use each name once");
+    }
+  }
+  return {};
+}
+
 // Rules between fields; the CRD says them in CEL.
 dsm::Status check_together(const Spec& spec) {
   const auto& p = spec.parallelism;
@@ -41,6 +57,7 @@ dsm::Status check_together(const Spec& spec) {
                 "spec.rollout: maxSurge and maxUnavailable are both 0, so nothing could ever be "
                 "replaced; set one of them to 1 or more");
   }
+  if (auto ok = check_adapters(spec.adapters); !ok) return ok;
   return check_scaling(spec.scaling);
 }
 
@@ -53,6 +70,21 @@ Result<Spec> parse_spec(const json& spec) {
   if (auto ok = parser.finish(); !ok) return std::unexpected(ok.error());
   if (auto ok = check_together(parsed); !ok) return std::unexpected(ok.error());
   return parsed;
+}
+
+std::string served_name(const Spec& spec, const std::string& name) {
+  return spec.model.served_name.empty() ? name : spec.model.served_name;
+}
+
+dsm::Status check_adapter_names(const Spec& spec, const std::string& name) {
+  const std::string served = served_name(spec, name);
+  for (std::size_t i = 0; i < spec.adapters.size(); ++i) {
+    if (spec.adapters[i].name != served) continue;
+    return fail(ErrorKind::kInvalid, adapter_name(i, served) +
+                                         ", the name that the model itself is served under; use "
+                                         "another, or set model.servedName");
+  }
+  return {};
 }
 
 json pod_shape(const Spec& spec) {

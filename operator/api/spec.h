@@ -35,6 +35,12 @@ struct Model {
   std::string chat_template;  // a built-in one by its name; empty: the checkpoint's own
 };
 
+// A LoRA adapter that is served beside the model under a name of its own.
+struct Adapter {
+  std::string name;  // what clients put into `model` of a request
+  std::string uri;   // as Model::uri
+};
+
 struct Parallelism {
   int tensor = 1;         // ranks in a group: 1, 2, 4 or 8
   int ranks_per_pod = 1;  // divides tensor
@@ -121,6 +127,7 @@ struct Template {
 
 struct Spec {
   Model model;
+  std::vector<Adapter> adapters;
   Parallelism parallelism;
   int replicas = 1;   // groups
   std::string image;  // empty: the operator's default worker image
@@ -141,13 +148,20 @@ inline constexpr std::size_t kMaxNameLength = 40;
 // instead ("spec.parallelism.tensor: is 3; use 1, 2, 4 or 8"). Unknown fields are refused.
 Result<Spec> parse_spec(const nlohmann::json& spec);
 
+// The name that clients call the model by; `name` is that of the DeepSeekModel.
+std::string served_name(const Spec& spec, const std::string& name);
+
+// What parse_spec() cannot see, because it is not told the object's name: no adapter is called as
+// the model is.
+dsm::Status check_adapter_names(const Spec& spec, const std::string& name);
+
 // The model's own name as a child's name grows from it: DNS-1035, at most kMaxNameLength.
 dsm::Status check_name(std::string_view name);
 
 // Reads "90s", "10m" or "1h"; the same check parse_spec() makes.
 Result<Seconds> parse_duration(std::string_view text);
 
-// Splits a model.uri; the same check parse_spec() makes.
+// Splits a model's or an adapter's uri; the same check parse_spec() makes.
 Result<ModelLocation> parse_uri(std::string_view uri);
 
 // The part of the spec that shapes pods (all but replicas, scaling, rollout and recovery) as JSON

@@ -26,6 +26,8 @@ struct MapRule {
   bool numbers_too = false;  // a value may be written as an integer (quantities)
 };
 
+inline constexpr std::size_t kMaxAdapters = 32;
+
 dsm::Status check_uri(std::string_view text);
 dsm::Status check_served_name(std::string_view text);
 dsm::Status check_model_revision(std::string_view text);
@@ -56,6 +58,10 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.text("servedName", s.model.served_name, {.max_length = 128, .check = check_served_name});
     v.text("revision", s.model.revision, {.max_length = 63, .check = check_model_revision});
     v.text("chatTemplate", s.model.chat_template, {.max_length = 63, .check = check_chat_template});
+  });
+  v.list("adapters", s.adapters, kMaxAdapters, [&](Adapter& a) {
+    v.text("name", a.name, {.max_length = 128, .required = true, .check = check_served_name});
+    v.text("uri", a.uri, {.max_length = 512, .required = true, .check = check_uri});
   });
   v.object("parallelism", [&] {
     v.number("tensor", s.parallelism.tensor, 1, 8);

@@ -54,6 +54,7 @@ TEST(Spec, every_field_is_read) {
                     {"grpc", true},
                     {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
   full["model"]["chatTemplate"] = "deepseek-v3.1";
+  full["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}}};
   full["placement"] = {
       {"nodeSelector", {{"disk", "fast"}}},
       {"tolerations", {{{"key", "gpu"}, {"operator", "Exists"}, {"tolerationSeconds", 5}}}},
@@ -70,6 +71,8 @@ TEST(Spec, every_field_is_read) {
   EXPECT_EQ(spec->engine.speculation.method, "Mtp");
   EXPECT_EQ(spec->engine.speculation.tokens, 2);
   EXPECT_EQ(spec->model.chat_template, "deepseek-v3.1");
+  EXPECT_EQ(spec->adapters.at(0).name, "sql");
+  EXPECT_EQ(spec->adapters.at(0).uri, "pvc://tuned/sql");
   EXPECT_EQ(spec->placement.tolerations.at(0).seconds, 5);
   EXPECT_EQ(spec->pod_template.requests.at("cpu"), "1");
   EXPECT_EQ(spec->pod_template.env.at(0).value, "C");
@@ -121,6 +124,52 @@ TEST(Spec, a_mistake_names_the_field_and_the_remedy) {
   EXPECT_THAT(mistake(spec), HasSubstr("spec.template.labels: a key is"));
   EXPECT_EQ(mistake(json::object()), "spec.model.uri: is missing; it is required");
   EXPECT_EQ(mistake(json::array()), "spec: is not an object");
+}
+
+TEST(Spec, a_mistake_in_an_adapter_names_its_place_and_the_remedy) {
+  const auto with = [](json adapters) {
+    json spec = minimal();
+    spec["adapters"] = std::move(adapters);
+    return mistake(spec);
+  };
+  const json sql = {{"name", "sql"}, {"uri", "pvc://tuned/sql"}};
+  EXPECT_EQ(with({sql, {{"name", "law"}, {"uri", "pvc://tuned/law"}}}), "parsed");
+  EXPECT_EQ(with({sql, sql}),
+            "spec.adapters[1].name: is \"sql\", as adapters[0] is called; use each name once");
+  EXPECT_EQ(with({{{"name", "sql"}}}), "spec.adapters[0].uri: is missing; it is required");
+  EXPECT_EQ(with({sql, {{"uri", "pvc://tuned/law"}}}),
+            "spec.adapters[1].name: is missing; it is required");
+  EXPECT_THAT(with({{{"name", "a,b"}, {"uri", "pvc://tuned/sql"}}}),
+              HasSubstr("spec.adapters[0].name: is \"a,b\"; use letters, digits"));
+  EXPECT_THAT(with({{{"name", "sql"}, {"uri", "hf://tuned/sql"}}}),
+              HasSubstr("spec.adapters[0].uri: is \"hf://tuned/sql\"; use pvc://<claim>/<path>"));
+  EXPECT_THAT(with({{{"name", "sql"}, {"uri", "pvc://tuned/../x"}}}), HasSubstr("without '..'"));
+  json many = json::array();
+  for (int i = 0; i < 33; ++i) {
+    many.push_back({{"name", "a" + std::to_string(i)}, {"uri", "pvc://tuned/a"}});
+  }
+  EXPECT_EQ(with(many), "spec.adapters: has 33 entries; use at most 32");
+  many.erase(0);
+  EXPECT_EQ(with(many), "parsed");
+}
+
+TEST(Spec, an_adapter_is_not_called_as_the_model_is) {
+  json written = minimal();
+  written["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}},
+                         {{"name", "r1"}, {"uri", "pvc://tuned/r1"}}};
+  const auto spec = parse_spec(written);
+  ASSERT_TRUE(spec);
+  EXPECT_TRUE(check_adapter_names(*spec, "tiny"));
+  const auto clash = check_adapter_names(*spec, "r1");
+  ASSERT_FALSE(clash);
+  EXPECT_EQ(clash.error().message,
+            "spec.adapters[1].name: is \"r1\", the name that the model itself is served under; use "
+            "another, or set model.servedName");
+  written["model"]["servedName"] = "sql";
+  EXPECT_THAT(check_adapter_names(*parse_spec(written), "r1").error().message,
+              HasSubstr("spec.adapters[0].name: is \"sql\""));
+  written["model"]["servedName"] = "base";
+  EXPECT_TRUE(check_adapter_names(*parse_spec(written), "r1"));
 }
 
 TEST(Spec, an_unknown_field_is_refused_at_every_depth) {
@@ -195,6 +244,9 @@ TEST(Revision, follows_what_shapes_pods_and_nothing_else) {
   json weights = minimal();
   weights["model"]["revision"] = "v2";
   EXPECT_NE(revision(weights), base);
+  json adapted = minimal();
+  adapted["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}}};
+  EXPECT_NE(revision(adapted), base);
 }
 
 TEST(Revision, a_default_that_is_written_out_changes_nothing) {
@@ -202,6 +254,7 @@ TEST(Revision, a_default_that_is_written_out_changes_nothing) {
   written["parallelism"] = {{"tensor", 1}, {"ranksPerPod", 1}};
   written["engine"] = {{"prefixCaching", true}, {"threads", 0}};
   written["drainSeconds"] = 60;
+  written["adapters"] = json::array();
   EXPECT_EQ(revision_of(*parse_spec(written)), revision_of(*parse_spec(minimal())));
 }
 
@@ -217,6 +270,7 @@ TEST(PodShape, is_read_back_as_the_same_spec) {
   spec["parallelism"]["tensor"] = 8;
   spec["placement"]["tolerations"] = {{{"operator", "Exists"}}};
   spec["template"]["env"] = {{{"name", "A"}, {"value", "b"}}};
+  spec["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}}};
   const auto first = parse_spec(spec);
   ASSERT_TRUE(first);
   const auto again = parse_spec(pod_shape(*first));

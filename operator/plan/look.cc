@@ -39,6 +39,8 @@ void read_spec(const json& spec, Look& look) {
     look.mistake = name.error().message;
   } else if (!parsed) {
     look.mistake = parsed.error().message;
+  } else if (auto names = api::check_adapter_names(*parsed, look.owner.name); !names) {
+    look.mistake = names.error().message;
   } else if (parsed->image.empty() && look.observed.config.worker_image.empty()) {
     look.mistake =
         "spec.image: is missing and the operator has no default; set it, or start the operator "

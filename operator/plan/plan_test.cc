@@ -133,6 +133,19 @@ TEST_F(Look1, an_operator_without_a_default_image_says_what_to_set) {
               testing::HasSubstr("--worker-image"));
 }
 
+TEST_F(Look1, an_adapter_that_is_called_as_the_model_is_a_mistake) {
+  seen.model["spec"]["adapters"] = {{{"name", "m"}, {"uri", "image:///adapters/x"}}};
+  seen.children.clear();
+  seen.pods.clear();
+  const Plan next = plan(seen);
+  EXPECT_THAT(next.create_pods, IsEmpty());
+  ASSERT_TRUE(next.status);
+  const auto status = api::parse_status(*next.status);
+  EXPECT_EQ(api::find_condition(status, api::kReady)->reason, "InvalidSpec");
+  EXPECT_THAT(api::find_condition(status, api::kReady)->message,
+              testing::StartsWith("spec.adapters[0].name: is \"m\", the name"));
+}
+
 TEST_F(Look1, a_name_that_children_cannot_grow_from_makes_nothing) {
   seen.model["metadata"]["name"] = "7b";
   seen.children.clear();

@@ -10,11 +10,54 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kModelMount = "/var/lib/deepseek/model";
+constexpr const char* kAdapterMounts = "/var/lib/deepseek/adapters/";  // and the claim's name
+constexpr int kMaxLoraRank = 256;  // as large as adapters are made; scratch memory of a few MiB
 constexpr int kUser = 65532;
 
-std::string model_folder(const api::ModelLocation& location) {
-  if (location.kind == api::ModelLocation::Kind::kImage) return location.path;
-  return location.path.empty() ? kModelMount : std::string(kModelMount) + "/" + location.path;
+// A claim with weights. It is mounted once, however many adapters are on it.
+struct Claim {
+  std::string name;
+  std::string volume;
+  std::string mount;
+};
+
+// A spec that was parsed has readable uris.
+api::ModelLocation location(const std::string& uri) {
+  return api::parse_uri(uri).value();
+}
+
+std::vector<Claim> claims_of(const api::Spec& spec) {
+  using Kind = api::ModelLocation::Kind;
+  std::vector<Claim> claims;
+  if (const auto at = location(spec.model.uri); at.kind == Kind::kClaim) {
+    claims.push_back({at.claim, "model", kModelMount});
+  }
+  for (const api::Adapter& adapter : spec.adapters) {
+    const auto at = location(adapter.uri);
+    const bool known = std::ranges::find(claims, at.claim, &Claim::name) != claims.end();
+    if (at.kind != Kind::kClaim || known) continue;
+    // A claim may have a longer name than a volume.
+    const std::string volume = "adapters-" + std::to_string(claims.size());
+    claims.push_back({at.claim, volume, kAdapterMounts + at.claim});
+  }
+  return claims;
+}
+
+// Where the container finds what is at `uri`.
+std::string folder(const std::string& uri, const std::vector<Claim>& claims) {
+  const api::ModelLocation at = location(uri);
+  if (at.kind == api::ModelLocation::Kind::kImage) return at.path;
+  const std::string& mount = std::ranges::find(claims, at.claim, &Claim::name)->mount;
+  return at.path.empty() ? mount : mount + "/" + at.path;
+}
+
+// Names and paths have no commas, names no '='.
+std::string lora_modules(const api::Spec& spec, const std::vector<Claim>& claims) {
+  std::string modules;
+  for (const api::Adapter& adapter : spec.adapters) {
+    modules += (modules.empty() ? "" : ",") + adapter.name + "=" + folder(adapter.uri, claims);
+  }
+  return modules;
 }
 
 // The API is the leader's.
@@ -24,7 +67,7 @@ bool has_grpc(const Revision& revision, const PodPlace& place) {
 
 // The worker's command line. What the user left out is left to the worker.
 std::vector<std::string> worker_args(const Owner& owner, const Revision& revision,
-                                     const PodPlace& place, const api::ModelLocation& location) {
+                                     const PodPlace& place, const std::vector<Claim>& claims) {
   const api::Spec& spec = revision.spec;
   const std::string group = api::group_name(owner.name, revision.name, place.group);
   std::vector<std::string> args;
@@ -35,8 +78,8 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   const auto add_number = [&](const char* flag, const std::optional<int>& value) {
     if (value) add(flag, std::to_string(*value));
   };
-  add("--model", model_folder(location));
-  add("--served-name", spec.model.served_name.empty() ? owner.name : spec.model.served_name);
+  add("--model", folder(spec.model.uri, claims));
+  add("--served-name", api::served_name(spec, owner.name));
   add("--port", std::to_string(api::kHttpPort));
   add("--internal-port", std::to_string(api::kInternalPort));
   add("--internal-token-file", std::string(api::kTokenFolder) + "/" + std::string(api::kTokenKey));
@@ -57,6 +100,11 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add("--threads", std::to_string(spec.engine.threads));
   if (has_grpc(revision, place)) add("--grpc-port", std::to_string(api::kGrpcPort));
   if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);
+  if (!spec.adapters.empty()) {
+    add("--lora-modules", lora_modules(spec, claims));
+    add("--max-loras", std::to_string(spec.adapters.size()));
+    add("--max-lora-rank", std::to_string(kMaxLoraRank));
+  }
   if (const api::Speculation& guess = spec.engine.speculation; !guess.method.empty()) {
     add("--speculative-method", guess.method == "Mtp" ? "mtp" : "ngram");
     add("--speculative-tokens", std::to_string(guess.tokens));
@@ -80,7 +128,7 @@ json probe(const char* path, int period, int timeout, int failures) {
 }
 
 json container(const Owner& owner, const Revision& revision, const PodPlace& place,
-               const api::ModelLocation& location, const std::string& pull_policy) {
+               const std::vector<Claim>& claims, const std::string& pull_policy) {
   const api::Template& wanted = revision.spec.pod_template;
   json env = json::array();
   env.push_back(
@@ -91,8 +139,8 @@ json container(const Owner& owner, const Revision& revision, const PodPlace& pla
   json mounts = json::array();
   mounts.push_back({{"name", "tmp"}, {"mountPath", "/tmp"}});
   mounts.push_back({{"name", "internal"}, {"mountPath", api::kTokenFolder}, {"readOnly", true}});
-  if (location.kind == api::ModelLocation::Kind::kClaim) {
-    mounts.push_back({{"name", "model"}, {"mountPath", kModelMount}, {"readOnly", true}});
+  for (const Claim& claim : claims) {
+    mounts.push_back({{"name", claim.volume}, {"mountPath", claim.mount}, {"readOnly", true}});
   }
   json ports = {{{"name", "http"}, {"containerPort", api::kHttpPort}},
                 {{"name", "internal"}, {"containerPort", api::kInternalPort}},
@@ -107,7 +155,7 @@ json container(const Owner& owner, const Revision& revision, const PodPlace& pla
           {"image", revision.image},
           {"imagePullPolicy", pull_policy},
           {"command", {"deepseek-worker"}},
-          {"args", worker_args(owner, revision, place, location)},
+          {"args", worker_args(owner, revision, place, claims)},
           {"env", std::move(env)},
           {"ports", std::move(ports)},
           {"resources", std::move(resources)},
@@ -124,15 +172,15 @@ json container(const Owner& owner, const Revision& revision, const PodPlace& pla
             {"capabilities", {{"drop", {"ALL"}}}}}}};
 }
 
-json volumes(const Owner& owner, const api::ModelLocation& location) {
+json volumes(const Owner& owner, const std::vector<Claim>& claims) {
   json out = json::array();
   out.push_back({{"name", "tmp"}, {"emptyDir", json::object()}});
   out.push_back(
       {{"name", "internal"},
        {"secret", {{"secretName", api::token_secret(owner.name)}, {"defaultMode", 0444}}}});
-  if (location.kind == api::ModelLocation::Kind::kClaim) {
-    out.push_back({{"name", "model"},
-                   {"persistentVolumeClaim", {{"claimName", location.claim}, {"readOnly", true}}}});
+  for (const Claim& claim : claims) {
+    out.push_back({{"name", claim.volume},
+                   {"persistentVolumeClaim", {{"claimName", claim.name}, {"readOnly", true}}}});
   }
   return out;
 }
@@ -198,8 +246,7 @@ json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& 
 json pod_json(const Owner& owner, const Revision& revision, const PodPlace& place,
               const std::string& pull_policy) {
   const api::Spec& spec = revision.spec;
-  // A spec that was parsed has a readable uri.
-  const api::ModelLocation location = api::parse_uri(spec.model.uri).value();
+  const std::vector<Claim> claims = claims_of(spec);
   json pod_spec = {
       // <pod>.<model>-ranks.<namespace>.svc
       {"hostname", api::pod_name(owner.name, revision.name, place.group, place.index)},
@@ -214,8 +261,8 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
         {"runAsGroup", kUser},
         {"seccompProfile", {{"type", "RuntimeDefault"}}}}},
       {"tolerations", tolerations(spec.placement)},
-      {"volumes", volumes(owner, location)},
-      {"containers", json::array({container(owner, revision, place, location, pull_policy)})}};
+      {"volumes", volumes(owner, claims)},
+      {"containers", json::array({container(owner, revision, place, claims, pull_policy)})}};
   if (!spec.placement.node_selector.empty()) {
     pod_spec["nodeSelector"] = spec.placement.node_selector;
   }

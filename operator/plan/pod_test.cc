@@ -109,6 +109,48 @@ TEST(Pod, weights_on_a_claim_are_mounted_read_only) {
   EXPECT_EQ(claimed["spec"]["containers"][0]["volumeMounts"].back()["readOnly"], true);
 }
 
+TEST(Pod, adapters_are_named_with_their_folders_on_every_pod) {
+  EXPECT_THAT(args(pod(json::object())), Not(Contains("--lora-modules")));
+  const json spec = {{"model", {{"uri", "pvc://weights/r1"}}},
+                     {"parallelism", {{"tensor", 2}}},
+                     {"adapters",
+                      {{{"name", "sql"}, {"uri", "pvc://weights/adapters/sql"}},
+                       {{"name", "acme/law:2"}, {"uri", "pvc://tuned.acme/law=2"}},
+                       {{"name", "chat"}, {"uri", "pvc://tuned.acme"}},
+                       {{"name", "tiny-de"}, {"uri", "image:///adapters/de"}}}}};
+  for (const int index : {0, 1}) {
+    const json made = pod(spec, index);
+    EXPECT_EQ(flag(made, "--lora-modules"),
+              "sql=/var/lib/deepseek/model/adapters/sql,"
+              "acme/law:2=/var/lib/deepseek/adapters/tuned.acme/law=2,"
+              "chat=/var/lib/deepseek/adapters/tuned.acme,tiny-de=/adapters/de");
+    EXPECT_EQ(flag(made, "--max-loras"), "4");
+    EXPECT_EQ(flag(made, "--max-lora-rank"), "256");
+  }
+}
+
+TEST(Pod, a_claim_is_mounted_once_and_read_only_whatever_is_on_it) {
+  const json made = pod({{"model", {{"uri", "image:///models/deepseek-tiny"}}},
+                         {"adapters",
+                          {{{"name", "a"}, {"uri", "pvc://tuned/a"}},
+                           {{"name", "b"}, {"uri", "pvc://tuned/b"}},
+                           {{"name", "c"}, {"uri", "pvc://more/c"}}}}});
+  const json& volumes = made["spec"]["volumes"];
+  const json& mounts = made["spec"]["containers"][0]["volumeMounts"];
+  ASSERT_EQ(volumes.size(), 4U);  // tmp, internal and the two claims
+  ASSERT_EQ(mounts.size(), 4U);
+  const std::vector<std::string> claims = {"tuned", "more"};
+  for (std::size_t i = 0; i < claims.size(); ++i) {
+    const json& volume = volumes[2 + i];
+    EXPECT_EQ(volume["persistentVolumeClaim"],
+              json({{"claimName", claims[i]}, {"readOnly", true}}));
+    EXPECT_EQ(mounts[2 + i], json({{"name", volume["name"]},
+                                   {"mountPath", "/var/lib/deepseek/adapters/" + claims[i]},
+                                   {"readOnly", true}}));
+  }
+  EXPECT_NE(volumes[2]["name"], volumes[3]["name"]);
+}
+
 TEST(Pod, runs_without_privileges) {
   const json made = pod(json::object());
   const json& spec = made["spec"];

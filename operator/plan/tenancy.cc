@@ -59,9 +59,15 @@ std::string not_allowed(const TenantView& tenant, const api::Spec& spec) {
            " is wrong, so nothing is begun: " + tenant.mistake;
   }
   const api::Allowed& allowed = tenant.spec->allowed;
-  if (!allowed.models.empty() && !api::matches_any(allowed.models, spec.model.uri)) {
-    return "spec.model.uri: " + spec.model.uri + " is not among the models of tenant " +
-           tenant.name + "; use one of " + joined(allowed.models);
+  const auto refused_uri = [&](const std::string& field, const std::string& uri) -> std::string {
+    if (allowed.models.empty() || api::matches_any(allowed.models, uri)) return {};
+    return field + ": " + uri + " is not among the models of tenant " + tenant.name +
+           "; use one of " + joined(allowed.models);
+  };
+  if (std::string why = refused_uri("spec.model.uri", spec.model.uri); !why.empty()) return why;
+  for (std::size_t i = 0; i < spec.adapters.size(); ++i) {
+    const std::string field = "spec.adapters[" + std::to_string(i) + "].uri";
+    if (std::string why = refused_uri(field, spec.adapters[i].uri); !why.empty()) return why;
   }
   const std::string& resource = spec.accelerator.resource;
   if (!allowed.accelerators.empty() &&

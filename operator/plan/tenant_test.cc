@@ -345,6 +345,9 @@ TEST(Tenancy, a_refusal_names_the_field_and_the_tenant) {
   spec.model.uri = "image:///models/tiny";
   EXPECT_THAT(not_allowed(*strict, spec), HasSubstr("spec.model.uri: image:///models/tiny"));
   EXPECT_THAT(not_allowed(*strict, spec), HasSubstr("tenant a"));
+  spec.model.uri = "pvc://weights/r1";
+  spec.adapters = {{"sql", "pvc://weights/sql"}, {"law", "pvc://others/law"}};
+  EXPECT_THAT(not_allowed(*strict, spec), HasSubstr("spec.adapters[1].uri: pvc://others/law"));
   const auto wrong = tenant("b", {{"namespaces", {"x"}}, {"budget", 5}});
   EXPECT_THAT(not_allowed(*wrong, spec), HasSubstr("spec of tenant b is wrong"));
   EXPECT_THAT(wrong->namespaces, ElementsAre("x"));
