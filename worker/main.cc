@@ -136,7 +136,7 @@ std::string failure_of(const Group& group) {
 
 int run_leader(Base& base, const Startup& startup, const server::ServedModel& model) {
   group::LeaderGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
-                           base.log);
+                           base.log, startup.shared_adapters);
   base.server.watch_group([&group] { return group_view(group.state()); });
   if (auto started = group.start(); !started) {
     base.server.stop(0);
@@ -177,7 +177,7 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
 // it or the time that the leader may take is over.
 int run_follower(Base& base, const Startup& startup) {
   group::FollowerGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
-                             base.log);
+                             base.log, startup.held_adapters);
   base.server.watch_group([&group] { return group_view(group.state()); });
   const auto signal = wait_for_signal(base, group);
   if (signal) {

@@ -7,6 +7,6 @@ dsm_test(NAME worker_options_test SRCS options_test.cc LIBS dsm_worker_options)
 # A part of the product without these rooms has no worker.
 if(TARGET dsm_server AND TARGET dsm_grammar AND TARGET dsm_grpc AND TARGET dsm_group AND TARGET dsm_model)
   dsm_executable(NAME deepseek-worker
-    SRCS main.cc model_executor.cc startup.cc
+    SRCS adapter_startup.cc main.cc model_executor.cc startup.cc
     LIBS dsm_worker_options dsm_server dsm_grammar dsm_grpc dsm_group dsm_model)
 endif()

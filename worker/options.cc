@@ -65,7 +65,7 @@ void declare(Flags& flags, Options& o, std::string& modules) {
             "name=folder,name=folder");
   flags.add("lora-dir", &o.lora_dir,
             "Folder below which clients may load adapters with POST /v1/load_lora_adapter; empty: "
-            "they may not. For a group of one process");
+            "they may not. The processes of a group must all find it there");
   flags.add("max-loras", &o.max_loras, "Adapters in memory at a time");
   flags.add("max-lora-rank", &o.max_lora_rank, "Highest rank of an adapter");
   flags.add(
@@ -156,11 +156,6 @@ Status check_adapters(const Options& o) {
     return wrong("lora-modules", "names " + std::to_string(o.adapters.size()) +
                                      " adapters, more than --max-loras " +
                                      std::to_string(o.max_loras));
-  }
-  if (!o.lora_dir.empty() && o.tensor_parallel != o.ranks_per_pod) {
-    return wrong("lora-dir",
-                 "is for a group of one process: the processes of a larger one load their adapters "
-                 "when they start (--lora-modules)");
   }
   return {};
 }

@@ -73,9 +73,6 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--lora-modules names 2 adapters, more than --max-loras 1");
   EXPECT_EQ(error_of({"--model", "m", "--max-lora-rank", "0"}),
             "--max-lora-rank is 0, expected 1 to 512");
-  EXPECT_THAT(error_of({"--model", "m", "--tensor-parallel", "2", "--leader-host", "l",
-                        "--internal-token-file", "t", "--lora-dir", "d"}),
-              ::testing::StartsWith("--lora-dir is for a group of one process"));
   EXPECT_EQ(error_of({"--model", "m", "--log-level", "loud"}),
             "--log-level is 'loud', expected info or debug");
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "worker/adapter_startup.h"
 #include "worker/cores.h"
 #include "worker/grammar/grammar.h"
 #include "worker/model/activations.h"
@@ -47,15 +48,11 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
     all += file.filename().string() + std::to_string(fs::file_size(file, ignored)) + header;
   }
   // Rows name adapters by their number, which is their place here.
-  for (const auto& [name, dir] : options.adapters) {
-    for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
-      all += "," + name + sha256_hex(read_file(fs::path(dir) / file));
-    }
-  }
+  for (const auto& [name, dir] : options.adapters) all += "," + name + adapter_digest(dir);
   for (const int number :
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
         scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0,
-        options.deterministic ? 1 : 0}) {
+        options.deterministic ? 1 : 0, options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
   }
   return sha256_hex(all);
@@ -160,57 +157,6 @@ Result<server::ServedModel> served_model(const Options& options, const model::Mo
       .reasoning_alias = options.reasoning_alias};
 }
 
-// Null: the worker was started without any and takes none.
-std::shared_ptr<model::AdapterStore> adapter_store(const Options& options,
-                                                   const model::ModelConfig& config) {
-  if (!options.has_adapters()) return nullptr;
-  return std::make_shared<model::AdapterStore>(
-      config, model::AdapterStore::Spec{.ranks = options.tensor_parallel,
-                                        .first_rank = options.pod_index * options.ranks_per_pod,
-                                        .local_ranks = options.local_ranks(),
-                                        .max_adapters = options.max_loras,
-                                        .max_rank = options.max_lora_rank});
-}
-
-std::unexpected<Error> bad_module(const std::string& name, const Error& error) {
-  return wrap(error, "--lora-modules: " + name);
-}
-
-// The leader's, under their names. `store` may be null.
-Result<std::shared_ptr<server::Adapters>> served_adapters(
-    const Options& options, const std::shared_ptr<model::AdapterStore>& store) {
-  if (!store) return nullptr;
-  if (std::error_code missing;
-      !options.lora_dir.empty() && !fs::is_directory(options.lora_dir, missing)) {
-    return fail(ErrorKind::kInvalid, "--lora-dir is '" + options.lora_dir + "', not a folder");
-  }
-  auto adapters = std::make_shared<server::Adapters>(
-      server::Adapters::Options{.base = options.served_name,
-                                .dir = options.lora_dir,
-                                .limit = options.max_loras,
-                                .load = [store](const std::string& name, const fs::path& dir) {
-                                  return store->load(name, dir);
-                                }});
-  for (const auto& [name, dir] : options.adapters) {
-    if (auto added = adapters->add(name, dir, now_unix()); !added) {
-      return bad_module(name, added.error());
-    }
-  }
-  return adapters;
-}
-
-// A follower's, in the same order and so with the same numbers.
-Result<std::vector<std::shared_ptr<const engine::Adapter>>> held_adapters(
-    const Options& options, model::AdapterStore* store) {
-  std::vector<std::shared_ptr<const engine::Adapter>> held;
-  for (const auto& [name, dir] : options.adapters) {
-    auto adapter = store->load(name, dir);
-    if (!adapter) return bad_module(name, adapter.error());
-    held.push_back(std::move(*adapter));
-  }
-  return held;
-}
-
 Result<group::GroupOptions> group_options(const Options& options, const std::string& digest) {
   group::GroupOptions group;
   group.tensor_parallel = options.tensor_parallel;
@@ -288,14 +234,15 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
     if (!served) return std::unexpected(served.error());
     // Ids that the tokenizer does not know are padding. Rank 0, which samples, is in this pod.
     startup.model.sampled_vocab = served->tokenizer.vocab_size();
-    auto adapters = served_adapters(options, startup.model.adapters);
+    auto adapters = served_adapters(options, startup.model.adapters, served->created);
     if (!adapters) return std::unexpected(adapters.error());
-    served->adapters = std::move(*adapters);
+    served->adapters = std::move(adapters->names);
+    startup.shared_adapters = std::move(adapters->shared);
     startup.served.emplace(std::move(*served));
   } else {
-    auto held = held_adapters(options, startup.model.adapters.get());
+    auto held = held_adapters(options, startup.model.adapters);
     if (!held) return std::unexpected(held.error());
-    startup.adapters = std::move(*held);
+    startup.held_adapters = std::move(*held);
   }
   log.info("starting", {{"version", kVersion},
                         {"model", options.served_name},

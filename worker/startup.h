@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "worker/engine/scheduler.h"
+#include "worker/group/adapters.h"
 #include "worker/group/group.h"
 #include "worker/model_executor.h"
 #include "worker/options.h"
@@ -27,9 +28,10 @@ struct Startup {
   group::GroupOptions group;
   server::WorkerServerOptions server;
   std::optional<server::ServedModel> served;  // of the leader
-  // Of a follower, the adapters of the command line: held, so that they stay in memory. The
-  // leader's are in `served`.
-  std::vector<std::shared_ptr<const engine::Adapter>> adapters = {};
+  // Those of `served` as the leader tells the other pods of them, and those that another pod holds;
+  // null: there are none, or no other pods.
+  std::shared_ptr<group::SharedAdapters> shared_adapters = nullptr;
+  std::shared_ptr<group::HeldAdapters> held_adapters = nullptr;
 };
 
 Result<Startup> prepare(const Options& options, const Logger& log);

@@ -104,20 +104,44 @@ def test_ranks_and_guesses_change_nothing(start_worker, adapters, alone, argumen
     assert answers(start_worker(*both(adapters), *arguments).ready()) == alone
 
 
-def test_the_processes_of_a_group_load_the_same_adapters(start_worker, adapters, alone, token_file):
-    group = (
-        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
-        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file,
-    )  # fmt: skip
+@pytest.fixture
+def group(token_file):
+    """What two processes of one rank each are started with, but for --pod-index."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        control = ("--control-port", str(free.getsockname()[1]))
-    follower = start_worker(*group, *control, *both(adapters), "--pod-index", "1")
-    leader = start_worker(*group, *control, *both(adapters), "--pod-index", "0").ready()
+        control = str(free.getsockname()[1])
+    return (
+        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
+        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file, "--control-port", control,
+    )  # fmt: skip
+
+
+def test_the_processes_of_a_group_load_the_same_adapters(start_worker, adapters, alone, group):
+    follower = start_worker(*group, *both(adapters), "--pod-index", "1")
+    leader = start_worker(*group, *both(adapters), "--pod-index", "0").ready()
     assert answers(leader) == alone
     assert leader.stop() == 0
-    other = start_worker(*group, *control, "--lora-modules", f"one={adapters / 'one'}", "--pod-index", "0")
+    other = start_worker(*group, "--lora-modules", f"one={adapters / 'one'}", "--pod-index", "0")
     other.wait_for_log("its model or its settings differ from the leader's")
     follower.process.kill()
+
+
+def test_the_processes_of_a_group_load_together_and_after_one_was_lost(start_worker, adapters, alone, group):
+    loads = ("--lora-dir", str(adapters))
+    follower = start_worker(*group, *loads, "--pod-index", "1")
+    client = start_worker(*group, *loads, "--pod-index", "0").ready().client()
+    load(client, "one", "one")
+    load(client, "two", "two")
+    assert answer(client, "one", QUESTIONS[0]) == alone["one", QUESTIONS[0]]
+    unload(client, "two")
+    follower.process.kill()
+    follower.process.wait()
+    start_worker(*group, *loads, "--pod-index", "1")
+    # The request waits until the new process has the adapter, too.
+    assert answer(client, "one", QUESTIONS[1]) == alone["one", QUESTIONS[1]]
+    with pytest.raises(openai.NotFoundError):
+        answer(client, "two", QUESTIONS[1])
+    load(client, "two", "two")
+    assert answer(client, "two", QUESTIONS[1]) == alone["two", QUESTIONS[1]]
 
 
 def test_adapters_come_and_go_while_requests_run(start_worker, adapters, alone):

@@ -25,10 +25,12 @@ constexpr Seconds kStuck{60};        // see leader.cc
 }  // namespace
 
 struct FollowerGroup::Impl {
-  Impl(const GroupOptions& o, RankLoader loader, Clock& c, Logger l)
+  Impl(const GroupOptions& o, RankLoader loader, Clock& c, Logger l,
+       std::shared_ptr<HeldAdapters> held)
       : options(o),
         clock(c),
         log(std::move(l)),
+        adapters(std::move(held)),
         ranks(std::make_unique<RankThreads>(
             o.first_rank(), o.ranks_per_pod, std::move(loader), clock, log,
             RankThreads::Events{
@@ -39,6 +41,9 @@ struct FollowerGroup::Impl {
                                  Error error) { on_broken(e, std::move(error)); }})) {
     reporter = std::thread([this] { report_loop(); });
     connector = std::thread([this] { connect_loop(); });
+    if (adapters) {
+      keeper = std::thread([this] { keep_loop(); });
+    }
   }
 
   ~Impl() {
@@ -52,6 +57,9 @@ struct FollowerGroup::Impl {
     changed.notify_all();
     connector.join();
     reporter.join();
+    if (keeper.joinable()) {
+      keeper.join();
+    }
     ranks.reset();  // its events use this object
   }
 
@@ -224,6 +232,17 @@ struct FollowerGroup::Impl {
     ranks->submit(m.epoch, std::make_shared<engine::Batch>(std::move(m.batch)));
     return true;
   }
+  bool handle(WantAdapters& m) {
+    if (!adapters) {
+      return false;
+    }
+    {
+      const std::lock_guard lock(mutex);
+      wanted = Wanted{.adapters = std::move(m), .answer_to = channel};
+    }
+    changed.notify_all();
+    return true;
+  }
   bool handle(const Abort& m) {
     if (m.epoch == highest_epoch()) {
       end_epoch();
@@ -291,6 +310,27 @@ struct FollowerGroup::Impl {
     }
   }
 
+  // --- the keeper's thread: reading weights takes its time, and steps go on meanwhile ---
+
+  void keep_loop() {
+    std::unique_lock lock(mutex);
+    while (!stopping) {
+      const std::optional<Wanted> now = std::exchange(wanted, std::nullopt);
+      if (!now) {
+        changed.wait(lock);
+        continue;
+      }
+      lock.unlock();
+      HaveAdapters have{.version = now->adapters.version,
+                        .failures = adapters->keep(now->adapters.adapters)};
+      for (const AdapterFailure& failure : have.failures) {
+        log.info("adapter not loaded", {{"id", failure.id}, {"error", failure.message}});
+      }
+      (void)now->answer_to->send(have);  // a broken one ends its reader
+      lock.lock();
+    }
+  }
+
   // --- any thread ---
 
   void send(const Message& message) {
@@ -326,8 +366,17 @@ struct FollowerGroup::Impl {
   bool joined = false;
   std::string last_error;
 
+  // The latest word of the leader, until the keeper has taken it. Versions are its connection's.
+  struct Wanted {
+    WantAdapters adapters;
+    std::shared_ptr<Channel> answer_to;
+  };
+  std::optional<Wanted> wanted;
+  const std::shared_ptr<HeldAdapters> adapters;  // the keeper's; null: there are none
+
   std::unique_ptr<RankThreads> ranks;
   std::thread reporter;
+  std::thread keeper;
   std::thread connector;
 };
 
@@ -366,8 +415,9 @@ GroupState FollowerGroup::Impl::state() const {
 }
 
 FollowerGroup::FollowerGroup(const GroupOptions& options, RankLoader loader, Clock& clock,
-                             Logger log)
-    : impl_(std::make_unique<Impl>(options, std::move(loader), clock, std::move(log))) {}
+                             Logger log, std::shared_ptr<HeldAdapters> adapters)
+    : impl_(std::make_unique<Impl>(options, std::move(loader), clock, std::move(log),
+                                   std::move(adapters))) {}
 
 FollowerGroup::~FollowerGroup() = default;
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "worker/group/adapters.h"
 #include "worker/group/group.h"
 #include "worker/group/rank_executor.h"
 
@@ -14,8 +15,10 @@ namespace dsm::group {
 class FollowerGroup {
  public:
   // `options` are validate()d, pod_index > 0. `clock` outlives the group. Loading and connecting
-  // start at once, on threads of their own.
-  FollowerGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log);
+  // start at once, on threads of their own. `adapters` are kept as the leader wants them; null: it
+  // may not want any.
+  FollowerGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log,
+                std::shared_ptr<HeldAdapters> adapters = nullptr);
   ~FollowerGroup();  // leaves the group and stops all threads
   FollowerGroup(const FollowerGroup&) = delete;
   FollowerGroup& operator=(const FollowerGroup&) = delete;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "worker/group/adapter_roll.h"
 #include "worker/group/channel.h"
 #include "worker/group/epoch_comms.h"
 #include "worker/group/rank_threads.h"
@@ -21,6 +22,7 @@ namespace {
 
 constexpr Millis kGreetingTimeout{5000};
 constexpr Millis kAcceptRound{200};
+constexpr Millis kAdaptersRound{200};  // one that nobody needs any more is seen within this time
 constexpr std::size_t kMaxConnections = 64;  // greeted or not
 // A rank that is still in a step this long after it was given up will not come back.
 constexpr Seconds kStuck{60};
@@ -52,10 +54,13 @@ struct LeaderGroup::Impl {
     TimePoint start{};
   };
 
-  Impl(const GroupOptions& o, RankLoader loader, Clock& c, Logger l)
+  Impl(const GroupOptions& o, RankLoader loader, Clock& c, Logger l,
+       std::shared_ptr<SharedAdapters> shared)
       : options(o),
         clock(c),
         log(std::move(l)),
+        adapters(std::move(shared)),
+        roll(o.pods() - 1),
         ranks(std::make_unique<RankThreads>(
             0, o.ranks_per_pod, std::move(loader), clock, log,
             RankThreads::Events{
@@ -64,10 +69,17 @@ struct LeaderGroup::Impl {
                 .samples = [this](std::uint64_t e,
                                   engine::Samples s) { on_samples(e, std::move(s)); },
                 .broken = [this](std::uint64_t e, Error error) { on_broken(e, 0, error); }})) {
+    if (adapters) {
+      roll.want(adapters->wanted());
+      adapters->listen([this] { wake_for_adapters(); });
+    }
     control = std::thread([this] { control_loop(); });
   }
 
   ~Impl() {
+    if (adapters) {
+      adapters->listen(nullptr);
+    }
     {
       const std::lock_guard lock(mutex);
       stopping = true;
@@ -175,6 +187,10 @@ struct LeaderGroup::Impl {
       pod = Pod{
           .channel = channel, .highest_epoch = hello.highest_epoch, .ranks = {}, .joined = false};
       log.info("pod joined the group", {{"pod", index}, {"peer", channel->peer()}});
+      if (adapters) {
+        roll.joined(index);
+        tell_adapters();
+      }
     }
     changed.notify_all();
   }
@@ -187,6 +203,8 @@ struct LeaderGroup::Impl {
         return;  // replaced by a newer connection
       }
       pods.erase(it);
+      roll.lost(index);
+      wake_for_adapters();
       if (!stopping) {
         log.info("pod left the group", {{"pod", index}, {"error", why.message}});
       }
@@ -257,6 +275,57 @@ struct LeaderGroup::Impl {
   bool handle(int pod, const Broken& m) {
     on_broken(m.epoch, pod, {.kind = m.kind, .message = m.message});
     return true;
+  }
+
+  bool handle(int pod, HaveAdapters& m) {
+    if (!adapters) {
+      return false;
+    }
+    {
+      const std::lock_guard lock(mutex);
+      roll.heard(pod, std::move(m));
+    }
+    wake_for_adapters();
+    return true;
+  }
+
+  // --- adapters; all with `mutex` held unless said otherwise ---
+
+  // Without a lock: the control thread looks at least every kAdaptersRound.
+  void wake_for_adapters() {
+    adapters_news = true;
+    changed.notify_all();
+  }
+
+  void tell_adapters() {
+    adapters_told = clock.now();
+    send_to_pods(encode(roll.message()));
+  }
+
+  // Tells all pods what is new and answers those who wait for it.
+  void look_after_adapters() {
+    if (roll.want(adapters->wanted())) {
+      tell_adapters();
+    }
+    for (const engine::AdapterId id : adapters->waiting()) {
+      if (auto verdict = roll.verdict(id)) {
+        adapters->answer(id, *std::move(verdict));
+      }
+    }
+  }
+
+  // Before an epoch begins: no row may name what a pod does not have. One that could not load
+  // something tries again now and then, because a folder may be mended.
+  bool adapters_ready() {
+    if (!adapters) {
+      return true;
+    }
+    look_after_adapters();
+    if (roll.failed() && clock.now() - adapters_told >= options.reconnect_max) {
+      roll.again();
+      tell_adapters();
+    }
+    return roll.complete();
   }
 
   // --- epochs; all with `mutex` held unless said otherwise ---
@@ -392,7 +461,11 @@ struct LeaderGroup::Impl {
         last_heartbeat = now;
         send_to_pods(encode(Heartbeat{}));
       }
-      if (stage == Stage::kWaiting && now >= next_epoch_at && all_here()) {
+      if (adapters && (adapters_news.exchange(false) || now - adapters_seen >= kAdaptersRound)) {
+        adapters_seen = now;
+        look_after_adapters();
+      }
+      if (stage == Stage::kWaiting && now >= next_epoch_at && all_here() && adapters_ready()) {
         begin_epoch();
       } else if (stage == Stage::kConnecting && now - connecting_since > options.form_timeout) {
         end_epoch({.kind = ErrorKind::kTransient,
@@ -453,6 +526,11 @@ struct LeaderGroup::Impl {
   std::deque<engine::Samples> samples;
   std::optional<Error> last_loss;
   std::chrono::nanoseconds slowest_step{0};
+  const std::shared_ptr<SharedAdapters> adapters;  // null: there are none
+  AdapterRoll roll;
+  TimePoint adapters_seen{};
+  TimePoint adapters_told{};
+  std::atomic<bool> adapters_news{false};
 
   std::uint16_t port = 0;
   std::list<Connection> connections;  // the acceptor's
@@ -506,6 +584,10 @@ GroupState LeaderGroup::Impl::state() const {
     s.phase = Phase::kRendezvous;
     s.reason = "WaitingForPods";
     s.message = "waiting for pod " + missing + " of the group";
+  } else if (stage == Stage::kWaiting && adapters && !roll.complete()) {
+    s.phase = Phase::kRendezvous;
+    s.reason = "LoadingAdapters";
+    s.message = roll.complaint();
   } else {
     s.phase = Phase::kRendezvous;
     s.reason = "Connecting";
@@ -514,8 +596,10 @@ GroupState LeaderGroup::Impl::state() const {
   return s;
 }
 
-LeaderGroup::LeaderGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log)
-    : impl_(std::make_unique<Impl>(options, std::move(loader), clock, std::move(log))) {}
+LeaderGroup::LeaderGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log,
+                         std::shared_ptr<SharedAdapters> adapters)
+    : impl_(std::make_unique<Impl>(options, std::move(loader), clock, std::move(log),
+                                   std::move(adapters))) {}
 
 LeaderGroup::~LeaderGroup() = default;
 

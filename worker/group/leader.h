@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "worker/engine/runner.h"
+#include "worker/group/adapters.h"
 #include "worker/group/group.h"
 #include "worker/group/rank_executor.h"
 
@@ -22,7 +23,9 @@ namespace dsm::group {
 class LeaderGroup final : public engine::Runner {
  public:
   // `options` are validate()d, pod_index is 0. `clock` outlives the group. Loading starts at once.
-  LeaderGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log);
+  // The other pods are made to have what is in `adapters`; null: they are not told of any.
+  LeaderGroup(const GroupOptions& options, RankLoader loader, Clock& clock, Logger log,
+              std::shared_ptr<SharedAdapters> adapters = nullptr);
   ~LeaderGroup()
       override;  // ends the epoch and stops all threads; the followers wait for the next leader
   LeaderGroup(const LeaderGroup&) = delete;

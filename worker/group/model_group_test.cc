@@ -11,9 +11,12 @@
 #include <string_view>
 #include <thread>
 
+#include "tests/model/adapter_writer.h"
 #include "worker/engine/engine.h"
+#include "worker/group/adapters.h"
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
+#include "worker/model/adapter_store.h"
 #include "worker/model/rank_model.h"
 #include "worker/model/row_sampler.h"
 
@@ -87,6 +90,7 @@ struct Run {
   bool prefix_caching = false;
   bool one_by_one = false;
   bool lose_a_follower = false;
+  bool adapted = false;  // half of the requests name an adapter that was loaded while the group ran
 };
 
 struct Outcome {
@@ -114,6 +118,27 @@ const std::vector<std::vector<TokenId>>& prompts() {
   return kPrompts;
 }
 
+// A folder with an adapter for the attention and the first MLP of the model.
+class AdapterDir : public model::TestDir {
+ public:
+  AdapterDir() {
+    model::write_adapter(path(), model::adapter_config(4),
+                         model::adapter_tensors({{"model.layers.0.self_attn.q_a_proj", 128, 256},
+                                                 {"model.layers.0.mlp.down_proj", 256, 768}},
+                                                4, 11));
+  }
+};
+
+std::shared_ptr<model::AdapterStore> adapter_store(const Run& run, const model::ModelConfig& config,
+                                                   int pod) {
+  return std::make_shared<model::AdapterStore>(
+      config, model::AdapterStore::Spec{.ranks = run.tensor_parallel,
+                                        .first_rank = pod * run.ranks_per_pod,
+                                        .local_ranks = run.ranks_per_pod,
+                                        .max_adapters = 1,
+                                        .max_rank = 4});
+}
+
 GroupOptions options(const Run& run, int pod, std::uint16_t port) {
   GroupOptions o;
   o.tensor_parallel = run.tensor_parallel;
@@ -133,6 +158,11 @@ Outcome play(const Run& run) {
     throw std::runtime_error(config.error().message);
   }
   const auto recorder = std::make_shared<Recorder>();
+  const AdapterDir folder;
+  std::vector<std::shared_ptr<model::AdapterStore>> stores;  // of each pod
+  for (int pod = 0; pod < run.tensor_parallel / run.ranks_per_pod; ++pod) {
+    stores.push_back(adapter_store(run, *config, pod));
+  }
   // The first step waits until all requests are there, so that what is batched does not depend on
   // time.
   std::latch submitted(run.one_by_one ? 0 : 1);
@@ -141,7 +171,11 @@ Outcome play(const Run& run) {
     submitted.wait();
     auto model = model::RankModel::load(
         kModelDir, *config,
-        {.rank = rank, .size = run.tensor_parallel, .threads = 1, .ops = nullptr},
+        {.rank = rank,
+         .size = run.tensor_parallel,
+         .threads = 1,
+         .ops = nullptr,
+         .adapters = stores[static_cast<std::size_t>(rank / run.ranks_per_pod)].get()},
         {.num_blocks = run.num_blocks}, run.max_batch_tokens,
         [&](std::int64_t loaded, std::int64_t total) {
           progress(static_cast<std::uint64_t>(loaded), static_cast<std::uint64_t>(total));
@@ -152,14 +186,19 @@ Outcome play(const Run& run) {
     return std::make_unique<RecordingRank>(std::move(*model), recorder);
   };
   SystemClock clock;
-  LeaderGroup leader(options(run, 0, 0), loader, clock, Logger());
+  const auto shared = std::make_shared<SharedAdapters>();
+  LeaderGroup leader(options(run, 0, 0), loader, clock, Logger(), shared);
   if (const Status started = leader.start(); !started) {
     throw std::runtime_error(started.error().message);
   }
   std::vector<std::unique_ptr<FollowerGroup>> followers;
   const auto make_follower = [&](int pod) {
-    return std::make_unique<FollowerGroup>(options(run, pod, leader.control_port()), loader, clock,
-                                           Logger());
+    return std::make_unique<FollowerGroup>(
+        options(run, pod, leader.control_port()), loader, clock, Logger(),
+        std::make_shared<HeldAdapters>(
+            [store = stores[static_cast<std::size_t>(pod)]](const SharedAdapter& wanted) {
+              return store->load_as(wanted.id, wanted.name, wanted.path);
+            }));
   };
   for (int pod = 1; pod < run.tensor_parallel / run.ranks_per_pod; ++pod) {
     followers.push_back(make_follower(pod));
@@ -171,6 +210,14 @@ Outcome play(const Run& run) {
                          .prefix_caching = run.prefix_caching},
                         leader, clock, Logger());
 
+  AdapterPointer adapter;
+  if (run.adapted) {
+    adapter = stores[0]->load("adapter", folder.path()).value();
+    // Until all pods are there it is refused.
+    while (!shared->share(adapter, folder.path(), "digest")) {
+      std::this_thread::yield();
+    }
+  }
   Outcome outcome;
   outcome.tokens.resize(prompts().size());
   std::mutex mutex;
@@ -180,6 +227,7 @@ Outcome play(const Run& run) {
     engine::GenerateRequest request;
     request.prompt = prompts()[i];
     request.max_tokens = kNewTokens;
+    request.adapter = i % 2 == 1 ? adapter : nullptr;
     // Half of the requests draw their tokens.
     request.sampling = {.temperature = i % 2 == 0 ? 0.0F : 0.8F, .seed = 42};
     const auto id = engine.submit(request, [&, i](const engine::TokenEvent& event) {
@@ -270,6 +318,19 @@ TEST(ModelGroup, PreemptionDoesNotChangeABit) {
       play({.tensor_parallel = 2, .ranks_per_pod = 2, .max_batch_tokens = 64, .num_blocks = 10});
   expect_equal_bits(outcome);
   EXPECT_GT(outcome.stats.preemptions, 0U);
+}
+
+TEST(ModelGroup, AnAdapterThatWasLoadedWhileItRanHasTheSameBitsOnAllPodsAndAfterALoss) {
+  const Outcome alone = play({.max_num_seqs = 1, .one_by_one = true, .adapted = true});
+  EXPECT_NE(alone.tokens, reference().tokens) << "it changes what is said";
+  const Outcome outcome = play({.tensor_parallel = 4,
+                                .ranks_per_pod = 2,
+                                .prefix_caching = true,
+                                .lose_a_follower = true,
+                                .adapted = true});
+  EXPECT_EQ(outcome.tokens, alone.tokens);
+  EXPECT_EQ(outcome.logits, alone.logits);
+  EXPECT_EQ(outcome.epoch, 2U);
 }
 
 TEST(ModelGroup, ALostFollowerDoesNotChangeABit) {

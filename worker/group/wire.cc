@@ -244,6 +244,46 @@ void read(Reader& r, Abort& m) {
 void write(Writer& /*w*/, const Heartbeat& /*m*/) {}
 void read(Reader& /*r*/, Heartbeat& /*m*/) {}
 
+void write(Writer& w, const WantAdapters& m) {
+  w.number(m.version);
+  w.number(static_cast<std::uint32_t>(m.adapters.size()));
+  for (const SharedAdapter& adapter : m.adapters) {
+    w.number(adapter.id);
+    w.text(adapter.name);
+    w.text(adapter.path);
+    w.text(adapter.digest);
+  }
+}
+void read(Reader& r, WantAdapters& m) {
+  constexpr std::size_t kSmallest = 4 + 4 + 4 + 4;
+  m.version = r.number<std::uint64_t>();
+  m.adapters.resize(r.count(kSmallest));
+  for (SharedAdapter& adapter : m.adapters) {
+    adapter.id = r.number<engine::AdapterId>();
+    adapter.name = r.text();
+    adapter.path = r.text();
+    adapter.digest = r.text();
+  }
+}
+
+void write(Writer& w, const HaveAdapters& m) {
+  w.number(m.version);
+  w.number(static_cast<std::uint32_t>(m.failures.size()));
+  for (const AdapterFailure& failure : m.failures) {
+    w.number(failure.id);
+    w.text(failure.message);
+  }
+}
+void read(Reader& r, HaveAdapters& m) {
+  constexpr std::size_t kSmallest = 4 + 4;
+  m.version = r.number<std::uint64_t>();
+  m.failures.resize(r.count(kSmallest));
+  for (AdapterFailure& failure : m.failures) {
+    failure.id = r.number<engine::AdapterId>();
+    failure.message = r.text();
+  }
+}
+
 // The alternative with the given number, read from `r`.
 template <std::size_t I = 0>
 bool read_type(std::size_t type, Reader& r, Message& out) {

@@ -21,11 +21,12 @@
 
 #include "base/result.h"
 #include "worker/engine/batch.h"
+#include "worker/group/adapters.h"
 #include "worker/group/group.h"
 
 namespace dsm::group {
 
-inline constexpr std::uint8_t kWireVersion = 3;
+inline constexpr std::uint8_t kWireVersion = 4;
 inline constexpr std::size_t kMaxFrame = 16U << 20;
 inline constexpr std::size_t kMaxGreeting = 4096;  // before the other side has proved itself
 
@@ -97,8 +98,22 @@ struct Heartbeat {
   bool operator==(const Heartbeat&) const = default;
 };
 
-using Message = std::variant<Challenge, Hello, Welcome, Refused, Progress, Start, StoreValue,
-                             Joined, RunBatch, Broken, Abort, Heartbeat>;
+// leader: the adapters that the pod shall have, and no others.
+struct WantAdapters {
+  std::uint64_t version = 0;  // rises with every change, while the leader lives
+  std::vector<SharedAdapter> adapters;
+  bool operator==(const WantAdapters&) const = default;
+};
+// follower: it has those of this version, but for these.
+struct HaveAdapters {
+  std::uint64_t version = 0;
+  std::vector<AdapterFailure> failures;
+  bool operator==(const HaveAdapters&) const = default;
+};
+
+using Message =
+    std::variant<Challenge, Hello, Welcome, Refused, Progress, Start, StoreValue, Joined, RunBatch,
+                 Broken, Abort, Heartbeat, WantAdapters, HaveAdapters>;
 
 // The whole frame, length included.
 std::vector<std::byte> encode(const Message& message);

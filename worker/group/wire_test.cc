@@ -45,7 +45,11 @@ std::vector<Message> examples() {
           run,
           Broken{.epoch = 4, .kind = ErrorKind::kInternal, .message = "m"},
           Abort{.epoch = 4},
-          Heartbeat{}};
+          Heartbeat{},
+          WantAdapters{.version = 3,
+                       .adapters = {{.id = 2, .name = "sql", .path = "/a/sql", .digest = "d"},
+                                    {.id = 5, .name = "law", .path = "/a/law", .digest = "e"}}},
+          HaveAdapters{.version = 3, .failures = {{.id = 5, .message = "no such folder"}}}};
 }
 
 std::span<const std::byte> body(const std::vector<std::byte>& frame) {
@@ -94,7 +98,7 @@ TEST(Wire, SurvivesAnyBytes) {
       }
       if (bytes.size() >= 2) {
         bytes[0] = std::byte{kWireVersion};
-        bytes[1] = static_cast<std::byte>(random() % 13);
+        bytes[1] = static_cast<std::byte>(random() % 15);
       }
     } else {
       const auto frame = encode(originals[random() % originals.size()]);

@@ -19,12 +19,27 @@ Result<std::shared_ptr<const engine::Adapter>> AdapterStore::load(
   }
   auto made = read(dir);
   if (!made) return std::unexpected(made.error());
-  const std::shared_ptr<Loaded> loaded = std::move(*made);
+  return enter(std::move(*made), last_ + 1, name);
+}
+
+Result<std::shared_ptr<const engine::Adapter>> AdapterStore::load_as(
+    engine::AdapterId id, const std::string& name, const std::filesystem::path& dir) {
+  const std::lock_guard one_at_a_time(loading_);
+  auto made = read(dir);
+  if (!made) return std::unexpected(made.error());
+  return enter(std::move(*made), id, name);
+}
+
+std::shared_ptr<const engine::Adapter> AdapterStore::enter(std::shared_ptr<Loaded> loaded,
+                                                           engine::AdapterId id,
+                                                           const std::string& name) {
+  loaded->adapter = {.id = id, .name = name};
   const std::lock_guard lock(mutex_);
-  loaded->adapter = {.id = ++last_, .name = name};
+  last_ = std::max(last_, id);
   std::erase_if(loaded_, [](const auto& entry) { return entry.second.expired(); });
-  loaded_.emplace(last_, loaded);
-  return std::shared_ptr<const engine::Adapter>(loaded, &loaded->adapter);
+  loaded_.insert_or_assign(id, loaded);
+  const engine::Adapter* const adapter = &loaded->adapter;
+  return {std::move(loaded), adapter};
 }
 
 Result<std::shared_ptr<AdapterStore::Loaded>> AdapterStore::read(

@@ -40,6 +40,12 @@ class AdapterStore {
   Result<std::shared_ptr<const engine::Adapter>> load(const std::string& name,
                                                       const std::filesystem::path& dir);
 
+  // As load(), for a process that follows the numbers of another, which counts them: under `id`,
+  // which nobody holds here, whatever max_adapters says.
+  Result<std::shared_ptr<const engine::Adapter>> load_as(engine::AdapterId id,
+                                                         const std::string& name,
+                                                         const std::filesystem::path& dir);
+
   // The weights of a local rank; null when nobody holds such an adapter.
   std::shared_ptr<const AdapterWeights> find(engine::AdapterId id, int rank) const;
 
@@ -53,13 +59,15 @@ class AdapterStore {
     std::vector<AdapterWeights> ranks;
   };
   Result<std::shared_ptr<Loaded>> read(const std::filesystem::path& dir) const;
+  std::shared_ptr<const engine::Adapter> enter(std::shared_ptr<Loaded> loaded, engine::AdapterId id,
+                                               const std::string& name);
 
   const ModelConfig model_;
   const Spec spec_;
   std::mutex loading_;  // one at a time: the limit is looked at before and counts afterwards
   mutable std::mutex mutex_;
   std::map<engine::AdapterId, std::weak_ptr<const Loaded>> loaded_;
-  engine::AdapterId last_ = engine::kNoAdapter;
+  engine::AdapterId last_ = engine::kNoAdapter;  // the highest; changed while `loading_` is held
 };
 
 }  // namespace dsm::model

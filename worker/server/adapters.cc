@@ -10,6 +10,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxName = 128;
+constexpr int kRetryAfterSeconds = 5;
 
 const std::string& name_of(const ServedAdapter& served) {
   return served.adapter->name;
@@ -36,6 +37,8 @@ ApiError from_loader(const Error& error) {
               .code = "lora_adapter_not_found"};
     case ErrorKind::kExhausted:
       return {.status = 400, .message = error.message, .code = "too_many_lora_adapters"};
+    case ErrorKind::kTransient:
+      return unavailable(error.message, kRetryAfterSeconds);
     default:
       return {.status = 400,
               .message = error.message,
@@ -59,13 +62,11 @@ std::string Adapters::name_refused(const std::string& name) const {
   return "";
 }
 
-Result<ServedAdapter> Adapters::take(const std::string& name, const std::string& path,
-                                     const fs::path& dir, std::int64_t now) {
-  auto adapter = options_.load(name, dir);
-  if (!adapter) return std::unexpected(adapter.error());
-  ServedAdapter served{.adapter = std::move(*adapter), .path = path, .created = now};
+ServedAdapter Adapters::enter(std::shared_ptr<const engine::Adapter> adapter,
+                              const std::string& path, std::int64_t now) {
+  ServedAdapter served{.adapter = std::move(adapter), .path = path, .created = now};
   const std::lock_guard lock(mutex_);
-  served_.insert(std::ranges::upper_bound(served_, name, {}, name_of), served);
+  served_.insert(std::ranges::upper_bound(served_, name_of(served), {}, name_of), served);
   return served;
 }
 
@@ -73,7 +74,9 @@ Status Adapters::add(const std::string& name, const std::string& path, std::int6
   if (const std::string why = name_refused(name); !why.empty()) {
     return fail(ErrorKind::kInvalid, why);
   }
-  if (auto taken = take(name, path, path, now); !taken) return std::unexpected(taken.error());
+  auto adapter = options_.load(name, path);
+  if (!adapter) return std::unexpected(adapter.error());
+  enter(std::move(*adapter), path, now);
   return {};
 }
 
@@ -99,9 +102,14 @@ Parsed<ServedAdapter> Adapters::load(const std::string& name, const std::string&
                          "'lora_path' must be a folder below the one of --lora-dir, as a path in "
                          "it or from the root");
   }
-  auto taken = take(name, path, dir, now);
-  if (!taken) return std::unexpected(from_loader(taken.error()));
-  return std::move(*taken);
+  auto adapter = options_.load(name, dir);
+  if (!adapter) return std::unexpected(from_loader(adapter.error()));
+  if (options_.share) {
+    if (auto shared = options_.share(*adapter, dir); !shared) {
+      return std::unexpected(from_loader(shared.error()));
+    }
+  }
+  return enter(std::move(*adapter), path, now);
 }
 
 Parsed<void> Adapters::unload(const std::string& name) {

@@ -26,6 +26,11 @@ namespace dsm::server {
 using AdapterLoader = std::function<Result<std::shared_ptr<const engine::Adapter>>(
     const std::string& name, const std::filesystem::path& dir)>;
 
+// Makes an adapter that was read known to whoever else computes with it, and waits until they have
+// it too. kTransient: not now.
+using AdapterSharer = std::function<Status(const std::shared_ptr<const engine::Adapter>& adapter,
+                                           const std::filesystem::path& dir)>;
+
 struct ServedAdapter {
   std::shared_ptr<const engine::Adapter> adapter;
   std::string path;          // as it was given
@@ -39,13 +44,14 @@ class Adapters {
     std::filesystem::path dir = {};  // only folders below it are loaded; empty: none are
     int limit = 0;                   // that may be in memory at a time; for the metrics
     AdapterLoader load = {};
+    AdapterSharer share = {};  // null: nobody else does
   };
   explicit Adapters(Options options) : options_(std::move(options)) {}
   Adapters(const Adapters&) = delete;
   Adapters& operator=(const Adapters&) = delete;
 
-  // One of the command line's, whose path may be anywhere. kInvalid: the name cannot be used; else
-  // what the loader says.
+  // One of the command line's, whose path may be anywhere and which everybody reads by himself.
+  // kInvalid: the name cannot be used; else what the loader says.
   Status add(const std::string& name, const std::string& path, std::int64_t now);
 
   // Null when there is no adapter of this name.
@@ -54,7 +60,8 @@ class Adapters {
   std::vector<ServedAdapter> list() const;
 
   // As clients ask for it. 400 for a name that cannot be used, a path outside of the folder, or
-  // what cannot be loaded; 404 for a path that is not there. One thread at a time.
+  // what cannot be loaded; 404 for a path that is not there; 503 when others cannot be told now.
+  // One thread at a time.
   Parsed<ServedAdapter> load(const std::string& name, const std::string& path, std::int64_t now);
   // 404 for an unknown name.
   Parsed<void> unload(const std::string& name);
@@ -66,8 +73,8 @@ class Adapters {
  private:
   // What is wrong with a new adapter's name; empty: nothing.
   std::string name_refused(const std::string& name) const;
-  Result<ServedAdapter> take(const std::string& name, const std::string& path,
-                             const std::filesystem::path& dir, std::int64_t now);
+  ServedAdapter enter(std::shared_ptr<const engine::Adapter> adapter, const std::string& path,
+                      std::int64_t now);
 
   const Options options_;
   mutable std::mutex mutex_;

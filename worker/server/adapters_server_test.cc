@@ -29,7 +29,9 @@ class AdaptersTest : public WorkerServerTest {
                             if (last_id == 5) return fail(ErrorKind::kExhausted, "too many");
                             return std::make_shared<const engine::Adapter>(
                                 engine::Adapter{.id = ++last_id, .name = name});
-                          }});
+                          },
+                          .share = [this](const std::shared_ptr<const engine::Adapter>&,
+                                          const std::filesystem::path&) { return sharing; }});
     ASSERT_TRUE(adapters->add("one", (dir.path() / "first").string(), 5));
     Setup setup;
     setup.adapters = adapters;
@@ -57,6 +59,7 @@ class AdaptersTest : public WorkerServerTest {
   model::TestDir dir;
   std::shared_ptr<Adapters> adapters;
   engine::AdapterId last_id = 0;
+  Status sharing;  // what the other processes of the group say
 };
 
 TEST_F(AdaptersTest, a_name_chooses_one_and_the_answer_repeats_it) {
@@ -138,6 +141,22 @@ TEST_F(AdaptersTest, what_cannot_be_loaded_is_refused_with_its_field) {
   last_id = 5;
   EXPECT_EQ(refusal(load("two", "second")), R"(400 null "too_many_lora_adapters")");
   EXPECT_EQ(adapters->list().size(), 1u);
+}
+
+TEST_F(AdaptersTest, one_that_the_rest_of_the_group_does_not_get_is_not_served) {
+  start_with_adapters();
+  sharing = fail(ErrorKind::kTransient, "the group is not whole");
+  const Answer later = load("two", "second");
+  EXPECT_EQ(refusal(later), R"(503 null "unavailable")");
+  EXPECT_THAT(later.head, HasSubstr("Retry-After: 5"));
+  sharing = fail(ErrorKind::kInvalid, "pod 1 cannot load the adapter");
+  const Answer never = load("two", "second");
+  EXPECT_EQ(refusal(never), R"(400 "lora_path" "bad_lora_adapter")");
+  EXPECT_EQ(never.parsed()["error"]["message"], "pod 1 cannot load the adapter");
+  EXPECT_EQ(ask("two").status, 404);
+  sharing = {};
+  EXPECT_EQ(load("two", "second").status, 200);
+  EXPECT_EQ(ask("two").status, 200);
 }
 
 TEST_F(AdaptersTest, a_path_does_not_lead_out_of_the_folder) {
