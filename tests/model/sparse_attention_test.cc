@@ -89,5 +89,49 @@ TEST(SparseAttention, LeavesOutWhatThePastHasMoreThanItsTopK) {
   EXPECT_FALSE(same(399));
 }
 
+// The logits after the last token of a text, run in ways that must not matter.
+class SparseBits : public testing::Test {
+ protected:
+  // Computes tokens [begin, end) in blocks that hold those before.
+  std::vector<float> run(const std::vector<engine::TokenId>& text, std::size_t begin,
+                         std::size_t end, const std::vector<engine::BlockId>& table) {
+    const auto logits = model->forward({1, {make_row(text, begin, end, table)}}, comm);
+    return {logits.begin(), logits.end()};
+  }
+  static void expect_same_bits(const std::vector<float>& got, const std::vector<float>& wanted) {
+    ASSERT_EQ(got.size(), wanted.size());
+    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
+  }
+
+  NoComm comm;
+  const std::unique_ptr<RankModel> model = load_checkpoint(kSource, {});
+  // Eight times as long as what is selected.
+  const std::vector<engine::TokenId> tokens =
+      load_goldens(std::string(kSource) + "/golden").back().tokens;
+  const std::size_t size = tokens.size();
+  const std::vector<float> alone = run(tokens, 0, size, blocks_for(size));
+};
+
+TEST_F(SparseBits, APrefixThatAnotherTextComputedGivesThem) {
+  constexpr int kShared = 3 * engine::kBlockTokens;
+  auto other = tokens;
+  std::rotate(other.begin() + kShared, other.begin() + kShared + 50, other.end());
+  const auto others = blocks_for(size, 20);
+  run(other, 0, size, others);
+  auto own = blocks_for(size, 40);
+  std::copy_n(others.begin(), 3, own.begin());
+  expect_same_bits(run(tokens, kShared, size, own), alone);
+}
+
+TEST_F(SparseBits, APreemptedTextThatIsComputedAgainGivesThem) {
+  run(tokens, 0, 300, blocks_for(size, 20));
+  auto other = tokens;
+  std::rotate(other.begin(), other.begin() + 70, other.end());
+  run(other, 0, size, blocks_for(size, 22));  // takes most of its blocks
+  const auto again = blocks_for(size, 21, 2);
+  run(tokens, 0, 170, again);
+  expect_same_bits(run(tokens, 170, size, again), alone);
+}
+
 }  // namespace
 }  // namespace dsm::model
