@@ -18,6 +18,7 @@ RUN scripts/grammar-library --cache && rm -rf /var/lib/apt/lists/* /var/cache/ap
 COPY CMakeLists.txt CMakePresets.json ./
 COPY cmake cmake
 COPY base base
+COPY sizing sizing
 COPY kube kube
 COPY operator operator
 COPY kernels kernels

@@ -1,0 +1,194 @@
+#include "sizing/fit.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "sizing/testing.h"
+
+namespace dsm::sizing {
+namespace {
+
+using testing::config_of;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::public_config;
+using testing::public_shape;
+using testing::shape_of;
+
+constexpr std::int64_t kMiB = 1 << 20;
+constexpr std::int64_t kGiB = 1 << 30;
+constexpr Words kWords{"memory", "tensor", "context", "kvTokens"};
+
+// Published counts of parameters.
+TEST(Weights, are_those_of_public_models) {
+  const struct {
+    const char* model;
+    double billions;
+    double bytes_each;
+  } models[] = {{"deepseek-llm-7b", 6.91, 2},      {"r1-distill-qwen-7b", 7.62, 2},
+                {"llama-2-13b", 13.02, 2},         {"deepseek-v2-lite", 15.71, 2},
+                {"r1-distill-qwen-32b", 32.76, 2}, {"r1-distill-llama-70b", 70.55, 2},
+                {"deepseek-v2", 235.74, 2},        {"deepseek-v3", 671.03, 1}};
+  for (const auto& [model, billions, bytes_each] : models) {
+    for (const Device device : {Device::kGpu, Device::kCpu}) {
+      const double bytes = static_cast<double>(weight_bytes(public_shape(model), {}, device));
+      // The CPU keeps a scale for each output of an FP8 block: 3 % more.
+      EXPECT_NEAR(bytes / (billions * 1e9 * bytes_each), bytes_each == 1 ? 1.02 : 1, 0.02) << model;
+    }
+  }
+}
+
+TEST(Weights, of_a_rank_are_its_share_and_what_stands_on_each) {
+  const Shape v2 = public_shape("deepseek-v2");
+  const std::int64_t one = weight_bytes(v2, {}, Device::kGpu);
+  const std::int64_t eighth = weight_bytes(v2, {.tensor = 8}, Device::kGpu);
+  EXPECT_GT(eighth, one / 8);
+  EXPECT_LT(eighth, one / 8 + one / 100);
+  // KV heads that are fewer than the ranks stand on several.
+  auto json = public_config("r1-distill-llama-70b");
+  json["num_key_value_heads"] = 1;
+  const Shape single = shape_of(json);
+  EXPECT_EQ(cache_bytes_per_token(single, {.tensor = 8}, Device::kGpu),
+            cache_bytes_per_token(single, {}, Device::kGpu));
+}
+
+TEST(Cache, of_a_token_is_what_is_published) {
+  EXPECT_EQ(cache_bytes_per_token(public_shape("deepseek-v3"), {}, Device::kGpu), 576 * 2 * 61);
+  EXPECT_EQ(cache_bytes_per_token(public_shape("deepseek-v3"), {.tensor = 8}, Device::kGpu),
+            576 * 2 * 61)
+      << "a latent stands on each rank";
+  EXPECT_EQ(cache_bytes_per_token(public_shape("deepseek-v3"), {.drafts = true}, Device::kGpu),
+            576 * 2 * 62);
+  EXPECT_EQ(
+      cache_bytes_per_token(public_shape("r1-distill-llama-70b"), {.tensor = 4}, Device::kGpu),
+      2 * 8 / 4 * 128 * 2 * 80);
+}
+
+Ask ask_for(std::int64_t context, std::int64_t tensor = 1) {
+  return {.device = Device::kCpu, .cut = {.tensor = tensor}, .context = context};
+}
+
+TEST(Fit, has_room_for_whole_blocks_of_what_is_left) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");
+  const Fit found = fit(shape, ask_for(8192), 24 * kGiB);
+  EXPECT_TRUE(found.fits);
+  EXPECT_EQ(found.max_kv_tokens % kBlockTokens, 0);
+  EXPECT_LE(found.parts.fixed() + found.max_kv_tokens * found.parts.cache_per_token, 24 * kGiB);
+  EXPECT_GT(found.parts.fixed() + (found.max_kv_tokens + 64) * found.parts.cache_per_token,
+            24 * kGiB);
+  EXPECT_THAT(sentence(shape, ask_for(8192), found, kWords), HasSubstr("a pod of 1 rank needs "));
+}
+
+TEST(Fit, one_request_of_the_longest_context_must_have_room) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");
+  const std::int64_t room = fit(shape, ask_for(64), 24 * kGiB).max_kv_tokens;
+  EXPECT_TRUE(fit(shape, ask_for(room), 24 * kGiB).fits);
+  EXPECT_FALSE(fit(shape, ask_for(room + 1), 24 * kGiB).fits);
+  // Unless a smaller cache is asked for: then requests are shorter.
+  Ask ask = ask_for(room + 1);
+  ask.kv_tokens = 64;
+  EXPECT_TRUE(fit(shape, ask, 24 * kGiB).fits);
+}
+
+// Each remedy that a sentence names is true, and a little less is not enough.
+TEST(Fit, names_remedies_that_help) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");
+  const Ask ask = ask_for(131072);
+  const Fit found = fit(shape, ask, 20 * kGiB);
+  ASSERT_FALSE(found.fits);
+  const std::string text = sentence(shape, ask, found, kWords);
+  EXPECT_THAT(text, HasSubstr("and has 20.0 GiB. Raise memory to 31Gi, or set tensor to 2, or set "
+                              "context to at most " +
+                              std::to_string(found.max_kv_tokens)));
+  EXPECT_TRUE(fit(shape, ask, 31 * kGiB).fits);
+  EXPECT_FALSE(fit(shape, ask, 30 * kGiB).fits);
+  EXPECT_TRUE(fit(shape, ask_for(131072, 2), 20 * kGiB).fits);
+  EXPECT_TRUE(fit(shape, ask_for(found.max_kv_tokens), 20 * kGiB).fits);
+}
+
+TEST(Fit, offers_no_tensor_that_cannot_cut_the_model_nor_a_context_of_nothing) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");  // 28 heads: 4 at most
+  const Ask ask = ask_for(131072, 4);
+  const Fit found = fit(shape, ask, 2 * kGiB);
+  ASSERT_FALSE(found.fits);
+  EXPECT_EQ(found.max_kv_tokens, 0);
+  EXPECT_THAT(sentence(shape, ask, found, kWords), Not(HasSubstr("or set")));
+}
+
+TEST(Fit, a_cache_that_was_asked_for_by_its_size_is_made_smaller) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");
+  Ask ask = ask_for(4096);
+  ask.kv_tokens = 1'000'000'000;
+  const Fit found = fit(shape, ask, 24 * kGiB);
+  EXPECT_FALSE(found.fits);
+  EXPECT_THAT(sentence(shape, ask, found, kWords), HasSubstr("or set kvTokens to at most"));
+}
+
+TEST(Fit, ranks_of_a_pod_share_its_memory_and_accelerators_have_their_own) {
+  const Shape shape = public_shape("r1-distill-llama-70b");
+  Ask ask = ask_for(8192, 4);
+  ask.sharing = 4;
+  const Need together = need_of(shape, ask, 0);
+  ask.sharing = 1;
+  const Need alone = need_of(shape, ask, 0);
+  EXPECT_EQ(together.weights, 4 * alone.weights);
+  EXPECT_EQ(together.cache_per_token, 4 * alone.cache_per_token);
+  EXPECT_LT(together.scratch, 4 * alone.scratch) << "the first rank alone gathers logits";
+  EXPECT_EQ(together.reserve, alone.reserve);
+  ask.device = Device::kGpu;
+  const Need accelerator = need_of(shape, ask, 0);
+  ask.sharing = 4;
+  EXPECT_EQ(need_of(shape, ask, 0).weights, accelerator.weights);
+}
+
+// What the example gives the default model, with the worker's own defaults.
+TEST(Fit, the_default_model_fits_into_little) {
+  const Shape tiny = shape_of(config_of("models/deepseek-tiny/config.json"));
+  EXPECT_GE(fit(tiny, ask_for(2048), 1 * kGiB).max_kv_tokens, 16 * 2048);
+  EXPECT_TRUE(fit(tiny, ask_for(2048), 192 * kMiB).fits);
+  EXPECT_FALSE(fit(tiny, ask_for(2048), 96 * kMiB).fits);
+}
+
+// The largest shape that is read, and the largest numbers: no sum leaves its type.
+TEST(Fit, absurd_numbers_stay_numbers) {
+  auto json = public_config("deepseek-v3");
+  for (const char* key : {"hidden_size", "intermediate_size", "moe_intermediate_size",
+                          "kv_lora_rank", "q_lora_rank"}) {
+    json[key] = 1 << 18;
+  }
+  for (const char* key : {"qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"})
+    json[key] = 1 << 16;
+  for (const char* key : {"num_attention_heads", "num_key_value_heads", "num_hidden_layers",
+                          "n_routed_experts", "num_experts_per_tok"}) {
+    json[key] = 1024;
+  }
+  json["n_shared_experts"] = 64;
+  json["vocab_size"] = 1 << 22;
+  json["max_position_embeddings"] = 1 << 24;
+  json["torch_dtype"] = "float32";
+  json.erase("quantization_config");
+  const Shape shape = shape_of(json);
+  Ask ask = ask_for(1 << 24, 8);
+  ask.sharing = 8;
+  ask.cut.deterministic = false;
+  ask.cut.drafts = true;
+  ask.kv_tokens = 1'000'000'000;
+  ask.step = {.batch_tokens = 1 << 20, .sequences = 4096};
+  for (const std::int64_t have : {std::int64_t{0}, std::numeric_limits<std::int64_t>::max() / 4}) {
+    const Fit found = fit(shape, ask, have);
+    EXPECT_GT(found.need, 0);
+    EXPECT_FALSE(sentence(shape, ask, found, kWords).empty());
+  }
+}
+
+TEST(Text, of_bytes) {
+  EXPECT_EQ(bytes_text(0), "0 B");
+  EXPECT_EQ(bytes_text(656), "656 B");
+  EXPECT_EQ(bytes_text(1536), "1.5 KiB");
+  EXPECT_EQ(bytes_text(80 * kGiB), "80.0 GiB");
+}
+
+}  // namespace
+}  // namespace dsm::sizing

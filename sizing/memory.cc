@@ -1,0 +1,84 @@
+#include "sizing/memory.h"
+
+#include <algorithm>
+
+namespace dsm::sizing {
+namespace {
+
+constexpr std::int64_t kIndexRows = 64;            // tokens whose index scores are held at a time
+constexpr std::int64_t kExpandedPositions = 8192;  // of a past whose keys are expanded
+constexpr std::int64_t kFloat = 4;
+
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+std::int64_t kv_heads_of(const Shape& s, const WeightCut& cut) {
+  return std::max<std::int64_t>(1, s.kv_heads / cut.tensor);
+}
+
+// Values for each token of a step.
+std::int64_t attention_width(const Shape& s, const WeightCut& cut) {
+  const std::int64_t heads = s.heads / cut.tensor;
+  if (!s.latent) return (3 * heads + 2 * kv_heads_of(s, cut)) * s.head;
+  const std::int64_t key = s.kv_lora + s.rope;
+  const std::int64_t index =
+      s.index_heads > 0 ? s.index_head + s.index_heads * s.index_head + s.index_heads : 0;
+  return 2 * s.q_lora + key + heads * (s.nope + s.rope + key + s.kv_lora + s.value) + index;
+}
+
+std::int64_t mlp_width(const Shape& s, const WeightCut& cut) {
+  const std::int64_t widest = std::max({s.mlp, s.shared_experts * s.expert, s.expert});
+  return (1 + s.experts_per_token) * round_up(widest / cut.tensor, 32);
+}
+
+// Of scores and selections over a sequence's whole past.
+std::int64_t indexer_bytes(const Shape& s, std::int64_t batch_tokens) {
+  if (s.index_heads == 0) return 0;
+  const std::int64_t blocks = round_up(s.max_positions, kBlockTokens) / kBlockTokens;
+  return kIndexRows * blocks * kBlockTokens * kFloat + batch_tokens * blocks * 8;
+}
+
+// Keys and values of a past, all heads of it.
+std::int64_t expanded_values(const Shape& s, const WeightCut& cut) {
+  if (!s.latent || s.index_heads > 0 || cut.deterministic || s.value % 16 != 0) return 0;
+  const std::int64_t slots = std::min(kExpandedPositions, round_up(s.max_positions, kBlockTokens));
+  return s.heads / cut.tensor * (slots * (s.nope + s.rope + s.value) + kBlockTokens * s.nope);
+}
+
+}  // namespace
+
+std::int64_t cache_bytes_per_token(const Shape& s, const WeightCut& cut, Device device) {
+  const bool cpu = device == Device::kCpu;
+  // The CPU keeps a latent twice: laid out for scores, and for sums.
+  const std::int64_t width = s.latent ? (cpu ? 2 : 1) * s.kv_lora + s.rope + s.index_head
+                                      : kv_heads_of(s, cut) * 2 * s.head;
+  const std::int64_t layers = s.layers + (cut.drafts && s.mtp_layers > 0 ? 1 : 0);
+  return layers * width * (cpu ? kFloat : 2);
+}
+
+std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,
+                           Device device) {
+  const bool cpu = device == Device::kCpu;
+  const std::int64_t t = step.batch_tokens;
+  const bool drafts = cut.drafts && s.mtp_layers > 0;
+  // The residual stream, its norm, a partial sum, and what the prediction layer joins.
+  std::int64_t width = (drafts ? 7 : 3) * s.hidden + attention_width(s, cut) + mlp_width(s, cut);
+  if (cpu && cut.tensor > 1) width += cut.tensor * s.hidden;  // all ranks' partial sums
+  const std::int64_t values = t * width + expanded_values(s, cut);
+  // Ids, places, slots with their weights, the router's logits and choices: 4 bytes on both.
+  const std::int64_t routing =
+      3 + 2 * (1 + s.experts_per_token) + round_up(s.experts, 16) + 2 * s.experts_per_token;
+  const std::int64_t angles = s.max_positions * s.rope;  // sine and cosine of half as many pairs
+  return values * (cpu ? kFloat : 2) + (t * routing + angles) * kFloat + indexer_bytes(s, t);
+}
+
+std::int64_t logit_bytes(const Shape& s, const WeightCut& cut, const StepSize& step, Device device,
+                         bool first_rank) {
+  const std::int64_t rows = device == Device::kCpu ? step.batch_tokens : step.sequences;
+  const std::int64_t own = rows * (s.hidden + (cut.tensor > 1 ? s.vocab / cut.tensor : 0));
+  const std::int64_t gathered = rows * s.vocab * (cut.tensor > 1 ? 2 : 1);
+  return (own + (first_rank ? gathered : 0)) * kFloat;
+}
+
+}  // namespace dsm::sizing

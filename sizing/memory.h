@@ -1,0 +1,35 @@
+// What a rank keeps in memory beside its weights: the KV cache, scratch memory for one step,
+// logits. CPU: what the worker allocates, to the byte (worker/model; a test compares). GPU: the
+// same in BF16, with one copy of a latent, partial sums that are reduced in place, and logits of
+// those tokens alone that are sampled. Pure.
+#pragma once
+
+#include <cstdint>
+
+#include "sizing/shape.h"
+#include "sizing/weights.h"
+
+namespace dsm::sizing {
+
+// Tokens of a KV block: what a cache's size is a multiple of.
+inline constexpr std::int64_t kBlockTokens = 64;
+
+// Of one token, in all layers of one rank.
+std::int64_t cache_bytes_per_token(const Shape& shape, const WeightCut& cut, Device device);
+
+// What one step takes at most.
+struct StepSize {
+  std::int64_t batch_tokens = 512;
+  std::int64_t sequences = 16;
+};
+
+// Of one rank, for a cache that holds the model's longest sequence.
+std::int64_t scratch_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
+                           Device device);
+
+// Of a rank; the first one gathers all of them. On a CPU every token of a step may be asked for its
+// logits (prompt_logprobs).
+std::int64_t logit_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
+                         Device device, bool first_rank);
+
+}  // namespace dsm::sizing

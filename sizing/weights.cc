@@ -1,0 +1,115 @@
+#include "sizing/weights.h"
+
+#include <algorithm>
+
+namespace dsm::sizing {
+namespace {
+
+// Of the packed weights: kernels/params.h.
+constexpr std::int64_t kPanel = 64;
+constexpr std::int64_t kScaleBlock = 128;
+constexpr std::int64_t kSegments = 8;
+
+constexpr std::int64_t blocks(std::int64_t extent, std::int64_t block) {
+  return (extent + block - 1) / block;
+}
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
+  return blocks(value, unit) * unit;
+}
+
+class Counter {
+ public:
+  Counter(const Shape& shape, const WeightCut& cut, Device device)
+      : s_(shape), cut_(cut), cpu_(device == Device::kCpu) {}
+
+  std::int64_t all() const {
+    std::int64_t sum = table() + plain(s_.vocab / cut_.tensor, s_.hidden) + vector(s_.hidden);
+    for (std::int64_t i = 0; i < s_.layers; ++i) sum += layer(i);
+    if (cut_.drafts && s_.mtp_layers > 0) {
+      sum += 3 * vector(s_.hidden) + plain(s_.hidden, 2 * s_.hidden) + layer(s_.layers);
+    }
+    return sum;
+  }
+
+ private:
+  std::int64_t stored_bytes() const { return s_.stored == Stored::kF32 ? 4 : 2; }
+  // FP16 is computed with as FP32 on CPUs.
+  bool widened() const { return cpu_ && s_.stored != Stored::kBf16; }
+
+  std::int64_t table() const { return s_.vocab * s_.hidden * (widened() ? 4 : stored_bytes()); }
+  static std::int64_t vector(std::int64_t size) { return size * 4; }
+
+  // A matrix of n outputs and k inputs that is never quantised ...
+  std::int64_t plain(std::int64_t n, std::int64_t k) const {
+    if (!cpu_) return n * k * stored_bytes();
+    return round_up(n, kPanel) * (widened() ? k * 4 : round_up(k, 2) * 2);
+  }
+  // ... and one that is where the checkpoint is.
+  std::int64_t matrix(std::int64_t n, std::int64_t k) const {
+    if (!s_.fp8) return plain(n, k);
+    if (k == 0) return 0;
+    if (!cpu_) return n * k + blocks(n, kScaleBlock) * blocks(k, kScaleBlock) * 4;
+    // A scale for each output and block; the first block may be cut short.
+    return round_up(n, kPanel) * (k + blocks(kScaleBlock - 1 + k, kScaleBlock) * 4);
+  }
+
+  // This rank's part of hidden x (units * unit), whose inputs are cut: each segment is packed
+  // alone.
+  std::int64_t segmented(std::int64_t units, std::int64_t unit) const {
+    const std::int64_t count = cpu_ && cut_.deterministic ? kSegments / cut_.tensor : 1;
+    const std::int64_t local = units / cut_.tensor;
+    std::int64_t sum = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      sum += matrix(s_.hidden, (local * (i + 1) / count - local * i / count) * unit);
+    }
+    return sum;
+  }
+
+  std::int64_t expert(std::int64_t width) const {
+    const std::int64_t local = width / cut_.tensor;
+    // Half a panel of the gate's outputs and half of up's stand side by side.
+    const std::int64_t gate_up = cpu_ ? blocks(local, kPanel / 2) * kPanel : 2 * local;
+    return matrix(gate_up, s_.hidden) + segmented(width, 1);
+  }
+
+  std::int64_t latent() const {
+    const std::int64_t heads = s_.heads / cut_.tensor;
+    const std::int64_t key_up = matrix(s_.kv_lora, s_.nope);
+    std::int64_t sum = matrix(s_.q_lora + s_.kv_lora + s_.rope, s_.hidden) + vector(s_.q_lora) +
+                       vector(s_.kv_lora) +
+                       matrix(heads * (s_.nope + s_.rope), s_.q_lora > 0 ? s_.q_lora : s_.hidden) +
+                       heads * (key_up + matrix(s_.value, s_.kv_lora));
+    if (!cut_.deterministic) sum += heads * matrix(s_.nope, s_.kv_lora);
+    if (s_.index_heads > 0) {
+      sum += matrix(s_.index_heads * s_.index_head, s_.q_lora) + matrix(s_.index_head, s_.hidden) +
+             plain(s_.index_heads, s_.hidden) + 2 * vector(s_.index_head);
+    }
+    return sum;
+  }
+
+  std::int64_t grouped() const {
+    const std::int64_t kv_heads = std::max<std::int64_t>(1, s_.kv_heads / cut_.tensor);
+    const std::int64_t outputs = (s_.heads / cut_.tensor + 2 * kv_heads) * s_.head;
+    return matrix(outputs, s_.hidden) + (s_.qkv_bias ? vector(outputs) : 0);
+  }
+
+  std::int64_t layer(std::int64_t index) const {
+    std::int64_t sum =
+        (s_.latent ? latent() : grouped()) + segmented(s_.heads, s_.value) + 2 * vector(s_.hidden);
+    if (!s_.has_experts(index)) return sum + expert(s_.mlp);
+    sum += plain(s_.experts, s_.hidden) + (s_.router_bias ? vector(s_.experts) : 0);
+    return sum + expert(s_.shared_experts * s_.expert) + s_.experts * expert(s_.expert);
+  }
+
+  const Shape& s_;
+  const WeightCut& cut_;
+  bool cpu_;
+};
+
+}  // namespace
+
+std::int64_t weight_bytes(const Shape& shape, const WeightCut& cut, Device device) {
+  return Counter(shape, cut, device).all();
+}
+
+}  // namespace dsm::sizing

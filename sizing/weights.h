@@ -1,0 +1,27 @@
+// Bytes of one rank's weights, counted as the worker cuts them (worker/model/weights.h): heads, MLP
+// and expert columns and the head's vocabulary are divided over the ranks; embedding, norms,
+// router, indexer and the projections to the latents stand on each; KV heads are divided where
+// there are enough, else repeated.
+#pragma once
+
+#include <cstdint>
+
+#include "sizing/shape.h"
+
+namespace dsm::sizing {
+
+// What keeps the weights, and computes.
+enum class Device {
+  kCpu,  // in panels of 64 outputs (kernels/params.h), FP16 as FP32, vectors in FP32
+  kGpu,  // as they stand in the checkpoint
+};
+
+struct WeightCut {
+  std::int64_t tensor = 1;    // ranks that share the model
+  bool drafts = false;        // with the multi-token-prediction layer
+  bool deterministic = true;  // false: with what expands the keys of long prompts
+};
+
+std::int64_t weight_bytes(const Shape& shape, const WeightCut& cut, Device device);
+
+}  // namespace dsm::sizing

@@ -1,0 +1,192 @@
+// The formulas of sizing/ against what the worker's loader and graph really allocate, to the byte,
+// for every checkpoint of the repository and every way of running it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "sizing/memory.h"
+#include "worker/device/cpu_backend.h"
+#include "worker/model/attention.h"
+#include "worker/model/mlp.h"
+#include "worker/model/mtp.h"
+#include "worker/model/weights.h"
+
+namespace dsm::model {
+namespace {
+
+using sizing::Device;
+using sizing::Shape;
+
+// The CPU's, counting what is asked of it.
+class CountingBackend final : public device::Backend {
+ public:
+  std::int64_t taken() { return std::exchange(taken_, 0); }
+
+  std::string_view name() const override { return inner_->name(); }
+  void* allocate(std::size_t bytes) override {
+    taken_ += static_cast<std::int64_t>(bytes);
+    return inner_->allocate(bytes);
+  }
+  kernels::PackedMatrix reserve(std::span<const kernels::WeightPiece> pieces) override {
+    const kernels::PackedMatrix packed = inner_->reserve(pieces);
+    taken_ += static_cast<std::int64_t>(kernels::packed_bytes(packed.dtype, packed.n, packed.k));
+    return packed;
+  }
+  void parallel(int items, const std::function<void(int)>& work) override {
+    inner_->parallel(items, work);
+  }
+  void embedding(const kernels::EmbeddingParams& p) override { inner_->embedding(p); }
+  void rms_norm(const kernels::RmsNormParams& p) override { inner_->rms_norm(p); }
+  void quantise(const kernels::QuantiseParams& p) override { inner_->quantise(p); }
+  void linear(const kernels::LinearParams& p) override { inner_->linear(p); }
+  void gate_up(const kernels::GateUpParams& p) override { inner_->gate_up(p); }
+  void row_parallel(const kernels::RowParallelParams& p) override { inner_->row_parallel(p); }
+  void tree_sum(const kernels::TreeSumParams& p) override { inner_->tree_sum(p); }
+  void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
+  void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
+  void key_expand(const kernels::KeyExpandParams& p) override { inner_->key_expand(p); }
+  void rope_query(const kernels::RopeQueryParams& p) override { inner_->rope_query(p); }
+  void index_write(const kernels::IndexWriteParams& p) override { inner_->index_write(p); }
+  void index_select(const kernels::IndexSelectParams& p) override { inner_->index_select(p); }
+  void attention(const kernels::AttentionParams& p) override { inner_->attention(p); }
+  void router(const kernels::RouterParams& p) override { inner_->router(p); }
+
+ private:
+  std::unique_ptr<device::Backend> inner_ = device::make_cpu_backend(1, kernels::best_ops());
+  std::int64_t taken_ = 0;
+};
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+Shape shape_at(const std::string& path) {
+  const auto shape = sizing::parse_shape(text_of(path), path);
+  EXPECT_TRUE(shape) << shape.error().message;
+  return shape.value_or(Shape{});
+}
+
+// What the two readers of config.json say of the same text.
+void expect_same(const Shape& s, const ModelConfig& c) {
+  EXPECT_EQ(s.model_type, c.model_type);
+  EXPECT_EQ(s.vocab, c.vocab_size);
+  EXPECT_EQ(s.hidden, c.hidden_size);
+  EXPECT_EQ(s.layers, c.num_layers);
+  EXPECT_EQ(s.max_positions, c.max_positions);
+  EXPECT_EQ(s.fp8, c.quantization.has_value());
+  EXPECT_EQ(s.latent, c.attention == AttentionKind::kLatent);
+  EXPECT_EQ(s.heads, c.num_heads);
+  EXPECT_EQ(s.kv_heads, c.num_kv_heads);
+  EXPECT_EQ(s.qkv_bias, c.qkv_bias);
+  EXPECT_EQ(s.q_lora, c.q_lora_rank);
+  EXPECT_EQ(s.kv_lora, c.kv_lora_rank);
+  EXPECT_EQ(s.nope, c.qk_nope_head_dim);
+  EXPECT_EQ(s.rope, c.qk_rope_head_dim);
+  EXPECT_EQ(s.value, c.v_head_dim);
+  EXPECT_EQ(s.index_heads, c.indexer ? c.indexer->heads : 0);
+  EXPECT_EQ(s.index_head, c.indexer ? c.indexer->head_dim : 0);
+  EXPECT_EQ(s.mlp, c.intermediate_size);
+  EXPECT_EQ(s.expert, c.moe_intermediate_size);
+  EXPECT_EQ(s.experts, c.num_experts);
+  EXPECT_EQ(s.shared_experts, c.num_shared_experts);
+  EXPECT_EQ(s.experts_per_token, c.experts_per_token);
+  EXPECT_EQ(s.router_bias, c.num_experts > 0 && c.router == RouterKind::kSigmoidBias);
+  EXPECT_EQ(s.mtp_layers, c.mtp_layers);
+  for (int layer = 0; layer <= c.num_layers; ++layer) {
+    EXPECT_EQ(s.has_experts(layer), c.has_experts(layer)) << layer;
+  }
+  for (const int ranks : {1, 2, 4, 8}) {
+    EXPECT_EQ(sizing::check_cut(s, ranks).has_value(), check_tensor_parallel(c, ranks).has_value())
+        << ranks;
+  }
+}
+
+void expect_bytes(const std::string& dir, const ModelConfig& config, const WeightSlice& slice) {
+  SCOPED_TRACE(std::to_string(slice.ranks) + (slice.mtp ? " ranks, drafts" : " ranks") +
+               (slice.deterministic ? "" : ", loose"));
+  const Shape shape = shape_at(dir + "/config.json");
+  const sizing::WeightCut cut{
+      .tensor = slice.ranks, .drafts = slice.mtp, .deterministic = slice.deterministic};
+  constexpr int kTokens = 40;
+
+  CountingBackend backend;
+  const auto checkpoint = Checkpoint::open(dir);
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  const auto weights =
+      load_weights(*checkpoint, config, slice, backend, [](std::int64_t, std::int64_t) {});
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_EQ(backend.taken(), sizing::weight_bytes(shape, cut, Device::kCpu));
+
+  const int blocks = (config.max_positions + 63) / 64;
+  Step step(config, {.rank = slice.rank, .ranks = slice.ranks, .threads = 1, .tokens = kTokens},
+            backend);
+  Attention attention =
+      make_attention(step, config.num_layers + (slice.mtp ? 1 : 0), blocks, !slice.deterministic);
+  Mlp mlp(step);
+  if (slice.mtp) const Mtp mtp(step, *weights, attention, mlp);
+  const auto angles =
+      static_cast<std::int64_t>((step.angles.cos.size() + step.angles.sin.size()) * sizeof(float));
+  EXPECT_EQ(
+      backend.taken() + angles,
+      sizing::scratch_bytes(shape, cut, {.batch_tokens = kTokens}, Device::kCpu) +
+          blocks * sizing::kBlockTokens * sizing::cache_bytes_per_token(shape, cut, Device::kCpu));
+}
+
+class Sizing : public testing::TestWithParam<const char*> {};
+
+TEST_P(Sizing, is_what_is_allocated) {
+  const std::string dir = GetParam();
+  const auto config = load_model_config(dir);
+  ASSERT_TRUE(config) << config.error().message;
+  expect_same(shape_at(dir + "/config.json"), *config);
+  for (const int ranks : {1, 2, 4, 8}) {
+    if (!check_tensor_parallel(*config, ranks)) continue;
+    for (const bool deterministic : {true, false}) {
+      // The last rank: it is as large as the others.
+      expect_bytes(dir, *config,
+                   {.rank = ranks - 1, .ranks = ranks, .deterministic = deterministic});
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Checkpoints, Sizing,
+    testing::Values("models/deepseek-tiny", "tests/goldens/fp8-tiny",
+                    "tests/goldens/families/llama", "tests/goldens/families/qwen2",
+                    "tests/goldens/families/deepseek_v2_lite", "tests/goldens/families/deepseek_v2",
+                    "tests/goldens/families/deepseek_v3_small",
+                    "tests/goldens/families/deepseek_v3", "tests/goldens/families/deepseek_v32"),
+    [](const auto& checkpoint) {
+      std::string name = checkpoint.param;
+      name = name.substr(name.rfind('/') + 1);
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+TEST(SizingOfDrafts, is_what_is_allocated) {
+  const auto config = load_model_config("models/deepseek-tiny");
+  ASSERT_TRUE(config) << config.error().message;
+  for (const int ranks : {1, 4}) {
+    expect_bytes("models/deepseek-tiny", *config, {.rank = 0, .ranks = ranks, .mtp = true});
+  }
+}
+
+TEST(SizingOfPublicModels, reads_what_the_worker_reads) {
+  for (const char* model :
+       {"deepseek-llm-7b", "r1-distill-qwen-7b", "llama-2-13b", "deepseek-v2-lite",
+        "r1-distill-qwen-32b", "r1-distill-llama-70b", "deepseek-v2", "deepseek-v3"}) {
+    SCOPED_TRACE(model);
+    const std::string path = std::string("sizing/models/") + model + ".json";
+    const auto config = parse_model_config(text_of(path), path);
+    ASSERT_TRUE(config) << config.error().message;
+    expect_same(shape_at(path), *config);
+  }
+}
+
+}  // namespace
+}  // namespace dsm::model
