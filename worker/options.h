@@ -35,7 +35,7 @@ struct Options {
   int max_model_len = 0;  // 0: what the model allows
   int max_num_seqs = 16;
   int max_num_batched_tokens = 512;
-  int kv_cache_tokens = 0;  // 0: max_num_seqs full contexts, at most kDefaultKvBytes
+  int kv_cache_tokens = 0;  // 0: max_num_seqs full contexts, as far as memory allows (kv_size.h)
   bool prefix_caching = true;
   int max_waiting = 1024;
   int max_waiting_tokens = 0;  // 0: no limit

@@ -1,4 +1,4 @@
-// The command line and the count of cores.
+// The command line, and what the cgroup grants.
 #include "worker/options.h"
 
 #include <gmock/gmock.h>
@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "worker/cores.h"
+#include "worker/memory_limit.h"
 
 namespace dsm::worker {
 namespace {
@@ -87,14 +88,14 @@ TEST(WorkerOptions, adapters_are_names_and_folders) {
 }
 
 // A file tree that stands for /proc and /sys.
-class Cores : public ::testing::Test {
+class Cgroup : public ::testing::Test {
  protected:
-  Cores() {
-    std::string name = (std::filesystem::temp_directory_path() / "dsm-cores-XXXXXX").string();
+  Cgroup() {
+    std::string name = (std::filesystem::temp_directory_path() / "dsm-cgroup-XXXXXX").string();
     root = mkdtemp(name.data());
     all = available_cores(root);  // no cgroup: the affinity alone
   }
-  ~Cores() override { std::filesystem::remove_all(root); }
+  ~Cgroup() override { std::filesystem::remove_all(root); }
   void write(const std::string& path, const std::string& text) {
     std::filesystem::create_directories((root / path).parent_path());
     std::ofstream(root / path) << text;
@@ -103,7 +104,7 @@ class Cores : public ::testing::Test {
   int all = 0;
 };
 
-TEST_F(Cores, the_quota_of_cgroup_v2_counts_and_is_rounded_down) {
+TEST_F(Cgroup, the_quota_of_cgroup_v2_counts_and_is_rounded_down) {
   write("proc/self/cgroup", "0::/\n");
   write("sys/fs/cgroup/cpu.max", "199999 100000\n");
   EXPECT_EQ(available_cores(root), 1);
@@ -113,20 +114,40 @@ TEST_F(Cores, the_quota_of_cgroup_v2_counts_and_is_rounded_down) {
   EXPECT_EQ(available_cores(root), all);
 }
 
-TEST_F(Cores, a_parent_that_grants_less_counts) {
+TEST_F(Cgroup, a_parent_that_grants_less_counts) {
   write("proc/self/cgroup", "0::/a/b\n");
   write("sys/fs/cgroup/a/cpu.max", "100000 100000\n");
   write("sys/fs/cgroup/a/b/cpu.max", "800000 100000\n");
   EXPECT_EQ(available_cores(root), 1);
 }
 
-TEST_F(Cores, the_quota_of_cgroup_v1_counts) {
+TEST_F(Cgroup, the_quota_of_cgroup_v1_counts) {
   write("proc/self/cgroup", "5:memory:/x\n4:cpu,cpuacct:/x\n");
   write("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "150000\n");
   write("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
   EXPECT_EQ(available_cores(root), 1);
   write("sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
   EXPECT_EQ(available_cores(root), all);
+}
+
+TEST_F(Cgroup, the_tightest_memory_limit_of_v2_counts) {
+  EXPECT_EQ(memory_limit(root), std::nullopt);
+  write("proc/self/cgroup", "0::/a/b\n");
+  write("sys/fs/cgroup/a/memory.max", "1073741824\n");
+  write("sys/fs/cgroup/a/b/memory.max", "max\n");
+  EXPECT_EQ(memory_limit(root), 1 << 30);
+  write("sys/fs/cgroup/a/b/memory.max", "1048576\n");
+  EXPECT_EQ(memory_limit(root), 1 << 20);
+  write("sys/fs/cgroup/a/b/memory.max", "nonsense\n");
+  EXPECT_EQ(memory_limit(root), 1 << 30);
+}
+
+TEST_F(Cgroup, the_memory_limit_of_v1_counts_and_a_huge_one_is_none) {
+  write("proc/self/cgroup", "5:memory:/x\n4:cpu,cpuacct:/x\n");
+  write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(memory_limit(root), std::nullopt);
+  write("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "536870912\n");
+  EXPECT_EQ(memory_limit(root), 512 << 20);
 }
 
 }  // namespace

@@ -10,8 +10,9 @@
 #include "worker/adapter_startup.h"
 #include "worker/cores.h"
 #include "worker/grammar/grammar.h"
+#include "worker/kv_size.h"
+#include "worker/memory_limit.h"
 #include "worker/model/activations.h"
-#include "worker/model/rank_model.h"
 
 namespace dsm::worker {
 namespace {
@@ -75,6 +76,24 @@ Result<engine::SpeculationConfig> speculation_config(const Options& options,
   return made;
 }
 
+Result<std::int64_t> cache_tokens(const Options& options,
+                                  const engine::SchedulerConfig& scheduler) {
+  const fs::path file = fs::path(options.model) / "config.json";
+  const auto shape = sizing::parse_shape(read_file(file), file.string());
+  if (!shape) return std::unexpected(shape.error());
+  const sizing::Ask ask{
+      .device = sizing::Device::kCpu,
+      .cut = {.tensor = options.tensor_parallel,
+              .drafts = model_drafts(scheduler),
+              .deterministic = options.deterministic},
+      .sharing = options.local_ranks(),
+      .context = scheduler.max_model_len,
+      .kv_tokens = options.kv_cache_tokens,
+      .step = {.batch_tokens = scheduler.max_batch_tokens, .sequences = scheduler.max_num_seqs}};
+  return kv_cache_tokens(*shape, ask,
+                         {.limit = memory_limit(), .adapters = options.has_adapters()});
+}
+
 Result<engine::SchedulerConfig> scheduler_config(const Options& options,
                                                  const model::ModelConfig& config) {
   engine::SchedulerConfig scheduler;
@@ -94,18 +113,10 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
                                          ", the model allows " +
                                          std::to_string(config.max_positions));
   }
-  std::int64_t tokens = options.kv_cache_tokens;
-  if (tokens == 0) {
-    const std::int64_t wanted =
-        static_cast<std::int64_t>(scheduler.max_num_seqs) * scheduler.max_model_len;
-    const std::int64_t affordable =
-        kDefaultKvBytes /
-        std::max<std::int64_t>(
-            1, model::kv_bytes_per_token(config, options.tensor_parallel, model_drafts(scheduler)));
-    tokens = std::max<std::int64_t>(scheduler.max_model_len, std::min(wanted, affordable));
-  }
+  const auto tokens = cache_tokens(options, scheduler);
+  if (!tokens) return std::unexpected(tokens.error());
   scheduler.num_blocks =
-      static_cast<int>((tokens + engine::kBlockTokens - 1) / engine::kBlockTokens);
+      static_cast<int>((*tokens + engine::kBlockTokens - 1) / engine::kBlockTokens);
   if (auto valid = engine::validate(scheduler); !valid) return std::unexpected(valid.error());
   return scheduler;
 }

@@ -20,7 +20,6 @@
 namespace dsm::worker {
 
 inline constexpr const char* kVersion = "0.1.0";
-inline constexpr std::int64_t kDefaultKvBytes = std::int64_t{1} << 30;
 
 struct Startup {
   ModelSpec model;

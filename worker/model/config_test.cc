@@ -6,8 +6,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "worker/model/rank_model.h"
-
 namespace dsm::model {
 namespace {
 
@@ -186,19 +184,6 @@ TEST(ModelConfig, ReadsDeepseekV32WithItsIndexer) {
   EXPECT_THAT(message("q_lora_rank", nullptr), HasSubstr("deepseek_v32 needs q_lora_rank"));
   EXPECT_THAT(message("index_topk_freq", 4), HasSubstr("option index_topk_freq is not supported"));
   EXPECT_THAT(message("indexer_rope_interleave", true), HasSubstr("indexer_rope_interleave"));
-}
-
-TEST(ModelConfig, CacheBytesAreThoseOfARanksHeads) {
-  const auto bytes = [](const char* name, int ranks) {
-    return kv_bytes_per_token(*load_model_config(std::string("tests/goldens/families/") + name),
-                              ranks);
-  };
-  EXPECT_EQ(bytes("deepseek_v3", 1), 3 * (32 + 32 + 16) * 4);
-  EXPECT_EQ(bytes("deepseek_v3", 4), bytes("deepseek_v3", 1));
-  EXPECT_EQ(bytes("deepseek_v32", 2), 3 * (32 + 32 + 16 + 48) * 4);
-  EXPECT_EQ(bytes("llama", 1), 3 * 2 * 2 * 16 * 4);
-  EXPECT_EQ(bytes("llama", 2), 3 * 1 * 2 * 16 * 4);
-  EXPECT_EQ(bytes("llama", 8), bytes("llama", 2));
 }
 
 TEST(ModelConfig, AcceptsFp8InBlocks) {

@@ -246,13 +246,4 @@ std::string_view RankModel::device() const {
   return impl_->backend->name();
 }
 
-std::int64_t kv_bytes_per_token(const ModelConfig& c, int ranks, bool drafts) {
-  const int width =
-      c.attention == AttentionKind::kGrouped
-          ? kv_heads_of(c.num_kv_heads, 0, ranks).size() * 2 * c.v_head_dim
-          : 2 * c.kv_lora_rank + c.qk_rope_head_dim + (c.indexer ? c.indexer->head_dim : 0);
-  return std::int64_t{c.num_layers + (drafts ? 1 : 0)} * width *
-         static_cast<std::int64_t>(sizeof(float));
-}
-
 }  // namespace dsm::model

@@ -95,11 +95,4 @@ class RankModel {
   std::unique_ptr<Impl> impl_;
 };
 
-// Bytes that one token takes in the KV cache of each of `ranks` ranks, in FP32 and in all layers.
-// Latent attention: the latent twice (once laid out for scores, once for sums) and the rotated key,
-// and with an indexer the indexer's key.
-// Grouped-query attention: key and value of each of the rank's KV heads. `drafts`: with the
-// multi-token-prediction layer's.
-std::int64_t kv_bytes_per_token(const ModelConfig& config, int ranks, bool drafts = false);
-
 }  // namespace dsm::model
