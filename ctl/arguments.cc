@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kFooter =
     "Installed as kubectl-dsm on the PATH it is `kubectl dsm`, too.\n"
     "Exit codes: 0 done, 1 the cluster refused or did not answer, 2 the command line is wrong,\n"
-    "3 plan: the manifest cannot work as it is.";
+    "3 plan: the manifest cannot work as it is; fit: the model does not fit.";
 
 // The commands and the values that CLI11 fills.
 class CommandLine {
@@ -21,6 +21,7 @@ class CommandLine {
     add_connection(app_);
     add_status();
     add_plan();
+    add_fit();
     add_logs();
     add_restart();
     add_rollback();
@@ -82,8 +83,42 @@ class CommandLine {
   void add_plan() {
     plan_app_ = command("plan", "What would happen if a manifest was applied; changes nothing");
     plan_app_->add_option("-f,--filename", plan_.file, "Manifest; - is standard input")->required();
+    plan_app_->add_option("--config", plan_.config,
+                          "config.json of the models, where spec.sizing does not have it");
     plan_app_->add_flag("--offline", plan_.offline, "As if nothing was in the cluster");
     add_format(plan_app_, plan_.json);
+  }
+
+  void add_fit() {
+    fit_app_ = app_.add_subcommand("fit", "Whether a model fits into memory, and what would help");
+    fit_app_->add_option("--config", fit_.config, "The model's config.json; - is standard input")
+        ->required();
+    fit_app_->add_option("--memory", fit_.memory, "Of a pod, or of one accelerator, such as 80Gi")
+        ->required();
+    fit_app_
+        ->add_option_function<std::string>(
+            "--device", [this](const std::string& device) { fit_.gpu = device == "gpu"; },
+            "cpu (default) or gpu")
+        ->check(CLI::IsMember({"cpu", "gpu"}));
+    fit_app_->add_option("--tensor", fit_.tensor, "Ranks of a group; default: 1, 2, 4 and 8")
+        ->check(CLI::IsMember({1, 2, 4, 8}));
+    add_size(fit_app_, "--ranks-per-pod", fit_.ranks_per_pod, 1, 8, "That share a pod's memory");
+    add_size(fit_app_, "--context", fit_.context, 0L, 1L << 24,
+             "Tokens of the longest request; 0: what the model allows");
+    add_size(fit_app_, "--kv-cache-tokens", fit_.kv_cache_tokens, 0L, 1'000'000'000L,
+             "Tokens that the cache shall hold; 0: at least one such request");
+    add_size(fit_app_, "--max-num-batched-tokens", fit_.batched_tokens, 1, 1 << 20,
+             "Tokens of one step");
+    add_size(fit_app_, "--max-num-seqs", fit_.sequences, 1, 4096, "Requests in one step");
+    fit_app_->add_flag("--drafts", fit_.drafts, "With the model's own prediction layer (Mtp)");
+    fit_app_->add_flag("--loose", fit_.loose, "As with engine.deterministic: false");
+    add_format(fit_app_, fit_.json);
+  }
+
+  template <typename Int>
+  static void add_size(CLI::App* sub, const char* name, Int& value, Int least, Int most,
+                       const char* what) {
+    sub->add_option(name, value, what)->check(CLI::Range(least, most))->capture_default_str();
   }
 
   void add_logs() {
@@ -149,6 +184,7 @@ class CommandLine {
     const CLI::App* sub = app_.get_subcommands().front();
     if (sub == status_app_) return status_;
     if (sub == plan_app_) return plan_;
+    if (sub == fit_app_) return fit_;
     if (sub == logs_app_) return logs_;
     if (sub == restart_app_) return restart_;
     if (sub == rollback_app_) return rollback_;
@@ -176,6 +212,7 @@ class CommandLine {
   Connection connection_;
   StatusCommand status_;
   PlanCommand plan_;
+  FitCommand fit_;
   LogsCommand logs_;
   RestartCommand restart_;
   RollbackCommand rollback_;
@@ -186,6 +223,7 @@ class CommandLine {
   std::string shell_;
   CLI::App* status_app_ = nullptr;
   CLI::App* plan_app_ = nullptr;
+  CLI::App* fit_app_ = nullptr;
   CLI::App* logs_app_ = nullptr;
   CLI::App* restart_app_ = nullptr;
   CLI::App* rollback_app_ = nullptr;

@@ -13,7 +13,7 @@ inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed =
     1;                                // the cluster refused or did not answer; the message says why
 inline constexpr int kExitUsage = 2;  // the command line is wrong
-inline constexpr int kExitProblem = 3;  // plan: the manifest cannot work as it is
+inline constexpr int kExitProblem = 3;  // plan, fit: it cannot work as it is
 
 // How to reach the cluster; empty texts mean kubectl's defaults.
 struct Connection {
@@ -30,8 +30,24 @@ struct StatusCommand {
 };
 
 struct PlanCommand {
-  std::string file = {};  // "-": standard input
+  std::string file = {};    // "-": standard input
+  std::string config = {};  // config.json of models whose spec does not have it; empty: none
   bool offline = false;
+  bool json = false;
+};
+
+struct FitCommand {
+  std::string config = {};  // the model's config.json; "-": standard input
+  std::string memory = {};  // of a pod, or of one accelerator: a quantity of Kubernetes
+  bool gpu = false;
+  int tensor = 0;  // 0: every number that there can be
+  int ranks_per_pod = 1;
+  long context = 0;          // 0: what the model allows
+  long kv_cache_tokens = 0;  // 0: at least one request of the longest context
+  int batched_tokens = 512;
+  int sequences = 16;
+  bool drafts = false;
+  bool loose = false;
   bool json = false;
 };
 
@@ -76,8 +92,8 @@ struct PrintCommand {
 };
 
 using Command =
-    std::variant<StatusCommand, PlanCommand, LogsCommand, RestartCommand, RollbackCommand,
-                 PauseCommand, BundleCommand, VersionCommand, PrintCommand>;
+    std::variant<StatusCommand, PlanCommand, FitCommand, LogsCommand, RestartCommand,
+                 RollbackCommand, PauseCommand, BundleCommand, VersionCommand, PrintCommand>;
 
 struct Arguments {
   Connection connection;

@@ -84,6 +84,20 @@ TEST(Arguments, plan_and_bundle_need_their_file) {
   EXPECT_THAT(mistake({"support-bundle", "r1"}), HasSubstr("--output"));
 }
 
+TEST(Arguments, fit_needs_a_model_and_a_memory) {
+  const auto all = command<FitCommand>({"fit", "--config", "c.json", "--memory", "80Gi"});
+  EXPECT_EQ(all.tensor, 0);
+  EXPECT_FALSE(all.gpu);
+  const auto one = command<FitCommand>({"fit", "--config", "-", "--memory", "80Gi", "--device",
+                                        "gpu", "--tensor", "8", "--context", "32768"});
+  EXPECT_TRUE(one.gpu);
+  EXPECT_EQ(one.tensor, 8);
+  EXPECT_EQ(one.context, 32768);
+  EXPECT_THAT(mistake({"fit", "--config", "c.json"}), HasSubstr("--memory"));
+  EXPECT_THAT(mistake({"fit", "--config", "c.json", "--memory", "1Gi", "--tensor", "3"}),
+              HasSubstr("--tensor"));
+}
+
 TEST(Arguments, a_mistake_points_at_the_help_of_its_command) {
   EXPECT_THAT(mistake({"logs", "r1", "--colour"}),
               AllOf(HasSubstr("--colour"), HasSubstr("dsmctl logs --help")));
@@ -100,8 +114,8 @@ TEST(Arguments, each_command_has_help) {
 
 TEST(Arguments, completion_knows_every_command_and_its_options) {
   const std::string script = command<PrintCommand>({"completion", "bash"}).text;
-  for (const char* name : {"status", "plan", "logs", "restart", "rollback", "pause", "resume",
-                           "support-bundle", "version", "completion"}) {
+  for (const char* name : {"status", "plan", "fit", "logs", "restart", "rollback", "pause",
+                           "resume", "support-bundle", "version", "completion"}) {
     EXPECT_THAT(script, HasSubstr(name));
   }
   EXPECT_THAT(script, HasSubstr("--all-namespaces"));

@@ -34,6 +34,9 @@ Result<int> run(const VersionCommand& command, Cluster* cluster, Io& io);
 Result<int> watch_status(const StatusCommand& command, Cluster& cluster, Io& io,
                          const std::stop_token& stop);
 
+// Asks no cluster.
+Result<int> run(const FitCommand& command, Io& io);
+
 // This program's version.
 std::string program_version();
 

@@ -157,6 +157,54 @@ TEST_F(Commands, plan_works_without_a_cluster) {
   EXPECT_THAT(fake.out.str(), AllOf(HasSubstr("new model"), HasSubstr("2 groups made")));
 }
 
+TEST_F(Commands, plan_says_whether_the_pods_have_enough_memory) {
+  json manifest = fake.example.model;
+  manifest.erase("status");
+  manifest["spec"]["template"]["resources"]["limits"]["memory"] = "12Gi";
+  PlanCommand command{.file = "-", .config = "sizing/models/r1-distill-qwen-7b.json"};
+  command.offline = true;
+  const auto plan = [&](const json& spec) {
+    manifest["spec"].merge_patch(spec);
+    fake.in.clear();
+    fake.in.str(manifest.dump());
+    fake.out.str("");
+    const auto code = run(command, nullptr, fake.io);
+    EXPECT_TRUE(code) << code.error().message;
+    return code.value_or(-1);
+  };
+  EXPECT_EQ(plan({{"engine", {{"maxModelLen", 8192}}}}), kExitDone);
+  EXPECT_THAT(fake.out.str(),
+              AllOf(HasSubstr("|-- memory: a pod of 1 rank needs "), HasSubstr("2 groups made")));
+  EXPECT_EQ(plan({{"engine", {{"maxModelLen", 131072}}}}), kExitProblem);
+  EXPECT_THAT(fake.out.str(), HasSubstr("and has 12.0 GiB. Raise spec.template.resources"));
+  // What the manifest says itself goes first.
+  EXPECT_EQ(plan({{"sizing", {{"modelConfig", R"({"model_type": "new"})"}}}}), kExitDone);
+  EXPECT_THAT(fake.out.str(), HasSubstr("memory: is not checked"));
+  command.config = "sizing/CMakeLists.txt";
+  const auto wrong = run(command, nullptr, fake.io);
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().message, "--config: sizing/CMakeLists.txt: is not a JSON object");
+}
+
+TEST_F(Commands, fit_asks_no_cluster_and_answers_with_its_exit_code) {
+  FitCommand command{.config = "sizing/models/deepseek-v3.json", .memory = "139Gi", .gpu = true};
+  command.context = 32768;
+  const auto fits = run(command, fake.io);
+  ASSERT_TRUE(fits) << fits.error().message;
+  EXPECT_EQ(*fits, kExitDone);
+  EXPECT_THAT(fake.out.str(), AllOf(HasSubstr("tensor 4  no    each accelerator needs "),
+                                    HasSubstr("tensor 8  fits  each accelerator needs ")));
+  command.memory = "79Gi";
+  EXPECT_EQ(run(command, fake.io).value_or(-1), kExitProblem);
+  command.memory = "much";
+  const auto wrong = run(command, fake.io);
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().message, "--memory: is much; use an amount such as 80Gi");
+  command.config = "nowhere.json";
+  EXPECT_THAT(run(command, fake.io).error().message, HasSubstr("--config: cannot read nowhere"));
+  EXPECT_THAT(fake.transport.requests(), IsEmpty());
+}
+
 TEST_F(Commands, plan_does_without_the_right_to_read_secrets) {
   fake.more["/api/v1/namespaces/team-a/secrets/r1-internal"] =
       status_answer(403, "Forbidden", "no secrets for you");

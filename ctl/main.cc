@@ -57,6 +57,8 @@ Style style_of(int file) {
 }
 
 bool asks_the_cluster(const Command& command) {
+  if (std::holds_alternative<PrintCommand>(command)) return false;
+  if (std::holds_alternative<FitCommand>(command)) return false;
   if (const auto* plan = std::get_if<PlanCommand>(&command)) return !plan->offline;
   if (const auto* version = std::get_if<VersionCommand>(&command)) return !version->client;
   return true;
@@ -69,6 +71,8 @@ Result<int> dispatch(const Command& command, Cluster* cluster, Io& io) {
         if constexpr (std::is_same_v<Chosen, PrintCommand>) {
           io.out << chosen.text;
           return kExitDone;
+        } else if constexpr (std::is_same_v<Chosen, FitCommand>) {
+          return run(chosen, io);
         } else if constexpr (std::is_same_v<Chosen, PlanCommand> ||
                              std::is_same_v<Chosen, VersionCommand>) {
           return run(chosen, cluster, io);
@@ -80,8 +84,7 @@ Result<int> dispatch(const Command& command, Cluster* cluster, Io& io) {
 }
 
 Result<int> execute(const Arguments& arguments, Io& io) {
-  if (std::holds_alternative<PrintCommand>(arguments.command) ||
-      !asks_the_cluster(arguments.command)) {
+  if (!asks_the_cluster(arguments.command)) {
     return dispatch(arguments.command, nullptr, io);
   }
   auto config = client_config(arguments.connection);

@@ -1,28 +1,25 @@
-#include <fstream>
 #include <optional>
 
 #include "ctl/commands.h"
+#include "ctl/input.h"
 #include "ctl/manifest.h"
 #include "ctl/objects.h"
 #include "ctl/plan_text.h"
 #include "ctl/rehearse.h"
+#include "sizing/shape.h"
 
 namespace dsm::ctl {
 namespace {
 
 using nlohmann::json;
 
-Result<std::string> read_manifest(const std::string& file, std::istream& standard_input) {
-  std::ifstream opened;
-  if (file != "-") {
-    opened.open(file, std::ios::binary);
-    if (!opened) return fail(ErrorKind::kInvalid, "-f: cannot read " + file);
-  }
-  std::istream& from = file == "-" ? standard_input : opened;
-  // One byte more than may be: parse_manifest() refuses it.
-  std::string text(kLongestManifest + 1, '\0');
-  from.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(from.gcount()));
+Result<std::string> read_config(const std::string& file, std::istream& standard_input) {
+  if (file.empty()) return "";
+  auto text = read_input(file, "--config", kLongestConfig, standard_input);
+  if (!text) return text;
+  // A mistake is told as one of this file, not of the manifest.
+  const auto shape = sizing::parse_shape(*text, "--config: " + file);
+  if (!shape) return std::unexpected(shape.error());
   return text;
 }
 
@@ -41,7 +38,9 @@ plan::Observed nothing_but(const json& model) {
   return seen;
 }
 
-Result<PlannedModel> plan_one(const json& manifest, Cluster* cluster, const std::string& ns) {
+// `config`: what the spec says of the model's size, where it says nothing itself; empty: nothing.
+Result<PlannedModel> plan_one(const json& manifest, const std::string& config, Cluster* cluster,
+                              const std::string& ns) {
   PlannedModel planned;
   planned.name = name_of(manifest);
   planned.ns = ns;
@@ -55,6 +54,9 @@ Result<PlannedModel> plan_one(const json& manifest, Cluster* cluster, const std:
   json model = applied(live, manifest);
   model["metadata"]["namespace"] = ns;
   if (!planned.is_new) planned.changes = changes(part(live, "/spec"), part(model, "/spec"));
+  if (!config.empty() && part(model, "/spec/sizing").is_null()) {
+    model["spec"]["sizing"]["modelConfig"] = config;
+  }
   auto seen = cluster == nullptr ? nothing_but(model) : cluster->observe(model);
   if (!seen) return std::unexpected(seen.error());
   planned.rehearsal = rehearse(*std::move(seen));
@@ -64,8 +66,10 @@ Result<PlannedModel> plan_one(const json& manifest, Cluster* cluster, const std:
 }  // namespace
 
 Result<int> run(const PlanCommand& command, Cluster* cluster, Io& io) {
-  const Result<std::string> text = read_manifest(command.file, io.in);
+  const Result<std::string> text = read_input(command.file, "-f", kLongestManifest, io.in);
   if (!text) return std::unexpected(text.error());
+  const Result<std::string> config = read_config(command.config, io.in);
+  if (!config) return std::unexpected(config.error());
   const Result<Manifest> manifest = parse_manifest(*text);
   if (!manifest) return wrap(manifest.error(), command.file);
   int code = kExitDone;
@@ -75,7 +79,7 @@ Result<int> run(const PlanCommand& command, Cluster* cluster, Io& io) {
     if (ns.empty()) ns = cluster == nullptr ? "default" : cluster->ns();
     std::optional<Cluster> there;
     if (cluster != nullptr) there.emplace(cluster->in(ns));
-    const Result<PlannedModel> planned = plan_one(object, there ? &*there : nullptr, ns);
+    const Result<PlannedModel> planned = plan_one(object, *config, there ? &*there : nullptr, ns);
     if (!planned) return std::unexpected(planned.error());
     if (!planned->rehearsal.problem.empty()) code = kExitProblem;
     if (command.json) {

@@ -54,6 +54,7 @@ std::string plan_text(const PlannedModel& planned, const Style& style) {
     root.children.push_back(leaf("wrong: " + printable(r.problem), Colour::kBad));
     return to_text(root, style);
   }
+  if (!r.memory.empty()) root.children.push_back(leaf("memory: " + r.memory));
   root.children.push_back(revision_node(r));
   if (r.paused) {
     root.children.push_back(
@@ -82,7 +83,8 @@ json to_json(const PlannedModel& planned) {
           {"revision", r.revision}, {"replicas", r.desired},
           {"groupsMade", r.made},   {"groupsRemoved", r.removed},
           {"groupsKept", r.kept},   {"steps", r.steps},
-          {"paused", r.paused},     {"settled", r.settled}};
+          {"paused", r.paused},     {"settled", r.settled},
+          {"memory", r.memory}};
 }
 
 }  // namespace dsm::ctl

@@ -7,6 +7,8 @@
 #include "ctl/objects.h"
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/api/spec.h"
+#include "operator/plan/memory.h"
 #include "operator/plan/plan.h"
 
 namespace dsm::ctl {
@@ -127,8 +129,18 @@ std::string problem_in(const json& status_json) {
   const api::Condition* stalled = api::find_condition(status, api::kStalled);
   const bool stands =
       stalled != nullptr && stalled->status == api::Truth::kTrue &&
-      (stalled->reason == api::kInvalidSpec || stalled->reason == api::kNameConflict);
+      (stalled->reason == api::kInvalidSpec || stalled->reason == api::kNameConflict ||
+       stalled->reason == api::kDoesNotFit);
   return stands ? stalled->message : "";
+}
+
+std::string memory_in(const json& model) {
+  const auto spec = api::parse_spec(part(model, "/spec"));
+  if (!spec || spec->sizing.model_config.empty()) return "";
+  const auto memory = plan::memory_of(*spec);
+  if (memory) return memory->sentence;
+  return "is not checked: spec.template.resources.limits.memory is not said, or the sizes of this "
+         "family are not known here";
 }
 
 }  // namespace
@@ -136,6 +148,7 @@ std::string problem_in(const json& status_json) {
 Rehearsal rehearse(plan::Observed observed) {
   Rehearsal out;
   out.revision_before = text_at(observed.model, "/status/updatedRevision");
+  out.memory = memory_in(observed.model);
   observed.status_written.reset();
   const std::set<std::string> before = groups_of(observed);
   const json& replicas = part(observed.model, "/spec/replicas");

@@ -6,6 +6,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/spec_fields.h"
+#include "sizing/shape.h"
 
 namespace dsm::api {
 namespace {
@@ -207,6 +208,13 @@ dsm::Status check_dns_name(std::string_view text) {
 dsm::Status check_resource(std::string_view text) {
   if (text == "cpu") return {};
   return bad(text, "this release computes on CPUs: use cpu, or leave accelerator out");
+}
+
+// A family that is not known here may be known to the worker's image.
+dsm::Status check_model_config(std::string_view text) {
+  const auto shape = sizing::parse_shape(text, "is not the text of a config.json");
+  if (shape || shape.error().kind == ErrorKind::kNotFound) return {};
+  return std::unexpected(shape.error());
 }
 
 dsm::Status check_schedule_name(std::string_view text) {

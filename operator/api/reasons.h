@@ -52,6 +52,7 @@ inline constexpr std::string_view kQuotaExceeded = "QuotaExceeded";
 inline constexpr std::string_view kWriteRefused = "WriteRefused";  // admission, or a bad field
 inline constexpr std::string_view kSurgeUnschedulable = "SurgeUnschedulable";
 inline constexpr std::string_view kNotAllowed = "NotAllowed";  // by the model's tenant
+inline constexpr std::string_view kDoesNotFit = "DoesNotFit";  // into the memory of its pods
 
 // Of a tenant alone.
 inline constexpr std::string_view kAllNamespacesReady = "AllNamespacesReady";
@@ -98,6 +99,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kForeignMetricsServer,
                                            kAutoscalerInactive,
                                            kNotAllowed,
+                                           kDoesNotFit,
                                            kAllNamespacesReady,
                                            kApplying,
                                            kNamespaceMissing,

@@ -96,6 +96,11 @@ struct Recovery {
   std::string window = "10m";  // without a restart for so long, those before are forgotten
 };
 
+// What is said of the model's size, so that it is known before a pod is made whether it fits.
+struct Sizing {
+  std::string model_config;  // text of the checkpoint's config.json; empty: nothing is checked
+};
+
 struct Toleration {
   std::string key;
   std::string op = "Equal";  // Equal or Exists
@@ -136,6 +141,7 @@ struct Spec {
   Rollout rollout;
   Scaling scaling;
   Recovery recovery;
+  Sizing sizing;
   int drain_seconds = 60;
   Placement placement;
   Template pod_template;
@@ -164,9 +170,9 @@ Result<Seconds> parse_duration(std::string_view text);
 // Splits a model's or an adapter's uri; the same check parse_spec() makes.
 Result<ModelLocation> parse_uri(std::string_view uri);
 
-// The part of the spec that shapes pods (all but replicas, scaling, rollout and recovery) as JSON
-// with every default left out, so that a field added by a later release does not change the text of
-// an older spec. parse_spec() reads it back.
+// The part of the spec that shapes pods (all but replicas, scaling, rollout, recovery and sizing)
+// as JSON with every default left out, so that a field added by a later release does not change the
+// text of an older spec. parse_spec() reads it back.
 nlohmann::json pod_shape(const Spec& spec);
 
 // Eight hexadecimal digits of the pod shape's SHA-256: the revision's name.

@@ -45,6 +45,7 @@ dsm::Status check_toleration_effect(std::string_view text);
 dsm::Status check_dns_name(std::string_view text);
 dsm::Status check_resource(std::string_view text);
 dsm::Status check_window(std::string_view text);
+dsm::Status check_model_config(std::string_view text);
 dsm::Status check_schedule_name(std::string_view text);
 dsm::Status check_days(std::string_view text);
 dsm::Status check_time_of_day(std::string_view text);
@@ -160,6 +161,10 @@ void visit_spec(Visitor& v, Spec& s) {
   v.object("recovery", [&] {
     v.number("maxRestarts", s.recovery.max_restarts, 0, 1000);
     v.text("window", s.recovery.window, {.max_length = 8, .check = check_window});
+  });
+  v.object("sizing", [&] {
+    v.text("modelConfig", s.sizing.model_config,
+           {.max_length = 16384, .check = check_model_config});
   });
 }
 

@@ -6,6 +6,7 @@
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/json_part.h"
+#include "operator/plan/memory.h"
 #include "operator/plan/schedule.h"
 
 namespace dsm::plan {
@@ -48,6 +49,9 @@ void read_spec(const json& spec, Look& look) {
   } else if (const auto& tenant = look.observed.tenant; tenant && !tenant->not_allowed.empty()) {
     look.mistake_reason = api::kNotAllowed;
     look.mistake = tenant->not_allowed;
+  } else if (const auto memory = memory_of(*parsed); memory && !memory->fits) {
+    look.mistake_reason = api::kDoesNotFit;
+    look.mistake = memory->sentence;
   } else {
     look.spec = *std::move(parsed);
     apply_schedules(look);

@@ -24,7 +24,7 @@ struct Look {
   api::ModelStatus before;
   std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
   std::string mistake;
-  std::string_view mistake_reason;  // kInvalidSpec or kNotAllowed
+  std::string_view mistake_reason;  // kInvalidSpec, kNotAllowed or kDoesNotFit
   std::string revision;             // wanted; with a wrong spec the one wanted before
   int desired = 0;                  // groups
   int granted = 0;                  // of these: what the tenant's budget lets run

@@ -1,0 +1,66 @@
+#include "ctl/fit_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+
+namespace dsm::ctl {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+constexpr std::int64_t kGiB = 1 << 30;
+
+sizing::Shape shape_of(const std::string& model) {
+  std::ifstream file("sizing/models/" + model + ".json");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto shape = sizing::parse_shape(text, model);
+  EXPECT_TRUE(shape) << shape.error().message;
+  return shape.value_or(sizing::Shape{});
+}
+
+TEST(Fit, is_of_every_number_of_ranks_or_of_one) {
+  FitCommand command;
+  command.context = 8192;
+  const Fitted all = fitted(shape_of("r1-distill-qwen-7b"), command, 12 * kGiB);
+  ASSERT_THAT(all.ranks, SizeIs(4));
+  EXPECT_FALSE(all.ranks[0].fit.fits);
+  EXPECT_TRUE(all.ranks[1].fit.fits);
+  EXPECT_TRUE(all.any_fits());
+  const std::string text = fit_text(all, {});
+  EXPECT_THAT(text, HasSubstr("qwen2  28 layers, requests of 8192 tokens\n|-- tensor 1  no    a"));
+  EXPECT_THAT(text, HasSubstr("or set --tensor to 2"));
+  EXPECT_THAT(text, HasSubstr("|-- tensor 2  fits  a pod of 1 rank needs "));
+  EXPECT_THAT(text, HasSubstr("`-- tensor 8  num_attention_heads 28 does not divide by tensor 8"));
+  command.tensor = 1;
+  EXPECT_FALSE(fitted(shape_of("r1-distill-qwen-7b"), command, 12 * kGiB).any_fits());
+}
+
+TEST(Fit, without_a_context_it_is_the_models) {
+  EXPECT_EQ(fitted(shape_of("deepseek-v2"), {}, kGiB).ranks[0].ask.context, 163840);
+}
+
+TEST(Fit, as_json_has_every_part) {
+  FitCommand command{.gpu = true, .tensor = 8, .context = 4096};
+  const auto json = to_json(fitted(shape_of("deepseek-v3"), command, 139 * kGiB));
+  const auto& eight = json["tensor"][0];
+  EXPECT_EQ(json["modelType"], "deepseek_v3");
+  EXPECT_EQ(eight["fits"], true);
+  EXPECT_EQ(eight["cacheBytesPerToken"], 576 * 2 * 61);
+  EXPECT_EQ(eight["needBytes"].get<std::int64_t>(),
+            eight["weightBytes"].get<std::int64_t>() + eight["scratchBytes"].get<std::int64_t>() +
+                eight["reserveBytes"].get<std::int64_t>() + 4096 * 576 * 2 * 61);
+}
+
+// What to change stands at the end of a sentence: a narrow terminal does not cut it off.
+TEST(Fit, no_sentence_is_cut) {
+  FitCommand command{.tensor = 1};
+  const Fitted found = fitted(shape_of("r1-distill-qwen-7b"), command, 12 * kGiB);
+  EXPECT_EQ(fit_text(found, {.width = 40}), fit_text(found, {}));
+}
+
+}  // namespace
+}  // namespace dsm::ctl
