@@ -1,6 +1,9 @@
 """Faults under traffic. Each converges; the count of failed requests is printed, and is 0 where nothing that
 serves was touched."""
 
+import time
+from contextlib import contextmanager
+
 from kubernetes import client
 from support.load import Load, wait_answer
 from support.wait import until
@@ -69,6 +72,11 @@ def test_a_deleted_pod_is_replaced(env, namespace, make_model):
     wait_answer(env, model)
 
 
+def operator_pods(namespace):
+    return client.CoreV1Api().list_namespaced_pod(
+        namespace, label_selector="app.kubernetes.io/name=deepseek-operator").items
+
+
 def test_losing_the_leading_operator_fails_no_request(env, operator, namespace, make_model):
     model = make_model("orphaned")
     model.apply()
@@ -76,9 +84,7 @@ def test_losing_the_leading_operator_fails_no_request(env, operator, namespace, 
     leases = client.CoordinationV1Api()
     lease = leases.list_namespaced_lease(operator).items[0]
     holder = lease.spec.holder_identity
-    pods = client.CoreV1Api().list_namespaced_pod(
-        operator, label_selector="app.kubernetes.io/name=deepseek-operator").items
-    leading = next(p for p in pods if p.metadata.name in holder)
+    leading = next(p for p in operator_pods(operator) if p.metadata.name in holder)
     with Load(env, model) as load:
         env.k("delete", "pod", leading.metadata.name, "-n", operator, "--grace-period=0", "--force", "--wait=false")
         model.scale(1)
@@ -98,4 +104,45 @@ def test_an_api_server_restart_is_survived(env, namespace, make_model, local_onl
         model.wait_settled(1)
         model.scale(2)
         model.wait_settled(2)
+    load.assert_no_failures()
+
+
+@contextmanager
+def paused(env, component: str, seconds: float):
+    """Holds a process of the control plane still from the beginning to the end of the block, and at least so long."""
+    env.ctl("pause", component)
+    end = time.monotonic() + seconds
+    try:
+        yield
+        time.sleep(max(0.0, end - time.monotonic()))  # the fault has a length; nothing is waited for
+    finally:
+        env.ctl("resume", component)
+
+
+def test_ten_seconds_without_etcd_fail_no_request(env, operator, namespace, make_model, local_only):
+    model = make_model("stalled")
+    model.apply()
+    model.wait_settled(2)
+    serving = {pod.metadata.uid for pod in model.pods()}
+
+    def operators():
+        return {(p.metadata.uid, p.status.container_statuses[0].restart_count) for p in operator_pods(operator)}
+
+    def lease():
+        return client.CoordinationV1Api().list_namespaced_lease(operator).items[0].spec
+
+    before, leader = operators(), lease().holder_identity
+    with Load(env, model) as load:
+        with paused(env, "etcd", 10):
+            until("an API server that misses its etcd",
+                  lambda: env.run(env.kubectl, "get", "--raw", "/readyz/etcd", check=False).returncode != 0, 8)
+        begin, last = time.monotonic(), lease().renew_time
+        model.scale(1)
+        model.wait_settled(1)
+        load.notes.append(f"one group fewer, as asked, {time.monotonic() - begin:.1f} s after etcd goes on")
+        until("a Lease that is renewed", lambda: lease().renew_time > last, 30)
+        load.notes.append(f"{'the same' if lease().holder_identity == leader else 'the other'} replica leads")
+    # The pods that are left were there before, and so were the operator's.
+    assert {pod.metadata.uid for pod in model.pods()} < serving
+    assert operators() == before
     load.assert_no_failures()
