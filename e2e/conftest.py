@@ -9,12 +9,11 @@ from kubernetes import client, config
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.environment import ROOT, Environment  # noqa: E402
+from support.environment import Environment  # noqa: E402
+from support.installation import NAMESPACE, install_present  # noqa: E402
 from support.load import REPORTS  # noqa: E402
 from support.model import Model  # noqa: E402
 from support.wait import until  # noqa: E402
-
-OPERATOR_NAMESPACE = "deepseek-system"
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +25,9 @@ def env() -> Environment:
 
 @pytest.fixture(scope="session")
 def operator(env):
-    """The operator as a user installs it: two replicas, by helm."""
-    operator_image, worker_image = env.operator_image, env.worker_image
-    env.run(env.helm, "upgrade", "--install", "deepseek-operator", str(ROOT / "charts" / "deepseek-operator"),
-            "--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s",
-            "--set", f"image.operator={operator_image}", "--set", f"image.worker={worker_image}",
-            "--set", "replicas=2",
-            # A short lease, so that losing the leader is a matter of seconds.
-            "--set", "leaderElection.leaseDurationSeconds=4", "--set", "leaderElection.renewDeadlineSeconds=3",
-            "--set", "leaderElection.retryPeriodSeconds=1", timeout=240)
-    return OPERATOR_NAMESPACE
+    """The installed operator's namespace."""
+    install_present(env)
+    return NAMESPACE
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +73,7 @@ def pytest_runtest_makereport(item, call):
     if report.when != "call" or not report.failed or "env" not in item.funcargs:
         return
     env = item.funcargs["env"]
-    wanted = [("operator log", ["logs", "-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=deepseek-operator",
+    wanted = [("operator log", ["logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=deepseek-operator",
                                 "--tail=80", "--prefix"])]
     if "namespace" in item.funcargs:
         namespace = item.funcargs["namespace"]
