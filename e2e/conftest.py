@@ -13,6 +13,7 @@ from support.environment import Environment  # noqa: E402
 from support.installation import NAMESPACE, install_present  # noqa: E402
 from support.load import REPORTS  # noqa: E402
 from support.model import Model  # noqa: E402
+from support.tenant import Tenant  # noqa: E402
 from support.wait import until  # noqa: E402
 
 
@@ -42,13 +43,23 @@ def retired_namespaces(env, operator):
 
 
 @pytest.fixture
-def namespace(env, operator, retired_namespaces):
-    name = f"e2e-{uuid.uuid4().hex[:8]}"
-    core = client.CoreV1Api()
-    core.create_namespace({"metadata": {"name": name}})
-    yield name
-    env.k("delete", "namespace", name, "--wait=false")
-    retired_namespaces.append(name)
+def make_namespace(env, operator, retired_namespaces):
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"e2e-{uuid.uuid4().hex[:8]}")
+        client.CoreV1Api().create_namespace({"metadata": {"name": made[-1]}})
+        return made[-1]
+
+    yield make
+    for name in made:
+        env.k("delete", "namespace", name, "--wait=false")
+        retired_namespaces.append(name)
+
+
+@pytest.fixture
+def namespace(make_namespace):
+    return make_namespace()
 
 
 @pytest.fixture
@@ -57,6 +68,19 @@ def make_model(env, namespace):
         return Model(env, namespace, name, spec)
 
     return make
+
+
+@pytest.fixture
+def make_tenant(env, operator):
+    made = []
+
+    def make(spec: dict) -> Tenant:
+        made.append(Tenant(env, f"t-{uuid.uuid4().hex[:8]}", spec))
+        return made[-1]
+
+    yield make
+    for tenant in made:
+        tenant.delete()
 
 
 @pytest.fixture

@@ -1,32 +1,16 @@
 """Walls between tenants: what a DeepSeekTenant makes of its namespaces, its budget, and its keys.
 
-Whether NetworkPolicies hold is up to the cluster's network; the local cluster's does not enforce them, so here they
-are read, not tried."""
+Network rules are read here; test_network_rules.py tries connections."""
 
 import json
 import time
 import uuid
 from datetime import datetime
 
-import pytest
 from kubernetes import client
-from support.tenant import Tenant
 from support.wait import until
 
 ONE_POD = {"replicas": 1, "parallelism": {"tensor": 1}}
-
-
-@pytest.fixture
-def make_tenant(env, operator):
-    made = []
-
-    def make(spec: dict) -> Tenant:
-        made.append(Tenant(env, f"t-{uuid.uuid4().hex[:8]}", spec))
-        return made[-1]
-
-    yield make
-    for tenant in made:
-        tenant.delete()
 
 
 def labels_of(namespace: str) -> dict:

@@ -1,5 +1,5 @@
 // One program that is every Kubernetes component of the local cluster: etcd, kube-apiserver,
-// kube-controller-manager, kube-scheduler, kubelet, kube-proxy and kubectl.
+// kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, and kube-router as a firewall.
 //
 // The components are the unchanged packages of k8s.io/kubernetes and go.etcd.io/etcd; one binary
 // instead of seven because most of their code is shared, so it links once and is read from disk
@@ -45,6 +45,7 @@ var components = map[string]func() int{
 	"kubelet":                 func() int { return cli.Run(kubelet.NewKubeletCommand(context.Background())) },
 	"kube-proxy":              func() int { return cli.Run(proxy.NewProxyCommand()) },
 	"kubectl":                 runKubectl,
+	"kube-router":             runKubeRouter,
 }
 
 // kubectl prints its errors itself, with exit codes of its own, and wants the log verbosity

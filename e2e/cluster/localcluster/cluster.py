@@ -87,7 +87,8 @@ def up(cluster: Layout, nodes: int) -> None:
         with _kernel_settings_kept():
             for node in cluster.nodes:
                 start(cluster, node.component("kubelet"))
-            _apply(cluster, where, "coredns.yaml")
+            for manifest in ("coredns.yaml", "kube-router.yaml"):
+                _apply(cluster, where, manifest)
             start(cluster, "coredns")
             _wait_until_usable(cluster, where)
         (cluster.run / "complete").touch()

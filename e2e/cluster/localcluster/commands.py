@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import cluster as lifecycle
-from . import components, images, network, processes
+from . import components, images, network, preflight, processes
 from .layout import MOST_NODES, Layout, Node, layout
 from .shell import Failure, run, say, wait_for
 
@@ -103,7 +103,8 @@ def _id(cluster: Layout, _args: argparse.Namespace) -> None:
 
 def _status(cluster: Layout, _args: argparse.Namespace) -> int:
     missing = 0
-    for name in components.names(cluster):
+    asked_for = [name for name in components.ON_DEMAND if processes.pid_of(cluster, name)]
+    for name in (*components.names(cluster), *asked_for):
         pid = processes.pid_of(cluster, name)
         missing += pid is None
         print(f"{name:24} {f'running, pid {pid}' if pid else f'NOT RUNNING, see {cluster.logs}/{name}.log'}")
@@ -127,6 +128,8 @@ def _restart(cluster: Layout, args: argparse.Namespace) -> None:
 
 
 def _start_and_wait(cluster: Layout, name: str) -> None:
+    if name == "kube-router":
+        preflight.check_network_rules()
     lifecycle.start(cluster, name)
     if name in ("etcd", "kube-apiserver", "forwarder"):
         wait_for("the API server's readiness", lambda: lifecycle.api_is_ready(cluster), 60,

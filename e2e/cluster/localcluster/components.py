@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 
 from .cgroups import unified
-from .layout import API_PORT, MOST_NODES, NODE_IP, PAUSE_IMAGE, POD_CIDR, SERVICE_CIDR, Layout, Node
+from .layout import API_PORT, DNS_IP, MOST_NODES, NODE_IP, PAUSE_IMAGE, POD_CIDR, SERVICE_CIDR, Layout, Node
 from .processes import Component
 
 # Of a cluster with one node.
 NAMES = ("etcd", "containerd", "kube-apiserver", "forwarder", "kube-controller-manager", "kube-scheduler",
          "kube-proxy", "coredns", "kubelet")
 
+# Only where somebody starts it: it makes NetworkPolicies true, which else nobody does.
+ON_DEMAND = ("kube-router",)
+
 # Of any cluster.
-ALL_NAMES = (*NAMES, *(f"{what}-{number}" for number in range(1, MOST_NODES) for what in ("containerd", "kubelet")))
+ALL_NAMES = (*NAMES, *(f"{what}-{number}" for number in range(1, MOST_NODES) for what in ("containerd", "kubelet")),
+             *ON_DEMAND)
 
 _CLUSTER_DIR = Path(__file__).resolve().parents[1]
 
@@ -117,6 +121,13 @@ def _kube_proxy(cluster: Layout, programs: Path, _port: int) -> Component:
     ])
 
 
+def _kube_router(cluster: Layout, programs: Path, _port: int) -> Component:
+    return Component("kube-router", [
+        f"{programs}/kube-router", f"--kubeconfig={cluster.config}/kube-router.kubeconfig",
+        f"--hostname-override={cluster.nodes[0].name}", f"--service-cluster-ip-range={SERVICE_CIDR}",
+    ])
+
+
 def _coredns(cluster: Layout, programs: Path, _port: int) -> Component:
     return Component("coredns", [f"{programs}/coredns", "-conf", f"{cluster.config}/Corefile"])
 
@@ -194,7 +205,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 def _corefile(cluster: Layout) -> str:
     return f"""\
 .:53 {{
-    bind {NODE_IP}
+    bind {DNS_IP}
     errors
     ready {NODE_IP}:8181
     cache 5
@@ -243,7 +254,7 @@ def _kubelet_config(node: Node) -> dict:
         "failCgroupV1": unified(),
         "failSwapOn": False,
         "oomScoreAdj": 0,
-        "clusterDNS": [NODE_IP],
+        "clusterDNS": [DNS_IP],
         "clusterDomain": "cluster.local",
         "resolvConf": f"{cluster.config}/resolv.conf",
         "podLogsDir": f"{node.data}/pods-log",

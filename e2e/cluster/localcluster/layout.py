@@ -14,6 +14,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 MOST_NODES = 2
 # The first node's: the control plane and the DNS server are there.
 NODE_IP = "10.10.0.1"
+# Pods find the DNS server where NodeLocal DNSCache is on other clusters, which network rules have to let through.
+DNS_IP = "169.254.20.10"
 NODE_NETWORK = "10.10.0.0/24"
 POD_CIDR = "10.244.0.0/16"
 SERVICE_CIDR = "10.96.0.0/16"

@@ -8,7 +8,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from .layout import Layout
+from .layout import DNS_IP, Layout
 from .shell import run
 
 CLONE_NEWNET = 0x40000000
@@ -27,6 +27,7 @@ def create(cluster: Layout) -> None:
         run(*inside, "link", "set", link, "up")
     for node in cluster.nodes:
         run(*inside, "addr", "add", f"{node.ip}/24", "dev", "node0")
+    run(*inside, "addr", "add", f"{DNS_IP}/32", "dev", "node0")
     # Leads nowhere; but the API server and kubelet look for the interface of the default route.
     run(*inside, "route", "add", "default", "dev", "node0")
     run("nsenter", f"--net={cluster.netns}", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")

@@ -15,6 +15,7 @@ CLIENTS = {
     "kube-scheduler": "/CN=system:kube-scheduler",
     "kube-proxy": "/CN=system:kube-proxy",
     "coredns": "/CN=system:coredns",
+    "kube-router": "/CN=system:kube-router",
     "apiserver-kubelet-client": "/O=system:masters/CN=kube-apiserver-kubelet-client",
 }
 
@@ -87,5 +88,5 @@ current-context: {cluster.id}
 
 def write_component_kubeconfigs(cluster: Layout) -> None:
     kubelets = [node.component("kubelet") for node in cluster.nodes]
-    for user in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", *kubelets):
+    for user in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "kube-router", *kubelets):
         write_kubeconfig(cluster, user, f"https://{NODE_IP}:{API_PORT}", cluster.config / f"{user}.kubeconfig")

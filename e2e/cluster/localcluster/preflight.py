@@ -10,8 +10,8 @@ from . import cgroups
 from .layout import Layout
 from .shell import Failure, succeeds
 
-_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "ip", "nsenter", "iptables", "conntrack",
-             "socat", "openssl", "cc", "curl")
+_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "ip", "nsenter", "iptables", "ipset",
+             "conntrack", "socat", "openssl", "cc", "curl")
 _CNI = Path("/usr/lib/cni")
 _DISK_GIB = 3
 _MEMORY_GIB = 2
@@ -62,6 +62,23 @@ def _namespaces() -> str:
                 " CAP_SYS_ADMIN, CAP_NET_ADMIN and the kernel modules bridge, veth, nf_nat, xt_conntrack, xt_comment,"
                 " xt_statistic; inside a container, start it privileged")
     return ""
+
+
+def check_network_rules() -> None:
+    """What kube-router's rules are made of, in a namespace that is gone when the command ends."""
+    tried = subprocess.run(
+        ["unshare", "--net", "sh", "-ec",
+         "ipset create pods hash:ip timeout 0; ipset create nets hash:net timeout 0; iptables -N PROBE;"
+         "iptables -A PROBE -m set --match-set pods src -m set --match-set nets dst -m mark --mark 0x1/0x1"
+         " -m physdev --physdev-is-bridged -m addrtype --src-type LOCAL -m conntrack --ctstate ESTABLISHED"
+         " -j MARK --set-xmark 0x1/0x1;"
+         "iptables -A PROBE -m limit --limit 10/minute -j NFLOG --nflog-group 100;"
+         "iptables -A PROBE -m multiport -p tcp --dports 1:2 -m comment --comment x -j REJECT"],
+        capture_output=True, text=True)
+    if tried.returncode != 0:
+        raise Failure(f"this machine cannot enforce network rules ({tried.stderr.strip()}): it takes the program ipset"
+                      " (scripts/install-deps cluster) and the kernel modules ip_set_hash_ip, ip_set_hash_net, xt_set,"
+                      " xt_mark, xt_physdev, xt_addrtype, xt_limit, xt_multiport, xt_NFLOG and ipt_REJECT")
 
 
 def _overlay() -> str:
