@@ -16,6 +16,7 @@ std::string how_it_ended(const plan::PodView& pod) {
   if (pod.exit_reason.empty() && pod.exit_code == 0) return "";
   std::string text = "last exit code " + std::to_string(pod.exit_code);
   if (!pod.exit_reason.empty()) text += " (" + pod.exit_reason + ")";
+  if (!pod.exit_why.empty()) text += ": " + std::string(pod.exit_why);
   if (!pod.exit_message.empty()) text += ": " + pod.exit_message;
   return text;
 }

@@ -113,13 +113,13 @@ struct Base {
   std::optional<grpc_api::GrpcServer> grpc;
 };
 
-// Waits for a signal; nullopt when the group failed for good before one came.
+// Waits for a signal; nullopt when this process could do no more before one came.
 template <typename Group>
 std::optional<int> wait_for_signal(Base& base, const Group& group) {
   for (;;) {
     base.look();
     if (const auto signal = base.signals.wait(kLook)) return signal;
-    if (group.state().phase == group::Phase::kFailed) return std::nullopt;
+    if (group.state().ended) return std::nullopt;
   }
 }
 
@@ -127,11 +127,12 @@ template <typename Group>
 std::string failure_of(const Group& group) {
   const group::GroupState state = group.state();
   for (const group::RankState& rank : state.ranks) {
-    if (!rank.error.empty()) {
+    if (rank.phase == group::Phase::kFailed) {
       return "rank " + std::to_string(rank.rank) + " cannot load the model: " + rank.error;
     }
   }
-  return state.message;
+  // The operator reads the reason off the termination message.
+  return state.reason + ": " + state.message;
 }
 
 int run_leader(Base& base, const Startup& startup, const server::ServedModel& model) {
@@ -145,7 +146,8 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
   server::WorkerMetrics metrics(base.registry, model.name, model.max_model_len,
                                 startup.scheduler.num_blocks,
                                 model.adapters ? model.adapters->limit() : 0);
-  auto engine = std::make_unique<engine::Engine>(startup.scheduler, group, base.clock, base.log);
+  auto engine = std::make_unique<engine::Engine>(startup.scheduler, group, base.clock, base.log,
+                                                 startup.probe);
   server::Api api(model, *engine, metrics, base.drain, base.clock, base.log,
                   static_cast<std::size_t>(base.options.unread_bytes));
   base.server.serve(api, *engine, metrics);

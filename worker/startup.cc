@@ -13,6 +13,7 @@
 #include "worker/kv_size.h"
 #include "worker/memory_limit.h"
 #include "worker/model/activations.h"
+#include "worker/model/probe_file.h"
 
 namespace dsm::worker {
 namespace {
@@ -119,6 +120,21 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
       static_cast<int>((*tokens + engine::kBlockTokens - 1) / engine::kBlockTokens);
   if (auto valid = engine::validate(scheduler); !valid) return std::unexpected(valid.error());
   return scheduler;
+}
+
+Result<engine::Probe> probe_of(const Options& options, const model::ModelConfig& config,
+                               int context_limit) {
+  auto file = model::load_probe_file(options.model, config.vocab_size,
+                                     std::min(engine::Probe::kMaxTokens, config.max_positions));
+  if (!file) return std::unexpected(file.error());
+  engine::Probe probe = engine::default_probe(config.vocab_size, context_limit);
+  if (*file) {
+    probe.prompt = std::move((*file)->prompt);
+    probe.expected = std::move((*file)->answer);
+    probe.answer_tokens = static_cast<int>(probe.expected.size());
+  }
+  probe.exact = options.deterministic && !options.fp8_activations();
+  return probe;
 }
 
 std::int64_t now_unix() {
@@ -239,7 +255,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                   .scheduler = *scheduler,
                   .group = std::move(*group),
                   .server = server_options(options, scheduler->context_limit()),
-                  .served = std::nullopt};
+                  .served = std::nullopt,
+                  .probe = {}};
   if (options.is_leader()) {
     auto served = served_model(options, *config, scheduler->context_limit());
     if (!served) return std::unexpected(served.error());
@@ -249,6 +266,9 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
     if (!adapters) return std::unexpected(adapters.error());
     served->adapters = std::move(adapters->names);
     startup.shared_adapters = std::move(adapters->shared);
+    auto asked = probe_of(options, *config, scheduler->context_limit());
+    if (!asked) return std::unexpected(asked.error());
+    startup.probe = std::move(*asked);
     startup.served.emplace(std::move(*served));
   } else {
     auto held = held_adapters(options, startup.model.adapters);

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "worker/engine/probe.h"
 #include "worker/engine/scheduler.h"
 #include "worker/group/adapters.h"
 #include "worker/group/group.h"
@@ -27,6 +28,7 @@ struct Startup {
   group::GroupOptions group;
   server::WorkerServerOptions server;
   std::optional<server::ServedModel> served;  // of the leader
+  engine::Probe probe;                        // that the leader asks
   // Those of `served` as the leader tells the other pods of them, and those that another pod holds;
   // null: there are none, or no other pods.
   std::shared_ptr<group::SharedAdapters> shared_adapters = nullptr;

@@ -34,6 +34,7 @@ inline constexpr std::string_view kRendezvous = "Rendezvous";
 inline constexpr std::string_view kCrashLoop = "CrashLoop";
 inline constexpr std::string_view kOOMKilled = "OOMKilled";
 inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader says Failed
+inline constexpr std::string_view kProbeFailed = "ProbeFailed";    // its answers are wrong
 inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
 inline constexpr std::string_view kDraining = "Draining";
@@ -61,6 +62,10 @@ inline constexpr std::string_view kNamespaceMissing = "NamespaceMissing";
 inline constexpr std::string_view kNamespaceOwnedByOther = "NamespaceOwnedByOther";
 inline constexpr std::string_view kInvalidKeys = "InvalidKeys";
 
+// Those that a worker gives itself: in its status line, and before a colon at the beginning of its
+// termination message.
+inline constexpr std::array kWorkerReasons = {kProbeFailed};
+
 inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kAllGroupsReady,
                                            kScaledToZero,
@@ -85,6 +90,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kCrashLoop,
                                            kOOMKilled,
                                            kWorkerFailed,
+                                           kProbeFailed,
                                            kPodLost,
                                            kNodeLost,
                                            kDraining,

@@ -28,6 +28,11 @@ std::string how_it_ended(const PodView& pod) {
   return text;
 }
 
+// A worker that knows what is wrong says it; of another one only is known that it keeps ending.
+std::string_view why_it_ended(const PodView& pod) {
+  return pod.exit_why.empty() ? api::kCrashLoop : pod.exit_why;
+}
+
 // What the scheduler waits for, by its own words ("0/3 nodes are available: 3 Insufficient cpu.").
 std::string_view scheduling_reason(std::string_view words) {
   if (words.contains("Insufficient nvidia.com/") || words.contains("Insufficient amd.com/")) {
@@ -96,7 +101,7 @@ std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
   }
   if (looping || (!pod.ready && !pod.running && pod.exit_code != 0)) {
     return Cause{
-        "Starting", api::kCrashLoop,
+        "Starting", why_it_ended(pod),
         name + " has restarted " + std::to_string(pod.restarts) + " times; " + how_it_ended(pod),
         true};
   }
@@ -118,6 +123,10 @@ std::string bytes_text(long bytes) {
 // What the leader says of itself.
 std::optional<Cause> leader_cause(const LeaderStatus& status) {
   if (status.phase == "Failed") {
+    const auto known = std::ranges::find(api::kWorkerReasons, status.reason);
+    if (known != api::kWorkerReasons.end()) {
+      return Cause{"Failed", *known, "the leader says: " + status.message, true};
+    }
     const std::string& why = status.last_error.empty() ? status.message : status.last_error;
     return Cause{"Failed", api::kWorkerFailed, "the leader has failed: " + why, true};
   }
@@ -179,13 +188,15 @@ const api::GroupStatus* said_before(const api::ModelStatus& before, const std::s
 Cause spent_cause(const Group& group, const RecoveryRule& rule) {
   const bool hard = group.cause && group.cause->hard;
   std::string why = hard ? group.cause->message : "";
+  std::string_view reason = hard ? group.cause->reason : api::kCrashLoop;
   int most = 0;
   for (const PodView* pod : group.pods) {
     if (hard || pod == nullptr || pod->restarts <= most) continue;
     most = pod->restarts;
+    reason = why_it_ended(*pod);
     why = "pod " + pod->name + ": " + how_it_ended(*pod);
   }
-  return {"Failed", hard ? group.cause->reason : api::kCrashLoop,
+  return {"Failed", reason,
           "its containers restarted " + std::to_string(group.restarts.recent) +
               " times and spec.recovery.maxRestarts is " + std::to_string(rule.max_restarts) +
               ", so it is replaced whole; " + why,
@@ -233,7 +244,15 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
     }
   }
   const PodView* leader = group.leader();
-  group.ready = whole;
+  if (leader != nullptr) {
+    const auto it = observed.leaders.find(leader->uid);
+    if (it != observed.leaders.end() && it->second.received + kStatusStale >= observed.now) {
+      group.leader_status = &it->second;
+      group.work = it->second.running + it->second.queue_depth;
+    }
+  }
+  // The leader knows at once what the kubelet finds out some seconds later.
+  group.ready = whole && !(group.leader_status != nullptr && leader_cause(*group.leader_status));
   group.ended = !any_stays;
   group.leader_going = leader == nullptr || leader->deletion.has_value();
   const api::GroupStatus* before = said_before(context.before, group.name);
@@ -242,13 +261,6 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   find_failed_nodes(group, observed);
   if (const auto revision = context.revisions.find(group.revision); group.known) {
     find_leaving(group, observed, revision->second.spec.placement.tolerations);
-  }
-  if (leader != nullptr) {
-    const auto it = observed.leaders.find(leader->uid);
-    if (it != observed.leaders.end() && it->second.received + kStatusStale >= observed.now) {
-      group.leader_status = &it->second;
-      group.work = it->second.running + it->second.queue_depth;
-    }
   }
   group.cause = diagnose(group, observed);
   if (!group.ready && group.restarts.spent) group.cause = spent_cause(group, context.recovery);

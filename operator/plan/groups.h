@@ -33,7 +33,7 @@ struct Group {
   bool known = false;  // its revision is known, so that it can be mended
   std::vector<const PodView*> pods;  // by index in the group; nullptr: there is none
 
-  bool ready = false;         // every pod is there, ready and stays
+  bool ready = false;         // every pod is there, ready and stays, and the leader says no other
   bool ended = false;         // no pod is left that stays: it cannot be mended
   bool leader_going = false;  // its leader is being deleted or is gone
   bool stuck = false;         // a pod that is deleted does not end: its node does not answer

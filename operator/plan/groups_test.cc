@@ -6,6 +6,8 @@
 
 #include <functional>
 
+#include "operator/api/reasons.h"
+
 namespace dsm::plan {
 namespace {
 
@@ -106,6 +108,20 @@ TEST_F(OneGroup, says_why_a_pod_keeps_it_from_being_ready) {
          pod.exit_reason = "Error";
          pod.exit_message = "bad weights";
        }},
+      {"Starting", "ProbeFailed", "exit code 1 (Error): token 1 of 8 is 7",
+       [](PodView& pod) {
+         pod.running = false;
+         pod.restarts = 1;
+         pod.exit_code = 1;
+         pod.exit_reason = "Error";
+         pod.exit_message = "token 1 of 8 is 7";
+         pod.exit_why = api::kProbeFailed;
+       }},
+      {"Failed", "ProbeFailed", "so it is replaced whole",
+       [](PodView& pod) {
+         pod.restarts = 6;
+         pod.exit_why = api::kProbeFailed;
+       }},
       {"Starting", "OOMKilled", "limits.memory",
        [](PodView& pod) {
          pod.restarts = 1;
@@ -157,6 +173,36 @@ TEST_F(OneGroup, says_what_its_leader_says) {
     EXPECT_EQ(found.cause->phase, phase);
     EXPECT_EQ(found.cause->reason, reason);
   }
+}
+
+TEST_F(OneGroup, says_the_reason_that_its_leader_gives) {
+  LeaderStatus& line = seen.leaders["u0"];
+  line.received = kNow;
+  line.phase = "Failed";
+  line.reason = "ProbeFailed";
+  line.message = "token 1 of 8 is 7";
+  line.last_error = "pod 1 was lost";
+  const Group found = group();
+  ASSERT_TRUE(found.cause);
+  EXPECT_EQ(found.cause->reason, api::kProbeFailed);
+  EXPECT_EQ(found.cause->message, "the leader says: token 1 of 8 is 7");
+  EXPECT_TRUE(found.cause->hard);
+}
+
+TEST_F(OneGroup, is_not_ready_while_its_leader_says_that_it_is_not) {
+  for (PodView& pod : seen.pods) pod.ready = true;
+  seen.leaders["u0"].received = kNow;
+  for (const char* phase : {"Failed", "Rendezvous", "Loading", "Draining"}) {
+    seen.leaders["u0"].phase = phase;
+    EXPECT_FALSE(group().ready) << phase;
+    EXPECT_TRUE(group().cause) << phase;
+  }
+  seen.leaders["u0"].phase = "Ready";
+  EXPECT_TRUE(group().ready);
+  // What was said long ago does not count.
+  seen.leaders["u0"].phase = "Failed";
+  seen.leaders["u0"].received = kNow - kStatusStale - Seconds(1);
+  EXPECT_TRUE(group().ready);
 }
 
 TEST_F(OneGroup, has_served_once_it_was_ready) {

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "operator/api/names.h"
+#include "operator/api/reasons.h"
 
 namespace dsm::plan {
 namespace {
@@ -80,6 +81,17 @@ void read_conditions(const json& pod, PodView& view) {
   }
 }
 
+// "ProbeFailed: what is wrong" is a reason and a message; anything else is a message.
+void read_last_words(std::string_view words, PodView& view) {
+  for (const std::string_view reason : api::kWorkerReasons) {
+    if (!words.starts_with(reason) || !words.substr(reason.size()).starts_with(": ")) continue;
+    view.exit_why = reason;
+    words.remove_prefix(reason.size() + 2);
+    break;
+  }
+  view.exit_message = tail(std::string(words));
+}
+
 void read_container(const json& pod, PodView& view) {
   const json& containers = at(pod, {"status", "containerStatuses"});
   if (!containers.is_array() || containers.empty()) return;
@@ -95,7 +107,7 @@ void read_container(const json& pod, PodView& view) {
   const json& ended = ended_now.is_object() ? ended_now : at(worker, {"lastState", "terminated"});
   view.exit_reason = text(ended, {"reason"});
   view.exit_code = static_cast<int>(number(ended, {"exitCode"}));
-  view.exit_message = tail(text(ended, {"message"}));
+  read_last_words(text(ended, {"message"}), view);
 }
 
 }  // namespace

@@ -46,6 +46,7 @@ struct PodView {
   std::string exit_reason;  // how the container ended last: Error, OOMKilled, Completed, ...
   int exit_code = 0;
   std::string exit_message;   // its termination message, or its last lines
+  std::string_view exit_why;  // of api::kWorkerReasons, where the message begins with it
   std::string status_reason;  // of the pod: Evicted, NodeLost, ...
   std::string status_message;
 

@@ -71,6 +71,22 @@ TEST(PodView, keeps_the_end_of_a_long_message) {
   EXPECT_NO_THROW(json(kept).dump());
 }
 
+TEST(PodView, takes_a_workers_own_word_for_why_it_ended) {
+  const auto ended_with = [](const std::string& words) {
+    return pod_view({{"status",
+                      {{"containerStatuses",
+                        {{{"state", {{"terminated", {{"message", words}, {"exitCode", 1}}}}}}}}}}});
+  };
+  // Also when what follows is cut at its beginning.
+  const PodView probed = ended_with("ProbeFailed: " + std::string(400, 'x') + " token 1 is 7\n");
+  EXPECT_EQ(probed.exit_why, "ProbeFailed");
+  EXPECT_TRUE(probed.exit_message.ends_with("token 1 is 7"));
+  for (const char* words : {"ProbeFailed", "ProbeFailed:", "Unknown: x", "a ProbeFailed: x", ""}) {
+    EXPECT_EQ(ended_with(words).exit_why, "") << words;
+    EXPECT_EQ(ended_with(words).exit_message, words);
+  }
+}
+
 TEST(PodView, reads_since_when_a_container_runs_and_whether_it_could_begin) {
   const json pod = json::parse(R"({"status": {
     "conditions": [

@@ -42,14 +42,15 @@ class Simulation {
   explicit Simulation(nlohmann::json spec);
 
   // What the world is like; may be changed at any time.
-  int room = 1000;                   // pods that fit on the nodes
-  int quota = 1000;                  // pods that the API server lets in
-  int drain_s = 3;                   // a leader's time from SIGTERM to its end
-  int load_s = 2;                    // a rank's time from its start to having its weights
-  std::string bad_image;             // pods of it crash a second after their start
-  std::set<std::string> bad_nodes;   // and so do those on these nodes
-  std::set<std::string> foreign;     // "Kind/name" that somebody else has
-  std::map<std::string, long> work;  // requests of a leader, by its short name ("A0.0")
+  int room = 1000;                           // pods that fit on the nodes
+  int quota = 1000;                          // pods that the API server lets in
+  int drain_s = 3;                           // a leader's time from SIGTERM to its end
+  int load_s = 2;                            // a rank's time from its start to having its weights
+  std::string bad_image;                     // pods of it crash a second after their start
+  std::string last_words = "no such model";  // of pods that crash so
+  std::set<std::string> bad_nodes;           // and so do those on these nodes
+  std::set<std::string> foreign;             // "Kind/name" that somebody else has
+  std::map<std::string, long> work;          // requests of a leader, by its short name ("A0.0")
   Config config{.worker_image = "worker:1", .watches_nodes = true};
   Faults faults;
   MetricsApi metrics_api{MetricsApi::State::kOurs, ""};

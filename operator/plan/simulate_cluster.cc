@@ -159,7 +159,7 @@ void Simulation::start_or_crash(Pod& pod) {
   } else if (bad && pod.started >= 0 && now_s_ > pod.started) {
     statuses[0]["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
     statuses[0]["lastState"] = {
-        {"terminated", {{"exitCode", 1}, {"reason", "Error"}, {"message", "no such model"}}}};
+        {"terminated", {{"exitCode", 1}, {"reason", "Error"}, {"message", last_words}}}};
     pod.started = -1;
     pod.back_at = now_s_ + 5;
     dirty_ = true;

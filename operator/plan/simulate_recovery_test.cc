@@ -42,6 +42,18 @@ TEST_F(History, a_group_on_a_bad_node_is_replaced_away_from_it) {
   EXPECT_FALSE(sim.status().contains("avoidedNodes"));
 }
 
+TEST_F(History, a_group_that_answers_wrongly_is_replaced_under_that_reason) {
+  sim.bad_nodes = {"node-0"};
+  sim.last_words = "ProbeFailed: token 1 of 8 is 7";
+  sim.run(10);
+  EXPECT_EQ(group(sim, "-0")["reason"], "ProbeFailed");
+  EXPECT_EQ(sim.condition("Degraded"), "True/ProbeFailed");
+  sim.run(90);
+  EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+  EXPECT_EQ(sim.status()["avoidedNodes"][0]["name"], "node-0");
+  EXPECT_THAT(sim.status()["backoff"]["message"].get<std::string>(), HasSubstr("token 1 of 8"));
+}
+
 TEST_F(History, restarts_add_up_until_the_group_has_been_stable_for_the_window) {
   sim.edit({{"recovery", {{"maxRestarts", 2}, {"window", "60s"}}}});
   ready();

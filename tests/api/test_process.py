@@ -33,6 +33,28 @@ def test_what_is_wrong_at_the_start_is_said_in_a_sentence(arguments, sentence):
     assert sentence in ended.stderr.splitlines()[-1]
 
 
+def test_a_wrong_answer_to_the_probe_ends_the_worker_with_the_reason_first(tmp_path):
+    """Here the file is wrong and not the weights, which is all the same to the worker."""
+    for file in MODEL.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    probe = json.loads((MODEL / "probe.json").read_text())
+    right = probe["answer"][2]
+    probe["answer"][2] = right + 1
+    (tmp_path / "probe.json").unlink()
+    (tmp_path / "probe.json").write_text(json.dumps(probe))
+    ended = subprocess.run(
+        [program(), "--model", tmp_path, "--host", "127.0.0.1", "--port", "0", "--tensor-parallel", "2"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"deepseek-worker: ProbeFailed: the answer to the probe is wrong: token 3 of 8 is {right}, "
+        f"by the checkpoint's probe.json it is {right + 1}"
+    )
+
+
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

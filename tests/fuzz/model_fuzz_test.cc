@@ -9,6 +9,7 @@
 
 #include "tests/fuzz/mutate.h"
 #include "worker/model/config.h"
+#include "worker/model/probe_file.h"
 #include "worker/model/safetensors.h"
 
 namespace dsm::model {
@@ -116,6 +117,27 @@ TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
     }
     EXPECT_GT(accepted, 20) << dir;
   }
+}
+
+TEST(ProbeFileFuzz, HasOnlyTokensOfTheVocabularyAndNotTooMany) {
+  const std::string good = R"({"prompt": [0, 3, 294, 281], "answer": [403, 367, 308]})";
+  Random random(4);
+  int accepted = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const Result<ProbeFile> probe = parse_probe_file(mutate(good, random), 500, 8);
+    if (!probe) {
+      EXPECT_EQ(probe.error().kind, ErrorKind::kInvalid);
+      EXPECT_LT(probe.error().message.size(), 300U);
+      continue;
+    }
+    ++accepted;
+    EXPECT_LE(probe->prompt.size() + probe->answer.size(), 8U);
+    for (const auto& tokens : {probe->prompt, probe->answer}) {
+      EXPECT_FALSE(tokens.empty());
+      for (const engine::TokenId token : tokens) EXPECT_TRUE(token >= 0 && token < 500) << token;
+    }
+  }
+  EXPECT_GT(accepted, 20);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ struct ChoiceContext {
   // they were is asked for, with the `prompt_logprobs` likeliest beside them.
   std::vector<TokenId> prompt_next;
   std::int32_t prompt_logprobs = 0;
+  bool check_finite = false;  // whether all logits are finite numbers is asked for
 
   bool operator==(const ChoiceContext&) const = default;
 };
@@ -88,6 +89,7 @@ struct Sample {
   std::vector<PositionLogprobs> logprobs = {};  // of `tokens`, when sampling.logprobs asks for them
   std::vector<PositionLogprobs> prompt_logprobs = {};  // of context.prompt_next
   std::vector<TokenId> drafts = {};  // what the model expects after `tokens`; at most row.propose
+  bool all_finite = true;            // false: context.check_finite found a logit that is not
 };
 
 struct Samples {

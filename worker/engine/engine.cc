@@ -33,8 +33,8 @@ struct Client {
 }  // namespace
 
 struct Engine::Impl {
-  Impl(const SchedulerConfig& config, Runner& r, Clock& c, Logger l)
-      : scheduler(config), runner(r), clock(c), log(std::move(l)) {
+  Impl(const SchedulerConfig& config, Runner& r, Clock& c, Logger l, std::optional<Probe> p)
+      : scheduler(config), runner(r), clock(c), log(std::move(l)), probe(std::move(p)) {
     shared.stats.kv_blocks_total = config.num_blocks;
     round_at = clock.now();
     thread = std::thread([this] { loop(); });
@@ -108,8 +108,9 @@ struct Engine::Impl {
 
   void round() {
     if (!serving) {
-      serving = runner.recover(clock.now() + kRound);
+      const bool formed = runner.recover(clock.now() + kRound);
       round_at = clock.now();
+      serving = formed && passes_probe();
       if (serving) {
         log.info("engine serves");
       }
@@ -131,26 +132,63 @@ struct Engine::Impl {
       if (!started) started = begin;
     }
     const std::size_t tokens = batch.token_count();
+    auto samples = compute(std::move(batch));
+    if (!samples) {
+      lost(samples.error());
+    } else if (std::optional<Samples>& done = *samples) {
+      ++steps;
+      step_tokens.add(static_cast<double>(tokens));
+      for (Output& output : scheduler.commit(std::move(*done))) {
+        deliver(std::move(output), std::nullopt);
+      }
+    }
+  }
+
+  // Waits for a step of the ranks. nullopt: the engine is to stop.
+  Result<std::optional<Samples>> compute(Batch batch) {
     if (const Status submitted = runner.submit(std::move(batch)); !submitted) {
-      lost(submitted.error());
-      return;
+      return std::unexpected(submitted.error());
     }
     while (take_news()) {
       auto samples = runner.poll(clock.now() + kRound);
       round_at = clock.now();
-      if (!samples) {
-        lost(samples.error());
-        return;
-      }
-      if (std::optional<Samples>& done = *samples) {
-        ++steps;
-        step_tokens.add(static_cast<double>(tokens));
-        for (Output& output : scheduler.commit(std::move(*done))) {
-          deliver(std::move(output), std::nullopt);
-        }
-        return;
-      }
+      if (!samples || *samples) return samples;
     }
+    return std::nullopt;
+  }
+
+  // Asks the ranks, which have just met, the probe. A group that is lost meanwhile is asked again
+  // when it has met again; one that answers wrongly, or cannot compute it, is condemned.
+  bool passes_probe() {
+    if (!probe) return true;
+    invariant(scheduler.stats().blocks_used == 0, "nobody holds KV blocks when an epoch starts");
+    ProbeRun run(*probe, scheduler.config().max_batch_tokens);
+    Status right;
+    while (const auto batch = run.next()) {
+      const auto samples = compute(*batch);
+      if (!samples && samples.error().kind == ErrorKind::kTransient) {
+        lost(samples.error());
+        return false;
+      }
+      if (!samples) {
+        right = wrap(samples.error(), "the probe failed");
+      } else if (const std::optional<Samples>& done = *samples) {
+        right = run.take(*done);
+      } else {
+        return false;
+      }
+      if (!right) break;
+    }
+    if (right) right = run.compare_expected();
+    if (right) right = run.compare_first(first_answer);
+    if (!right) {
+      last_error = right.error().message;
+      log.info("group condemned", {{"error", last_error}});
+      runner.condemn(last_error);
+      return false;
+    }
+    if (first_answer.empty()) first_answer = run.answer();
+    return true;
   }
 
   void lost(const Error& error) {
@@ -252,6 +290,8 @@ struct Engine::Impl {
   Runner& runner;
   Clock& clock;
   Logger log;
+  const std::optional<Probe> probe;
+  std::vector<PositionLogprobs> first_answer;  // to the probe; empty: there was none yet
   std::unordered_map<SequenceId, Client> clients;
   bool serving = false;
   std::uint64_t steps = 0;
@@ -274,8 +314,9 @@ struct Engine::Impl {
   std::thread thread;  // last: it uses all of the above
 };
 
-Engine::Engine(const SchedulerConfig& config, Runner& runner, Clock& clock, Logger log)
-    : impl_(std::make_unique<Impl>(config, runner, clock, std::move(log))) {}
+Engine::Engine(const SchedulerConfig& config, Runner& runner, Clock& clock, Logger log,
+               std::optional<Probe> probe)
+    : impl_(std::make_unique<Impl>(config, runner, clock, std::move(log), std::move(probe))) {}
 
 Engine::~Engine() = default;
 

@@ -3,6 +3,9 @@
 // called on the engine thread and must be quick, not throw, and not call back into the engine
 // except cancel().
 //
+// With a probe (probe.h), the ranks answer it whenever they have met, before the engine serves.
+// Where the answer is wrong the runner is condemned, and nothing runs any more.
+//
 // When the runner loses its group, running sequences go back to the queue and are recomputed after
 // the ranks have met again: their sinks see a pause. When a step fails in another way, its
 // sequences end with kError. A request whose deadline passes ends with kDeadline, waiting or
@@ -22,6 +25,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "worker/engine/batch.h"
+#include "worker/engine/probe.h"
 #include "worker/engine/request.h"
 #include "worker/engine/runner.h"
 #include "worker/engine/scheduler.h"
@@ -66,13 +70,14 @@ struct EngineStats {
   Distribution<kStepTokens> step_tokens = {};  // computed in a step, drafts included
   SpeculationStats speculation = {};
   BlockTimes block_times = {};
-  bool serving = false;  // the group is formed
+  bool serving = false;  // the group is formed and has answered the probe
   std::string last_error;
 };
 
 class Engine {
  public:
-  Engine(const SchedulerConfig& config, Runner& runner, Clock& clock, Logger log);
+  Engine(const SchedulerConfig& config, Runner& runner, Clock& clock, Logger log,
+         std::optional<Probe> probe = {});
   ~Engine();  // stops; requests still in work end with kCancelled
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

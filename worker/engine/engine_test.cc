@@ -58,6 +58,8 @@ class ScriptedRunner final : public Runner {
     return formed_;
   }
 
+  void condemn(std::string /*why*/) override {}
+
   void set_formed(bool formed) {
     change([&] { formed_ = formed; });
   }

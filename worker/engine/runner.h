@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -25,6 +26,8 @@ class Runner {
   // Before the first submit() and after kTransient: waits until the ranks have met again or the
   // deadline passed. True when steps can be submitted again, with an empty KV cache.
   virtual bool recover(TimePoint deadline) = 0;
+  // The ranks answer wrongly, `why` says how: nothing may be computed with them any more.
+  virtual void condemn(std::string why) = 0;
 };
 
 }  // namespace dsm::engine

@@ -68,7 +68,7 @@ struct FollowerGroup::Impl {
   void connect_loop() {
     Millis pause = options.reconnect_min;
     std::unique_lock lock(mutex);
-    while (!stopping) {
+    while (!stopping && condemned.empty()) {
       lock.unlock();
       const auto [why, was_in_group] = connect_once();
       lock.lock();
@@ -250,6 +250,16 @@ struct FollowerGroup::Impl {
     return true;
   }
 
+  bool handle(Condemned& m) {
+    log.info("the group is condemned", {{"error", m.message}});
+    {
+      const std::lock_guard lock(mutex);
+      condemned = std::move(m.message);
+    }
+    end_epoch();
+    return true;
+  }
+
   void end_epoch() {
     {
       const std::lock_guard lock(mutex);
@@ -365,6 +375,7 @@ struct FollowerGroup::Impl {
   std::shared_ptr<comm::Rendezvous> rendezvous;  // of the epoch under way, if there is one
   bool joined = false;
   std::string last_error;
+  std::string condemned;  // why; empty: it is not
 
   // The latest word of the leader, until the keeper has taken it. Versions are its connection's.
   struct Wanted {
@@ -390,10 +401,15 @@ GroupState FollowerGroup::Impl::state() const {
   s.last_error = last_error;
   const auto failed =
       std::ranges::find_if(s.ranks, [](const RankState& r) { return r.phase == Phase::kFailed; });
+  s.ended = failed != s.ranks.end() || !condemned.empty();
   if (failed != s.ranks.end()) {
     s.phase = Phase::kFailed;
     s.reason = "LoadFailed";
     s.message = "rank " + std::to_string(failed->rank) + ": " + failed->error;
+  } else if (!condemned.empty()) {
+    s.phase = Phase::kFailed;
+    s.reason = "ProbeFailed";
+    s.message = condemned;
   } else if (!s.loaded) {
     s.phase = Phase::kLoading;
     s.reason = "LoadingWeights";

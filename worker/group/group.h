@@ -5,7 +5,8 @@
 //
 // Each rank loads its weights once. When all pods have met at the leader's control port with their
 // weights loaded, the leader starts an epoch: fresh communicators, empty KV cache. When a rank is
-// lost the survivors keep their weights and meet again at a higher epoch.
+// lost the survivors keep their weights and meet again at a higher epoch. A group that answers
+// wrongly is condemned: which rank is to blame cannot be known, so all pods end and load anew.
 #pragma once
 
 #include <cstdint>
@@ -55,8 +56,8 @@ enum class Phase {
   kStarting,    // its pod has not been heard of yet
   kLoading,     // weights are being read
   kRendezvous,  // waits for other pods, or for communicators to connect
-  kReady,       // executes steps
-  kFailed,      // the weights cannot be loaded; `error` says why. It stays so.
+  kReady,       // executes steps; of a leader: those of its engine
+  kFailed,      // the weights cannot be loaded, or give wrong answers. It stays so.
 };
 // "Starting", "Loading", ...: as in the status stream.
 std::string_view to_string(Phase phase);
@@ -74,12 +75,16 @@ struct RankState {
 // A snapshot. The leader's has all ranks of the group, a follower's its own.
 struct GroupState {
   Phase phase = Phase::kLoading;
-  std::string reason;   // CamelCase: LoadingWeights, LoadFailed, WaitingForPods, Connecting, Formed
+  // CamelCase: LoadingWeights, LoadFailed, ProbeFailed, WaitingForPods, Connecting, Formed
+  std::string reason;
   std::string message;  // a sentence for people; names the pods that are waited for
   std::uint64_t epoch = 0;
   bool loaded = false;  // this process has its weights: /health/startup
   // False when a rank's thread hangs in a step that was given up long ago: only a restart helps.
   bool live = true;
+  // This process can do no more: one of its own ranks has failed, or the group is condemned. Its
+  // program ends, so that it begins anew.
+  bool ended = false;
   std::vector<RankState> ranks;
   std::string last_error;  // why the last epoch ended
 

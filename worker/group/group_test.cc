@@ -78,6 +78,36 @@ TEST(Group, ShowsWhyARankCannotLoad) {
   ASSERT_TRUE(eventually([&] { return group.leader->state().phase == Phase::kFailed; }));
   EXPECT_EQ(group.leader->state().message, "rank 1: no such checkpoint");
   EXPECT_EQ(group.followers[1]->state().phase, Phase::kFailed);
+  EXPECT_TRUE(group.followers[1]->state().ended);
+  EXPECT_FALSE(group.leader->state().ended) << "it keeps its weights";
+}
+
+TEST(Group, TellsAllPodsThatItIsCondemnedAndDoesNotMeetAgain) {
+  TestGroup group(3, 1);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.leader->condemn("token 1 of 3 is 7");
+  const auto condemned = [](const GroupState& state) {
+    return state.phase == Phase::kFailed && state.reason == "ProbeFailed" &&
+           state.message == "token 1 of 3 is 7" && state.ended;
+  };
+  EXPECT_TRUE(condemned(group.leader->state()));
+  for (const std::size_t pod : {1U, 2U}) {
+    EXPECT_TRUE(eventually([&] { return condemned(group.followers[pod]->state()); }));
+  }
+  EXPECT_FALSE(group.leader->recover(group.clock.now()));
+  for (const std::size_t pod : {1U, 2U}) {
+    group.followers[pod].reset();
+    group.start_follower(pod);
+  }
+  ASSERT_TRUE(eventually([&] {
+    return group.followers[1]->state().reason == "WaitingForPods" &&
+           group.followers[2]->state().reason == "WaitingForPods";
+  }));
+  EXPECT_EQ(group.leader->state().epoch, 1U) << "also with pods that have loaded anew";
+  group.stop_leader();
+  group.start_leader();
+  EXPECT_TRUE(group.becomes_ready()) << "with a leader that has, too";
 }
 
 TEST(Group, GoesOnWithARequestAfterAFollowerWasLostAndCameBack) {

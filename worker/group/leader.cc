@@ -338,8 +338,9 @@ struct LeaderGroup::Impl {
     }
   }
 
-  bool all_here() const {
-    return ranks->loaded() && static_cast<int>(pods.size()) == options.pods() - 1 &&
+  bool may_begin() const {
+    return condemned.empty() && ranks->loaded() &&
+           static_cast<int>(pods.size()) == options.pods() - 1 &&
            std::ranges::all_of(pods, [](const auto& p) { return p.second.loaded(); });
   }
 
@@ -465,7 +466,7 @@ struct LeaderGroup::Impl {
         adapters_seen = now;
         look_after_adapters();
       }
-      if (stage == Stage::kWaiting && now >= next_epoch_at && all_here() && adapters_ready()) {
+      if (stage == Stage::kWaiting && now >= next_epoch_at && may_begin() && adapters_ready()) {
         begin_epoch();
       } else if (stage == Stage::kConnecting && now - connecting_since > options.form_timeout) {
         end_epoch({.kind = ErrorKind::kTransient,
@@ -525,6 +526,7 @@ struct LeaderGroup::Impl {
   std::deque<Step> steps;  // under way, oldest first
   std::deque<engine::Samples> samples;
   std::optional<Error> last_loss;
+  std::string condemned;  // why; empty: it is not
   std::chrono::nanoseconds slowest_step{0};
   const std::shared_ptr<SharedAdapters> adapters;  // null: there are none
   AdapterRoll roll;
@@ -565,6 +567,10 @@ GroupState LeaderGroup::Impl::state() const {
       missing += (missing.empty() ? "" : ", ") + std::to_string(index);
     }
   }
+  s.ended = !condemned.empty();
+  for (int i = 0; i < options.ranks_per_pod; ++i) {
+    s.ended = s.ended || s.ranks[static_cast<std::size_t>(i)].phase == Phase::kFailed;
+  }
   const auto in_phase = [&](Phase phase) {
     return std::ranges::find_if(s.ranks, [&](const RankState& r) { return r.phase == phase; });
   };
@@ -572,8 +578,13 @@ GroupState LeaderGroup::Impl::state() const {
     s.phase = Phase::kFailed;
     s.reason = "LoadFailed";
     s.message = "rank " + std::to_string(failed->rank) + ": " + failed->error;
+  } else if (!condemned.empty()) {
+    s.phase = Phase::kFailed;
+    s.reason = "ProbeFailed";
+    s.message = condemned;
   } else if (stage == Stage::kReady) {
-    s.phase = Phase::kReady;
+    // Until the engine has taken the epoch over it may still believe in the one before.
+    s.phase = engine_epoch == epoch ? Phase::kReady : Phase::kRendezvous;
     s.reason = "Formed";
     s.message = "all " + std::to_string(options.tensor_parallel) + " ranks are connected";
   } else if (in_phase(Phase::kLoading) != s.ranks.end()) {
@@ -672,6 +683,14 @@ bool LeaderGroup::recover(TimePoint deadline) {
   impl.engine_epoch = impl.epoch;
   impl.samples.clear();
   return true;
+}
+
+void LeaderGroup::condemn(std::string why) {
+  Impl& impl = *impl_;
+  const std::lock_guard lock(impl.mutex);
+  impl.condemned = std::move(why);
+  impl.send_to_pods(encode(Condemned{.message = impl.condemned}));
+  impl.end_epoch({.kind = ErrorKind::kInternal, .message = impl.condemned});
 }
 
 }  // namespace dsm::group

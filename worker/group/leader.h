@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -39,6 +40,8 @@ class LeaderGroup final : public engine::Runner {
   Status submit(engine::Batch batch) override;
   Result<std::optional<engine::Samples>> poll(TimePoint deadline) override;
   bool recover(TimePoint deadline) override;
+  // All pods are told; no epoch begins any more, and the state is kFailed with reason ProbeFailed.
+  void condemn(std::string why) override;
 
  private:
   struct Impl;

@@ -241,6 +241,13 @@ void read(Reader& r, Abort& m) {
   m.epoch = r.number<std::uint64_t>();
 }
 
+void write(Writer& w, const Condemned& m) {
+  w.text(m.message);
+}
+void read(Reader& r, Condemned& m) {
+  m.message = r.text();
+}
+
 void write(Writer& /*w*/, const Heartbeat& /*m*/) {}
 void read(Reader& /*r*/, Heartbeat& /*m*/) {}
 

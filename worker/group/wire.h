@@ -93,6 +93,11 @@ struct Abort {
   std::uint64_t epoch = 0;
   bool operator==(const Abort&) const = default;
 };
+// leader: the group answers wrongly; no rank's weights are to be trusted any more.
+struct Condemned {
+  std::string message;
+  bool operator==(const Condemned&) const = default;
+};
 // both, when there was nothing else to say.
 struct Heartbeat {
   bool operator==(const Heartbeat&) const = default;
@@ -113,7 +118,7 @@ struct HaveAdapters {
 
 using Message =
     std::variant<Challenge, Hello, Welcome, Refused, Progress, Start, StoreValue, Joined, RunBatch,
-                 Broken, Abort, Heartbeat, WantAdapters, HaveAdapters>;
+                 Broken, Abort, Heartbeat, WantAdapters, HaveAdapters, Condemned>;
 
 // The whole frame, length included.
 std::vector<std::byte> encode(const Message& message);

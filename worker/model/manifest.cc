@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr const char* kNames[] = {"model.sha256", "SHA256SUMS"};
 // What is read beside the weights, if it is there.
 constexpr const char* kJsonFiles[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
-                                      "generation_config.json"};
+                                      "generation_config.json", "probe.json"};
 constexpr std::uintmax_t kMaxManifest = 16 << 20;
 constexpr std::size_t kHexDigits = 64;
 constexpr std::size_t kChunk = 4 << 20;

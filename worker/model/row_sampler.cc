@@ -1,6 +1,7 @@
 #include "worker/model/row_sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "worker/model/sampler.h"
@@ -28,6 +29,10 @@ Sample RowSampler::choose(const Row& row, std::span<const float> logits) {
   };
 
   Sample sample{.sequence = row.sequence, .tokens = {}};
+  for (std::size_t i = 0; row.context.check_finite && i < positions; ++i) {
+    const auto finite = [](float logit) { return std::isfinite(logit); };
+    sample.all_finite = sample.all_finite && std::ranges::all_of(at(i), finite);
+  }
   for (std::size_t i = 0; i < row.context.prompt_next.size(); ++i) {
     sample.prompt_logprobs.push_back(
         logprobs_.read(at(i), row.context.prompt_next[i], row.context.prompt_logprobs));

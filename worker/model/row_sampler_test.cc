@@ -289,5 +289,20 @@ TEST(RowSampler, DraftsAreTakenExactlyWhileTheyAreWhatWouldBeChosen) {
   EXPECT_EQ(accepted, 1000);
 }
 
+TEST(RowSampler, SaysWhenALogitIsNotFiniteIfItIsAsked) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  Row row = row_of({0});
+  row.context.check_finite = true;
+  std::vector<float> logits = random_logits(1, 5);
+  EXPECT_TRUE(RowSampler(kVocab, kVocab).choose(row, logits).all_finite);
+  for (const float strange : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+    logits[kVocab - 1] = strange;
+    EXPECT_FALSE(RowSampler(kVocab, kVocab).choose(row, logits).all_finite);
+    EXPECT_TRUE(RowSampler(kVocab, kVocab - 1).choose(row, logits).all_finite) << "padding";
+  }
+  row.context.check_finite = false;
+  EXPECT_TRUE(RowSampler(kVocab, kVocab).choose(row, logits).all_finite);
+}
+
 }  // namespace
 }  // namespace dsm::model

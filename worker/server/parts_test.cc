@@ -34,6 +34,7 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
       {.rank = 0, .phase = "Ready", .loaded_bytes = 5, .total_bytes = 6, .error = ""},
       {.rank = 1, .phase = "Ready", .loaded_bytes = 6, .total_bytes = 6, .error = ""}};
   view.engine.emplace();
+  view.engine->serving = true;
   view.engine->waiting = 2;
   view.engine->kv_blocks_used = 1;
   view.queue_age_s = 7;
@@ -54,6 +55,26 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
   EXPECT_EQ(line["time"], "1994-11-06T08:49:37Z");
   view.draining = true;
   EXPECT_EQ(json::parse(status_json(view, {}))["phase"], "Draining");
+}
+
+TEST(WorkerStatus, a_leader_is_not_ready_before_the_probe_is_answered) {
+  WorkerView view;
+  view.leader = true;
+  view.group.phase = "Ready";
+  view.group.reason = "Formed";
+  view.engine.emplace();
+  const json probing = json::parse(status_json(view, {}));
+  EXPECT_EQ(probing["phase"], "Rendezvous");
+  EXPECT_EQ(probing["reason"], "Probing");
+  EXPECT_EQ(ready_health(view).reason, "Probing");
+  view.group.phase = "Failed";
+  view.group.reason = "ProbeFailed";
+  EXPECT_EQ(json::parse(status_json(view, {}))["reason"], "ProbeFailed");
+  EXPECT_EQ(ready_health(view).reason, "ProbeFailed");
+  // Followers have no engine.
+  view.leader = false;
+  view.group.phase = "Ready";
+  EXPECT_TRUE(ready_health(view).good);
 }
 
 TEST(WorkerStatus, the_three_health_answers_are_different_questions) {

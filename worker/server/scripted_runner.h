@@ -86,6 +86,7 @@ class ScriptedRunner final : public engine::Runner {
     return samples;
   }
   bool recover(TimePoint) override { return true; }
+  void condemn(std::string) override {}
 
  private:
   mutable std::mutex mutex_;

@@ -8,13 +8,21 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kProbing = "Probing";
+constexpr const char* kProbingMessage = "the ranks have met and answer the probe";
+
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace
 
+bool WorkerView::probing() const {
+  return group.phase == "Ready" && leader && !(engine && engine->serving);
+}
+
 std::string WorkerView::phase() const {
+  if (probing() && !draining) return "Rendezvous";
   return draining && group.phase != "Failed" ? "Draining" : group.phase;
 }
 
@@ -24,10 +32,7 @@ Health startup_health(const WorkerView& view) {
 
 Health ready_health(const WorkerView& view) {
   if (view.draining) return {false, "Draining", "the worker is shutting down"};
-  // A leader is ready only when its engine has taken the group over.
-  if (view.group.phase == "Ready" && view.leader && !(view.engine && view.engine->serving)) {
-    return {false, "EngineStarting", "the group is formed, the engine is about to take it over"};
-  }
+  if (view.probing()) return {false, kProbing, kProbingMessage};
   return {view.group.phase == "Ready", view.group.reason, view.group.message};
 }
 
@@ -62,8 +67,10 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
   const std::string& error =
       view.group.last_error.empty() ? stats.last_error : view.group.last_error;
   const Json json = {{"phase", view.phase()},
-                     {"reason", view.draining ? "Draining" : view.group.reason},
-                     {"message", view.group.message},
+                     {"reason", view.draining    ? "Draining"
+                                : view.probing() ? kProbing
+                                                 : view.group.reason},
+                     {"message", view.probing() ? kProbingMessage : view.group.message},
                      {"model", identity.model},
                      {"namespace", identity.ns},
                      {"revision", identity.revision},

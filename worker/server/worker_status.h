@@ -53,6 +53,8 @@ struct WorkerView {
   double tokens_per_second = 0;  // generated, over the last seconds
   std::string keys;              // KeyRing::told()
 
+  // The ranks have met, and the engine of this leader has not taken them over yet.
+  bool probing() const;
   // What the status stream calls the phase: draining hides Ready, nothing else.
   std::string phase() const;
 };
