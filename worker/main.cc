@@ -9,8 +9,6 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
-#include <filesystem>
-#include <fstream>
 #include <optional>
 #include <stop_token>
 #include <thread>
@@ -18,6 +16,7 @@
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
 #include "worker/grpc/grpc_server.h"
+#include "worker/last_words.h"
 #include "worker/startup.h"
 
 namespace dsm::worker {
@@ -65,13 +64,8 @@ server::GroupView group_view(const group::GroupState& state) {
   return view;
 }
 
-// Says why in one sentence, also where the kubelet looks for it.
 int give_up(const std::string& message) {
-  std::fprintf(stderr, "deepseek-worker: %s\n", message.c_str());
-  const char* const kTerminationLog = "/dev/termination-log";
-  if (std::filesystem::exists(kTerminationLog)) {  // in a pod
-    std::ofstream(kTerminationLog) << message << "\n";
-  }
+  say_last(message);
   return 1;
 }
 
@@ -123,15 +117,16 @@ std::optional<int> wait_for_signal(Base& base, const Group& group) {
   }
 }
 
+// The operator reads a reason before a colon off the termination message.
 template <typename Group>
 std::string failure_of(const Group& group) {
   const group::GroupState state = group.state();
   for (const group::RankState& rank : state.ranks) {
-    if (rank.phase == group::Phase::kFailed) {
-      return "rank " + std::to_string(rank.rank) + " cannot load the model: " + rank.error;
-    }
+    if (rank.phase != group::Phase::kFailed) continue;
+    const std::string which = "rank " + std::to_string(rank.rank);
+    if (rank.reason == "LoadFailed") return which + " cannot load the model: " + rank.error;
+    return rank.reason + ": " + which + ": " + rank.error;
   }
-  // The operator reads the reason off the termination message.
   return state.reason + ": " + state.message;
 }
 
@@ -207,6 +202,7 @@ int run(int argc, const char* const* argv) {
     std::printf("deepseek-worker %s\n", kVersion);
     return 0;
   }
+  explain_bus_errors();
   const Logger log = options->logger();
   auto startup = prepare(*options, log);
   if (!startup) return give_up(startup.error().message);

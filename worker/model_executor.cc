@@ -1,6 +1,8 @@
 #include "worker/model_executor.h"
 
+#include <new>
 #include <span>
+#include <string>
 
 #include "worker/model/draft_rows.h"
 #include "worker/model/rank_model.h"
@@ -20,12 +22,15 @@ class ModelExecutor final : public group::RankExecutor {
         sampler_(vocab(), sampled_vocab > 0 ? static_cast<std::size_t>(sampled_vocab) : vocab()),
         drafts_(drafts) {}
 
-  engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override {
+  engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override try {
     const std::span<const float> logits = model_->forward(batch, comm);
     engine::Samples samples{.id = batch.id, .samples = {}};
     if (comm.rank() == 0) choose(batch, logits, samples);
     if (drafts_) propose(batch, samples, comm);
     return samples;
+  } catch (const std::bad_alloc&) {
+    throw group::DeviceError("not enough memory for a step of " +
+                             std::to_string(batch.token_count()) + " tokens");
   }
 
  private:

@@ -35,6 +35,7 @@ inline constexpr std::string_view kCrashLoop = "CrashLoop";
 inline constexpr std::string_view kOOMKilled = "OOMKilled";
 inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader says Failed
 inline constexpr std::string_view kProbeFailed = "ProbeFailed";    // its answers are wrong
+inline constexpr std::string_view kDeviceError = "DeviceError";    // of a rank, as it says itself
 inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
 inline constexpr std::string_view kDraining = "Draining";
@@ -64,7 +65,7 @@ inline constexpr std::string_view kInvalidKeys = "InvalidKeys";
 
 // Those that a worker gives itself: in its status line, and before a colon at the beginning of its
 // termination message.
-inline constexpr std::array kWorkerReasons = {kProbeFailed};
+inline constexpr std::array kWorkerReasons = {kProbeFailed, kDeviceError};
 
 inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kAllGroupsReady,
@@ -91,6 +92,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kOOMKilled,
                                            kWorkerFailed,
                                            kProbeFailed,
+                                           kDeviceError,
                                            kPodLost,
                                            kNodeLost,
                                            kDraining,

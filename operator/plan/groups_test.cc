@@ -122,6 +122,14 @@ TEST_F(OneGroup, says_why_a_pod_keeps_it_from_being_ready) {
          pod.restarts = 6;
          pod.exit_why = api::kProbeFailed;
        }},
+      {"Starting", "DeviceError", "exit code 135 (Error): bus error",
+       [](PodView& pod) {
+         pod.running = false;
+         pod.exit_code = 135;
+         pod.exit_reason = "Error";
+         pod.exit_message = "bus error";
+         pod.exit_why = api::kDeviceError;
+       }},
       {"Starting", "OOMKilled", "limits.memory",
        [](PodView& pod) {
          pod.restarts = 1;

@@ -404,7 +404,7 @@ GroupState FollowerGroup::Impl::state() const {
   s.ended = failed != s.ranks.end() || !condemned.empty();
   if (failed != s.ranks.end()) {
     s.phase = Phase::kFailed;
-    s.reason = "LoadFailed";
+    s.reason = failed->reason;
     s.message = "rank " + std::to_string(failed->rank) + ": " + failed->error;
   } else if (!condemned.empty()) {
     s.phase = Phase::kFailed;

@@ -57,7 +57,7 @@ enum class Phase {
   kLoading,     // weights are being read
   kRendezvous,  // waits for other pods, or for communicators to connect
   kReady,       // executes steps; of a leader: those of its engine
-  kFailed,      // the weights cannot be loaded, or give wrong answers. It stays so.
+  kFailed,      // cannot load its weights, or has lost its device, or answers wrongly; stays so
 };
 // "Starting", "Loading", ...: as in the status stream.
 std::string_view to_string(Phase phase);
@@ -68,6 +68,7 @@ struct RankState {
   std::uint64_t loaded_bytes = 0;
   std::uint64_t total_bytes = 0;
   std::string error;
+  std::string reason = {};  // of kFailed: LoadFailed or DeviceError
 
   bool operator==(const RankState&) const = default;
 };
@@ -75,7 +76,8 @@ struct RankState {
 // A snapshot. The leader's has all ranks of the group, a follower's its own.
 struct GroupState {
   Phase phase = Phase::kLoading;
-  // CamelCase: LoadingWeights, LoadFailed, ProbeFailed, WaitingForPods, Connecting, Formed
+  // CamelCase: LoadingWeights, LoadFailed, DeviceError, ProbeFailed, WaitingForPods,
+  // Connecting, Formed
   std::string reason;
   std::string message;  // a sentence for people; names the pods that are waited for
   std::uint64_t epoch = 0;

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -43,8 +44,10 @@ struct Controls {
   std::atomic<int> loads{0};
   std::atomic<int> steps{0};
   std::atomic<int> throw_on_rank{-1};  // once
-  std::atomic<int> hang_on_rank{-1};   // while it is set
+  std::atomic<int> fail_device_of_rank{-1};
+  std::atomic<int> hang_on_rank{-1};  // while it is set
   std::atomic<int> fail_load_of_rank{-1};
+  std::atomic<bool> no_memory{false};  // to load
   std::atomic<bool> hold_load{false};
   std::atomic<bool> hold_adapters{false};  // their loading, that is
   std::atomic<bool> refuse_adapters{false};
@@ -75,6 +78,7 @@ class FakeRank final : public RankExecutor {
     if (controls_->throw_on_rank.compare_exchange_strong(expected, -1)) {
       throw std::logic_error("this batch is poison");
     }
+    if (controls_->fail_device_of_rank == rank_) throw DeviceError("no memory for a step");
     while (controls_->hang_on_rank == rank_) {
       std::this_thread::sleep_for(Millis(1));
     }
@@ -114,6 +118,7 @@ inline RankLoader loader(const std::shared_ptr<Controls>& controls) {
         if (controls->fail_load_of_rank == rank) {
           return fail(ErrorKind::kNotFound, "no such checkpoint");
         }
+        if (controls->no_memory) throw std::bad_alloc();
         ++controls->loads;
         progress(100, 100);
         return std::make_unique<FakeRank>(rank, controls);

@@ -82,6 +82,48 @@ TEST(Group, ShowsWhyARankCannotLoad) {
   EXPECT_FALSE(group.leader->state().ended) << "it keeps its weights";
 }
 
+TEST(Group, ShowsThatARankHasNoMemoryForItsWeights) {
+  TestGroup group(2, 1);
+  group.controls[1]->no_memory = true;
+  group.start();
+  ASSERT_TRUE(eventually([&] { return group.leader->state().phase == Phase::kFailed; }));
+  EXPECT_EQ(group.leader->state().reason, "DeviceError");
+  EXPECT_TRUE(group.followers[1]->state().ended);
+}
+
+TEST(Group, GoesOnWithoutAnErrorWhenARankThatLostItsDeviceStartsAnew) {
+  TestGroup group(2, 1);
+  group.start();
+  Request request(*group.engine, {5, 6}, 400);
+  ASSERT_TRUE(eventually([&] { return request.received() > 3; }));
+  group.controls[1]->fail_device_of_rank = 1;
+  ASSERT_TRUE(eventually([&] { return group.followers[1]->state().ended; }));
+  EXPECT_EQ(group.followers[1]->state().reason, "DeviceError");
+  EXPECT_EQ(group.followers[1]->state().message, "rank 1: no memory for a step");
+  EXPECT_TRUE(group.followers[1]->state().live) << "no thread hangs";
+  ASSERT_TRUE(eventually([&] { return group.leader->state().reason == "DeviceError"; }));
+  EXPECT_FALSE(group.leader->state().ended) << "it keeps its weights";
+  EXPECT_THAT(group.leader->state().last_error, HasSubstr("device error: no memory for a step"));
+  EXPECT_FALSE(request.finished());
+  group.controls[1]->fail_device_of_rank = -1;
+  group.followers[1].reset();
+  group.start_follower(1);
+  ASSERT_TRUE(eventually([&] { return request.finished().has_value(); }));
+  EXPECT_EQ(request.tokens(), FakeModel::answer({5, 6}, 400));
+  EXPECT_EQ(group.controls[0]->loads, 1);
+}
+
+TEST(Group, OfALeaderThatLostItsDeviceHasEnded) {
+  TestGroup group(2, 2);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.controls[0]->fail_device_of_rank = 1;
+  const Request request(*group.engine, {5, 6}, 4);
+  ASSERT_TRUE(eventually([&] { return group.leader->state().ended; }));
+  EXPECT_EQ(group.leader->state().reason, "DeviceError");
+  EXPECT_FALSE(request.finished());
+}
+
 TEST(Group, TellsAllPodsThatItIsCondemnedAndDoesNotMeetAgain) {
   TestGroup group(3, 1);
   group.start();

@@ -576,7 +576,7 @@ GroupState LeaderGroup::Impl::state() const {
   };
   if (const auto failed = in_phase(Phase::kFailed); failed != s.ranks.end()) {
     s.phase = Phase::kFailed;
-    s.reason = "LoadFailed";
+    s.reason = failed->reason;
     s.message = "rank " + std::to_string(failed->rank) + ": " + failed->error;
   } else if (!condemned.empty()) {
     s.phase = Phase::kFailed;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 
 #include "base/result.h"
 #include "worker/comm/communicator.h"
@@ -12,20 +13,28 @@
 
 namespace dsm::group {
 
+// What a rank computes on has failed (there is no memory, a device is gone): nothing that is asked
+// of it will be computed until its process starts again. Its group is lost as if the process had
+// ended.
+class DeviceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 class RankExecutor {
  public:
   virtual ~RankExecutor() = default;
   // Runs one step on this rank. Rank 0 returns a sample per row with logits, in order; what
   // other ranks return is ignored. Called on the rank's own thread. Throws comm::CommError when the
-  // group is broken; any other exception counts as a failed step.
+  // group is broken and DeviceError; any other exception counts as a failed step.
   virtual engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) = 0;
 };
 
 // Bytes of weights that are in place, and how many there will be.
 using LoadProgress = std::function<void(std::uint64_t loaded, std::uint64_t total)>;
 
-// Makes the executor of one rank: reads its weights. Called on the rank's own thread, for all ranks
-// of a process at the same time.
+// Makes the executor of one rank: reads its weights. kExhausted is a DeviceError. Called on the
+// rank's own thread, for all ranks of a process at the same time.
 using RankLoader =
     std::function<Result<std::unique_ptr<RankExecutor>>(int rank, const LoadProgress& progress)>;
 

@@ -4,11 +4,15 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 
 namespace dsm::group {
 namespace {
+
+constexpr const char* kLoadFailed = "LoadFailed";
+constexpr const char* kDeviceError = "DeviceError";
 
 using BatchPtr = std::shared_ptr<const engine::Batch>;
 
@@ -87,6 +91,9 @@ struct RankThreads::Impl {
       } catch (const comm::CommError& e) {
         comm = nullptr;
         failed(i, seen, {.kind = ErrorKind::kTransient, .message = e.what()});
+      } catch (const DeviceError& e) {
+        device_failed(i, seen, e.what());
+        return;
       } catch (const std::exception& e) {
         comm = nullptr;
         failed(i, seen, {.kind = ErrorKind::kInternal, .message = e.what()});
@@ -105,6 +112,8 @@ struct RankThreads::Impl {
         rank.state.loaded_bytes = rank.state.total_bytes;
       } else {
         rank.state.phase = Phase::kFailed;
+        rank.state.reason =
+            executor.error().kind == ErrorKind::kExhausted ? kDeviceError : kLoadFailed;
         rank.state.error = executor.error().message;
       }
     }
@@ -132,7 +141,9 @@ struct RankThreads::Impl {
         }
         events.changed();
       });
-    } catch (const std::exception& e) {  // out of memory, for one
+    } catch (const std::bad_alloc&) {
+      return fail(ErrorKind::kExhausted, "loading the weights: not enough memory");
+    } catch (const std::exception& e) {
       return fail(ErrorKind::kInternal, std::string("loading the weights: ") + e.what());
     }
   }
@@ -191,6 +202,23 @@ struct RankThreads::Impl {
     events.broken(in_epoch, std::move(error));
   }
 
+  // The end of the rank's thread. To the others it is as if the process were lost.
+  void device_failed(int i, std::uint64_t in_epoch, const std::string& why) {
+    {
+      const std::lock_guard lock(mutex);
+      Rank& rank = ranks[at(i)];
+      rank.queue.clear();
+      rank.inside = 0;
+      rank.over_since.reset();
+      rank.state.phase = Phase::kFailed;
+      rank.state.reason = kDeviceError;
+      rank.state.error = why;
+      log.info("device failed", {{"rank", rank.state.rank}, {"error", why}});
+    }
+    events.changed();
+    events.broken(in_epoch, {.kind = ErrorKind::kTransient, .message = "device error: " + why});
+  }
+
   // --- any thread ---
 
   void abort() {
@@ -247,7 +275,7 @@ void RankThreads::start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms) 
     impl_->epoch = epoch;
     impl_->joined_count = 0;
     for (Impl::Rank& rank : impl_->ranks) {
-      rank.state.error.clear();
+      if (rank.state.phase != Phase::kFailed) rank.state.error.clear();
     }
   }
   impl_->wake.notify_all();

@@ -152,10 +152,11 @@ void write(Writer& w, const Progress& m) {
     w.number(rank.loaded_bytes);
     w.number(rank.total_bytes);
     w.text(rank.error);
+    w.text(rank.reason);
   }
 }
 void read(Reader& r, Progress& m) {
-  constexpr std::size_t kSmallest = 4 + 1 + 8 + 8 + 4;
+  constexpr std::size_t kSmallest = 4 + 1 + 8 + 8 + 4 + 4;
   m.ranks.resize(r.count(kSmallest));
   for (RankState& rank : m.ranks) {
     rank.rank = r.number<std::int32_t>();
@@ -163,6 +164,7 @@ void read(Reader& r, Progress& m) {
     rank.loaded_bytes = r.number<std::uint64_t>();
     rank.total_bytes = r.number<std::uint64_t>();
     rank.error = r.text();
+    rank.reason = r.text();
   }
 }
 
