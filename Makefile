@@ -23,6 +23,12 @@ build: ## Optimised programs in build/release
 	@cmake --preset release
 	@cmake --build --preset release -j $(JOBS)
 
+.PHONY: build-cuda
+build-cuda: ## Programs with the CUDA backend and its tests in build/cuda; fetches the compiler, needs no GPU
+	@scripts/install-deps build
+	@cmake --preset cuda
+	@cmake --build --preset cuda -j $(JOBS) --target deepseek-worker gpu_tests
+
 .PHONY: install
 install: build ## dsmctl, also as kubectl-dsm, into PREFIX/bin (/usr/local)
 	@cmake --install build/release --component dsmctl --prefix $(PREFIX)
