@@ -1,0 +1,152 @@
+// Operators whose outputs each come from a few inputs: the CPU's bits.
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/numbers.h"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+unsigned blocks_for(std::int64_t items) {
+  return static_cast<unsigned>((items + kThreads - 1) / kThreads);
+}
+
+__device__ std::int64_t this_item() {
+  return static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+}
+
+__global__ void embedding_kernel(const EmbeddingParams p) {
+  const std::int64_t item = this_item();
+  if (item >= static_cast<std::int64_t>(p.rows) * p.width) return;
+  const std::int64_t token = p.tokens[item / p.width];
+  const std::int64_t at = token * p.width + item % p.width;
+  float value = 0.0F;
+  if (token >= 0 && p.dtype == DType::kBF16) {
+    value = first_of(static_cast<const std::uint16_t*>(p.table)[at]);
+  } else if (token >= 0) {
+    value = static_cast<const float*>(p.table)[at];
+  }
+  p.y[item] = value;
+}
+
+__global__ void tree_sum_kernel(const TreeSumParams p) {
+  const std::int64_t item = this_item();
+  if (item >= p.count) return;
+  float part[kSegments] = {};
+#pragma unroll
+  for (int r = 0; r < kSegments; ++r) {
+    if (r < p.ranks) part[r] = p.parts[r * p.count + item];
+  }
+#pragma unroll
+  for (int step = 1; step < kSegments; step *= 2) {
+    if (step >= p.ranks) continue;
+#pragma unroll
+    for (int r = 0; r < kSegments; r += 2 * step) part[r] += part[r + step];
+  }
+  p.y[item] = p.residual[item] + part[0];
+}
+
+__global__ void combine_kernel(const CombineParams p) {
+  const std::int64_t item = this_item();
+  if (item >= static_cast<std::int64_t>(p.tokens) * p.n) return;
+  const std::int64_t token = item / p.n;
+  const std::int64_t column = item % p.n;
+  float sum = 0.0F;
+  for (int i = p.first[token]; i < p.first[token + 1]; ++i) {
+    const float part = p.x[static_cast<std::int64_t>(p.slots[i]) * p.n + column];
+    sum = i == p.first[token] ? part : sum + part;
+  }
+  const std::int64_t at = token * p.ldy + column;
+  p.y[at] = p.residual != nullptr ? p.residual[at] + sum : sum;
+}
+
+__global__ void key_expand_kernel(const KeyExpandParams p) {
+  const int dim = p.nope + p.rope;
+  const std::int64_t item = this_item();
+  if (item >= static_cast<std::int64_t>(p.heads) * dim * kKvBlock) return;
+  const auto slot = static_cast<int>(item % kKvBlock);
+  const auto i = static_cast<int>(item / kKvBlock % dim);
+  const std::int64_t head = item / kKvBlock / dim;
+  if (i >= p.nope) {
+    p.keys[item] = p.rotated[(i - p.nope) * kKvBlock + slot];
+  } else if (slot < p.rows) {
+    p.keys[item] = p.k[(static_cast<std::int64_t>(slot) * p.heads + head) * p.nope + i];
+  }
+}
+
+// One pair of a head; query may be q.
+__global__ void rope_query_kernel(const RopeQueryParams p) {
+  const std::int64_t item = this_item();
+  if (item >= static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs) return;
+  const auto i = static_cast<int>(item % p.rope.pairs);
+  const std::int64_t row = item / p.rope.pairs;  // token * heads + head
+  const std::int64_t token = row / p.heads;
+  const float* q = p.q + token * p.ldq + row % p.heads * p.head_dim + p.from;
+  float* query = p.query + row * p.query_dim + p.at;
+  const std::int64_t angle = static_cast<std::int64_t>(p.places[token].position) * p.rope.pairs + i;
+  const int first = p.rope.halves ? i : 2 * i;
+  const int second = p.rope.halves ? i + p.rope.pairs : 2 * i + 1;
+  const float a = q[first];
+  const float b = q[second];
+  query[first] = a * p.rope.cos[angle] - b * p.rope.sin[angle];
+  query[second] = a * p.rope.sin[angle] + b * p.rope.cos[angle];
+}
+
+// A block of 128 inputs of a row for each thread block of as many threads; y may be x.
+__global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantiseParams p) {
+  __shared__ float warp_largest[kScaleBlock / 32];
+  const std::int64_t row = blockIdx.x;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int i = static_cast<int>(blockIdx.y) * kScaleBlock + thread;
+  const float x = i < p.width ? p.x[row * p.ldx + i] : 0.0F;
+  float largest = fabsf(x);
+  for (int step = 16; step > 0; step /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, step));
+  }
+  if (thread % 32 == 0) warp_largest[thread / 32] = largest;
+  __syncthreads();
+  for (int w = 0; w < kScaleBlock / 32; ++w) largest = fmaxf(largest, warp_largest[w]);
+  if (i >= p.width) return;
+  const float scale = activation_scale_of(largest, p.power_of_two);
+  float value = x / scale;
+  value = value > 448.0F ? 448.0F : value;
+  value = value < -448.0F ? -448.0F : value;
+  p.y[row * p.ldy + i] =
+      nearest_e4m3_of(value) * scale * (p.factor != nullptr ? p.factor[row] : 1.0F);
+}
+
+}  // namespace
+
+void embedding(const EmbeddingParams& p, Stream stream) {
+  const auto items = static_cast<std::int64_t>(p.rows) * p.width;
+  embedding_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+}
+
+void tree_sum(const TreeSumParams& p, Stream stream) {
+  tree_sum_kernel<<<blocks_for(p.count), kThreads, 0, stream>>>(p);
+}
+
+void combine(const CombineParams& p, Stream stream) {
+  const auto items = static_cast<std::int64_t>(p.tokens) * p.n;
+  combine_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+}
+
+void key_expand(const KeyExpandParams& p, Stream stream) {
+  const auto items = static_cast<std::int64_t>(p.heads) * (p.nope + p.rope) * kKvBlock;
+  key_expand_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+}
+
+void rope_query(const RopeQueryParams& p, Stream stream) {
+  const auto items = static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs;
+  rope_query_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+}
+
+void quantise(const QuantiseParams& p, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(p.rows),
+                  static_cast<unsigned>((p.width + kScaleBlock - 1) / kScaleBlock));
+  quantise_kernel<<<grid, kScaleBlock, 0, stream>>>(p);
+}
+
+}  // namespace dsm::kernels::cuda

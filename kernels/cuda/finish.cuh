@@ -1,0 +1,41 @@
+// What is done with the sums of a product once they are whole.
+#pragma once
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/numbers.h"
+
+namespace dsm::kernels::cuda {
+
+// Columns column .. column + 3 of a panel in row `row` of a task, which may lie past its rows. All
+// threads of a warp call it together, 16 neighbours for a row.
+__device__ __forceinline__ void finish(const Products& p, const ProductTask& task, int row,
+                                       int panel, int column, const float (&sum)[4]) {
+  constexpr int kHalf = kPanel / 2;
+  constexpr unsigned kAllLanes = 0xffffffffU;
+  if (p.swiglu) {
+    // The columns of `up` are those of the thread 8 further.
+    float up[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) up[i] = __shfl_down_sync(kAllLanes, sum[i], kHalf / 4, kPanel / 4);
+    if (row >= task.rows || column >= kHalf) return;
+    const float weight = p.weight[task.first_row + row];
+    float* h = task.y + row * p.ldy + panel * kHalf + column;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) h[i] = sum[i] * sigmoid_of(sum[i]) * up[i] * weight;
+    return;
+  }
+  if (row >= task.rows) return;
+  const int first = panel * kPanel + column;
+  const std::int64_t at = row * p.ldy + first;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (first + i >= task.w.n) return;
+    float value = sum[i];
+    if (p.accumulate) value = task.y[at + i] + value;
+    if (p.bias != nullptr) value += p.bias[first + i];
+    if (p.residual != nullptr) value = p.residual[at + i] + value;
+    task.y[at + i] = value;
+  }
+}
+
+}  // namespace dsm::kernels::cuda

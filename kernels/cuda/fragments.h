@@ -1,0 +1,137 @@
+// The operands of a tensor core's product, D[16 x 8] += A[16 x 16] B[16 x 8] (PTX mma.m16n8k16),
+// taken from activations in FP32 and from packed panels (kernels::PackedMatrix).
+//
+// Of the 32 lanes that hold an operand together let g = lane / 4 and q = lane % 4. By PTX
+//   A: registers 0 .. 3 hold rows g, g + 8, g, g + 8; slots 2q, 2q + 1 (0, 1) or 2q + 8, 2q + 9
+//   B: registers 0, 1 hold column g, the same slots
+//   D: registers 0, 1 hold row g, columns 2q, 2q + 1; registers 2, 3 the same of row g + 8.
+// Which input a slot stands for, and which column of the panel a column of B, is free as long as
+// both sides agree. Here the slots of a lane stand for the inputs 4q .. 4q + 3 of the step, and
+// column g of product j for the column 32 (j / 4) + 4g + j % 4 of the panel. So a lane loads four
+// neighbouring activations, four neighbouring weights of an input (or of a pair), and stores four
+// neighbouring sums; a step of 8 products takes 16 inputs of all 64 columns.
+//
+// Functions of the lane's number, so that a test on the CPU can be all 32 lanes.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/numbers.h"
+#include "kernels/params.h"
+
+namespace dsm::kernels::cuda {
+
+inline constexpr int kStepInputs = 16;
+inline constexpr int kTileRows = 16;
+inline constexpr int kProducts = kPanel / 8;
+
+template <class T>
+struct alignas(4 * sizeof(T)) Four {
+  T v[4];
+};
+
+// Four neighbours, of which only some may be there. The address is a multiple of their size.
+template <class T>
+DSM_HOST_DEVICE Four<T> load_four(const T* from) {
+  return *reinterpret_cast<const Four<T>*>(from);
+}
+
+struct FragmentA {
+  std::uint32_t v[4];
+};
+struct FragmentB {
+  std::uint32_t v[kProducts][2];
+};
+
+// Rows g and g + 8 of a step's activations.
+struct Activations {
+  float v[2][4];
+};
+
+// A row that is null counts as zeros, and so do inputs from `end` on. `wide`: rows and `at` are
+// multiples of four values, so that four can be loaded at a time.
+DSM_HOST_DEVICE Activations load_activations(const float* row, const float* row_below, int at,
+                                             int end, bool wide, int lane) {
+  const int first = at + lane % 4 * 4;
+  const float* const rows[2] = {row, row_below};
+  Activations x;
+  for (int r = 0; r < 2; ++r) {
+    if (rows[r] != nullptr && wide && first + 4 <= end) {
+      const Four<float> four = load_four(rows[r] + first);
+      for (int i = 0; i < 4; ++i) x.v[r][i] = four.v[i];
+    } else {
+      for (int i = 0; i < 4; ++i) {
+        x.v[r][i] = rows[r] != nullptr && first + i < end ? rows[r][first + i] : 0.0F;
+      }
+    }
+  }
+  return x;
+}
+
+// The activations rounded to BF16.
+DSM_HOST_DEVICE FragmentA rounded(const Activations& x) {
+  return {{bf16_pair(x.v[0][0], x.v[0][1]), bf16_pair(x.v[1][0], x.v[1][1]),
+           bf16_pair(x.v[0][2], x.v[0][3]), bf16_pair(x.v[1][2], x.v[1][3])}};
+}
+
+// What rounding has left, rounded: with it 16 bits of an activation's fraction go into the product.
+DSM_HOST_DEVICE FragmentA remainder(const Activations& x, const FragmentA& high) {
+  Activations left;
+  for (int r = 0; r < 2; ++r) {
+    for (int i = 0; i < 4; ++i) {
+      const std::uint32_t pair = high.v[r + i / 2 * 2];
+      left.v[r][i] = x.v[r][i] - (i % 2 == 0 ? first_of(pair) : second_of(pair));
+    }
+  }
+  return rounded(left);
+}
+
+// `panel`: [pairs of inputs][64] of BF16 pairs. Inputs [at, at + 16) of them, zero from `end` on;
+// at is even.
+DSM_HOST_DEVICE FragmentB load_bf16(const std::uint32_t* panel, int at, int end, int lane) {
+  FragmentB b;
+  for (int p = 0; p < 2; ++p) {
+    const int pair = at / 2 + lane % 4 * 2 + p;
+    const bool there = pair * 2 < end;  // the last pair of an odd number is padded with zero
+    for (int half = 0; half < 2; ++half) {
+      Four<std::uint32_t> four = {};
+      if (there) {
+        four =
+            load_four(panel + static_cast<std::int64_t>(pair) * kPanel + half * 32 + lane / 4 * 4);
+      }
+      for (int i = 0; i < 4; ++i) b.v[half * 4 + i][p] = four.v[i];
+    }
+  }
+  return b;
+}
+
+// `panel`: [inputs][64] of FP8 values.
+DSM_HOST_DEVICE FragmentB load_e4m3(const std::uint8_t* panel, int at, int end, int lane) {
+  FragmentB b;
+  for (int half = 0; half < 2; ++half) {
+    Four<std::uint8_t> row[4] = {};
+    for (int i = 0; i < 4; ++i) {
+      const int input = at + lane % 4 * 4 + i;
+      if (input < end) {
+        row[i] =
+            load_four(panel + static_cast<std::int64_t>(input) * kPanel + half * 32 + lane / 4 * 4);
+      }
+    }
+    for (int j = 0; j < 4; ++j) {
+      for (int p = 0; p < 2; ++p) {
+        b.v[half * 4 + j][p] = bf16_pair_of_e4m3(row[2 * p].v[j], row[2 * p + 1].v[j]);
+      }
+    }
+  }
+  return b;
+}
+
+// The panel's column of register i of product j's sums, and the tile's row of it.
+DSM_HOST_DEVICE int column_of(int product, int i, int lane) {
+  return product / 4 * 32 + (lane % 4 * 2 + i % 2) * 4 + product % 4;
+}
+DSM_HOST_DEVICE int row_of(int i, int lane) {
+  return lane / 4 + i / 2 * 8;
+}
+
+}  // namespace dsm::kernels::cuda

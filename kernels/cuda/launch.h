@@ -1,0 +1,105 @@
+// The operators on a GPU: functions that put a kernel on a stream and return. All pointers in
+// parameters are the device's, also those of lists (places, items, groups, descriptions of
+// weights). What params.h says of shapes holds, and of order of sums what the kernels' files say.
+// An error of a launch is CUDA's last error.
+//
+// No CUDA header is needed to include this.
+#pragma once
+
+#include "kernels/params.h"
+
+struct CUstream_st;
+
+namespace dsm::kernels::cuda {
+
+using Stream = CUstream_st*;
+
+void embedding(const EmbeddingParams& params, Stream stream);
+void rms_norm(const RmsNormParams& params, Stream stream);
+void quantise(const QuantiseParams& params, Stream stream);
+void tree_sum(const TreeSumParams& params, Stream stream);
+void kv_write(const KvWriteParams& params, Stream stream);
+void kv_write_heads(const KvWriteHeadsParams& params, Stream stream);
+void key_expand(const KeyExpandParams& params, Stream stream);
+void rope_query(const RopeQueryParams& params, Stream stream);
+void router(const RouterParams& params, Stream stream);
+
+// Rows of one matrix in a product.
+struct ProductTask {
+  PackedMatrix w = {};
+  const float* x = nullptr;  // row r at x + r * ldx, or with a token list at x + token[...] * ldx
+  float* y = nullptr;        // row r at y + r * ldy
+  int first_row = 0;         // number of its row 0 among the rows of the launch
+  int rows = 0;
+};
+// A part of a task for one thread block: up to tile_rows rows from `row` on.
+struct ProductTile {
+  std::int32_t task = 0;
+  std::int32_t row = 0;
+};
+
+constexpr int max_tile_rows(DType dtype) {
+  return dtype == DType::kF32 ? 32 : 64;
+}
+
+// Products of many matrices of one type, and what is done with the sums.
+struct Products {
+  const ProductTask* tasks = nullptr;
+  const ProductTile* tiles = nullptr;
+  int tile_count = 0;
+  int tile_rows = 0;                    // 16, 32 or 64, at most max_tile_rows()
+  int panels = 0;                       // of the widest matrix
+  int spans = 0;                        // of the longest
+  const std::int32_t* token = nullptr;  // [rows of the launch]; null: a task's own rows
+  std::int64_t ldx = 0;
+  std::int64_t ldy = 0;
+  bool wide_x = false;  // four values of a row can be loaded at a time from any multiple of four
+  bool exact = false;   // activations as two BF16 terms, else as one
+
+  // y = sums (+ y) (+ bias), or residual + sums ...
+  bool accumulate = false;
+  const float* bias = nullptr;      // [n]
+  const float* residual = nullptr;  // [rows, n], ldy; of the one task; may be its y
+  // ... or, of panels with 32 columns of a gate and 32 of an up product, silu(gate) up weight.
+  bool swiglu = false;
+  const float* weight = nullptr;  // [rows of the launch]
+
+  // Where the spans of few rows meet: [spans, rows of the launch, ld_partial]. Null: a thread block
+  // goes through all spans.
+  float* partial = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t ld_partial = 0;  // panels * 64
+};
+void products(const Products& params, DType dtype, Stream stream);
+
+// y[t] = residual[t] + the sum, in their order, of the rows slots[first[t]] .. slots[first[t + 1] -
+// 1] of x.
+struct CombineParams {
+  const float* x = nullptr;             // [slots, n]
+  const std::int32_t* first = nullptr;  // [tokens + 1]
+  const std::int32_t* slots = nullptr;
+  const float* residual = nullptr;  // [tokens, n], ldy; null: none; may be y
+  float* y = nullptr;               // [tokens, n], ldy
+  std::int64_t ldy = 0;
+  int tokens = 0;
+  int n = 0;
+};
+void combine(const CombineParams& params, Stream stream);
+
+// Attention without a selection, in two steps: each split of 256 positions of each item gives its
+// maximum, its sum and its part of the output; then the splits are merged in order.
+struct AttentionLaunch {
+  AttentionParams params;  // the items' block tables are the device's
+  int first_item = 0;      // items [first_item, first_item + items)
+  int items = 0;
+  int item_rows = 0;         // of the largest of them: 8, 16 or 32
+  int splits = 0;            // of the longest past among them
+  float* partial = nullptr;  // [items, item_rows, splits, value_dim]
+  float* best = nullptr;     // [items, item_rows, splits]
+  float* total = nullptr;    // [items, item_rows, splits]
+};
+void attention(const AttentionLaunch& launch, Stream stream);
+// The widest keys that fit into a thread block's shared memory.
+inline constexpr int kMaxKeyDim = 768;
+
+}  // namespace dsm::kernels::cuda

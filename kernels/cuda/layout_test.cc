@@ -1,0 +1,301 @@
+// What the GPU's kernels compute with, on the CPU: operands of tensor cores, which the 32 lanes
+// take from packed panels, multiplied as PTX says; how inputs and rows are divided; numbers.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/pack.h"
+#include "kernels/cuda/fragments.h"
+#include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/splits.h"
+#include "kernels/ops.h"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+std::vector<float> random_floats(std::size_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// D += A B as PTX's mma.m16n8k16 has it, by the places that its manual gives the registers.
+void multiply(float (*sums)[4], const FragmentA* a, const FragmentB* b, int product) {
+  float left[16][16];
+  float right[16][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const int g = lane / 4;
+    const int q = lane % 4;
+    for (int r = 0; r < 4; ++r) {
+      left[g + r % 2 * 8][2 * q + r / 2 * 8] = first_of(a[lane].v[r]);
+      left[g + r % 2 * 8][2 * q + r / 2 * 8 + 1] = second_of(a[lane].v[r]);
+    }
+    for (int r = 0; r < 2; ++r) {
+      right[2 * q + r * 8][g] = first_of(b[lane].v[product][r]);
+      right[2 * q + r * 8 + 1][g] = second_of(b[lane].v[product][r]);
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      for (int k = 0; k < 16; ++k) {
+        sums[lane][i] += left[lane / 4 + i / 2 * 8][k] * right[k][lane % 4 * 2 + i % 2];
+      }
+    }
+  }
+}
+
+// 16 rows [16, k] (from row `rows` on: none) times panel 0 of w, as a warp computes it.
+std::vector<float> warp_product(const std::vector<float>& x, int rows, const PackedMatrix& w) {
+  std::vector<float> y(16 * kPanel, 0.0F);
+  for (int split = 0; split < splits_of(w); ++split) {
+    float sums[kProducts][32][4] = {};
+    const int end = split_end(w, split);
+    for (int at = split_begin(w, split); at < end; at += kStepInputs) {
+      FragmentA high[32];
+      FragmentA low[32];
+      FragmentB b[32];
+      for (int lane = 0; lane < 32; ++lane) {
+        const auto row = [&](int r) { return r < rows ? x.data() + r * w.k : nullptr; };
+        const bool wide = w.k % 4 == 0 && w.scale_phase % 4 == 0;
+        const Activations four =
+            load_activations(row(lane / 4), row(lane / 4 + 8), at, end, wide, lane);
+        high[lane] = rounded(four);
+        low[lane] = remainder(four, high[lane]);
+        b[lane] = w.dtype == DType::kBF16
+                      ? load_bf16(static_cast<const std::uint32_t*>(w.data), at, end, lane)
+                      : load_e4m3(static_cast<const std::uint8_t*>(w.data), at, end, lane);
+      }
+      for (int j = 0; j < kProducts; ++j) {
+        multiply(sums[j], high, b, j);
+        multiply(sums[j], low, b, j);
+      }
+    }
+    for (int j = 0; j < kProducts; ++j) {
+      for (int lane = 0; lane < 32; ++lane) {
+        for (int i = 0; i < 4; ++i) {
+          const int column = column_of(j, i, lane);
+          const float scale =
+              w.dtype == DType::kF8E4M3 ? w.scales[split * kPanel + column] * 0x1p-120F : 1.0F;
+          y[static_cast<std::size_t>(row_of(i, lane) * kPanel + column)] +=
+              sums[j][lane][i] * scale;
+        }
+      }
+    }
+  }
+  return y;
+}
+
+// The same by the CPU's operator.
+std::vector<float> cpu_product(const std::vector<float>& x, int rows, const PackedMatrix& w) {
+  std::vector<float> y(16 * kPanel, 0.0F);
+  const LinearParams p{
+      .x = x.data(), .ldx = w.k, .w = &w, .y = y.data(), .ldy = kPanel, .rows = rows};
+  available_ops()[0]->linear(p, 0, 0, rows, 0);
+  return y;
+}
+
+void expect_equal_products(const WeightPiece& piece, unsigned seed) {
+  std::vector<std::byte> storage(packed_bytes(packed_dtype({&piece, 1}), piece.n, piece.k) + 64);
+  void* at = storage.data();
+  std::size_t space = storage.size();
+  std::align(64, space - 64, at, space);
+  const PackedMatrix w = pack({&piece, 1}, at);
+  ASSERT_EQ(w.dtype, piece.dtype);
+  for (const int rows : {1, 7, 16}) {
+    const auto x = random_floats(static_cast<std::size_t>(rows * w.k), seed);
+    const auto got = warp_product(x, rows, w);
+    const auto wanted = cpu_product(x, rows, w);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_NEAR(got[i], wanted[i], 6e-5F * std::sqrt(static_cast<float>(w.k)))
+          << "n " << w.n << " k " << w.k << " rows " << rows << " at " << i;
+    }
+  }
+}
+
+TEST(CudaLayoutTest, LanesTakeBf16WeightsFromPanels) {
+  for (const int n : {64, 40}) {
+    for (const int k : {1, 2, 15, 16, 31, 128, 144, 300}) {
+      const auto values = random_floats(static_cast<std::size_t>(n * k), 5);
+      std::vector<std::byte> bytes(values.size() * 2);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto half = static_cast<std::uint16_t>(as_bits(values[i]) >> 16);
+        std::memcpy(bytes.data() + 2 * i, &half, 2);
+      }
+      expect_equal_products({bytes.data(), DType::kBF16, k, 1, n, k}, 6);
+    }
+  }
+}
+
+TEST(CudaLayoutTest, LanesTakeFp8WeightsFromPanelsWhereverTheirBlocksBegin) {
+  constexpr int kColumns = 500;
+  std::mt19937 random(9);
+  std::vector<std::byte> bytes(std::size_t{64} * kColumns);
+  for (auto& byte : bytes) {
+    auto bits = static_cast<std::uint8_t>(random());
+    if ((bits & 0x7fU) == 0x7fU) bits = 1;  // the smallest; 0x7f is not a number
+    byte = std::byte{bits};
+  }
+  const float scales[] = {0.01F, 0.003F, 0.25F, 0.02F};
+  const BlockScales blocks{reinterpret_cast<const std::byte*>(scales), DType::kF32, 128, 128,
+                           kColumns};
+  for (const int first : {0, 4, 77, 127}) {
+    for (const int k : {1, 60, 128, 300}) {
+      std::vector<std::byte> small = bytes;  // keep sums near one
+      for (auto& byte : small) byte &= std::byte{0xb7};
+      expect_equal_products({small.data(), DType::kF8E4M3, kColumns, 1, 64, k, first, blocks}, 7);
+    }
+  }
+}
+
+TEST(CudaLayoutTest, EveryFp8ValueIsExactInBf16) {
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    if ((bits & 0x7fU) == 0x7fU) continue;
+    const std::uint32_t pair = bf16_pair_of_e4m3(bits, bits ^ 0x80U);
+    EXPECT_EQ(as_bits(first_of(pair)), as_bits(from_e4m3(static_cast<std::uint8_t>(bits))));
+    EXPECT_EQ(as_bits(second_of(pair)),
+              as_bits(from_e4m3(static_cast<std::uint8_t>(bits ^ 0x80U))));
+  }
+}
+
+TEST(CudaLayoutTest, SplitsHoldEveryInputOnce) {
+  for (const int phase : {0, 1, 64, 127}) {
+    for (const int k : {1, 127, 128, 129, 1024, 1025, 4000}) {
+      const PackedMatrix w{.k = k, .scale_phase = phase};
+      int at = 0;
+      for (int s = 0; s < splits_of(w); ++s) {
+        EXPECT_EQ(split_begin(w, s), at);
+        EXPECT_GT(split_end(w, s), at);
+        at = split_end(w, s);
+      }
+      EXPECT_EQ(at, k);
+      EXPECT_EQ(splits_of(w), scale_blocks(w));
+      EXPECT_GE(spans_of(w) * kSpanSplits, splits_of(w));
+      EXPECT_LT((spans_of(w) - 1) * kSpanSplits, splits_of(w));
+    }
+  }
+}
+
+TEST(CudaLayoutTest, TilesHoldEveryRowOnce) {
+  const PackedMatrix small{.n = 100, .k = 64};
+  const PackedMatrix large{.n = 500, .k = 3000};
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const int most : {1, 16, 17, 64, 200}) {
+      const std::vector<ProductTask> tasks = {{.w = large, .rows = most},
+                                              {.w = small, .rows = 0},
+                                              {.w = small, .rows = (most + 1) / 2}};
+      ProductPlan plan;
+      plan_products(tasks, dtype, 1, plan);
+      EXPECT_EQ(plan.panels, 8);
+      EXPECT_EQ(plan.spans, 3);
+      EXPECT_FALSE(plan.spans_apart) << "there are blocks enough for one processor";
+      EXPECT_LE(plan.tile_rows, max_tile_rows(dtype));
+      std::vector<int> next(tasks.size(), 0);
+      for (const ProductTile& tile : plan.tiles) {
+        auto& row = next[static_cast<std::size_t>(tile.task)];
+        EXPECT_EQ(tile.row, row);
+        row += plan.tile_rows;
+      }
+      for (std::size_t i = 0; i < tasks.size(); ++i) {
+        EXPECT_GE(next[i], tasks[i].rows);
+        EXPECT_LT(next[i] - plan.tile_rows, std::max(1, tasks[i].rows));
+      }
+    }
+  }
+}
+
+TEST(CudaLayoutTest, FewBlocksTakeASpanEach) {
+  const std::vector<ProductTask> tasks = {{.w = {.n = 512, .k = 4096}, .rows = 1}};
+  ProductPlan plan;
+  plan_products(tasks, DType::kBF16, 132, plan);
+  EXPECT_TRUE(plan.spans_apart);
+}
+
+TEST(CudaLayoutTest, ATokensSlotsComeInTheOrderOfGroups) {
+  const std::vector<Group> groups = {{0, 3}, {3, 3}, {3, 5}, {5, 6}};
+  const std::vector<std::int32_t> token = {0, 1, 2, 0, 2, 2};
+  TokenSlots found;
+  slots_of_tokens(groups, token.data(), 3, found);
+  EXPECT_EQ(found.first, (std::vector<std::int32_t>{0, 2, 3, 6}));
+  EXPECT_EQ(found.slots, (std::vector<std::int32_t>{0, 3, 1, 2, 4, 5}));
+}
+
+TEST(CudaLayoutTest, RowsThatAreNotAlignedAreNotLoadedFourAtATime) {
+  alignas(16) const float x[8] = {};
+  std::vector<ProductTask> tasks = {{.w = {.k = 4}, .x = x}};
+  EXPECT_TRUE(wide_rows(tasks, 8));
+  EXPECT_FALSE(wide_rows(tasks, 6));
+  tasks[0].x = x + 1;
+  EXPECT_FALSE(wide_rows(tasks, 8));
+  tasks[0].x = x;
+  tasks[0].w.scale_phase = 2;
+  EXPECT_FALSE(wide_rows(tasks, 8));
+}
+
+TEST(CudaLayoutTest, TwoTermsKeepSixteenBitsOfAFraction) {
+  for (const float x : random_floats(1000, 3)) {
+    const Activations values = {{{x, 0, 0, 0}, {0, 0, 0, x}}};
+    const FragmentA high = rounded(values);
+    const FragmentA low = remainder(values, high);
+    EXPECT_NEAR(first_of(high.v[0]) + first_of(low.v[0]), x, std::abs(x) * 0x1p-17F);
+    EXPECT_NEAR(second_of(high.v[3]) + second_of(low.v[3]), x, std::abs(x) * 0x1p-17F);
+  }
+}
+
+// By the CPU's router, which gives sigmoids away.
+TEST(CudaNumbersTest, SigmoidIsTheCpusToTheBit) {
+  auto logits = random_floats(1000, 4);
+  for (float& logit : logits) logit *= 30;
+  logits[0] = 0;
+  logits[1] = -200;
+  logits[2] = 200;
+  const std::vector<float> bias(1, 0.0F);
+  std::vector<std::int32_t> chosen(logits.size());
+  std::vector<float> weights(logits.size());
+  available_ops()[0]->router({.logits = logits.data(),
+                              .ld = 1,
+                              .bias = bias.data(),
+                              .tokens = static_cast<int>(logits.size()),
+                              .experts = 1,
+                              .groups = 1,
+                              .topk_groups = 1,
+                              .top_k = 1,
+                              .scale = 1,
+                              .chosen = chosen.data(),
+                              .weights = weights.data()},
+                             0, static_cast<int>(logits.size()));
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    EXPECT_EQ(as_bits(sigmoid_of(logits[i])), as_bits(weights[i])) << logits[i];
+  }
+}
+
+TEST(CudaNumbersTest, RoundingToFp8IsTheCpusToTheBit) {
+  for (const bool power_of_two : {false, true}) {
+    auto x = random_floats(kScaleBlock, 8);
+    x[3] = 1e-6F;
+    std::vector<float> wanted(x.size());
+    available_ops()[0]->quantise({.x = x.data(),
+                                  .ldx = kScaleBlock,
+                                  .y = wanted.data(),
+                                  .ldy = kScaleBlock,
+                                  .rows = 1,
+                                  .width = kScaleBlock,
+                                  .power_of_two = power_of_two},
+                                 0, 1);
+    float largest = 0;
+    for (const float value : x) largest = std::max(largest, std::abs(value));
+    const float scale = activation_scale_of(largest, power_of_two);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float value = std::clamp(x[i] / scale, -448.0F, 448.0F);
+      EXPECT_EQ(as_bits(nearest_e4m3_of(value) * scale), as_bits(wanted[i]));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dsm::kernels::cuda

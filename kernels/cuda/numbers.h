@@ -1,0 +1,118 @@
+// Numbers as the kernels take them apart, for the device and, so that tests need none, for the
+// host. exp, sigmoid and rounding to FP8 are the CPU's (kernels/cpu), bit by bit: nothing here may
+// be contracted (nvcc -fmad=false), every fused multiply-add is written out.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define DSM_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define DSM_HOST_DEVICE inline
+#endif
+
+namespace dsm::kernels::cuda {
+
+DSM_HOST_DEVICE float as_float(std::uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(bits);
+#else
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+#endif
+}
+DSM_HOST_DEVICE std::uint32_t as_bits(float x) {
+#if defined(__CUDA_ARCH__)
+  return __float_as_uint(x);
+#else
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+#endif
+}
+
+// exp16 of kernels/cpu/product.h.
+DSM_HOST_DEVICE float exp_of(float x) {
+  const float magic = 12582912.0F;
+  x = x > -86.0F ? x : -86.0F;
+  const float shifted = fmaf(x, 1.44269504F, magic);
+  const float n = shifted - magic;
+  float r = fmaf(n, -0.693359375F, x);
+  r = fmaf(n, 2.12194440e-4F, r);
+  float p = 1.0F / 5040;
+  p = fmaf(p, r, 1.0F / 720);
+  p = fmaf(p, r, 1.0F / 120);
+  p = fmaf(p, r, 1.0F / 24);
+  p = fmaf(p, r, 1.0F / 6);
+  p = fmaf(p, r, 0.5F);
+  p = fmaf(p, r, 1.0F);
+  p = fmaf(p, r, 1.0F);
+  return as_float(as_bits(p) + (as_bits(shifted) << 23));
+}
+
+DSM_HOST_DEVICE float sigmoid_of(float x) {
+  const float y = 0.0F - x;
+  return 1.0F / (1.0F + exp_of(y < 88.0F ? y : 88.0F));
+}
+
+// The FP8 value (E4M3) nearest to x, on a tie the even one; |x| is at most 448.
+DSM_HOST_DEVICE float nearest_e4m3_of(float x) {
+  if (fabsf(x) < 0x1p-6F) {
+    const float magic = 0x1.8p14F;
+    return (x + magic) - magic;
+  }
+  std::uint32_t bits = as_bits(x);
+  bits += 0x7ffffU + (bits >> 20 & 1U);
+  return as_float(bits & 0xfff00000U);
+}
+
+// The scale of a block of activations by its largest magnitude.
+DSM_HOST_DEVICE float activation_scale_of(float largest, bool power_of_two) {
+  const float scale = (largest > 1e-4F ? largest : 1e-4F) / 448.0F;
+  if (!power_of_two) return scale;
+  return as_float((as_bits(scale) + 0x7fffffU) & 0x7f800000U);
+}
+
+// Two BF16 values in one register, the first in the low half, each the nearest to its argument.
+DSM_HOST_DEVICE std::uint32_t bf16_pair(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  const auto nearest = [](float x) {
+    const std::uint32_t bits = as_bits(x);
+    return (bits + 0x7fffU + (bits >> 16 & 1U)) >> 16;
+  };
+  return nearest(first) | nearest(second) << 16;
+#endif
+}
+DSM_HOST_DEVICE float first_of(std::uint32_t pair) {
+  return as_float(pair << 16);
+}
+DSM_HOST_DEVICE float second_of(std::uint32_t pair) {
+  return as_float(pair & 0xffff0000U);
+}
+
+// Two FP8 values (bits of E4M3 that are numbers) as BF16, exactly: exponent and fraction move to
+// BF16's places, which gives 2^-120 times the value, subnormals included, and one multiplication
+// puts that right.
+DSM_HOST_DEVICE std::uint32_t bf16_pair_of_e4m3(std::uint32_t first, std::uint32_t second) {
+  const std::uint32_t bytes = first << 8 | second << 24;
+  const std::uint32_t small = (bytes & 0x80008000U) | (bytes & 0x7f007f00U) >> 4;
+#if defined(__CUDA_ARCH__)
+  const std::uint32_t scale = 0x7b807b80U;  // 2^120 twice
+  const std::uint32_t zero = 0x80008000U;   // -0 twice, which changes no sum
+  std::uint32_t pair;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(small), "r"(scale), "r"(zero));
+  return pair;
+#else
+  return as_bits(first_of(small) * 0x1p120F) >> 16 |
+         (as_bits(second_of(small) * 0x1p120F) & 0xffff0000U);
+#endif
+}
+
+}  // namespace dsm::kernels::cuda

@@ -1,0 +1,185 @@
+// The matrix product on tensor cores, for any number of rows.
+//
+// A thread block of 8 warps takes a tile of 16, 32 or 64 rows and a panel of 64 columns. Each warp
+// goes through a split of the inputs of its own (splits.h) straight from memory to registers: the
+// panels' layout is that of the tensor core's operand (fragments.h), and nobody else in the block
+// needs the same weights. The warps' sums meet in shared memory and are added in the order of
+// splits. One row costs the time of reading the weights, as 16 do.
+//
+// Weights are BF16 or FP8, both exact as BF16; activations become two BF16 terms, or one where the
+// rank is run loosely. Sums are FP32. An activation that is infinite gives NaN.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/finish.cuh"
+#include "kernels/cuda/fragments.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/splits.h"
+
+namespace dsm::kernels::cuda {
+
+inline constexpr int kProductThreads = 32 * kSpanSplits;
+// Floats from one row of a warp's sums to the next: 64 and 4 that keep lanes on different banks.
+inline constexpr int kSumStride = kPanel + 4;
+
+// One warp's sums of a split: 16 kTiles rows, 64 columns.
+template <int kTiles>
+struct TensorSums {
+  float v[kTiles][kProducts][4];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+      for (int j = 0; j < kProducts; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) v[t][j][i] = 0.0F;
+      }
+    }
+  }
+
+  // Rows of tile t to shared memory, four columns at a time.
+  __device__ void store(int t, float (*to)[kSumStride], int lane) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const Four<float> four = {{v[t][half * 4][i], v[t][half * 4 + 1][i], v[t][half * 4 + 2][i],
+                                   v[t][half * 4 + 3][i]}};
+        *reinterpret_cast<Four<float>*>(&to[row_of(i, lane)][column_of(half * 4, i, lane)]) = four;
+      }
+    }
+  }
+};
+
+__device__ __forceinline__ void multiply(float (&sums)[4], const FragmentA& a,
+                                         const std::uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a.v[0]), "r"(a.v[1]), "r"(a.v[2]), "r"(a.v[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// sums += rows times inputs [begin, end) of a panel; load(at) gives the weights of a step.
+template <int kTiles, int kTerms, class Load>
+__device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide, int begin,
+                                             int end, int lane, const Load& load,
+                                             TensorSums<kTiles>& sums) {
+  FragmentB next = load(begin);
+  for (int at = begin; at < end; at += kStepInputs) {
+    const FragmentB b = next;
+    if (at + kStepInputs < end) next = load(at + kStepInputs);
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      const int row = t * kTileRows + lane / 4;
+      const Activations x = load_activations(rows[row], rows[row + 8], at, end, wide, lane);
+      const FragmentA high = rounded(x);
+#pragma unroll
+      for (int j = 0; j < kProducts; ++j) multiply(sums.v[t][j], high, b.v[j]);
+      if constexpr (kTerms == 2) {
+        const FragmentA low = remainder(x, high);
+#pragma unroll
+        for (int j = 0; j < kProducts; ++j) multiply(sums.v[t][j], low, b.v[j]);
+      }
+    }
+  }
+}
+
+// Weights::Sums<kTiles> are a warp's sums, Weights::chain fills them with those of a split,
+// Weights::kMostTiles is how many tiles a warp's registers hold.
+template <class Weights, int kTiles>
+__global__ void __launch_bounds__(kProductThreads) product_kernel(const Products p) {
+  __shared__ alignas(16) float sums[kSpanSplits][kTileRows][kSumStride];
+  __shared__ const float* row_of_x[kTiles * kTileRows];
+  const ProductTile tile = p.tiles[blockIdx.x];
+  const ProductTask& task = p.tasks[tile.task];
+  const PackedMatrix w = task.w;
+  const int panel = static_cast<int>(blockIdx.y);
+  const int spans = spans_of(w);
+  const int first_span = static_cast<int>(blockIdx.z);       // of one, unless spans meet in memory
+  if (panel * kPanel >= w.n || first_span >= spans) return;  // the whole thread block does
+  const int last_span = p.partial != nullptr ? first_span + 1 : spans;
+  const int splits = splits_of(w);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int warp = thread / 32;
+  const int lane = thread % 32;
+
+  if (thread < kTiles * kTileRows) {
+    const int row = tile.row + thread;
+    const float* x = nullptr;
+    if (row < task.rows) {
+      const std::int64_t at = p.token != nullptr ? p.token[task.first_row + row] : row;
+      x = task.x + at * p.ldx;
+    }
+    row_of_x[thread] = x;
+  }
+  __syncthreads();
+
+  // What this thread adds up of each 16 rows: four columns of one.
+  const int row = thread / (kPanel / 4);
+  const int column = thread % (kPanel / 4) * 4;
+  float total[kTiles][4];
+  for (int span = first_span; span < last_span; ++span) {
+    const int split = span * kSpanSplits + warp;
+    typename Weights::template Sums<kTiles> mine;
+    mine.clear();
+    if (split < splits) {
+      Weights::template chain<kTiles>(w, panel, split, row_of_x, p.wide_x, lane, mine);
+    }
+    const int count =
+        splits - span * kSpanSplits < kSpanSplits ? splits - span * kSpanSplits : kSpanSplits;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      __syncthreads();  // what was there has been read
+      mine.store(t, sums[warp], lane);
+      __syncthreads();
+      Four<float> sum = load_four(&sums[0][row][column]);
+      for (int from = 1; from < count; ++from) {
+        const Four<float> other = load_four(&sums[from][row][column]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum.v[i] += other.v[i];
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        total[t][i] = span == first_span ? sum.v[i] : total[t][i] + sum.v[i];
+      }
+    }
+  }
+
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int at = tile.row + t * kTileRows + row;
+    if (p.partial == nullptr) {
+      finish(p, task, at, panel, column, total[t]);
+    } else if (at < task.rows) {
+      float* to =
+          p.partial +
+          (static_cast<std::int64_t>(first_span) * p.rows + task.first_row + at) * p.ld_partial +
+          panel * kPanel + column;
+      *reinterpret_cast<Four<float>*>(to) = {{total[t][0], total[t][1], total[t][2], total[t][3]}};
+    }
+  }
+}
+
+template <class Weights>
+void launch_products(const Products& p, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels),
+                  static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
+  if (p.tile_rows == 16) {
+    product_kernel<Weights, 1><<<grid, kProductThreads, 0, stream>>>(p);
+  } else if (p.tile_rows == 32) {
+    product_kernel<Weights, 2><<<grid, kProductThreads, 0, stream>>>(p);
+  } else if constexpr (Weights::kMostTiles == 4) {
+    product_kernel<Weights, 4><<<grid, kProductThreads, 0, stream>>>(p);
+  }
+}
+
+// One for each type of weights, each in a file of its own.
+void bf16_products(const Products& params, Stream stream);
+void fp8_products(const Products& params, Stream stream);
+void f32_products(const Products& params, Stream stream);
+// Adds the spans of params.partial.
+void finish_products(const Products& params, Stream stream);
+
+}  // namespace dsm::kernels::cuda

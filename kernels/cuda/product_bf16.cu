@@ -1,0 +1,35 @@
+// Products with weights in BF16.
+#include "kernels/cuda/product.cuh"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+template <int kTerms>
+struct Bf16Weights {
+  static constexpr int kMostTiles = max_tile_rows(DType::kBF16) / kTileRows;
+  template <int kTiles>
+  using Sums = TensorSums<kTiles>;
+
+  template <int kTiles>
+  static __device__ void chain(const PackedMatrix& w, int panel, int split,
+                               const float* const* rows, bool wide, int lane, Sums<kTiles>& sums) {
+    const std::int64_t pairs = (w.k + 1) / 2;
+    const auto* weights = static_cast<const std::uint32_t*>(w.data) + panel * pairs * kPanel;
+    const int end = split_end(w, split);
+    tensor_chain<kTiles, kTerms>(
+        rows, wide, split_begin(w, split), end, lane,
+        [&](int at) { return load_bf16(weights, at, end, lane); }, sums);
+  }
+};
+
+}  // namespace
+
+void bf16_products(const Products& p, Stream stream) {
+  if (p.exact) {
+    launch_products<Bf16Weights<2>>(p, stream);
+  } else {
+    launch_products<Bf16Weights<1>>(p, stream);
+  }
+}
+
+}  // namespace dsm::kernels::cuda

@@ -1,0 +1,51 @@
+// The second half of a product of few rows: spans are added in their order, as a thread block that
+// goes through all of them does.
+#include "kernels/cuda/product.cuh"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+__global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products p) {
+  const ProductTile tile = p.tiles[blockIdx.x];
+  const ProductTask& task = p.tasks[tile.task];
+  const int panel = static_cast<int>(blockIdx.y);
+  if (panel * kPanel >= task.w.n) return;
+  const int spans = spans_of(task.w);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int column = thread % (kPanel / 4) * 4;
+  for (int t = 0; t < p.tile_rows; t += kTileRows) {
+    const int row = tile.row + t + thread / (kPanel / 4);
+    float total[4] = {};
+    if (row < task.rows) {
+      const float* from = p.partial +
+                          (static_cast<std::int64_t>(task.first_row) + row) * p.ld_partial +
+                          panel * kPanel + column;
+      for (int span = 0; span < spans; ++span) {
+        const Four<float> part = load_four(from + span * p.rows * p.ld_partial);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) total[i] = span == 0 ? part.v[i] : total[i] + part.v[i];
+      }
+    }
+    finish(p, task, row, panel, column, total);
+  }
+}
+
+}  // namespace
+
+void finish_products(const Products& p, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels));
+  finish_kernel<<<grid, kProductThreads, 0, stream>>>(p);
+}
+
+void products(const Products& p, DType dtype, Stream stream) {
+  if (dtype == DType::kBF16) {
+    bf16_products(p, stream);
+  } else if (dtype == DType::kF8E4M3) {
+    fp8_products(p, stream);
+  } else {
+    f32_products(p, stream);
+  }
+  if (p.partial != nullptr) finish_products(p, stream);
+}
+
+}  // namespace dsm::kernels::cuda

@@ -1,0 +1,50 @@
+// Products with weights in FP8 blocks. A split is a block of the weight's scales, so a column's sum
+// is multiplied by its scale once.
+#include "kernels/cuda/product.cuh"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+template <int kTerms>
+struct Fp8Weights {
+  static constexpr int kMostTiles = max_tile_rows(DType::kF8E4M3) / kTileRows;
+  template <int kTiles>
+  using Sums = TensorSums<kTiles>;
+
+  template <int kTiles>
+  static __device__ void chain(const PackedMatrix& w, int panel, int split,
+                               const float* const* rows, bool wide, int lane, Sums<kTiles>& sums) {
+    const auto* weights =
+        static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel;
+    const int end = split_end(w, split);
+    tensor_chain<kTiles, kTerms>(
+        rows, wide, split_begin(w, split), end, lane,
+        [&](int at) { return load_e4m3(weights, at, end, lane); }, sums);
+    const float* scales =
+        w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel;
+#pragma unroll
+    for (int j = 0; j < kProducts; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float scale = scales[column_of(j, i, lane)] * 0x1p-120F;  // params.h: times 2^120
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+          sums.v[t][j][i] *= scale;
+          sums.v[t][j][i + 2] *= scale;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void fp8_products(const Products& p, Stream stream) {
+  if (p.exact) {
+    launch_products<Fp8Weights<2>>(p, stream);
+  } else {
+    launch_products<Fp8Weights<1>>(p, stream);
+  }
+}
+
+}  // namespace dsm::kernels::cuda

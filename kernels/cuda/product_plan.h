@@ -1,0 +1,37 @@
+// How the products of a launch are laid out over thread blocks. It changes the time, never the
+// bits.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/launch.h"
+
+namespace dsm::kernels::cuda {
+
+struct ProductPlan {
+  std::vector<ProductTile> tiles;
+  int tile_rows = 0;
+  int panels = 0;
+  int spans = 0;
+  // The blocks are too few for the device unless each takes one span alone; the spans then meet in
+  // memory.
+  bool spans_apart = false;
+};
+
+// `processors`: of the device, each of which holds a block or two at a time. Reuses plan.tiles.
+void plan_products(std::span<const ProductTask> tasks, DType dtype, int processors,
+                   ProductPlan& plan);
+
+// Four neighbours of every row can be loaded at a time.
+bool wide_rows(std::span<const ProductTask> tasks, std::int64_t ldx);
+
+// Which slots a token has, in the order of groups: slots[first[t]] .. slots[first[t + 1] - 1].
+struct TokenSlots {
+  std::vector<std::int32_t> first;  // [tokens + 1]
+  std::vector<std::int32_t> slots;
+};
+void slots_of_tokens(std::span<const Group> groups, const std::int32_t* token, int tokens,
+                     TokenSlots& out);
+
+}  // namespace dsm::kernels::cuda
