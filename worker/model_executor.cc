@@ -72,6 +72,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
     auto model = model::RankModel::load(spec.dir, spec.config,
                                         {.rank = rank,
                                          .size = spec.ranks,
+                                         .device = spec.device,
                                          .threads = spec.threads_per_rank,
                                          .ops = nullptr,
                                          .sampled_vocab = spec.sampled_vocab,

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/log.h"
+#include "worker/device/devices.h"
 #include "worker/group/rank_executor.h"
 #include "worker/model/adapter_store.h"
 #include "worker/model/config.h"
@@ -16,6 +17,7 @@ struct ModelSpec {
   model::ModelConfig config;
   int ranks = 1;
   int local_ranks = 1;  // of this process: consecutive, from a multiple of their number on
+  device::Device device = device::Device::kCpu;
   int threads_per_rank = 1;
   int kv_blocks = 0;
   int max_batch_tokens = 0;

@@ -59,6 +59,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("activation-quantization", &o.activation_quantization,
             "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
             "(rounded to FP8 in blocks of 128, as GPUs compute)");
+  flags.add("device", &o.device,
+            "What computes: cpu, cuda (a GPU, in a program built with it) or auto (a GPU where "
+            "there is one that can be used)");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("lora-modules", &modules,
             "LoRA adapters from the start, by the names under which requests choose them: "
@@ -181,6 +184,9 @@ Status check(const Options& o) {
     return wrong("await-keys", "is true without --internal-token-file: nobody could tell the keys");
   }
   if (auto speculation = check_speculation(o); !speculation) return speculation;
+  if (o.device != "auto" && o.device != "cpu" && o.device != "cuda") {
+    return wrong("device", "is '" + o.device + "', expected auto, cpu or cuda");
+  }
   if (o.activation_quantization != "none" && o.activation_quantization != "fp8") {
     return wrong("activation-quantization",
                  "is '" + o.activation_quantization + "', expected none or fp8");

@@ -43,6 +43,7 @@ struct Options {
   int speculative_tokens = 0;
   bool deterministic = true;
   std::string activation_quantization = "none";
+  std::string device = "auto";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
   // Adapters from the start as (name, folder); --lora-modules is name=path,name=path.

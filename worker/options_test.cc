@@ -64,6 +64,8 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--speculative-tokens is 0, expected 1 to 16");
   EXPECT_EQ(error_of({"--model", "m", "--speculative-method", "guess"}),
             "--speculative-method is 'guess', expected none, ngram or mtp");
+  EXPECT_EQ(error_of({"--model", "m", "--device", "gpu"}),
+            "--device is 'gpu', expected auto, cpu or cuda");
   EXPECT_EQ(error_of({"--model", "m", "--activation-quantization", "int8"}),
             "--activation-quantization is 'int8', expected none or fp8");
   EXPECT_THAT(error_of({"--model", "m", "--activation-quantization", "fp8", "--lora-dir", "d"}),

@@ -9,10 +9,12 @@
 #include "base/random.h"
 #include "worker/adapter_startup.h"
 #include "worker/cores.h"
+#include "worker/device/devices.h"
 #include "worker/grammar/grammar.h"
 #include "worker/kv_size.h"
 #include "worker/memory_limit.h"
 #include "worker/model/activations.h"
+#include "worker/model/device_check.h"
 #include "worker/model/probe_file.h"
 
 namespace dsm::worker {
@@ -221,6 +223,19 @@ server::WorkerServerOptions server_options(const Options& options, int max_model
   return server;
 }
 
+// The device that is asked for, or the GPU that is there, if it can compute the model.
+Result<device::Device> usable_device(const Options& options, const model::ModelConfig& config) {
+  const auto device = device::find_device(options.device);
+  if (!device) return fail(device.error().kind, "--device is cuda: " + device.error().message);
+  const auto fits =
+      model::check_device(config, *device, options.tensor_parallel, options.has_adapters());
+  if (!fits) {
+    return fail(fits.error().kind,
+                "--device is " + options.device + ": " + fits.error().message + " (--device cpu)");
+  }
+  return *device;
+}
+
 }  // namespace
 
 Result<Startup> prepare(const Options& options, const Logger& log) {
@@ -235,6 +250,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
       return fail(fits.error().kind, "--activation-quantization is fp8: " + fits.error().message);
     }
   }
+  const auto device = usable_device(options, *config);
+  if (!device) return std::unexpected(device.error());
   const auto scheduler = scheduler_config(options, *config);
   if (!scheduler) return std::unexpected(scheduler.error());
   auto group = group_options(options, digest(options, *scheduler));
@@ -245,6 +262,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .config = *config,
                             .ranks = options.tensor_parallel,
                             .local_ranks = options.local_ranks(),
+                            .device = *device,
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv_blocks = scheduler->num_blocks,
                             .max_batch_tokens = scheduler->max_batch_tokens,

@@ -1,7 +1,17 @@
 // The seam between the graph of a model and the device that computes it: memory, packing of
 // weights, and the operators of kernels/ops.h as whole operations on that memory. `cpu` is the
 // definition of the right answer; another device is held to it. One thread, its rank's, uses a
-// Backend; operations are done when they return.
+// Backend.
+//
+// Operators are done in the order of their calls, but may still be in work when their calls return;
+// wait() returns when all are done. So there are three kinds of memory:
+//   data     what only operators touch: activations, caches, weights. allocate(), reserve(); the
+//            host puts values there by write() and pack_panels(), while the model is loaded.
+//   lists    what the host says to an operator: tokens, places, row_index, groups with their
+//            slots' tokens and weights, matrices' descriptions, items with their block tables, the
+//            factors of quantise. Anywhere the host can read; read before the call returns.
+//   results  what the host reads after wait(): logits, the router's choice. allocate_shared() and
+//            share().
 #pragma once
 
 #include <cstddef>
@@ -15,6 +25,10 @@
 
 namespace dsm::device {
 
+// Memory that the host and operators touch; freed with the object, at the latest before the
+// backend.
+using SharedMemory = std::unique_ptr<std::byte[], std::function<void(std::byte*)>>;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -25,13 +39,25 @@ class Backend {
   // Zeroed, aligned to 64 bytes, alive as long as the backend. Pages are taken when they are first
   // touched.
   virtual void* allocate(std::size_t bytes) = 0;
+  // As allocate(), for lists and results.
+  virtual void* allocate_shared(std::size_t bytes) = 0;
+  // For results whose size is not known beforehand: not zeroed, aligned to 64 bytes.
+  virtual SharedMemory share(std::size_t bytes) = 0;
   // Memory for the pieces side by side along n. Its panels are packed afterwards (pack_panels),
   // within parallel() if many are.
   virtual kernels::PackedMatrix reserve(std::span<const kernels::WeightPiece> pieces) = 0;
+  // kernels::pack_panels() into what reserve() gave; within parallel(), too.
+  [[nodiscard]] virtual bool pack_panels(std::span<const kernels::WeightPiece> pieces,
+                                         const kernels::PackedMatrix& into, int begin, int end) = 0;
+  // Copies from the host to data; within parallel(), too.
+  virtual void write(void* to, const void* from, std::size_t bytes) = 0;
   // Calls work(i) for each i in [0, items), in any order, on all threads of the rank; returns when
   // all are done. `work` does not throw. For loading, not for steps.
   virtual void parallel(int items, const std::function<void(int)>& work) = 0;
+  // All operators called so far are done.
+  virtual void wait() = 0;
 
+  virtual void copy(float* to, const float* from, std::size_t count) = 0;
   virtual void embedding(const kernels::EmbeddingParams& params) = 0;
   virtual void rms_norm(const kernels::RmsNormParams& params) = 0;
   virtual void quantise(const kernels::QuantiseParams& params) = 0;
@@ -54,5 +80,27 @@ template <class T>
 T* allocate(Backend& backend, std::size_t count) {
   return static_cast<T*>(backend.allocate(count * sizeof(T)));
 }
+template <class T>
+T* allocate_shared(Backend& backend, std::size_t count) {
+  return static_cast<T*>(backend.allocate_shared(count * sizeof(T)));
+}
+
+// Results whose number is known only when they are wanted; keeps the memory of the largest.
+class Results {
+ public:
+  float* at_least(Backend& backend, std::size_t count) {
+    if (count > size_) {
+      memory_.reset();
+      memory_ = backend.share(count * sizeof(float));
+      size_ = count;
+    }
+    return data();
+  }
+  float* data() const { return reinterpret_cast<float*>(memory_.get()); }
+
+ private:
+  SharedMemory memory_;
+  std::size_t size_ = 0;
+};
 
 }  // namespace dsm::device

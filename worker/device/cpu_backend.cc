@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <string>
 #include <vector>
@@ -61,14 +62,36 @@ class CpuBackend final : public Backend {
 
   std::string_view name() const override { return name_; }
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes); }
+  void* allocate_shared(std::size_t bytes) override { return arena_.allocate(bytes); }
+
+  SharedMemory share(std::size_t bytes) override {
+    constexpr std::align_val_t kAlignment{64};
+    return {static_cast<std::byte*>(::operator new[](bytes, kAlignment)),
+            [](std::byte* memory) { ::operator delete[](memory, kAlignment); }};
+  }
 
   PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
     const PackedMatrix shape = packed_matrix(pieces, nullptr);
     return packed_matrix(pieces, arena_.allocate(packed_bytes(shape.dtype, shape.n, shape.k)));
   }
 
+  bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin,
+                   int end) override {
+    return kernels::pack_panels(pieces, into, begin, end);
+  }
+
+  void write(void* to, const void* from, std::size_t bytes) override {
+    std::memcpy(to, from, bytes);
+  }
+
   void parallel(int items, const std::function<void(int)>& work) override {
     pool_.run(items, work);
+  }
+
+  void wait() override {}
+
+  void copy(float* to, const float* from, std::size_t count) override {
+    std::copy_n(from, count, to);
   }
 
   void embedding(const EmbeddingParams& p) override { ops_.embedding(p, 0, p.rows); }

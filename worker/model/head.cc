@@ -4,14 +4,11 @@
 #include <limits>
 
 namespace dsm::model {
-namespace {
 
-float* grow(std::vector<float>& to, std::size_t size) {
-  to.resize(std::max(to.size(), size));
-  return to.data();
-}
-
-}  // namespace
+Head::Head(Step& step)
+    : hidden_(device::allocate<float>(step.backend,
+                                      static_cast<std::size_t>(step.max_tokens) *
+                                          static_cast<std::size_t>(step.c.hidden_size))) {}
 
 std::span<const float> Head::run(Step& step, std::span<const std::int32_t> wanted,
                                  const float* norm, const kernels::PackedMatrix& w,
@@ -21,20 +18,20 @@ std::span<const float> Head::run(Step& step, std::span<const std::int32_t> wante
   const auto local = static_cast<std::size_t>(w.n);
   const auto vocab = static_cast<std::size_t>(c.vocab_size);
   const bool root = step.rank == 0;
-  float* hidden = grow(hidden_, n * static_cast<std::size_t>(c.hidden_size));
-  if (root) grow(logits_, n * vocab);
-  float* mine = step.ranks > 1 ? grow(local_, n * local) : logits_.data();
-  step.backend.rms_norm({step.x, c.hidden_size, wanted.data(), norm, hidden, c.hidden_size,
+  if (root) logits_.at_least(step.backend, n * vocab);
+  float* mine = step.ranks > 1 ? local_.at_least(step.backend, n * local) : logits_.data();
+  step.backend.rms_norm({step.x, c.hidden_size, wanted.data(), norm, hidden_, c.hidden_size,
                          static_cast<int>(n), c.hidden_size, static_cast<float>(c.rms_eps)});
-  step.backend.linear({.x = hidden,
+  step.backend.linear({.x = hidden_,
                        .ldx = c.hidden_size,
                        .w = &w,
                        .y = mine,
                        .ldy = static_cast<std::int64_t>(local),
                        .rows = static_cast<int>(n)});
+  step.backend.wait();
   if (step.ranks > 1) {
     const auto all = n * vocab;
-    if (root) grow(gathered_, all);
+    if (root) gathered_.resize(std::max(gathered_.size(), all));
     step.comm->gather({mine, n * local},
                       root ? std::span(gathered_).first(all) : std::span<float>(), 0);
     if (!root) return {};
@@ -49,7 +46,7 @@ std::span<const float> Head::run(Step& step, std::span<const std::int32_t> wante
     float* row = logits_.data() + i * vocab;
     std::fill(row + sampled_vocab, row + vocab, -std::numeric_limits<float>::infinity());
   }
-  return std::span<const float>(logits_).first(n * vocab);
+  return {logits_.data(), n * vocab};
 }
 
 }  // namespace dsm::model

@@ -11,6 +11,7 @@ namespace dsm::model {
 
 class Head {
  public:
+  explicit Head(Step& step);
   // Logits of the `wanted` tokens of the batch. Collective. On rank 0 [wanted, vocab], minus
   // infinity from id `sampled_vocab` on; elsewhere empty. Valid until the next call. Memory grows
   // to the largest number of wanted tokens seen.
@@ -18,10 +19,10 @@ class Head {
                              const kernels::PackedMatrix& w, int sampled_vocab);
 
  private:
-  std::vector<float> hidden_;    // [wanted, hidden]
-  std::vector<float> local_;     // [wanted, local vocab]
+  float* hidden_;                // [T, hidden] of the wanted tokens
+  device::Results local_;        // [wanted, local vocab]
   std::vector<float> gathered_;  // [ranks, wanted, local vocab]
-  std::vector<float> logits_;    // [wanted, vocab]
+  device::Results logits_;       // [wanted, vocab]
 };
 
 }  // namespace dsm::model

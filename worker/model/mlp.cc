@@ -20,8 +20,8 @@ Mlp::Mlp(Step& step) : groups_(1 + static_cast<std::size_t>(step.c.num_experts))
   const auto top_k = static_cast<std::size_t>(c.experts_per_token);
   router_logits_ = allocate<float>(
       step.backend, t * static_cast<std::size_t>(kernels::round_up(c.num_experts, 16)));
-  chosen_ = allocate<std::int32_t>(step.backend, t * top_k);
-  chosen_weights_ = allocate<float>(step.backend, t * top_k);
+  chosen_ = device::allocate_shared<std::int32_t>(step.backend, t * top_k);
+  chosen_weights_ = device::allocate_shared<float>(step.backend, t * top_k);
   const int widest =
       std::max({c.intermediate_size, c.shared_width(), c.moe_intermediate_size}) / step.ranks;
   hidden_stride_ = kernels::round_up(widest, 32);
@@ -83,6 +83,7 @@ void Mlp::route(Step& step, const LayerWeights& w) {
                        .scale = static_cast<float>(c.routed_scale),
                        .chosen = chosen_,
                        .weights = chosen_weights_});
+  step.backend.wait();
   group_by_expert(step);
 }
 

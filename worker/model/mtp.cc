@@ -40,6 +40,7 @@ std::span<const engine::TokenId> Mtp::run(std::span<const DraftRow> rows, int vo
     if (draft + 1 >= most) break;
     take_own_states(draft + 1);
   }
+  step_.backend.wait();  // the host writes the next batch's lists
   return drafts_;
 }
 
@@ -123,8 +124,8 @@ void Mtp::take_own_states(int draft) {
   }
   const auto hidden = static_cast<std::size_t>(step_.c.hidden_size);
   for (std::size_t i = 0; i < state_rows_.size(); ++i) {
-    std::copy_n(hidden_ + static_cast<std::size_t>(state_rows_[i]) * hidden, hidden,
-                states_ + i * hidden);
+    step_.backend.copy(states_ + i * hidden,
+                       hidden_ + static_cast<std::size_t>(state_rows_[i]) * hidden, hidden);
   }
 }
 
@@ -156,7 +157,7 @@ void Mtp::choose(int draft) {
   const int width = step_.c.hidden_size;
   const std::size_t n = wanted_.size();
   const auto local = static_cast<std::size_t>(weights_.head.n);
-  logits_.resize(std::max(logits_.size(), n * local));
+  const float* logits = logits_.at_least(step_.backend, n * local);
   best_.resize(2 * n);
   step_.backend.rms_norm({step_.x, width, wanted_.data(), mtp_.norm, hidden_, width,
                           static_cast<int>(n), width, static_cast<float>(step_.c.rms_eps)});
@@ -166,12 +167,13 @@ void Mtp::choose(int draft) {
                         .y = logits_.data(),
                         .ldy = static_cast<std::int64_t>(local),
                         .rows = static_cast<int>(n)});
+  step_.backend.wait();
   const std::size_t begin = static_cast<std::size_t>(step_.rank) * local;
   for (std::size_t i = 0; i < n; ++i) {
     float best = -std::numeric_limits<float>::infinity();
     std::size_t at = begin;
     for (std::size_t v = 0; v < local && begin + v < static_cast<std::size_t>(vocab_); ++v) {
-      const float logit = logits_[i * local + v];
+      const float logit = logits[i * local + v];
       if (!(logit > best)) continue;
       best = logit;
       at = begin + v;

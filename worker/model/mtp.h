@@ -61,7 +61,7 @@ class Mtp {
   std::vector<float> best_;               // [asking: logit], [asking: id]
   std::vector<float> all_best_;           // [ranks, best_]
   std::vector<engine::TokenId> drafts_;   // row after row
-  std::vector<float> logits_;             // [asking, local vocab]
+  device::Results logits_;                // [asking, local vocab]
   float* states_;                         // [T, hidden]
   float* joined_;                         // [T, normed embedding | normed state]
   float* hidden_;                         // [T, hidden] normed outputs

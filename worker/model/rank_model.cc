@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "worker/device/cpu_backend.h"
 #include "worker/model/activations.h"
 #include "worker/model/adapter_store.h"
 #include "worker/model/attention.h"
+#include "worker/model/device_check.h"
 #include "worker/model/head.h"
 #include "worker/model/manifest.h"
 #include "worker/model/mlp.h"
@@ -24,10 +24,13 @@ void require(bool ok, const char* what) {
 }
 
 WeightSlice slice_of(const RankSpec& spec) {
+  // Segments are for sums that do not depend on the number of ranks; a GPU's sums have an order of
+  // their own.
   return {.rank = spec.rank,
           .ranks = spec.size,
           .mtp = spec.drafts,
-          .deterministic = spec.deterministic};
+          .segmented = spec.deterministic && spec.device == device::Device::kCpu,
+          .expands = !spec.deterministic};
 }
 
 // Compares this rank's part of the files with their checksums, if there are any; the bytes of them.
@@ -60,14 +63,15 @@ struct RankModel::Impl {
         step(c,
              {.rank = spec.rank,
               .ranks = spec.size,
-              .threads = spec.threads,
+              .threads = spec.device == device::Device::kCpu ? spec.threads : 1,
               .tokens = max_tokens,
               .adapter_rank = adapters != nullptr ? adapters->max_rank() : 0,
               .quantises = spec.fp8_activations},
              *backend),
         attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks,
                                  !spec.deterministic)),
-        mlp(step) {
+        mlp(step),
+        head(step) {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
     wanted.reserve(static_cast<std::size_t>(max_tokens));
     held.reserve(static_cast<std::size_t>(max_tokens));
@@ -154,7 +158,10 @@ std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all
   for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
   held.clear();
   step.adapted.clear();
-  if (wanted.empty()) return {};
+  if (wanted.empty()) {
+    backend->wait();  // the host writes the next batch's lists
+    return {};
+  }
   return head.run(step, wanted, weights.final_norm, weights.head, sampled_vocab);
 }
 
@@ -165,6 +172,9 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
     int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress) {
   if (auto ok = check_tensor_parallel(config, rank.size); !ok) return std::unexpected(ok.error());
+  if (auto ok = check_device(config, rank.device, rank.size, rank.adapters != nullptr); !ok) {
+    return std::unexpected(ok.error());
+  }
   if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || rank.verify_part < 0 ||
       rank.verify_part >= rank.verify_parts || kv.num_blocks < 1 || max_batch_tokens < 1) {
     return fail(ErrorKind::kInvalid,
@@ -197,8 +207,10 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     };
   }
   try {
-    const kernels::Ops& ops = rank.ops != nullptr ? *rank.ops : kernels::best_ops();
-    auto backend = device::make_cpu_backend(rank.threads, ops);
+    auto backend = device::make_backend({.device = rank.device,
+                                         .threads = rank.threads,
+                                         .exact = rank.deterministic,
+                                         .ops = rank.ops});
     auto weights = load_weights(*checkpoint, config, slice_of(rank), *backend, progress);
     if (!weights) return std::unexpected(weights.error());
     if (rank.fp8_activations) {

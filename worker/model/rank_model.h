@@ -6,7 +6,8 @@
 //
 // Unless it is loaded otherwise, a row's logits do not depend, to the last bit, on what else is in
 // the batch, on how its prompt was cut into chunks, on which blocks hold its cache, on the number
-// of ranks or threads, or on the instruction set (see kernels/ops.h).
+// of ranks or threads, or on the instruction set (see kernels/ops.h). On a GPU it does not depend
+// on the first three, and differs from a CPU's in its last digits (kernels/cuda/README.md).
 //
 // One thread uses a RankModel, its rank's. Ranks of a group are different objects, in one process
 // or in several.
@@ -22,6 +23,7 @@
 #include "base/result.h"
 #include "kernels/ops.h"
 #include "worker/comm/communicator.h"
+#include "worker/device/devices.h"
 #include "worker/engine/batch.h"
 #include "worker/model/config.h"
 #include "worker/model/draft_row.h"
@@ -32,9 +34,10 @@ class AdapterStore;
 
 struct RankSpec {
   int rank = 0;
-  int size = 1;                       // 1, 2, 4 or 8
+  int size = 1;  // 1, 2, 4 or 8
+  device::Device device = device::Device::kCpu;
   int threads = 1;                    // of this rank, the caller's included
-  const kernels::Ops* ops = nullptr;  // null: the best this processor can run
+  const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
   // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they
   // are never chosen. 0: there is none. Only rank 0's counts.
   int sampled_vocab = 0;

@@ -5,6 +5,22 @@
 namespace dsm::model {
 
 using device::allocate;
+using device::allocate_shared;
+
+namespace {
+
+// The angles in the device's memory.
+kernels::RopeTable rope_table(const ModelConfig& c, device::Backend& backend) {
+  const RopeAngles angles = rope_angles(c);
+  const auto table = [&](const std::vector<float>& values) {
+    auto* to = allocate<float>(backend, values.size());
+    backend.write(to, values.data(), values.size() * sizeof(float));
+    return to;
+  };
+  return {table(angles.cos), table(angles.sin), c.qk_rope_head_dim / 2, c.rope.halves};
+}
+
+}  // namespace
 
 Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
     : c(config),
@@ -14,23 +30,22 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
       max_tokens(size.tokens),
       quantises(size.quantises),
       backend(device),
-      angles(rope_angles(config)),
-      rope{angles.cos.data(), angles.sin.data(), config.qk_rope_head_dim / 2, config.rope.halves},
+      rope(rope_table(config, device)),
       adapted(device, config, size.ranks, size.tokens, size.adapter_rank) {
   const auto t = static_cast<std::size_t>(max_tokens);
   const auto hidden = static_cast<std::size_t>(c.hidden_size);
   const auto slots = t * (1 + static_cast<std::size_t>(c.experts_per_token));
-  token_ids = allocate<std::int32_t>(backend, t);
-  places = allocate<kernels::TokenPlace>(backend, t);
+  token_ids = allocate_shared<std::int32_t>(backend, t);
+  places = allocate_shared<kernels::TokenPlace>(backend, t);
   x = allocate<float>(backend, t * hidden);
   normed = allocate<float>(backend, t * hidden);
-  slot_token = allocate<std::int32_t>(backend, slots);
-  slot_weight = allocate<float>(backend, slots);
+  slot_token = allocate_shared<std::int32_t>(backend, slots);
+  slot_weight = allocate_shared<float>(backend, slots);
   partial_ = allocate<float>(backend, t * hidden);
   // The prediction layer joins two states.
   const auto widest = std::max(2 * hidden, static_cast<std::size_t>(c.q_lora_rank));
   rounded_ = quantises ? allocate<float>(backend, t * widest) : nullptr;
-  slot_one = quantises ? allocate<float>(backend, slots) : nullptr;
+  slot_one = quantises ? allocate_shared<float>(backend, slots) : nullptr;
   if (quantises) std::fill_n(slot_one, slots, 1.0F);
   parts_ =
       ranks > 1 ? allocate<float>(backend, t * hidden * static_cast<std::size_t>(ranks)) : nullptr;
@@ -106,6 +121,7 @@ void Step::add_row_parallel(kernels::RowParallelParams params) {
   params.y = partial_;
   backend.row_parallel(params);
   const auto count = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(c.hidden_size);
+  backend.wait();
   comm->all_gather({partial_, count}, {parts_, count * static_cast<std::size_t>(ranks)});
   backend.tree_sum({parts_, ranks, static_cast<std::int64_t>(count), x, x});
 }

@@ -27,7 +27,7 @@ struct Step {
   struct Size {
     int rank = 0;
     int ranks = 1;
-    int threads = 1;
+    int threads = 1;         // among which the backend's attention is divided
     int tokens = 0;          // of the largest batch
     int adapter_rank = 0;    // of the adapters that a batch may have; 0: none
     bool quantises = false;  // what goes into a product with a weight that is FP8 in the checkpoint
@@ -62,7 +62,6 @@ struct Step {
   const int max_tokens;
   const bool quantises;
   device::Backend& backend;
-  RopeAngles angles;
   kernels::RopeTable rope;
 
   // Of the batch in work.

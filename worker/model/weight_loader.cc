@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <set>
 
 namespace dsm::model {
@@ -16,6 +15,8 @@ using kernels::WeightPiece;
 // Bytes of a checkpoint that one job reads, about: many jobs per thread in what is packed at a
 // time, and many pages per job.
 constexpr std::int64_t kJobBytes = 2 << 20;
+// Values that are converted at a time.
+constexpr std::size_t kConverted = 16 << 10;
 // Jobs that are done before progress is told.
 constexpr std::size_t kRound = 64;
 // Between the rows of a slice: with more than this to leave out, each row is asked for alone.
@@ -247,16 +248,22 @@ void WeightLoader::refuse(const Job& job) {
   queue_.clear();
 }
 
-bool WeightLoader::run(const Job& job) {
+bool WeightLoader::run(const Job& job) const {
   if (job.matrix != nullptr) {
-    return kernels::pack_panels(job.matrix->pieces, job.matrix->packed, job.begin, job.end);
+    return backend_->pack_panels(job.matrix->pieces, job.matrix->packed, job.begin, job.end);
   }
   if (job.as_stored) {
-    std::memcpy(job.to, job.values.data(), job.values.size());
-  } else {
-    kernels::to_float(job.values.data(), job.dtype,
-                      static_cast<std::int64_t>(job.values.size() / kernels::bytes_of(job.dtype)),
-                      static_cast<float*>(job.to));
+    backend_->write(job.to, job.values.data(), job.values.size());
+    return true;
+  }
+  float values[kConverted];
+  const std::size_t unit = kernels::bytes_of(job.dtype);
+  const std::size_t count = job.values.size() / unit;
+  for (std::size_t at = 0; at < count; at += kConverted) {
+    const std::size_t size = std::min(kConverted, count - at);
+    kernels::to_float(job.values.data() + at * unit, job.dtype, static_cast<std::int64_t>(size),
+                      values);
+    backend_->write(static_cast<float*>(job.to) + at, values, size * sizeof(float));
   }
   return true;
 }

@@ -115,7 +115,7 @@ class WeightLoader {
   void work_off(std::int64_t bytes);
   void refuse(const Job& job);
   // False: a weight is not a number.
-  [[nodiscard]] static bool run(const Job& job);
+  [[nodiscard]] bool run(const Job& job) const;
 
   const Checkpoint& checkpoint_;
   const std::optional<Fp8Blocks>& quantization_;

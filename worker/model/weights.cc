@@ -18,7 +18,7 @@ class Reader {
       : loader_(loader),
         c_(config),
         slice_(slice),
-        segments_(slice.deterministic ? kernels::kSegments / slice.ranks : 1) {}
+        segments_(slice.segmented ? kernels::kSegments / slice.ranks : 1) {}
 
   ModelWeights read() {
     ModelWeights w;
@@ -107,7 +107,7 @@ class Reader {
       std::swap(key.n_stride, key.k_stride);
       w.key_up.push_back(loader_.pack(key));
       w.value_up.push_back(loader_.pack(part(c_.qk_nope_head_dim, c_.v_head_dim)));
-      if (!slice_.deterministic) {
+      if (slice_.expands) {
         w.key_expand.push_back(loader_.pack(part(0, c_.qk_nope_head_dim)));
       }
     }

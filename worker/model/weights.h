@@ -52,7 +52,7 @@ struct LatentWeights {
       key_up;  // [local heads] nope -> kv_lora (the key half of kv_b, transposed)
   std::vector<kernels::PackedMatrix> value_up;  // [local heads] kv_lora -> v
   std::vector<kernels::PackedMatrix>
-      key_expand;          // [local heads] kv_lora -> nope; empty in the deterministic mode
+      key_expand;          // [local heads] kv_lora -> nope; empty unless keys are expanded
   IndexerWeights indexer;  // filled as the configuration says
 };
 
@@ -98,9 +98,9 @@ struct WeightSlice {
   int rank = 0;
   int ranks = 1;
   bool mtp = false;  // the multi-token-prediction layer, too
-  // False: row-parallel weights are not cut into more segments than ranks, and what expands keys of
-  // the cache (expanded_attention.h) is taken, too.
-  bool deterministic = true;
+  // Row-parallel weights are cut into kSegments, whatever the number of ranks; else into one each.
+  bool segmented = true;
+  bool expands = false;  // take what expands keys of the cache (expanded_attention.h), too
 };
 
 // Bytes of a slice, as they stand in the checkpoint; checks names and shapes.

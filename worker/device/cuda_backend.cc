@@ -1,0 +1,413 @@
+#include "worker/device/cuda_backend.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/splits.h"
+#include "worker/device/cuda_memory.h"
+#include "worker/device/thread_pool.h"
+
+namespace dsm::device {
+namespace {
+
+using namespace kernels;  // parameter structs
+
+// The first GPU that the process sees: a pod's GPUs are shared out to its ranks by what they see.
+constexpr int kDevice = 0;
+// What partial results of attention may take at a time, unless one item needs more.
+constexpr std::size_t kAttentionBytes = std::size_t{64} << 20;
+
+void require(bool ok, const char* what) {
+  if (!ok) throw std::logic_error(std::string("CUDA backend: ") + what);
+}
+
+// The columns [begin, end) of pieces that stand side by side.
+std::vector<WeightPiece> columns_of(std::span<const WeightPiece> pieces, int begin, int end) {
+  std::vector<WeightPiece> cut;
+  int at = 0;
+  for (const WeightPiece& piece : pieces) {
+    const int from = std::max(begin, at);
+    const int to = std::min(end, at + piece.n);
+    if (from < to) {
+      cut.push_back(piece);
+      cut.back().n = to - from;
+      cut.back().origin += std::int64_t{from - at} * piece.n_stride;
+    }
+    at += piece.n;
+  }
+  return cut;
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int threads, bool exact) : exact_(exact), pool_(threads) {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, kDevice), "ask for its properties");
+    processors_ = properties.multiProcessorCount;
+    name_ = std::string("cuda/") + properties.name;
+  }
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+  // Nothing may be freed that kernels still use.
+  ~CudaBackend() override { cudaStreamSynchronize(stream_.get()); }
+
+  std::string_view name() const override { return name_; }
+
+  void* allocate(std::size_t bytes) override { return arena_.allocate(bytes, stream_); }
+
+  void* allocate_shared(std::size_t bytes) override {
+    bytes = std::max<std::size_t>(bytes, 1);
+    shared_.push_back(host_memory(bytes));
+    std::fill_n(static_cast<std::byte*>(shared_.back().get()), bytes, std::byte{});
+    return shared_.back().get();
+  }
+
+  SharedMemory share(std::size_t bytes) override {
+    return {static_cast<std::byte*>(host_memory(std::max<std::size_t>(bytes, 1)).release()),
+            [](std::byte* memory) { FreeHost{}(memory); }};
+  }
+
+  PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
+    const PackedMatrix shape = packed_matrix(pieces, nullptr);
+    return packed_matrix(pieces, allocate(packed_bytes(shape.dtype, shape.n, shape.k)));
+  }
+
+  // Packs into memory of the host first, as a matrix of these panels alone.
+  bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin,
+                   int end) override {
+    const auto cut = columns_of(pieces, begin * kPanel, std::min(into.n, end * kPanel));
+    const int panels = end - begin;
+    const auto value_bytes =
+        static_cast<std::size_t>(std::int64_t{kPanel} * bytes_per_column(into));
+    const auto scale_count = static_cast<std::size_t>(scale_blocks(into)) * kPanel;
+    std::vector<std::byte> values(value_bytes * static_cast<std::size_t>(panels));
+    const bool scaled = into.dtype == DType::kF8E4M3;
+    std::vector<float> scales(scaled ? scale_count * static_cast<std::size_t>(panels) : 0);
+    PackedMatrix part = into;
+    part.data = values.data();
+    part.scales = scaled ? scales.data() : nullptr;
+    part.n = std::min(into.n, end * kPanel) - begin * kPanel;
+    const bool numbers = kernels::pack_panels(cut, part, 0, panels);
+    const auto at = static_cast<std::size_t>(begin);
+    write(static_cast<std::byte*>(const_cast<void*>(into.data)) + at * value_bytes, values.data(),
+          values.size());
+    if (scaled) {
+      write(const_cast<float*>(into.scales) + at * scale_count, scales.data(),
+            scales.size() * sizeof(float));
+    }
+    return numbers;
+  }
+
+  void write(void* to, const void* from, std::size_t bytes) override {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()), "copy to it");
+    stream_.wait();
+  }
+
+  void parallel(int items, const std::function<void(int)>& work) override {
+    pool_.run(items, work);
+  }
+
+  void wait() override { stream_.wait(); }
+
+  void copy(float* to, const float* from, std::size_t count) override {
+    check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDefault, stream_.get()),
+          "copy");
+  }
+
+  void embedding(const EmbeddingParams& params) override {
+    if (params.rows == 0) return;
+    EmbeddingParams p = params;
+    p.tokens = list(p.tokens, p.rows);
+    launch([&] { cuda::embedding(p, stream_.get()); });
+  }
+
+  void rms_norm(const RmsNormParams& params) override {
+    if (params.rows == 0) return;
+    RmsNormParams p = params;
+    if (p.row_index != nullptr) p.row_index = list(p.row_index, p.rows);
+    launch([&] { cuda::rms_norm(p, stream_.get()); });
+  }
+
+  void quantise(const QuantiseParams& params) override {
+    if (params.rows == 0) return;
+    QuantiseParams p = params;
+    if (p.factor != nullptr) p.factor = list(p.factor, p.rows);
+    launch([&] { cuda::quantise(p, stream_.get()); });
+  }
+
+  void linear(const LinearParams& p) override {
+    tasks_.clear();
+    for (int b = 0; b < p.batch; ++b) {
+      tasks_.push_back({p.w[b], p.x + b * p.x_step, p.y + b * p.y_step, b * p.rows, p.rows});
+    }
+    products({.ldx = p.ldx,
+              .ldy = p.ldy,
+              .accumulate = p.accumulate,
+              .bias = p.bias,
+              .rows = std::int64_t{p.batch} * p.rows});
+  }
+
+  void gate_up(const GateUpParams& p) override {
+    require(p.start == nullptr, "adapters are not there yet");
+    const int slots = group_tasks(p.groups, p.group_count, nullptr, 0, p.h, p.ldh);
+    for (int g = 0; g < p.group_count; ++g) {
+      tasks_[at(g)].w = p.w[g];
+      tasks_[at(g)].x = p.x;
+    }
+    products({.token = list(p.token, slots),
+              .ldx = p.ldx,
+              .ldy = p.ldh,
+              .swiglu = true,
+              .weight = list(p.weight, slots),
+              .rows = slots});
+  }
+
+  void row_parallel(const RowParallelParams& p) override {
+    require(p.adapter_count == 0, "adapters are not there yet");
+    const PackedMatrix& first = p.w[0].part[0];
+    const bool alone = p.group_count == 1;  // its slots are the tokens
+    const int slots = p.groups[p.group_count - 1].end;
+    float* sums = p.y;
+    if (!alone) {
+      sums = static_cast<float*>(slot_sums_.at_least(
+          at(slots) * static_cast<std::size_t>(first.n) * sizeof(float), stream_));
+    }
+    const std::int64_t ld = alone ? p.ldy : first.n;
+    group_tasks(p.groups, p.group_count, p.h, p.ldh, sums, ld);
+    for (int g = 0; g < p.group_count; ++g) {
+      require(p.w[g].count == 1, "a row-parallel weight is cut into segments");
+      tasks_[at(g)].w = p.w[g].part[0];
+      tasks_[at(g)].x += p.w[g].offset[0];
+    }
+    products({.ldx = p.ldh, .ldy = ld, .residual = alone ? p.residual : nullptr, .rows = slots});
+    if (alone) return;
+    cuda::slots_of_tokens({p.groups, at(p.group_count)}, p.token, p.tokens, token_slots_);
+    const cuda::CombineParams combine{.x = sums,
+                                      .first = lists_.put(token_slots_.first),
+                                      .slots = lists_.put(token_slots_.slots),
+                                      .residual = p.residual,
+                                      .y = p.y,
+                                      .ldy = p.ldy,
+                                      .tokens = p.tokens,
+                                      .n = first.n};
+    launch([&] { cuda::combine(combine, stream_.get()); });
+  }
+
+  void tree_sum(const TreeSumParams& p) override {
+    if (p.count == 0) return;
+    launch([&] { cuda::tree_sum(p, stream_.get()); });
+  }
+
+  void kv_write(const KvWriteParams& params) override {
+    if (params.tokens == 0) return;
+    KvWriteParams p = params;
+    p.places = list(p.places, p.tokens);
+    launch([&] { cuda::kv_write(p, stream_.get()); });
+  }
+
+  void kv_write_heads(const KvWriteHeadsParams& params) override {
+    if (params.tokens == 0) return;
+    KvWriteHeadsParams p = params;
+    p.places = list(p.places, p.tokens);
+    launch([&] { cuda::kv_write_heads(p, stream_.get()); });
+  }
+
+  void key_expand(const KeyExpandParams& p) override {
+    launch([&] { cuda::key_expand(p, stream_.get()); });
+  }
+
+  void rope_query(const RopeQueryParams& params) override {
+    if (params.tokens == 0) return;
+    RopeQueryParams p = params;
+    p.places = list(p.places, p.tokens);
+    launch([&] { cuda::rope_query(p, stream_.get()); });
+  }
+
+  void index_write(const IndexWriteParams&) override { require(false, "it has no indexer yet"); }
+  void index_select(const IndexSelectParams&) override { require(false, "it has no indexer yet"); }
+
+  void attention(const AttentionParams& params) override;
+
+  void router(const RouterParams& p) override {
+    if (p.tokens == 0) return;
+    launch([&] { cuda::router(p, stream_.get()); });
+  }
+
+ private:
+  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+  // Of a packed matrix without its scales.
+  static std::int64_t bytes_per_column(const PackedMatrix& w) {
+    return w.dtype == DType::kBF16 ? round_up(w.k, 2) * 2
+                                   : w.k * static_cast<std::int64_t>(bytes_of(w.dtype));
+  }
+
+  template <class T>
+  const T* list(const T* from, int count) {
+    return lists_.put(from, at(count));
+  }
+
+  // Puts what it needs of lists on the stream, then a kernel.
+  template <class Launch>
+  void launch(const Launch& kernel) {
+    lists_.send();
+    kernel();
+    check(cudaGetLastError(), "start a kernel");
+  }
+
+  // One task for each group, on its slots of x (null: set by the caller) and y. The number of
+  // slots.
+  int group_tasks(const Group* groups, int count, const float* x, std::int64_t ldx, float* y,
+                  std::int64_t ldy) {
+    tasks_.clear();
+    for (int g = 0; g < count; ++g) {
+      const auto [begin, end] = groups[g];
+      tasks_.push_back({.x = x != nullptr ? x + begin * ldx : nullptr,
+                        .y = y + begin * ldy,
+                        .first_row = begin,
+                        .rows = end - begin});
+    }
+    return groups[count - 1].end;
+  }
+
+  // The products of tasks_, one launch for each type that their weights have.
+  void products(cuda::Products p) {
+    p.exact = exact_;
+    for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF32}) {
+      typed_.clear();
+      for (const cuda::ProductTask& task : tasks_) {
+        if (task.rows > 0 && task.w.dtype == dtype) typed_.push_back(task);
+      }
+      if (!typed_.empty()) typed_products(p, dtype);
+    }
+  }
+
+  void typed_products(cuda::Products p, DType dtype) {
+    cuda::plan_products(typed_, dtype, processors_, plan_);
+    p.tasks = lists_.put(typed_);
+    p.tiles = lists_.put(plan_.tiles);
+    p.tile_count = static_cast<int>(plan_.tiles.size());
+    p.tile_rows = plan_.tile_rows;
+    p.panels = plan_.panels;
+    p.spans = plan_.spans;
+    p.wide_x = cuda::wide_rows(typed_, p.ldx);
+    if (plan_.spans_apart) {
+      p.ld_partial = std::int64_t{p.panels} * kPanel;
+      p.partial = static_cast<float*>(span_sums_.at_least(
+          static_cast<std::size_t>(p.spans * p.rows * p.ld_partial) * sizeof(float), stream_));
+    }
+    launch([&] { cuda::products(p, dtype, stream_.get()); });
+  }
+
+  // Items whose block tables are the device's; each table as far as the item's last row sees.
+  void copy_items(const AttentionParams& p);
+
+  bool exact_;
+  std::string name_;
+  int processors_ = 0;
+  ThreadPool pool_;
+  Stream stream_;
+  DeviceArena arena_;
+  std::vector<HostMemory> shared_;
+  Lists lists_{stream_};
+  // Scratch memory of operators.
+  Scratch span_sums_;
+  Scratch slot_sums_;
+  Scratch attention_;
+  std::vector<cuda::ProductTask> tasks_;
+  std::vector<cuda::ProductTask> typed_;
+  cuda::ProductPlan plan_;
+  cuda::TokenSlots token_slots_;
+  std::vector<AttentionItem> items_;
+};
+
+int last_position(const AttentionParams& p, const AttentionItem& item) {
+  return p.places[(item.row_end - 1) / p.heads].position;
+}
+
+void CudaBackend::copy_items(const AttentionParams& p) {
+  items_.assign(p.items, p.items + p.item_count);
+  // Neighbours share a table, of which the last item of a run sees most: from the end, each is put
+  // once.
+  const std::int32_t* host = nullptr;
+  const std::int32_t* device = nullptr;
+  int blocks = 0;
+  for (std::size_t i = items_.size(); i-- > 0;) {
+    AttentionItem& item = items_[i];
+    const int needed = last_position(p, item) / kKvBlock + 1;
+    if (item.block_table != host || needed > blocks) {
+      host = item.block_table;
+      blocks = needed;
+      device = list(host, blocks);
+    }
+    item.block_table = device;
+  }
+}
+
+void CudaBackend::attention(const AttentionParams& params) {
+  if (params.item_count == 0) return;
+  require(params.selection.words == nullptr, "it has no sparse attention yet");
+  copy_items(params);
+  int most_rows = 0;
+  int most_splits = 0;
+  int tokens = 0;
+  for (int i = 0; i < params.item_count; ++i) {
+    const AttentionItem& item = params.items[i];
+    most_rows = std::max(most_rows, item.row_end - item.row_begin);
+    most_splits = std::max(most_splits, last_position(params, item) / cuda::kSplitPositions + 1);
+    tokens = std::max(tokens, (item.row_end - 1) / params.heads + 1);
+  }
+  cuda::AttentionLaunch part{.params = params};
+  part.params.items = lists_.put(items_);
+  part.params.places = list(params.places, tokens);
+  part.item_rows = most_rows <= 8 ? 8 : most_rows <= 16 ? 16 : kAttentionRows;
+  part.splits = most_splits;
+  // Floats of an item: its part of the output, maxima and sums.
+  const auto sums = at(part.item_rows) * at(part.splits);
+  const std::size_t item_floats = sums * (at(params.kv.value_dim) + 2);
+  const int most_items = static_cast<int>(std::clamp<std::size_t>(
+      kAttentionBytes / (item_floats * sizeof(float)), 1, at(params.item_count)));
+  auto* scratch = static_cast<float*>(
+      attention_.at_least(at(most_items) * item_floats * sizeof(float), stream_));
+  part.partial = scratch;
+  part.best = part.partial + at(most_items) * sums * at(params.kv.value_dim);
+  part.total = part.best + at(most_items) * sums;
+  for (int begin = 0; begin < params.item_count; begin += most_items) {
+    part.first_item = begin;
+    part.items = std::min(most_items, params.item_count - begin);
+    launch([&] { cuda::attention(part, stream_.get()); });
+  }
+}
+
+}  // namespace
+
+std::string cuda_problem() {
+  int count = 0;
+  const cudaError_t found = cudaGetDeviceCount(&count);
+  if (found != cudaSuccess) {
+    cudaGetLastError();
+    return std::string("no GPU can be used: ") + cudaGetErrorString(found);
+  }
+  if (count == 0) return "no GPU is there";
+  int major = 0;
+  int minor = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, kDevice) != cudaSuccess ||
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, kDevice) != cudaSuccess) {
+    cudaGetLastError();
+    return "the GPU does not say what it can compute";
+  }
+  // What there is machine code for (cmake/cuda.cmake): sm_80's runs on all of 8.x, the others on
+  // one GPU each.
+  if (major == 8 || (minor == 0 && (major == 9 || major == 10))) return "";
+  return "the GPU's compute capability is " + std::to_string(major) + "." + std::to_string(minor) +
+         ", this program is for 8.x, 9.0 and 10.0";
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact) {
+  return std::make_unique<CudaBackend>(threads, exact);
+}
+
+}  // namespace dsm::device

@@ -1,0 +1,23 @@
+// The backend on an NVIDIA GPU (kernels/cuda). One stream, one rank. A row's bits depend neither on
+// the rows beside it nor on how its prompt was cut; they are not the CPU's (kernels/cuda/README.md
+// says which operators' are).
+//
+// Row-parallel weights come in one segment. Not there yet: adapters, the indexer of sparse
+// attention; who loads a model refuses what needs them.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "worker/device/backend.h"
+
+namespace dsm::device {
+
+// Empty where there is a GPU that this program can use; else a sentence that says why not.
+std::string cuda_problem();
+
+// `threads` load; `exact`: activations go into products as two BF16 terms instead of one. On the
+// first GPU that the process sees. Throws as make_backend().
+std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact);
+
+}  // namespace dsm::device

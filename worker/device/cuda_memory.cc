@@ -1,0 +1,102 @@
+#include "worker/device/cuda_memory.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace dsm::device {
+namespace {
+
+constexpr std::size_t kAlignment = 256;
+constexpr std::size_t kChunk = std::size_t{32} << 20;
+constexpr std::size_t kListBytes = std::size_t{8} << 20;
+
+std::size_t aligned(std::size_t bytes) {
+  return (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // it does not stay
+    throw std::bad_alloc();
+  }
+  throw CudaError(std::string("GPU: cannot ") + what + ": " + cudaGetErrorString(status));
+}
+
+DeviceMemory device_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes), "allocate memory");
+  return DeviceMemory(memory);
+}
+
+HostMemory host_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "allocate memory of the host");
+  return HostMemory(memory);
+}
+
+void* DeviceArena::allocate(std::size_t bytes, const Stream& stream) {
+  bytes = aligned(bytes);
+  if (bytes > left_) {
+    const std::size_t size = std::max(bytes, kChunk);
+    chunks_.push_back(device_memory(size));
+    check(cudaMemsetAsync(chunks_.back().get(), 0, size, stream.get()), "clear memory");
+    // A large allocation has its chunk to itself, and others go on where they were.
+    if (size > kChunk) return chunks_.back().get();
+    next_ = static_cast<std::byte*>(chunks_.back().get());
+    left_ = size;
+  }
+  void* taken = next_;
+  next_ += bytes;
+  left_ -= bytes;
+  return taken;
+}
+
+void* Scratch::at_least(std::size_t bytes, const Stream& stream) {
+  if (bytes > size_) {
+    stream.wait();
+    memory_.reset();
+    size_ = 0;
+    memory_ = device_memory(bytes);
+    size_ = bytes;
+  }
+  return memory_.get();
+}
+
+Lists::Lists(const Stream& stream)
+    : stream_(stream), current_(buffer(kListBytes)), other_(buffer(kListBytes)) {}
+
+Lists::Buffer Lists::buffer(std::size_t bytes) {
+  return {host_memory(bytes), device_memory(bytes), bytes};
+}
+
+void Lists::next_buffer(std::size_t bytes) {
+  send();
+  stream_.wait();  // what stands in the other one has been read
+  std::swap(current_, other_);
+  if (current_.size < bytes) current_ = buffer(bytes);
+  sent_ = used_ = 0;
+}
+
+const std::byte* Lists::put_bytes(const void* from, std::size_t bytes) {
+  if (current_.size - used_ < aligned(bytes)) next_buffer(aligned(bytes));
+  std::memcpy(static_cast<std::byte*>(current_.host.get()) + used_, from, bytes);
+  const auto* to = static_cast<const std::byte*>(current_.device.get()) + used_;
+  used_ += aligned(bytes);
+  return to;
+}
+
+void Lists::send() {
+  if (sent_ == used_) return;
+  check(cudaMemcpyAsync(static_cast<std::byte*>(current_.device.get()) + sent_,
+                        static_cast<std::byte*>(current_.host.get()) + sent_, used_ - sent_,
+                        cudaMemcpyHostToDevice, stream_.get()),
+        "copy lists");
+  sent_ = used_;
+}
+
+}  // namespace dsm::device

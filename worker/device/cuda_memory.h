@@ -1,0 +1,110 @@
+// Memory of a GPU and of the host beside it, freed with its object, and the one check of CUDA's
+// errors. For the CUDA backend alone: nothing above it includes a CUDA header.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace dsm::device {
+
+// A GPU's failure. Most of them stay: what comes after fails as well.
+class CudaError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Throws std::bad_alloc or CudaError.
+void check(cudaError_t status, const char* what);
+
+class Stream {
+ public:
+  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream"); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { cudaStreamDestroy(stream_); }
+
+  cudaStream_t get() const { return stream_; }
+  void wait() const { check(cudaStreamSynchronize(stream_), "wait for the GPU"); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+struct FreeDevice {
+  void operator()(void* memory) const { cudaFree(memory); }
+};
+struct FreeHost {
+  void operator()(void* memory) const { cudaFreeHost(memory); }
+};
+using DeviceMemory = std::unique_ptr<void, FreeDevice>;
+using HostMemory = std::unique_ptr<void, FreeHost>;
+
+DeviceMemory device_memory(std::size_t bytes);
+// Pinned; kernels reach it at the same address.
+HostMemory host_memory(std::size_t bytes);
+
+// Takes pieces from large allocations, which live as long as it does. Aligned to 256 bytes.
+class DeviceArena {
+ public:
+  // Zeroed on the stream.
+  void* allocate(std::size_t bytes, const Stream& stream);
+
+ private:
+  std::vector<DeviceMemory> chunks_;
+  std::byte* next_ = nullptr;
+  std::size_t left_ = 0;
+};
+
+// Memory that grows to the largest use. What an operator on the stream does with it is over, or
+// comes before what the next one does.
+class Scratch {
+ public:
+  void* at_least(std::size_t bytes, const Stream& stream);
+
+ private:
+  DeviceMemory memory_;
+  std::size_t size_ = 0;
+};
+
+// Lists on their way from the host to kernels: put() keeps a copy and gives its address on the
+// device, send() puts the copying of all of them on the stream, after which kernels may read them.
+// They stand in two buffers in turn. A full one is left alone until the other is full as well, so
+// the lists of one operator, which are far smaller than a buffer, stay until it is done.
+class Lists {
+ public:
+  explicit Lists(const Stream& stream);
+
+  template <class T>
+  const T* put(const T* from, std::size_t count) {
+    return count == 0 ? nullptr : reinterpret_cast<const T*>(put_bytes(from, count * sizeof(T)));
+  }
+  template <class T>
+  const T* put(const std::vector<T>& from) {
+    return put(from.data(), from.size());
+  }
+  void send();
+
+ private:
+  struct Buffer {
+    HostMemory host;
+    DeviceMemory device;
+    std::size_t size = 0;
+  };
+  static Buffer buffer(std::size_t bytes);
+  const std::byte* put_bytes(const void* from, std::size_t bytes);
+  void next_buffer(std::size_t bytes);
+
+  const Stream& stream_;
+  Buffer current_;
+  Buffer other_;
+  std::size_t sent_ = 0;  // [sent_, used_) of the current one waits for send()
+  std::size_t used_ = 0;
+};
+
+}  // namespace dsm::device

@@ -1,0 +1,31 @@
+// The devices that a rank may compute on. Which there are is found out at run time: a program that
+// has the CUDA backend runs on a machine without a GPU, too.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "base/result.h"
+#include "kernels/ops.h"
+#include "worker/device/backend.h"
+
+namespace dsm::device {
+
+enum class Device : std::uint8_t { kCpu, kCuda };
+
+// `wanted` is cpu, cuda or auto: a GPU where this program can use one, else the CPU. kInvalid: says
+// why there is no such device.
+Result<Device> find_device(std::string_view wanted);
+
+struct BackendSpec {
+  Device device = Device::kCpu;
+  int threads = 1;  // of the rank, the caller's included
+  // CUDA: products take activations as two BF16 terms instead of one.
+  bool exact = true;
+  const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
+};
+// Throws std::bad_alloc without enough memory, std::runtime_error when the device fails.
+std::unique_ptr<Backend> make_backend(const BackendSpec& spec);
+
+}  // namespace dsm::device

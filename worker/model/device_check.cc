@@ -1,0 +1,30 @@
+#include "worker/model/device_check.h"
+
+#include <string>
+
+#include "kernels/cuda/launch.h"
+
+namespace dsm::model {
+namespace {
+
+Status missing(const std::string& what) {
+  return fail(ErrorKind::kInvalid, "the CUDA backend has no " + what + " yet; the CPU has");
+}
+
+}  // namespace
+
+Status check_device(const ModelConfig& c, device::Device device, int ranks, bool adapters) {
+  if (device != device::Device::kCuda) return {};
+  if (ranks > 1) return missing("tensor parallelism");
+  if (adapters) return missing("adapters");
+  if (c.indexer) return missing("sparse attention (index_topk)");
+  const int key =
+      c.attention == AttentionKind::kGrouped ? c.v_head_dim : c.kv_lora_rank + c.qk_rope_head_dim;
+  if (key > kernels::cuda::kMaxKeyDim) {
+    return missing("attention over keys of " + std::to_string(key) + " values (" +
+                   std::to_string(kernels::cuda::kMaxKeyDim) + " are the most)");
+  }
+  return {};
+}
+
+}  // namespace dsm::model

@@ -1,0 +1,13 @@
+// What a device cannot compute of a model, yet.
+#pragma once
+
+#include "base/result.h"
+#include "worker/device/devices.h"
+#include "worker/model/config.h"
+
+namespace dsm::model {
+
+// kInvalid: a sentence that names it. `ranks`: of the group; `adapters`: rows may name some.
+Status check_device(const ModelConfig& config, device::Device device, int ranks, bool adapters);
+
+}  // namespace dsm::model
