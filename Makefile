@@ -76,6 +76,11 @@ histories: ## Random histories of a model in virtual time: HISTORIES (1000) of t
 	@cmake --build --preset dev -j $(JOBS) --target histories
 	@build/dev/histories $(or $(HISTORIES),1000) $(or $(HISTORY_SEED),1)
 
+.PHONY: test-gpu
+test-gpu: ## Tests on this machine's GPU, packed for another one as build/gpu-tests.tar.gz; exit code 77 without a GPU
+	@scripts/gpu-tests pack
+	@scripts/gpu-tests run
+
 .PHONY: e2e
 e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yours)
 	@scripts/e2e $(E2E_ARGS)

@@ -1,0 +1,164 @@
+// The whole model on the device that is there, a GPU or else the CPU: the default model and the
+// tiny checkpoints of all families against their references, greedy tokens like the CPU's, and the
+// same bits for a row however it is batched and cut. What a device cannot do it refuses by name.
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "tests/model/model_fixture.h"
+#include "worker/device/devices.h"
+
+namespace dsm::model {
+namespace {
+
+using Tokens = std::vector<engine::TokenId>;
+using Logits = std::vector<float>;
+
+// Logits to the references in FP32; with one BF16 term for an activation, eight bits of it take
+// part.
+constexpr double kBound = 2e-3;
+constexpr double kLooseBound = 0.15;
+
+device::Device device_here() {
+  return *device::find_device("auto");
+}
+
+constexpr const char* kFamilies[] = {
+    "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_small", "llama", "qwen2"};
+std::string family_dir(const std::string& name) {
+  return "tests/goldens/families/" + name;
+}
+
+double largest_difference(RankModel& model, const std::vector<GoldenCase>& goldens) {
+  NoComm comm;
+  const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
+  double difference = 0;
+  for (const auto& golden : goldens) {
+    const auto logits = model.forward_all(
+        {1, {make_row(golden.tokens, 0, golden.tokens.size(), blocks_for(golden.tokens.size()))}},
+        comm);
+    for (std::size_t i = 0; i < golden.positions.size(); ++i) {
+      for (std::size_t v = 0; v < vocab; ++v) {
+        const double ours = logits[golden.positions[i] * vocab + v];
+        difference = std::max(difference, std::abs(ours - golden.logits[i][v]));
+      }
+    }
+  }
+  return difference;
+}
+
+Tokens greedy(RankModel& model, Tokens tokens, std::size_t count) {
+  NoComm comm;
+  const auto table = blocks_for(tokens.size() + count);
+  std::size_t done = 0;
+  Tokens continuation;
+  while (continuation.size() < count) {
+    const engine::Batch batch{1, {make_row(tokens, done, tokens.size(), table)}};
+    done = tokens.size();
+    const auto logits = model.forward(batch, comm);
+    const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    continuation.push_back(static_cast<engine::TokenId>(best));
+    tokens.push_back(continuation.back());
+  }
+  return continuation;
+}
+
+TEST(ModelOnDevice, TheDefaultModelsGreedyTokensAreThoseOfTheReference) {
+  const auto model = load_tiny({.device = device_here()});
+  const auto goldens = load_goldens();
+  EXPECT_LT(largest_difference(*model, goldens), kBound);
+  for (const auto& golden : goldens) {
+    EXPECT_EQ(greedy(*model, golden.tokens, golden.continuation.size()), golden.continuation)
+        << golden.tokens.size() << " tokens";
+  }
+}
+
+TEST(ModelOnDevice, TheLooseModeIsNear) {
+  const auto model = load_tiny({.device = device_here(), .deterministic = false});
+  EXPECT_LT(largest_difference(*model, load_goldens()), kLooseBound);
+}
+
+TEST(ModelOnDevice, EveryFamilyIsNearItsReference) {
+  for (const std::string name : kFamilies) {
+    const auto model = load_checkpoint(family_dir(name), {.device = device_here()});
+    const auto goldens = load_goldens(family_dir(name) + "/golden");
+    EXPECT_LT(largest_difference(*model, goldens), kBound) << name;
+    for (const auto& golden : goldens) {
+      EXPECT_EQ(greedy(*model, golden.tokens, golden.continuation.size()), golden.continuation)
+          << name << ", " << golden.tokens.size() << " tokens";
+    }
+  }
+}
+
+TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {
+  const std::string dir = "tests/goldens/fp8-tiny";
+  const auto on_device = load_checkpoint(dir, {.device = device_here()});
+  const auto on_cpu = load_checkpoint(dir, {});
+  Tokens tokens;
+  for (int i = 0; i < 100; ++i) tokens.push_back((i * 37 + 5) % on_cpu->config().vocab_size);
+  NoComm comm;
+  const engine::Batch batch{1, {make_row(tokens, 0, tokens.size(), blocks_for(tokens.size()))}};
+  const auto got = on_device->forward_all(batch, comm);
+  const auto wanted = on_cpu->forward_all(batch, comm);
+  ASSERT_EQ(got.size(), wanted.size());
+  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], kBound) << i;
+}
+
+// Logits of every position, fed in chunks that end at `cuts`, beside another sequence.
+Logits chunked(RankModel& model, const Tokens& tokens, std::vector<std::size_t> cuts,
+               const Tokens& other) {
+  NoComm comm;
+  Logits logits;
+  std::size_t begin = 0;
+  cuts.push_back(tokens.size());
+  for (const auto cut : cuts) {
+    engine::Batch batch{1, {make_row(tokens, begin, cut, blocks_for(tokens.size(), 10))}};
+    if (!other.empty()) {
+      batch.rows.push_back(make_row(other, 0, other.size(), blocks_for(other.size(), 40)));
+    }
+    const auto all = model.forward_all(batch, comm);
+    const auto count = (cut - begin) * static_cast<std::size_t>(model.config().vocab_size);
+    logits.insert(logits.end(), all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
+    begin = cut;
+  }
+  return logits;
+}
+
+TEST(ModelOnDevice, ARowHasTheSameBitsHoweverItIsBatchedAndCut) {
+  std::vector<std::string> dirs = {kTinyModel};
+  for (const std::string name : kFamilies) dirs.push_back(family_dir(name));
+  for (const std::string& dir : dirs) {
+    const auto model = load_checkpoint(dir, {.device = device_here()});
+    Tokens tokens;
+    Tokens other;
+    const auto most = static_cast<std::size_t>(std::min(300, model->config().max_positions));
+    for (std::size_t i = 0; i < most; ++i) {
+      tokens.push_back(static_cast<int>(i * 31 + 7) % model->config().vocab_size);
+      other.push_back(static_cast<int>(i * 17 + 3) % model->config().vocab_size);
+    }
+    const auto wanted = chunked(*model, tokens, {}, {});
+    EXPECT_EQ(chunked(*model, tokens, {1, 2, most / 3, most / 2}, {}), wanted) << dir;
+    EXPECT_EQ(chunked(*model, tokens, {most / 4}, other), wanted) << dir;
+  }
+}
+
+TEST(ModelOnDevice, DraftsAreTheCpus) {
+  const auto on_device = load_tiny({.device = device_here(), .drafts = true});
+  const auto on_cpu = load_tiny({.drafts = true});
+  NoComm comm;
+  for (const auto& golden : load_goldens()) {
+    const auto table = blocks_for(golden.tokens.size() + 8);
+    const engine::Batch batch{1, {make_row(golden.tokens, 0, golden.tokens.size(), table)}};
+    const DraftRow row{.kept = static_cast<std::int32_t>(golden.tokens.size()),
+                       .next = golden.continuation.front(),
+                       .wanted = 2};
+    on_device->forward(batch, comm);
+    on_cpu->forward(batch, comm);
+    const auto got = on_device->draft(batch, {&row, 1}, comm);
+    const auto wanted = on_cpu->draft(batch, {&row, 1}, comm);
+    EXPECT_TRUE(std::ranges::equal(got, wanted)) << golden.tokens.size() << " tokens";
+  }
+}
+
+}  // namespace
+}  // namespace dsm::model
