@@ -56,7 +56,7 @@ class Load:
         assert self.report["failed"] == 0, self.report
 
 
-def ask(env: Environment, model: Model, question: str, thinking: bool = False, path: str = "/chat/completions",
+def ask(env: Environment, model: Model, question: str, /, thinking: bool = False, path: str = "/chat/completions",
         **more) -> dict:
     """One non-streamed answer through the Service, with curl inside the network or through the API server's proxy.
     `more` are further fields of the request."""
