@@ -39,10 +39,15 @@ def test_an_upgrade_of_the_chart_touches_no_model(env, namespace, make_model, pr
     def uids() -> set[str]:
         return {pod.metadata.uid for pod in model.pods()}
 
+    changed = outdated()
+    # The program is the present one already, and an API server that does not know a field of its status takes none of it.
+    # Helm brings CRDs before programs, too.
+    for name in crds():
+        env.k("apply", "--server-side", "--force-conflicts", "-f", str(CRDS[name]))
     model = make_model("kept")
     model.apply()
     model.wait_settled(2)
-    serving, changed = uids(), outdated()
+    serving = uids()
     with Load(env, model) as load:
         install_present(env)
         assert crds() == set(CRDS) and not outdated()
