@@ -34,7 +34,7 @@ install: build ## dsmctl, also as kubectl-dsm, into PREFIX/bin (/usr/local)
 	@cmake --install build/release --component dsmctl --prefix $(PREFIX)
 
 .PHONY: test
-test: lint unit integration threads e2e ## Everything: lint, unit, integration, threads, end to end
+test: lint unit integration threads build-cuda e2e ## Everything: lint, unit, integration, threads, CUDA compiled, end to end
 
 .PHONY: dev
 dev:
