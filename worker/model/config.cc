@@ -219,13 +219,7 @@ ModelConfig read_config(const Json& json) {
 }  // namespace
 
 Result<ModelConfig> parse_model_config(std::string_view text, std::string_view name) {
-  try {
-    return read_config(Json::parse(text));
-  } catch (const Wrong& wrong) {
-    return fail(ErrorKind::kInvalid, std::string(name) + ": " + wrong.message);
-  } catch (const Json::exception& error) {
-    return fail(ErrorKind::kInvalid, std::string(name) + ": " + error.what());
-  }
+  return config_detail::parse_fields(text, name, read_config);
 }
 
 Result<ModelConfig> load_model_config(const std::filesystem::path& dir) {

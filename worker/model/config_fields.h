@@ -1,12 +1,15 @@
 // Reading the fields of a JSON object one by one, each with its bounds. Internal to the parsers of
-// config.json: what is wrong is thrown as a sentence that names the field and becomes an Error in
-// config.cc.
+// config.json and adapter_config.json: what is wrong is thrown as a sentence that names the field
+// and becomes an Error in parse_fields().
 #pragma once
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "base/result.h"
 
 namespace dsm::model::config_detail {
 
@@ -44,6 +47,18 @@ class Fields {
   const Json& object_;
   std::string prefix_;
 };
+
+// What `read` makes of the JSON object in `text`; kInvalid, with `name` before the sentence.
+template <typename T>
+Result<T> parse_fields(std::string_view text, std::string_view name, T (*read)(const Json&)) {
+  try {
+    return read(Json::parse(text));
+  } catch (const Wrong& wrong) {
+    return fail(ErrorKind::kInvalid, std::string(name) + ": " + wrong.message);
+  } catch (const Json::exception& error) {
+    return fail(ErrorKind::kInvalid, std::string(name) + ": " + error.what());
+  }
+}
 
 void need(bool ok, const std::string& message);
 void need_multiple(const char* name, int value, int unit);
