@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "operator/metrics_api/view_fixture.h"
+
 namespace dsm::metrics_api {
 namespace {
 
@@ -13,24 +15,11 @@ using testing::HasSubstr;
 
 constexpr const char* kRoot = "/apis/external.metrics.k8s.io/v1beta1";
 
-class Api : public testing::Test {
+class Api : public ViewFixture {
  protected:
-  http::Response get(const std::string& path, const std::string& query = "") {
-    const auto call = call_of(path, query);
-    return call ? answer(*call, view) : status_answer(400, call.error().message);
-  }
   http::Response metric(const std::string& name, const std::string& selector = "") {
     return get(std::string(kRoot) + "/namespaces/ns/" + name, selector);
   }
-  plan::ModelLoad& add(const std::string& name) {
-    plan::ModelLoad load;
-    load.model = name;
-    load.time = from_rfc3339("2026-01-01T00:00:07Z");
-    view.loads.push_back(load);
-    return view.loads.back();
-  }
-
-  View view{.synced = true, .loads = {}};
 };
 
 // The shape that kubernetes/metrics defines, field by field.

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "operator/metrics_api/api.h"
+#include "operator/metrics_api/view_fixture.h"
 
 namespace dsm::metrics_api {
 namespace {
@@ -14,27 +14,14 @@ using testing::HasSubstr;
 
 constexpr const char* kRoot = "/apis/custom.metrics.k8s.io/v1beta2";
 
-class Custom : public testing::Test {
+class Custom : public ViewFixture {
  protected:
-  http::Response get(const std::string& path, const std::string& query = "") {
-    const auto call = call_of(path, query);
-    return call ? answer(*call, view) : status_answer(400, call.error().message);
-  }
   http::Response of(const std::string& model, const std::string& metric,
                     const std::string& query = "") {
     return get(std::string(kRoot) + "/namespaces/ns/deepseekmodels.deepseek-operator.io/" + model +
                    "/" + metric,
                query);
   }
-  plan::ModelLoad& add(const std::string& name) {
-    plan::ModelLoad load;
-    load.model = name;
-    load.time = from_rfc3339("2026-01-01T00:00:07Z");
-    view.loads.push_back(load);
-    return view.loads.back();
-  }
-
-  View view{.synced = true, .loads = {}};
 };
 
 // The shape that kubernetes/metrics defines, field by field.
