@@ -133,7 +133,6 @@ StatusStreams::Stream* StatusStreams::current(const Key& key, std::uint64_t atte
 
 void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_view line) {
   const WallTime received = clock_.wall_now();
-  StreamNews news = StreamNews::kNumbers;
   {
     const std::lock_guard lock(mutex_);
     Stream* const stream = current(key, attempt);
@@ -143,8 +142,14 @@ void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_v
       stream->status->received = received;
       return;
     }
-    const Result<plan::LeaderStatus> status = plan::leader_status(line, received);
-    if (!status) return;
+  }
+  const Result<plan::LeaderStatus> status = plan::leader_status(line, received);
+  if (!status) return;
+  StreamNews news = StreamNews::kNumbers;
+  {
+    const std::lock_guard lock(mutex_);
+    Stream* const stream = current(key, attempt);
+    if (stream == nullptr) return;
     stream->line = line;
     const bool first = !stream->speaking || !stream->status;
     stream->speaking = true;

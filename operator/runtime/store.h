@@ -55,8 +55,8 @@ struct KeptWhole {
   static Kept keep(T value) { return std::make_shared<const T>(std::move(value)); }
   static Kept open(const Kept& kept) { return kept; }
 };
-// Kept as MessagePack, a tenth of what the same object takes as a tree of JSON values: read when a
-// model is looked at, which is seldom, while all objects of the cluster are kept all the time.
+// Kept as MessagePack, which takes much less than a tree of JSON values: read when a model is
+// looked at, which is seldom, while all objects of the cluster are kept all the time.
 struct KeptPacked {
   using Value = Json;
   using Kept = std::vector<std::uint8_t>;
