@@ -70,7 +70,8 @@ std::map<std::string, plan::LeaderStatus> StatusStreams::latest(const std::strin
   std::map<std::string, plan::LeaderStatus> result;
   for (auto at = streams_.lower_bound({model, ""});
        at != streams_.end() && at->first.first == model; ++at) {
-    if (at->second.status) result.emplace(at->first.second, *at->second.status);
+    const std::optional<plan::LeaderStatus>& status = at->second.status;
+    if (status) result.emplace(at->first.second, *status);
   }
   return result;
 }
