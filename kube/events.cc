@@ -12,7 +12,7 @@ constexpr auto kRefill = std::chrono::minutes(5);       // one note
 constexpr auto kSeriesEnds = std::chrono::minutes(10);  // after its last note
 constexpr auto kSeriesPause = std::chrono::minutes(1);  // between writes of one series
 constexpr std::size_t kLongestNote = 1024;
-constexpr std::size_t kTidyAt = 512;  // entries
+constexpr std::size_t kTidyAt = 512;  // entries, at least
 
 // Cut at a whole UTF-8 character.
 std::string cut(std::string text) {
@@ -38,11 +38,12 @@ bool EventLedger::take(const std::string& uid, TimePoint now) {
 }
 
 void EventLedger::forget_old(TimePoint now) {
-  if (series_.size() + buckets_.size() < kTidyAt) return;
+  if (series_.size() + buckets_.size() < std::max(kTidyAt, 2 * kept_)) return;
   std::erase_if(series_, [&](const auto& entry) { return now - entry.second.last > kSeriesEnds; });
   std::erase_if(buckets_, [&](const auto& entry) {
     return now - entry.second.filled > kRefill * static_cast<int>(kBucket);
   });
+  kept_ = series_.size() + buckets_.size();
 }
 
 std::optional<EventLedger::Entry> EventLedger::record(const std::string& regarding_name,

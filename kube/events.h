@@ -48,6 +48,9 @@ class EventLedger {
 
   std::map<std::string, Series> series_;
   std::map<std::string, Bucket> buckets_;
+  // Entries after the last tidying: the next one comes when there are twice as many, so that it
+  // costs little for each note however many objects there are.
+  std::size_t kept_ = 0;
 };
 
 class EventRecorder {

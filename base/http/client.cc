@@ -6,6 +6,7 @@
 #include "base/http/client.h"
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -19,7 +20,6 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/buffers_range.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <mutex>
 #include <thread>
@@ -32,8 +32,9 @@
 namespace dsm::http {
 namespace {
 
-// Of one read: room that every open stream keeps, and an operator has thousands of them.
-constexpr std::size_t kReadBytes = 1 << 10;
+// Of one read. A request that waits for bytes has no buffer: an operator has thousands of them
+// open.
+constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kMaxHeaderBytes = 64 << 10;
 constexpr std::size_t kMaxBytes = 1 << 20;  // of a whole body, or of one line of a stream
 
@@ -107,9 +108,15 @@ class LineReceiver final : public Receiver {
     for (;;) {
       const auto newline = bytes.find('\n');
       if (newline == std::string_view::npos) break;
-      line_ += bytes.substr(0, newline);
+      const std::string_view end = bytes.substr(0, newline);
       bytes.remove_prefix(newline + 1);
-      emit();
+      if (line_.empty()) {
+        emit(end);  // most lines come whole
+      } else {
+        line_ += end;
+        emit(line_);
+        line_ = std::string();  // and not its room: there are thousands of streams
+      }
     }
     line_ += bytes;
     return line_.size() <= kMaxBytes;
@@ -125,20 +132,19 @@ class LineReceiver final : public Receiver {
       on_end_(std::unexpected(std::move(error)));
       return;
     }
-    if (!line_.empty()) emit();
+    if (!line_.empty()) emit(line_);
     on_end_({});
   }
 
  private:
-  void emit() {
-    if (line_.ends_with('\r')) line_.pop_back();
-    on_line_(line_);
-    line_.clear();
+  void emit(std::string_view line) {
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    on_line_(line);
   }
 
   std::function<void(std::string_view)> on_line_;
   std::function<void(Status)> on_end_;
-  std::string line_;
+  std::string line_;  // the beginning of one that has not come whole
   bool good_ = false;
 };
 
@@ -161,6 +167,13 @@ class WholeReceiver final : public Receiver {
   std::function<void(Result<Response>)> on_answer_;
   std::string body_;
 };
+
+std::string why(const error_code& ec) {
+  if (ec == bhttp::error::body_limit) return "the answer is too large";
+  const bool malformed =
+      ec.category() == bhttp::make_error_code(bhttp::error::need_more).category();
+  return (malformed ? "malformed answer: " : "the connection was lost: ") + ec.message();
+}
 
 // One request under way.
 class Call : public std::enable_shared_from_this<Call> {
@@ -202,8 +215,10 @@ class Call : public std::enable_shared_from_this<Call> {
   using Parser = bhttp::response_parser<SinkBody>;
 
   net::awaitable<void> run(std::shared_ptr<Call> self);
-  net::awaitable<void> exchange();
+  net::awaitable<bool> connect();
+  net::awaitable<bool> send();
   net::awaitable<void> read_answer();
+  error_code read_into(Parser& parser);
   void arm(int seconds);
   // The first end counts; later ones (an abort after a time-out) are not told.
   void finish(Result<Response> head) {
@@ -224,20 +239,25 @@ class Call : public std::enable_shared_from_this<Call> {
   tcp::socket socket_;
   tcp::resolver resolver_;
   net::steady_timer timer_;
+  std::string rest_;
+  TimePoint last_ = std::chrono::steady_clock::now();  // begin, or with idle_s the last byte
 
   std::recursive_mutex mutex_;
   bool silent_ = false;
   std::unique_ptr<Receiver> receiver_;
 };
 
-// (Re)starts the time-out.
+// Ends the request when nothing has come for so long. Whatever comes only moves last_: the timer
+// looks at that when it fires, which is much rarer.
 void Call::arm(int seconds) {
   if (seconds <= 0) return;
-  timer_.expires_after(Seconds(seconds));  // cancels the wait before
+  timer_.expires_at(last_ + Seconds(seconds));
   timer_.async_wait([weak = weak_from_this(), seconds](error_code ec) {
     const auto self = weak.lock();
-    // An expiry that was moved after this wait had ended is not an expiry.
-    if (ec || !self || self->timer_.expiry() > std::chrono::steady_clock::now()) return;
+    if (ec || !self) return;
+    if (self->last_ + Seconds(seconds) > std::chrono::steady_clock::now()) {
+      return self->arm(seconds);
+    }
     self->fail_call("no answer within " + std::to_string(seconds) + " seconds");
     self->abort();
   });
@@ -247,20 +267,21 @@ net::awaitable<void> Call::run(std::shared_ptr<Call> self) {
   (void)self;  // keeps this alive
   arm(timeouts_.total_s > 0 ? timeouts_.total_s : timeouts_.idle_s);
   try {
-    co_await exchange();
+    if (co_await connect() && co_await send()) co_await read_answer();
   } catch (const std::exception& problem) {
     fail_call(problem.what());
   }
   abort();
 }
 
-net::awaitable<void> Call::exchange() {
+// False: it has failed, and that is told.
+net::awaitable<bool> Call::connect() {
   error_code ec;
   const auto found = co_await resolver_.async_resolve(target_.host, std::to_string(target_.port),
                                                       net::redirect_error(net::use_awaitable, ec));
   if (ec) {
     fail_call("cannot resolve the name: " + ec.message());
-    co_return;
+    co_return false;
   }
   ec = net::error::host_not_found;
   for (const auto& entry : found) {
@@ -269,20 +290,53 @@ net::awaitable<void> Call::exchange() {
     co_await socket_.async_connect(entry.endpoint(), net::redirect_error(net::use_awaitable, ec));
     if (!ec || ec == net::error::operation_aborted) break;
   }
-  if (!ec) {
-    error_code ignored;
-    socket_.set_option(tcp::no_delay(true), ignored);
-    // A peer that vanishes without a word is noticed even where there is no time-out.
-    socket_.set_option(net::socket_base::keep_alive(true), ignored);
-  }
   if (ec) {
     fail_call("cannot connect: " + ec.message());
-    co_return;
+    co_return false;
   }
+  error_code ignored;
+  socket_.set_option(tcp::no_delay(true), ignored);
+  // A peer that vanishes without a word is noticed even where there is no time-out.
+  socket_.set_option(net::socket_base::keep_alive(true), ignored);
+  // Reads do not wait for bytes: they come after wait_read.
+  socket_.non_blocking(true, ec);
+  if (ec) fail_call("cannot use the connection: " + ec.message());
+  co_return !ec;
+}
+
+net::awaitable<bool> Call::send() {
+  error_code ec;
   co_await net::async_write(socket_, net::buffer(request_),
                             net::redirect_error(net::use_awaitable, ec));
+  request_ = std::string();  // its room, too: a stream stays open
   // A peer may answer and close before it has read everything: the answer counts.
-  co_await read_answer();
+  co_return true;
+}
+
+// Feeds the parser with what has come. `rest_` keeps what it cannot use before there is more: the
+// beginning of a header or of a chunk.
+error_code Call::read_into(Parser& parser) {
+  std::array<char, kReadBytes> room;
+  error_code ec;
+  const std::size_t n = socket_.read_some(net::buffer(room), ec);
+  if (ec == net::error::would_block) return {};
+  if (ec) return ec;
+  if (timeouts_.total_s == 0) last_ = std::chrono::steady_clock::now();
+  std::string_view input(room.data(), n);
+  std::string joined;
+  if (!rest_.empty()) {
+    joined = std::exchange(rest_, std::string()).append(input);
+    input = joined;
+  }
+  while (!input.empty() && !parser.is_done()) {
+    const std::size_t used = parser.put(net::buffer(input), ec);
+    input.remove_prefix(used);
+    // Interim answers (1xx) are not asked for and count as malformed when one comes.
+    if (ec || used == 0) break;
+  }
+  if (ec == bhttp::error::need_more && input.size() <= kMaxHeaderBytes) ec = {};
+  rest_ = input;
+  return ec;
 }
 
 net::awaitable<void> Call::read_answer() {
@@ -300,11 +354,11 @@ net::awaitable<void> Call::read_answer() {
     }
     return receiver_->data(bytes);
   };
-  beast::flat_buffer input;
   while (!parser.is_done()) {
     error_code ec;
-    const std::size_t n = co_await socket_.async_read_some(
-        input.prepare(kReadBytes), net::redirect_error(net::use_awaitable, ec));
+    co_await socket_.async_wait(tcp::socket::wait_read,
+                                net::redirect_error(net::use_awaitable, ec));
+    if (!ec) ec = read_into(parser);
     if (ec == net::error::eof && parser.got_some()) {
       parser.put_eof(ec);
       if (ec) {
@@ -314,21 +368,7 @@ net::awaitable<void> Call::read_answer() {
       break;
     }
     if (ec) {
-      fail_call("the connection was lost: " + ec.message());
-      co_return;
-    }
-    if (timeouts_.total_s == 0) arm(timeouts_.idle_s);
-    input.commit(n);
-    while (input.size() > 0 && !parser.is_done()) {
-      const std::size_t used = parser.put(input.data(), ec);
-      input.consume(used);
-      // Interim answers (1xx) are not asked for and count as malformed when one comes.
-      if (ec || used == 0) break;
-    }
-    if (ec == bhttp::error::need_more && input.size() <= kMaxHeaderBytes) ec = {};
-    if (ec) {
-      fail_call(ec == bhttp::error::body_limit ? "the answer is too large"
-                                               : "malformed answer: " + ec.message());
+      fail_call(why(ec));
       co_return;
     }
   }

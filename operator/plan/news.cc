@@ -1,11 +1,16 @@
+#include "operator/plan/news.h"
+
 #include <algorithm>
 #include <array>
+#include <tuple>
 
 #include "operator/api/reasons.h"
-#include "operator/plan/report.h"
 
 namespace dsm::plan {
 namespace {
+
+// More than an Event takes; the writer cuts the rest off.
+constexpr std::size_t kLongestMessage = 1024;
 
 // Stations of a group on its way back: no news for a person who was told why it went.
 bool on_the_way(std::string_view reason) {
@@ -63,7 +68,22 @@ std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStat
       (is == nullptr || is->reason != stalled->reason)) {
     out.push_back({true, stalled->reason, "Watch", stalled->message});
   }
-  for (auto& note : out) note.message.resize(std::min<std::size_t>(note.message.size(), 1000));
+  return out;
+}
+
+std::vector<EventNote> folded(std::vector<EventNote> notes) {
+  std::vector<EventNote> out;
+  for (EventNote& note : notes) {
+    const auto alike = std::ranges::find_if(out, [&](const EventNote& other) {
+      return std::tie(other.warning, other.reason, other.action) ==
+             std::tie(note.warning, note.reason, note.action);
+    });
+    if (alike == out.end()) {
+      out.push_back(std::move(note));
+    } else if (alike->message.size() < kLongestMessage) {
+      alike->message += "; " + note.message;
+    }
+  }
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/reasons.h"
+#include "operator/plan/news.h"
 #include "operator/plan/report.h"
 
 namespace dsm::plan {

@@ -19,9 +19,6 @@ struct Finding {
 
 api::ModelStatus report(const Finding& finding);
 
-// Events for what changed between two statuses.
-std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStatus& after);
-
 // Whole-group replacements without success after which the model is Stalled.
 inline constexpr int kStalledAfterReplacements = 3;
 

@@ -1,5 +1,7 @@
 #include "operator/runtime/executor.h"
 
+#include "operator/plan/news.h"
+
 namespace dsm::runtime {
 namespace {
 
@@ -53,7 +55,7 @@ Outcome Executor::run(const plan::Plan& plan, const Json& model) {
     if (!run.cut_off) create_pod(pod, run);
   }
   if (plan.status && !run.cut_off) write_status(*plan.status, run);
-  for (const plan::EventNote& note : plan.events) {
+  for (const plan::EventNote& note : plan::folded(plan.events)) {
     if (run.cut_off) break;
     events_.record(model, {note.warning, note.reason, note.action, note.message});
     ++run.outcome.writes;

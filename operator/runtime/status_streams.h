@@ -65,7 +65,7 @@ class StatusStreams {
     Millis delay{0};
     TimePoint retry_at{};
     std::unique_ptr<http::Client::Handle> handle;
-    std::string line;  // the newest, as it came
+    std::size_t said = 0;  // hash of the newest line without its time
     std::optional<plan::LeaderStatus> status;
   };
   using Handles = std::vector<std::unique_ptr<http::Client::Handle>>;

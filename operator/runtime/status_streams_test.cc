@@ -103,6 +103,19 @@ TEST_F(StatusStreamsTest, LinesBecomeTheLeadersStatusAndNewsByTheirWeight) {
   EXPECT_EQ(streams_.connected(), 1u);
 }
 
+TEST_F(StatusStreamsTest, ALineWithAnotherTimeIsNoNewsButIsHeard) {
+  follow();
+  worker_.await_streams(1);
+  worker_.say(R"({"phase":"Ready","queueDepth":5,"time":"2026-01-01T00:00:00Z"})");
+  EXPECT_EQ(next(), StreamNews::kState);
+  const WallTime first = streams_.latest("ns/r1").at("u1").received;
+  worker_.say(R"({"phase":"Ready","queueDepth":5,"time":"2026-01-01T00:00:02Z"})");
+  worker_.say(R"({"phase":"Ready","queueDepth":6,"time":"2026-01-01T00:00:04Z"})");
+  EXPECT_EQ(next(), StreamNews::kNumbers) << "of the third line";
+  EXPECT_EQ(streams_.latest("ns/r1").at("u1").queue_depth, 6);
+  EXPECT_GT(streams_.latest("ns/r1").at("u1").received, first);
+}
+
 TEST_F(StatusStreamsTest, ALineThatCannotBeReadIsSkipped) {
   follow();
   worker_.await_streams(1);

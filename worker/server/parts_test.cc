@@ -53,6 +53,8 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
   EXPECT_EQ(line["tokensPerSecond"], 12.5);
   EXPECT_EQ(line["ranks"][1]["rank"], 1);
   EXPECT_EQ(line["time"], "1994-11-06T08:49:37Z");
+  EXPECT_EQ(with_time("{\"a\":1}", WallTime()), R"({"a":1,"time":"1970-01-01T00:00:00Z"})")
+      << "the time is last: the operator compares lines without it";
   view.draining = true;
   EXPECT_EQ(json::parse(status_json(view, {}))["phase"], "Draining");
 }
