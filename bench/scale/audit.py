@@ -120,6 +120,11 @@ def reactions(requests: Iterable[Request], editor: str, plural: str, users: Coll
     return found
 
 
+def durations(requests: Iterable[Request], editor: str, plural: str) -> list[float]:
+    """Seconds that the API server took for each edit of a `plural`."""
+    return [r.end - r.begin for r in requests if (r.user, r.verb, r.resource) == (editor, "patch", plural)]
+
+
 def most_within(times: Iterable[float], seconds: float) -> int:
     """The most of the times that lie within any window of so many seconds."""
     times = sorted(times)

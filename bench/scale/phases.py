@@ -45,6 +45,7 @@ class Made:
 class Edits:
     """Seconds, one for each edit."""
 
+    answered: list[float]  # by the API server itself, which is part of the others
     first_write: list[float]  # of anything
     first_pod: list[float]
 
@@ -133,7 +134,7 @@ class Bench:
             time.sleep(0.1)  # a quiet system is asked, not a queue
         wait_for(f"a pod of {self.subject.name} for each of {edits} edits", all_made, 120)
         seen.extend(self.quiet())
-        return Edits(found(), found("pods"))
+        return Edits(audit.durations(seen, EDITOR, resource[1]), found(), found("pods"))
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def edits(table: Table, edits: Edits) -> None:
     table.row(f"edit of the number of groups to first write, p50 / p99 of {len(edits.first_write)}",
               _ms(edits.first_write), aim="p99 50 ms")
     table.row("to the first pod made for it", _ms(edits.first_pod))
+    table.row("of these, the API server's own time for the edit", _ms(edits.answered))
 
 
 def failover(table: Table, lease: Lease, times: list[float]) -> None:

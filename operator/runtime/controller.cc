@@ -1,5 +1,7 @@
 #include "operator/runtime/controller.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "base/random.h"
@@ -63,6 +65,8 @@ void Controller::watch(const kube::Resource& resource, const std::string& select
         if (!before && synced()) {
           log_.info("caches are synced",
                     {{"models", store_.models.size()}, {"pods", store_.pods.size()}});
+          // Lists are read as trees of many times their size: that goes back to the system.
+          malloc_trim(0);
           for (const std::string& key : store_.models.keys()) queue_.add(key);
         }
       },

@@ -120,3 +120,11 @@ def test_a_percentile_is_one_of_the_values():
     assert audit.percentile(range(1, 101), 99) == 99
     assert audit.percentile([3, 1, 2], 50) == 2
     assert audit.percentile([7], 99) == 7
+
+
+def test_the_api_servers_own_time_is_that_of_the_editors_patches():
+    seen = requests(
+        line(user="admin", verb="patch", resource="deepseekmodels", name="m0", begin="01.000000", end="01.250000"),
+        line(verb="patch", resource="deepseekmodels", name="m0", begin="02.000000", end="03.000000"),
+        line(user="admin", verb="create", resource="deepseekmodels", name="m1", begin="04.000000", end="05.000000"))
+    assert audit.durations(seen, "admin", "deepseekmodels") == [0.25]

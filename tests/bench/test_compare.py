@@ -16,7 +16,7 @@ def costs(seconds=10.0, kinds=None, users=None, rss=(20.0, 30.0), writes=None, e
                 kinds={"create pods": 1000} if kinds is None else kinds, users=users or {"system:x:ours": 1000},
                 cpu_seconds=3.0, control_plane_cpu_seconds=20.0, rss_mib=list(rss))
     steady = Steady(60.0, writes or {}, 4, [0.5, 0.25], list(rss), list(rss))
-    return Costs([made], steady, Edits(list(edits), list(edits)))
+    return Costs([made], steady, Edits(list(edits), list(edits), list(edits)))
 
 
 def row(found, beginning):
