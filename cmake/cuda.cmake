@@ -3,6 +3,23 @@
 # a toolkit than compiling takes. cudart is linked statically and finds the driver at run time, so that one program runs
 # where there is a GPU and where there is none.
 option(DSM_CUDA "Build the CUDA backend" OFF)
+# Without it tests run the kernels on the CPU (kernels/cuda/emulation), which is written for x86-64 and unknown to
+# ThreadSanitizer.
+set(DSM_CUDA_EMULATED OFF)
+if(BUILD_TESTING AND NOT DSM_CUDA AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64" AND NOT DSM_SANITIZE MATCHES "thread")
+  set(DSM_CUDA_EMULATED ON)
+endif()
+# dsm_emulated_cuda(target): its files include what stands for CUDA's headers and for kernels/cuda/ptx.cuh.
+function(dsm_emulated_cuda target)
+  target_include_directories(${target} BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/kernels/cuda/emulation/include)
+  # No contraction, as with nvcc.
+  target_compile_options(${target} PRIVATE -ffp-contract=off -Wno-unknown-pragmas -Wno-psabi)
+  if(DSM_SANITIZE MATCHES "address")
+    # Each shared variable is watched. Variables that have gone out of scope are not: what keeps them cannot follow from
+    # one of our stacks to another.
+    target_compile_options(${target} PRIVATE -fsanitize-sections=dsm_shared --param=asan-use-after-return=0)
+  endif()
+endfunction()
 if(NOT DSM_CUDA)
   return()
 endif()

@@ -6,8 +6,7 @@
 // of the output. Then the splits of a row are merged in order. Which positions a split holds
 // depends on nothing but their numbers, and positions that a row does not see count as exact zeros:
 // a row's bits depend neither on the rows beside it nor on how its prompt was cut.
-#include <cuda_runtime.h>
-
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/fragments.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
@@ -114,7 +113,6 @@ struct Split {
 template <int kRows, int kGroup>
 __global__ void __launch_bounds__(kThreads) split_kernel(const AttentionLaunch launch) {
   using Part = Split<kRows, kGroup>;
-  extern __shared__ Four<float> shared[];
   __shared__ std::int64_t block[kSplitBlocks];
   const AttentionParams& p = launch.params;
   const AttentionItem item = p.items[launch.first_item + static_cast<int>(blockIdx.x)];
@@ -126,7 +124,7 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const AttentionLaunch l
   if (left <= 0) return;  // the whole thread block does
   const int used = left < kSplitPositions ? left : kSplitPositions;
   const int blocks = (used + kKvBlock - 1) / kKvBlock;
-  auto* query = reinterpret_cast<float*>(shared);
+  auto* query = dynamic_shared<float>();
   float* score = query + p.kv.key_dim * kRows;
   const int thread = static_cast<int>(threadIdx.x);
 
@@ -197,26 +195,24 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const AttentionLaunch l
 }
 
 template <int kRows, int kGroup>
-void launch_splits(const AttentionLaunch& launch, Stream stream) {
-  const int bytes = Split<kRows, kGroup>::shared_bytes(launch.params.kv.key_dim);
-  cudaFuncSetAttribute(split_kernel<kRows, kGroup>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       bytes);
-  const dim3 grid(static_cast<unsigned>(launch.items), static_cast<unsigned>(launch.splits));
-  split_kernel<kRows, kGroup><<<grid, kThreads, bytes, stream>>>(launch);
+void launch_splits(const AttentionLaunch& p, Stream stream) {
+  const int bytes = Split<kRows, kGroup>::shared_bytes(p.params.kv.key_dim);
+  const dim3 grid(static_cast<unsigned>(p.items), static_cast<unsigned>(p.splits));
+  launch(split_kernel<kRows, kGroup>, grid, kThreads, bytes, stream, p);
 }
 
 }  // namespace
 
-void attention(const AttentionLaunch& launch, Stream stream) {
-  if (launch.item_rows == 8) {
-    launch_splits<8, 8>(launch, stream);
-  } else if (launch.item_rows == 16) {
-    launch_splits<16, 16>(launch, stream);
+void attention(const AttentionLaunch& p, Stream stream) {
+  if (p.item_rows == 8) {
+    launch_splits<8, 8>(p, stream);
+  } else if (p.item_rows == 16) {
+    launch_splits<16, 16>(p, stream);
   } else {
-    launch_splits<32, 16>(launch, stream);
+    launch_splits<32, 16>(p, stream);
   }
-  const dim3 grid(static_cast<unsigned>(launch.items), static_cast<unsigned>(launch.item_rows));
-  merge_kernel<<<grid, kThreads, 0, stream>>>(launch);
+  const dim3 grid(static_cast<unsigned>(p.items), static_cast<unsigned>(p.item_rows));
+  launch(merge_kernel, grid, kThreads, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

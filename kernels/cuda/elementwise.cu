@@ -1,6 +1,5 @@
 // Operators whose outputs each come from a few inputs: the CPU's bits.
-#include <cuda_runtime.h>
-
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
 
@@ -121,32 +120,32 @@ __global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantisePar
 
 void embedding(const EmbeddingParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.rows) * p.width;
-  embedding_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+  launch(embedding_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void tree_sum(const TreeSumParams& p, Stream stream) {
-  tree_sum_kernel<<<blocks_for(p.count), kThreads, 0, stream>>>(p);
+  launch(tree_sum_kernel, blocks_for(p.count), kThreads, 0, stream, p);
 }
 
 void combine(const CombineParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.tokens) * p.n;
-  combine_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+  launch(combine_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void key_expand(const KeyExpandParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.heads) * (p.nope + p.rope) * kKvBlock;
-  key_expand_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+  launch(key_expand_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void rope_query(const RopeQueryParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs;
-  rope_query_kernel<<<blocks_for(items), kThreads, 0, stream>>>(p);
+  launch(rope_query_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void quantise(const QuantiseParams& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.rows),
                   static_cast<unsigned>((p.width + kScaleBlock - 1) / kScaleBlock));
-  quantise_kernel<<<grid, kScaleBlock, 0, stream>>>(p);
+  launch(quantise_kernel, grid, kScaleBlock, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #if defined(__CUDACC__)
+#include "kernels/cuda/ptx.cuh"
 #define DSM_HOST_DEVICE __host__ __device__ __forceinline__
 #else
 #define DSM_HOST_DEVICE inline
@@ -79,9 +80,7 @@ DSM_HOST_DEVICE float activation_scale_of(float largest, bool power_of_two) {
 // Two BF16 values in one register, the first in the low half, each the nearest to its argument.
 DSM_HOST_DEVICE std::uint32_t bf16_pair(float first, float second) {
 #if defined(__CUDA_ARCH__)
-  std::uint32_t pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-  return pair;
+  return nearest_bf16x2(first, second);
 #else
   const auto nearest = [](float x) {
     const std::uint32_t bits = as_bits(x);
@@ -106,9 +105,7 @@ DSM_HOST_DEVICE std::uint32_t bf16_pair_of_e4m3(std::uint32_t first, std::uint32
 #if defined(__CUDA_ARCH__)
   const std::uint32_t scale = 0x7b807b80U;  // 2^120 twice
   const std::uint32_t zero = 0x80008000U;   // -0 twice, which changes no sum
-  std::uint32_t pair;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(small), "r"(scale), "r"(zero));
-  return pair;
+  return fma_bf16x2(small, scale, zero);
 #else
   return as_bits(first_of(small) * 0x1p120F) >> 16 |
          (as_bits(second_of(small) * 0x1p120F) & 0xffff0000U);

@@ -10,8 +10,7 @@
 // rank is run loosely. Sums are FP32. An activation that is infinite gives NaN.
 #pragma once
 
-#include <cuda_runtime.h>
-
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fragments.h"
 #include "kernels/cuda/launch.h"
@@ -53,14 +52,6 @@ struct TensorSums {
   }
 };
 
-__device__ __forceinline__ void multiply(float (&sums)[4], const FragmentA& a,
-                                         const std::uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a.v[0]), "r"(a.v[1]), "r"(a.v[2]), "r"(a.v[3]), "r"(b[0]), "r"(b[1]));
-}
-
 // sums += rows times inputs [begin, end) of a panel; load(at) gives the weights of a step.
 template <int kTiles, int kTerms, class Load>
 __device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide, int begin,
@@ -76,11 +67,11 @@ __device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide
       const Activations x = load_activations(rows[row], rows[row + 8], at, end, wide, lane);
       const FragmentA high = rounded(x);
 #pragma unroll
-      for (int j = 0; j < kProducts; ++j) multiply(sums.v[t][j], high, b.v[j]);
+      for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], high.v, b.v[j]);
       if constexpr (kTerms == 2) {
         const FragmentA low = remainder(x, high);
 #pragma unroll
-        for (int j = 0; j < kProducts; ++j) multiply(sums.v[t][j], low, b.v[j]);
+        for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], low.v, b.v[j]);
       }
     }
   }
@@ -90,7 +81,7 @@ __device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide
 // Weights::kMostTiles is how many tiles a warp's registers hold.
 template <class Weights, int kTiles>
 __global__ void __launch_bounds__(kProductThreads) product_kernel(const Products p) {
-  __shared__ alignas(16) float sums[kSpanSplits][kTileRows][kSumStride];
+  __shared__ __align__(16) float sums[kSpanSplits][kTileRows][kSumStride];
   __shared__ const float* row_of_x[kTiles * kTileRows];
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
@@ -167,11 +158,11 @@ void launch_products(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels),
                   static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
   if (p.tile_rows == 16) {
-    product_kernel<Weights, 1><<<grid, kProductThreads, 0, stream>>>(p);
+    launch(product_kernel<Weights, 1>, grid, kProductThreads, 0, stream, p);
   } else if (p.tile_rows == 32) {
-    product_kernel<Weights, 2><<<grid, kProductThreads, 0, stream>>>(p);
+    launch(product_kernel<Weights, 2>, grid, kProductThreads, 0, stream, p);
   } else if constexpr (Weights::kMostTiles == 4) {
-    product_kernel<Weights, 4><<<grid, kProductThreads, 0, stream>>>(p);
+    launch(product_kernel<Weights, 4>, grid, kProductThreads, 0, stream, p);
   }
 }
 

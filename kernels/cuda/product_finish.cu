@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products 
 
 void finish_products(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels));
-  finish_kernel<<<grid, kProductThreads, 0, stream>>>(p);
+  launch(finish_kernel, grid, kProductThreads, 0, stream, p);
 }
 
 void products(const Products& p, DType dtype, Stream stream) {

@@ -1,7 +1,6 @@
 // The router's choice, one warp for a token: the CPU's bits, so all ranks choose alike, and like a
 // CPU that is given the same logits.
-#include <cuda_runtime.h>
-
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
 
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kWarp) router_kernel(const RouterParams p) {
 }  // namespace
 
 void router(const RouterParams& p, Stream stream) {
-  router_kernel<<<static_cast<unsigned>(p.tokens), kWarp, 0, stream>>>(p);
+  launch(router_kernel, static_cast<unsigned>(p.tokens), kWarp, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

@@ -1,7 +1,6 @@
 // Operators that go over a whole row: norms, and the writing of keys and values. A thread block has
 // a row; its sum of squares is 256 chains, added in one fixed tree.
-#include <cuda_runtime.h>
-
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace dsm::kernels::cuda {
@@ -91,16 +90,16 @@ __global__ void __launch_bounds__(kThreads) kv_write_heads_kernel(const KvWriteH
 }  // namespace
 
 void rms_norm(const RmsNormParams& p, Stream stream) {
-  rms_norm_kernel<<<static_cast<unsigned>(p.rows), kThreads, 0, stream>>>(p);
+  launch(rms_norm_kernel, static_cast<unsigned>(p.rows), kThreads, 0, stream, p);
 }
 
 void kv_write(const KvWriteParams& p, Stream stream) {
-  kv_write_kernel<<<static_cast<unsigned>(p.tokens), kThreads, 0, stream>>>(p);
+  launch(kv_write_kernel, static_cast<unsigned>(p.tokens), kThreads, 0, stream, p);
 }
 
 void kv_write_heads(const KvWriteHeadsParams& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tokens), static_cast<unsigned>(p.kv.heads));
-  kv_write_heads_kernel<<<grid, kThreads, 0, stream>>>(p);
+  launch(kv_write_heads_kernel, grid, kThreads, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

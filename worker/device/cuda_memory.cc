@@ -9,7 +9,10 @@ namespace dsm::device {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kChunk = std::size_t{32} << 20;
+#ifndef DSM_CUDA_CHUNK_BYTES
+#define DSM_CUDA_CHUNK_BYTES (std::size_t{32} << 20)
+#endif
+constexpr std::size_t kChunk = DSM_CUDA_CHUNK_BYTES;
 constexpr std::size_t kListBytes = std::size_t{8} << 20;
 
 std::size_t aligned(std::size_t bytes) {

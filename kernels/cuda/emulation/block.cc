@@ -1,0 +1,301 @@
+#include "kernels/cuda/emulation/block.h"
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "kernels/cuda/emulation/memory.h"
+#include "kernels/cuda/emulation/raw_memory.h"
+#include "kernels/cuda/emulation/stack.h"
+
+uint3 threadIdx;
+uint3 blockIdx;
+dim3 blockDim;
+dim3 gridDim;
+
+// The section of all shared variables (cuda_runtime.h), named by the linker.
+extern "C" {
+[[gnu::weak]] extern char __start_dsm_shared[];
+[[gnu::weak]] extern char __stop_dsm_shared[];
+}
+
+namespace dsm::emulation {
+namespace {
+
+constexpr std::size_t kMostThreads = 1024;
+constexpr std::size_t kMostSharedBytes = 227 << 10;
+
+struct Meeting {
+  unsigned lanes = 0;
+  unsigned arrived = 0;
+  WarpAction action = nullptr;
+  void* mine[32] = {};
+};
+
+struct Thread {
+  void* stack = nullptr;  // where it stands
+  uint3 index = {};
+  std::vector<LateCopy> copies;
+  std::vector<std::size_t> groups;  // where each ended one ends in copies
+};
+
+class Block {
+ public:
+  Block() : dynamic_(kMostSharedBytes), threads_(kMostThreads) { ready_.reserve(kMostThreads); }
+
+  void run(const KernelCall& call);
+  int barrier(int value);
+  void meet(unsigned lanes, WarpAction action, void* mine);
+  Thread& current() { return threads_[current_]; }
+  void* dynamic_shared_memory() { return dynamic_.data(); }
+  [[noreturn]] void fail(const std::string& what) const;
+
+ private:
+  static void entry();
+  void run_block();
+  // Goes on with a thread that can; there is one, or `current` waits for ever.
+  void switch_to_next();
+  void resume(std::size_t thread, void** from);
+  void end_thread();
+  Meeting& meeting_of(std::vector<Meeting>& meetings, unsigned lanes, WarpAction action);
+  void wake(std::size_t thread) { ready_.push_back(thread); }
+  // Mixes ready_ from `begin` on.
+  void shuffle(std::size_t begin);
+  std::uint32_t random() {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 17;
+    random_ ^= random_ << 5;
+    return random_;
+  }
+
+  Stacks stacks_{kMostThreads};
+  std::vector<char> dynamic_;
+  const KernelCall* call_ = nullptr;
+  void* host_ = nullptr;  // where the stack of run() stands
+  std::size_t count_ = 0;
+  std::size_t live_ = 0;
+  std::vector<Thread> threads_;
+  std::size_t current_ = 0;
+  std::vector<std::size_t> ready_;  // the last goes first
+  std::size_t at_barrier_ = 0;
+  int barrier_sum_ = 0;
+  int barrier_result_ = 0;
+  std::array<std::vector<Meeting>, kMostThreads / 32> meetings_;  // of each warp
+  std::uint32_t random_ = 0x9e3779b9U;
+};
+
+Block& block() {
+  static Block& block = *new Block;  // its stacks outlive whoever still runs at the end
+  return block;
+}
+
+std::string name_of(const void* function) {
+  char name[512] = "";
+  if (__sanitizer_symbolize_pc != nullptr) {
+    // It is asked for return addresses, and looks at what is before them.
+    auto* pc = const_cast<char*>(static_cast<const char*>(function)) + 1;
+    __sanitizer_symbolize_pc(pc, "%f", name, sizeof name);
+  }
+  if (name[0] == '\0') std::snprintf(name, sizeof name, "at %p", function);
+  return name;
+}
+
+std::string text(const char* what, const uint3& at) {
+  return std::string(what) + " (" + std::to_string(at.x) + ", " + std::to_string(at.y) + ", " +
+         std::to_string(at.z) + ")";
+}
+
+void Block::fail(const std::string& what) const {
+  std::fprintf(stderr, "emulated GPU: kernel %s, %s, %s: %s\n", name_of(call_->function).c_str(),
+               text("block", blockIdx).c_str(), text("thread", threadIdx).c_str(), what.c_str());
+  std::abort();
+}
+
+void Block::run(const KernelCall& call) {
+  call_ = &call;
+  gridDim = call.grid;
+  blockDim = call.block;
+  count_ = std::size_t{call.block.x} * call.block.y * call.block.z;
+  if (__asan_poison_memory_region != nullptr) {
+    __asan_unpoison_memory_region(dynamic_.data(), dynamic_.size());
+    __asan_poison_memory_region(dynamic_.data() + call.shared_bytes,
+                                dynamic_.size() - call.shared_bytes);
+  }
+  for (unsigned z = 0; z < call.grid.z; ++z) {
+    for (unsigned y = 0; y < call.grid.y; ++y) {
+      for (unsigned x = 0; x < call.grid.x; ++x) {
+        blockIdx = {x, y, z};
+        run_block();
+      }
+    }
+  }
+}
+
+void Block::run_block() {
+  raw_fill(dynamic_.data(), kUnwritten, call_->shared_bytes);
+  raw_fill(__start_dsm_shared, kUnwritten,
+           static_cast<std::size_t>(__stop_dsm_shared - __start_dsm_shared));
+  live_ = count_;
+  ready_.clear();
+  for (std::size_t t = 0; t < count_; ++t) {
+    const auto i = static_cast<unsigned>(t);
+    threads_[t].stack = stacks_.start(t, entry);
+    threads_[t].index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+    threads_[t].copies.clear();
+    threads_[t].groups.clear();
+    wake(t);
+  }
+  shuffle(0);
+  const std::size_t first = ready_.back();
+  ready_.pop_back();
+  resume(first, &host_);
+}
+
+void Block::shuffle(std::size_t begin) {
+  for (std::size_t left = ready_.size() - begin; left > 1; --left) {
+    std::swap(ready_[begin + left - 1], ready_[begin + random() % left]);
+  }
+}
+
+void Block::resume(std::size_t thread, void** from) {
+  current_ = thread;
+  threadIdx = threads_[thread].index;
+  dsm_switch_stack(from, threads_[thread].stack);
+}
+
+void Block::switch_to_next() {
+  if (ready_.empty()) {
+    std::size_t in_warps = 0;
+    for (const auto& meetings : meetings_) {
+      for (const Meeting& m : meetings) in_warps += static_cast<unsigned>(std::popcount(m.arrived));
+    }
+    fail("threads wait for others that do not come: of " + std::to_string(count_) + " " +
+         std::to_string(at_barrier_) + " stand at a barrier of the block, " +
+         std::to_string(in_warps) + " at one of their warp, " + std::to_string(count_ - live_) +
+         " have ended");
+  }
+  const std::size_t from = current_;
+  const std::size_t next = ready_.back();
+  ready_.pop_back();
+  resume(next, &threads_[from].stack);
+}
+
+void Block::entry() {
+  Block& self = block();
+  self.call_->body();
+  self.end_thread();
+}
+
+void Block::end_thread() {
+  if (--live_ == 0) {
+    dsm_switch_stack(&threads_[current_].stack, host_);
+  }
+  switch_to_next();
+  std::abort();  // nobody comes back to a thread that has ended
+}
+
+int Block::barrier(int value) {
+  barrier_sum_ += value;
+  if (++at_barrier_ < count_) {
+    switch_to_next();
+    return barrier_result_;
+  }
+  barrier_result_ = barrier_sum_;
+  at_barrier_ = 0;
+  barrier_sum_ = 0;
+  const std::size_t begin = ready_.size();
+  for (std::size_t t = 0; t < count_; ++t) {
+    if (t != current_) wake(t);
+  }
+  shuffle(begin);
+  return barrier_result_;
+}
+
+Meeting& Block::meeting_of(std::vector<Meeting>& meetings, unsigned lanes, WarpAction action) {
+  for (Meeting& m : meetings) {
+    if (m.lanes == lanes && m.action == action) return m;
+    if ((m.lanes & lanes) != 0) fail("lanes of a warp meet at different operations or masks");
+  }
+  return meetings.emplace_back(Meeting{.lanes = lanes, .action = action});
+}
+
+void Block::meet(unsigned lanes, WarpAction action, void* mine) {
+  const std::size_t first = current_ / 32 * 32;
+  const auto lane = static_cast<unsigned>(current_ % 32);
+  if (count_ - first < 32) lanes &= (1U << (count_ - first)) - 1;
+  if ((lanes >> lane & 1U) == 0) fail("a lane is not in the mask that it gives");
+  auto& meetings = meetings_[current_ / 32];
+  Meeting& m = meeting_of(meetings, lanes, action);
+  m.mine[lane] = mine;
+  m.arrived |= 1U << lane;
+  if (m.arrived != lanes) {
+    switch_to_next();
+    return;
+  }
+  action(m.mine, lanes);
+  const bool rising = random() % 2 == 0;
+  for (unsigned i = 0; i < 32; ++i) {
+    const unsigned other = rising ? i : 31 - i;
+    if (other != lane && (lanes >> other & 1U) != 0) wake(first + other);
+  }
+  m = meetings.back();
+  meetings.pop_back();
+}
+
+}  // namespace
+
+void run(const KernelCall& call) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
+  const DeviceAccess access;
+  block().run(call);
+}
+
+void fail(const std::string& what) {
+  block().fail(what);
+}
+
+int barrier(int value) {
+  return block().barrier(value);
+}
+
+void meet(unsigned lanes, WarpAction action, void* mine) {
+  block().meet(lanes, action, mine);
+}
+
+void* dynamic_shared_memory() {
+  return block().dynamic_shared_memory();
+}
+
+void copy_later(void* to, const void* from) {
+  block().current().copies.push_back({to, from});
+}
+
+void end_group_of_copies() {
+  Thread& thread = block().current();
+  thread.groups.push_back(thread.copies.size());
+}
+
+std::span<const LateCopy> copies_until(int left) {
+  static std::vector<LateCopy> taken;
+  taken.clear();
+  Thread& thread = block().current();
+  const auto keep = static_cast<std::size_t>(left);
+  if (thread.groups.size() <= keep) return taken;
+  const auto last = thread.groups.end() - left - 1;
+  const std::size_t count = *last;
+  const auto end = thread.copies.begin() + static_cast<std::ptrdiff_t>(count);
+  taken.assign(thread.copies.begin(), end);
+  thread.copies.erase(thread.copies.begin(), end);
+  thread.groups.erase(thread.groups.begin(), last + 1);
+  for (std::size_t& group : thread.groups) group -= count;
+  return taken;
+}
+
+}  // namespace dsm::emulation

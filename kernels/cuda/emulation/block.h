@@ -1,0 +1,51 @@
+// A thread block on one CPU thread: each of its threads has a stack of its own and runs until it
+// waits for others, in an order that differs from block to block. So what a kernel leaves to chance
+// shows sooner or later, always in the same run of a test.
+//
+// Calls are those of a running kernel's threads, but run(). What a kernel may not do ends the
+// process with a message that names the kernel.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+
+namespace dsm::emulation {
+
+struct KernelCall {
+  const void* function = nullptr;
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;  // dynamic
+  std::function<void()> body;    // of a thread
+};
+// All blocks, one after the other. Of several host threads one runs a kernel at a time.
+void run(const KernelCall& call);
+
+[[noreturn]] void fail(const std::string& what);
+
+// Waits for all threads of the block; the sum of what they give.
+int barrier(int value);
+
+// Waits for the lanes of a warp that are bits of `lanes`; the last one to come calls `action` with
+// what each of them has brought. All of them bring the same action.
+using WarpAction = void (*)(void* const (&mine)[32], unsigned lanes);
+void meet(unsigned lanes, WarpAction action, void* mine);
+
+void* dynamic_shared_memory();
+
+// Copies to shared memory that wait, in groups, until their thread wants them.
+struct LateCopy {
+  void* to = nullptr;
+  const void* from = nullptr;  // null: zeros
+};
+void copy_later(void* to, const void* from);
+void end_group_of_copies();
+// The copies of all ended groups but the last `left`, which are taken out; valid until the next
+// call.
+std::span<const LateCopy> copies_until(int left);
+
+}  // namespace dsm::emulation

@@ -1,0 +1,139 @@
+// The device, errors, and what a launch may ask for.
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "kernels/cuda/emulation/block.h"
+#include "kernels/cuda/emulation/stream.h"
+
+namespace {
+
+thread_local cudaError_t last_error = cudaSuccess;
+
+// Of an H100, but for the number of processors, which decides how products are laid out: few, so
+// that small shapes are laid out in every way.
+constexpr int kProcessors = 8;
+constexpr int kMajor = 9;
+constexpr int kMinor = 0;
+constexpr std::size_t kMostThreads = 1024;
+constexpr unsigned kMostBlocksAcross = 65535;  // in y and z
+constexpr std::size_t kPlainSharedBytes = 48 << 10;
+constexpr int kMostSharedBytes = 227 << 10;
+
+// Dynamic shared memory that kernels have been allowed.
+struct Allowed {
+  std::mutex mutex;
+  std::map<const void*, std::size_t> bytes;
+};
+Allowed& allowed() {
+  static Allowed& allowed = *new Allowed;
+  return allowed;
+}
+
+std::size_t allowed_bytes(const void* kernel) {
+  const std::lock_guard lock(allowed().mutex);
+  const auto found = allowed().bytes.find(kernel);
+  return found != allowed().bytes.end() ? found->second : kPlainSharedBytes;
+}
+
+}  // namespace
+
+namespace dsm::emulation {
+
+cudaError_t set_error(cudaError_t error) {
+  return last_error = error;
+}
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work body) {
+  const dim3& grid = config.gridDim;
+  const dim3& block = config.blockDim;
+  const std::size_t threads = std::size_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > kMostThreads || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+      grid.x > 0x7fffffffU || grid.y > kMostBlocksAcross || grid.z > kMostBlocksAcross) {
+    return set_error(cudaErrorInvalidConfiguration);
+  }
+  if (config.dynamicSmemBytes > allowed_bytes(kernel)) return set_error(cudaErrorInvalidValue);
+  enqueue(config.stream, [call = KernelCall{kernel, grid, block, config.dynamicSmemBytes,
+                                            std::move(body)}] { run(call); });
+  return cudaSuccess;
+}
+
+}  // namespace dsm::emulation
+
+cudaError_t cudaGetLastError() {
+  return std::exchange(last_error, cudaSuccess);
+}
+
+cudaError_t cudaPeekAtLastError() {
+  return last_error;
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorNotReady:
+      return "device not ready";
+  }
+  return "unknown error";
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : dsm::emulation::set_error(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "emulated");
+  std::size_t free = 0;
+  cudaMemGetInfo(&free, &properties->totalGlobalMem);
+  properties->multiProcessorCount = kProcessors;
+  properties->major = kMajor;
+  properties->minor = kMinor;
+  return cudaSetDevice(device);
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kProcessors;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = kMajor;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = kMinor;
+      break;
+  }
+  return cudaSetDevice(device);
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  if (value < 0 || value > kMostSharedBytes) {
+    return dsm::emulation::set_error(cudaErrorInvalidValue);
+  }
+  const std::lock_guard lock(allowed().mutex);
+  allowed().bytes[kernel] = static_cast<std::size_t>(value);
+  return cudaSuccess;
+}

@@ -1,0 +1,189 @@
+#include "kernels/cuda/emulation/stream.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+
+namespace {
+
+struct Queue {
+  std::deque<dsm::emulation::Work> work;
+  bool busy = false;  // a thread does its work
+};
+
+// What an event was recorded as the last time.
+struct Mark {
+  std::shared_ptr<Queue> queue;
+  bool reached = false;
+  std::chrono::steady_clock::time_point when;
+};
+
+}  // namespace
+
+struct CUstream_st {
+  std::shared_ptr<Queue> queue = std::make_shared<Queue>();
+};
+struct CUevent_st {
+  std::shared_ptr<Mark> mark;
+};
+
+namespace {
+
+// Of all streams; their work is done outside of the mutex.
+struct State {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::set<CUstream_st*> streams;
+  CUstream_st default_stream;
+};
+State& state() {
+  static State& state = *new State;
+  return state;
+}
+
+CUstream_st& stream_of(cudaStream_t stream) {
+  return stream != nullptr ? *stream : state().default_stream;
+}
+
+// Does the queue's work in order until `enough` or until there is none.
+template <class Enough>
+void work_until(const std::shared_ptr<Queue>& queue, const Enough& enough) {
+  State& all = state();
+  std::unique_lock lock(all.mutex);
+  while (!enough()) {
+    if (queue->busy) {
+      all.changed.wait(lock);
+      continue;
+    }
+    if (queue->work.empty()) return;
+    const auto work = std::move(queue->work.front());
+    queue->work.pop_front();
+    queue->busy = true;
+    lock.unlock();
+    work();
+    lock.lock();
+    queue->busy = false;
+    all.changed.notify_all();
+  }
+}
+
+void work_all(CUstream_st& stream) {
+  work_until(stream.queue, [] { return false; });
+}
+
+void reach(const std::shared_ptr<Mark>& mark) {
+  if (mark != nullptr) work_until(mark->queue, [&] { return mark->reached; });
+}
+
+std::shared_ptr<Mark> mark_of(cudaEvent_t event) {
+  const std::lock_guard lock(state().mutex);
+  return event->mark;
+}
+
+}  // namespace
+
+namespace dsm::emulation {
+
+void enqueue(cudaStream_t stream, Work work) {
+  const std::lock_guard lock(state().mutex);
+  stream_of(stream).queue->work.push_back(std::move(work));
+}
+
+}  // namespace dsm::emulation
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new CUstream_st;
+  const std::lock_guard lock(state().mutex);
+  state().streams.insert(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  work_all(*stream);
+  {
+    const std::lock_guard lock(state().mutex);
+    state().streams.erase(stream);
+  }
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  work_all(stream_of(stream));
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  std::set<CUstream_st*> streams;
+  {
+    const std::lock_guard lock(state().mutex);
+    streams = state().streams;
+  }
+  work_all(state().default_stream);
+  for (CUstream_st* stream : streams) work_all(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  dsm::emulation::enqueue(stream, [mark = mark_of(event)] { reach(mark); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  return cudaEventCreateWithFlags(event, cudaEventDefault);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  auto mark = std::make_shared<Mark>();
+  mark->queue = stream_of(stream).queue;
+  {
+    const std::lock_guard lock(state().mutex);
+    event->mark = mark;
+  }
+  dsm::emulation::enqueue(stream, [mark] {
+    const std::lock_guard lock(state().mutex);
+    mark->reached = true;
+    mark->when = std::chrono::steady_clock::now();
+  });
+  return cudaSuccess;
+}
+
+// Nothing goes on by itself, so who asks again and again has to find it done.
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return cudaEventSynchronize(event);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  reach(mark_of(event));
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  const auto begin = mark_of(from);
+  const auto end = mark_of(to);
+  if (begin == nullptr || end == nullptr) {
+    return dsm::emulation::set_error(cudaErrorInvalidValue);
+  }
+  const std::lock_guard lock(state().mutex);
+  if (!begin->reached || !end->reached) return dsm::emulation::set_error(cudaErrorNotReady);
+  *milliseconds = std::chrono::duration<float, std::milli>(end->when - begin->when).count();
+  return cudaSuccess;
+}
+
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
+  dsm::emulation::enqueue(stream, [=] { function(argument); });
+  return cudaSuccess;
+}

@@ -1,0 +1,20 @@
+// Streams are queues of work that is done when the host waits for it: the latest that CUDA allows,
+// so what a host forgets to wait for, or takes back too early, shows.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+
+namespace dsm::emulation {
+
+using Work = std::function<void()>;
+void enqueue(cudaStream_t stream, Work work);
+
+// Puts a kernel on its stream. `body` is what a thread runs.
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work body);
+
+// CUDA's last error is `error` from here on, which is returned.
+cudaError_t set_error(cudaError_t error);
+
+}  // namespace dsm::emulation

@@ -1,0 +1,84 @@
+#include "kernels/cuda/emulation/tensor_core.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cuda/emulation/block.h"
+
+namespace dsm::emulation {
+namespace {
+
+constexpr int kRows = 16;
+constexpr int kColumns = 8;
+
+float bf16(std::uint32_t bits) {
+  return std::bit_cast<float>(bits << 16);
+}
+
+float e4m3(unsigned bits) {
+  const float sign = (bits & 0x80U) != 0 ? -1.0F : 1.0F;
+  const auto exponent = static_cast<int>(bits >> 3 & 15U);
+  const auto fraction = static_cast<float>(bits & 7U);
+  if ((bits & 0x7fU) == 0x7fU) return std::numeric_limits<float>::quiet_NaN();
+  return sign *
+         (exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8.0F + fraction, exponent - 10));
+}
+const std::array<float, 256>& e4m3_values() {
+  static const auto values = [] {
+    std::array<float, 256> all;
+    for (unsigned i = 0; i < 256; ++i) all[i] = e4m3(i);
+    return all;
+  }();
+  return values;
+}
+
+// kPacked values stand in a register. Lane 4g + q holds of a register's values the inputs from
+// q kPacked on, or 4 kPacked further.
+template <int kPacked, class Value>
+void multiply(void* const (&lanes)[32], unsigned taking_part, const Value& value) {
+  if (taking_part != 0xffffffffU) fail("a tensor core's product without all lanes");
+  constexpr int kInputs = 8 * kPacked;
+  float a[kRows][kInputs];
+  float b[kInputs][kColumns];
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const LaneOperands*>(lanes[lane]);
+    const int g = lane / 4;
+    const int first = lane % 4 * kPacked;
+    for (int i = 0; i < kPacked; ++i) {
+      for (int r = 0; r < 4; ++r) {
+        a[g + r % 2 * 8][first + r / 2 * 4 * kPacked + i] = value(mine.a[r], i);
+      }
+      for (int r = 0; r < 2; ++r) b[first + r * 4 * kPacked + i][g] = value(mine.b[r], i);
+    }
+  }
+  for (int row = 0; row < kRows; ++row) {
+    const auto d = [&](int column) -> float& {
+      const auto& owner = *static_cast<const LaneOperands*>(lanes[row % 8 * 4 + column / 2]);
+      return owner.d[row / 8 * 2 + column % 2];
+    };
+    float sums[kColumns];
+    for (int column = 0; column < kColumns; ++column) sums[column] = d(column);
+    for (int input = 0; input < kInputs; ++input) {
+      for (int column = 0; column < kColumns; ++column) {
+        sums[column] += a[row][input] * b[input][column];
+      }
+    }
+    for (int column = 0; column < kColumns; ++column) d(column) = sums[column];
+  }
+}
+
+}  // namespace
+
+void multiply_bf16(void* const (&lanes)[32], unsigned taking_part) {
+  multiply<2>(lanes, taking_part, [](std::uint32_t pair, int i) { return bf16(pair >> 16 * i); });
+}
+
+void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part) {
+  const auto& values = e4m3_values();
+  multiply<4>(lanes, taking_part,
+              [&](std::uint32_t four, int i) { return values[four >> 8 * i & 0xffU]; });
+}
+
+}  // namespace dsm::emulation

@@ -1,0 +1,20 @@
+// Products of a warp's tensor core: sums are added one by one in FP32, in rising order of inputs. A
+// real one adds several at a time and keeps more bits between.
+#pragma once
+
+#include <cstdint>
+
+namespace dsm::emulation {
+
+struct LaneOperands {
+  float* d;
+  const std::uint32_t* a;
+  const std::uint32_t* b;
+};
+
+// WarpActions: D[16 x 8] += A[16 x 16] B[16 x 8] in BF16, and A[16 x 32] B[32 x 8] in E4M3, with
+// the lanes' registers as PTX numbers them.
+void multiply_bf16(void* const (&lanes)[32], unsigned taking_part);
+void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part);
+
+}  // namespace dsm::emulation
