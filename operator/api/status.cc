@@ -223,6 +223,29 @@ bool same_but_numbers(const ModelStatus& a, const ModelStatus& b) {
   return without(a) == without(b);
 }
 
+bool same_but_progress(const ModelStatus& a, const ModelStatus& b) {
+  const auto without = [](ModelStatus s) {
+    s.queue_depth = 0;
+    s.ready_replicas = 0;
+    s.ready.clear();
+    s.capacity = {};
+    for (auto& group : s.groups) {
+      GroupStatus kept;
+      kept.name = group.name;
+      kept.revision = group.revision;
+      kept.restarts = group.restarts;
+      kept.recent_restarts = group.recent_restarts;
+      group = kept;
+    }
+    for (auto& condition : s.conditions) {
+      condition.reason.clear();
+      condition.message.clear();
+    }
+    return to_json(s);
+  };
+  return without(a) == without(b);
+}
+
 std::vector<std::string> status_field_paths() {
   ModelStatus full;
   GroupStatus group;

@@ -105,6 +105,9 @@ void set_condition(ModelStatus& status, Condition next, WallTime now);
 
 // Equal but for the fast numbers: queue_depth, tokens_per_second and loaded bytes.
 bool same_but_numbers(const ModelStatus& a, const ModelStatus& b);
+// Equal but for how far the groups are and the words for it: the truth of every condition, what is
+// remembered (restarts, backoff) and what is wanted are the same.
+bool same_but_progress(const ModelStatus& a, const ModelStatus& b);
 
 // Every path of the JSON form ("groups[].name"), for the test that compares it with the CRD.
 std::vector<std::string> status_field_paths();

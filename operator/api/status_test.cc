@@ -77,5 +77,25 @@ TEST(Status, fast_numbers_alone_are_told_apart_from_news) {
   EXPECT_FALSE(same_but_numbers(example(), news));
 }
 
+TEST(Status, progress_of_groups_is_told_apart_from_what_they_come_to) {
+  ModelStatus progress = example();
+  progress.groups[0].phase = "Ready";
+  progress.groups[0].served = true;
+  progress.ready_replicas += 1;
+  progress.conditions[0].message = "one more group is ready";
+  EXPECT_TRUE(same_but_progress(example(), progress));
+
+  ModelStatus verdict = example();
+  Truth& truth = verdict.conditions[0].status;
+  truth = truth == Truth::kTrue ? Truth::kFalse : Truth::kTrue;
+  EXPECT_FALSE(same_but_progress(example(), verdict));
+  ModelStatus restarted = example();
+  restarted.groups[0].restarts += 1;
+  EXPECT_FALSE(same_but_progress(example(), restarted)) << "it is remembered nowhere else";
+  ModelStatus seen = example();
+  seen.observed_generation += 1;
+  EXPECT_FALSE(same_but_progress(example(), seen));
+}
+
 }  // namespace
 }  // namespace dsm::api

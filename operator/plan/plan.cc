@@ -9,8 +9,10 @@
 namespace dsm::plan {
 namespace {
 
-// Pure changes of numbers are written at most this often.
+// Pure changes of numbers are written at most this often, and how far the groups are: those of a
+// model start together, and each one's steps would be a write.
 constexpr Seconds kNumbersEvery{5};
+constexpr Seconds kProgressEvery{1};
 constexpr Seconds kSurgeRetry{300};
 constexpr Seconds kReplaceFirstWait{120};
 constexpr Seconds kReplaceLongestWait{1800};
@@ -148,13 +150,18 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
   }
 }
 
+// Between a status and the next one.
+Seconds shortest_pause(const api::ModelStatus& before, const api::ModelStatus& after) {
+  if (api::same_but_numbers(before, after)) return kNumbersEvery;
+  return api::same_but_progress(before, after) ? kProgressEvery : Seconds(0);
+}
+
 void plan_status(const Look& look, const api::ModelStatus& after, Plan& plan) {
   const auto before = api::to_json(look.before);
   auto wanted = api::to_json(after);
   if (wanted == before) return;
-  const auto& written = look.observed.status_written;
-  if (written && api::same_but_numbers(look.before, after)) {
-    const auto next = *written + kNumbersEvery;
+  if (const auto& written = look.observed.status_written) {
+    const auto next = *written + shortest_pause(look.before, after);
     if (next > look.observed.now) return look_again_in(plan, next - look.observed.now);
   }
   plan.status = std::move(wanted);

@@ -75,6 +75,18 @@ TEST_F(Look1, news_is_written_at_once) {
   EXPECT_TRUE(plan(seen).status);
 }
 
+TEST_F(Look1, how_far_a_group_is_is_written_at_most_every_second) {
+  seen.pods[0].ready = false;
+  seen.leaders["pod-uid"].phase = "Rendezvous";
+  seen.model["status"] = *plan(seen).status;  // not Ready any more: at once
+  seen.leaders["pod-uid"].phase = "Loading";
+  Plan next = plan(seen);
+  EXPECT_FALSE(next.status);
+  EXPECT_EQ(next.requeue_after, Millis(1000));
+  seen.now += Seconds(1);
+  EXPECT_TRUE(plan(seen).status);
+}
+
 TEST_F(Look1, a_silent_leader_leaves_the_last_numbers_standing) {
   seen.leaders["pod-uid"].kv_total = 640;
   seen.model["status"] = *plan([&] {
