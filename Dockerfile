@@ -1,11 +1,13 @@
 # The images of the operator and of the worker:
 #   docker build --target operator -t deepseek-operator .
 #   docker build --target worker   -t deepseek-worker .
+# and, for GPUs, one on request (the CUDA compiler comes from PyPI; building needs no GPU):
+#   docker build --target worker-cuda -t deepseek-worker-cuda .
 # scripts/images does it with buildah where there is no Docker and no image registry.
 FROM docker.io/library/debian:bookworm-slim AS base
 
 # The compilers and headers change seldom: they are a layer of their own, before the sources.
-FROM base AS build
+FROM base AS sources
 COPY scripts/install-deps /usr/local/sbin/install-deps
 RUN install-deps build && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 WORKDIR /src
@@ -25,10 +27,19 @@ COPY kernels kernels
 COPY worker worker
 # A compiler cache mounted at /ccache is used when there is one (the machine's own builds can share it).
 ENV CCACHE_DIR=/ccache
+
 # The objects are not left in the layer: only the two programs are.
+FROM sources AS build
 RUN cmake --preset release && \
     cmake --build --preset release --target deepseek-operator deepseek-worker && \
     mkdir /out && install -s build/release/deepseek-operator build/release/deepseek-worker /out/ && \
+    rm -rf build
+
+FROM sources AS build-cuda
+COPY scripts/cuda-toolchain scripts/
+RUN cmake --preset cuda && \
+    cmake --build --preset cuda --target deepseek-worker && \
+    mkdir /out && install -s build/cuda/deepseek-worker /out/ && \
     rm -rf build
 
 FROM base AS runtime
@@ -44,8 +55,15 @@ COPY --from=build /out/deepseek-operator /usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/deepseek-operator"]
 
 # With the small model that the examples serve, so that a first answer needs no volume.
-FROM runtime AS worker
+FROM runtime AS worker-base
 COPY models/deepseek-tiny /models/deepseek-tiny
-COPY --from=build /out/deepseek-worker /usr/local/bin/
 EXPOSE 8000
 ENTRYPOINT ["/usr/local/bin/deepseek-worker"]
+
+FROM worker-base AS worker
+COPY --from=build /out/deepseek-worker /usr/local/bin/
+
+# The same worker with the CUDA backend. The driver's libraries are the node's: its container runtime mounts them.
+FROM worker-base AS worker-cuda
+COPY --from=build-cuda /out/deepseek-worker /usr/local/bin/
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility

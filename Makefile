@@ -29,6 +29,10 @@ build-cuda: ## Programs with the CUDA backend and its tests in build/cuda; fetch
 	@cmake --preset cuda
 	@cmake --build --preset cuda -j $(JOBS) --target deepseek-worker gpu_tests
 
+.PHONY: images-cuda
+images-cuda: ## The image of the worker for GPUs, build/deepseek-worker-cuda.tar
+	@scripts/images --cuda
+
 .PHONY: install
 install: build ## dsmctl, also as kubectl-dsm, into PREFIX/bin (/usr/local)
 	@cmake --install build/release --component dsmctl --prefix $(PREFIX)

@@ -130,6 +130,7 @@ Result<plan::Observed> Cluster::observe(const json& model) {
   seen.model = model;
   seen.now = client_.clock().wall_now();
   seen.config.worker_image = kSomeImage;
+  seen.config.worker_image_cuda = kSomeImage;
   const auto all_pods = pods(name);
   if (!all_pods) return std::unexpected(all_pods.error());
   for (const json& pod : *all_pods) seen.pods.push_back(plan::pod_view(pod));

@@ -35,6 +35,7 @@ plan::Observed nothing_but(const json& model) {
   plan::Observed seen;
   seen.model = model;
   seen.config.worker_image = "the-operators-default";
+  seen.config.worker_image_cuda = "the-operators-default";
   return seen;
 }
 

@@ -12,6 +12,8 @@ from support.wait import until
     ({"replicas": -1}, "replicas"),
     ({"model": {"uri": "ftp://somewhere"}}, "uri"),
     ({"engine": {"maxModelLen": 0}}, "maxModelLen"),
+    ({"accelerator": {"memory": "80Gi"}}, "speak of GPUs"),
+    ({"accelerator": {"resource": "amd.com/gpu"}}, "nvidia.com/gpu"),
     ({"adapters": [{"name": "a", "uri": "hf://tuned/a"}]}, "pvc://<claim>/<path>"),
     ({"adapters": [{"name": "a", "uri": "pvc://tuned/a"}] * 2}, "Duplicate"),
     ({"adapters": [{"name": "wrong", "uri": "pvc://tuned/a"}]}, "the model itself is served under"),

@@ -17,6 +17,9 @@ void OperatorOptions::add_to(Flags& flags) {
   flags.add("namespace", &ns, "watch only this namespace; empty: all");
   flags.add("workers", &workers, "models that are looked at at the same time");
   flags.add("worker-image", &worker_image, "worker image for models that name none");
+  flags.add("worker-image-cuda", &worker_image_cuda, "the same for models on GPUs; empty: none");
+  flags.add("rdma-resource", &rdma_resource,
+            "resource of which a pod asks for one when its model wants RDMA");
   flags.add("image-pull-policy", &pull_policy, "Always, IfNotPresent or Never, for worker pods");
   flags.add("worker-status-port", &worker_status_port, "port of the workers' status streams");
   flags.add(
@@ -68,6 +71,10 @@ Status OperatorOptions::check() const {
   if (!ns.empty() && !tenant_owner_role.empty()) {
     return fail(ErrorKind::kInvalid,
                 "--tenant-owner-role cannot be used with --namespace: tenants have several");
+  }
+  if (rdma_resource.find('/') == std::string::npos) {
+    return fail(ErrorKind::kInvalid,
+                "--rdma-resource is the name of a device plugin's resource, such as rdma/hca");
   }
   if (workers < 1 || workers > 64) return fail(ErrorKind::kInvalid, "--workers is 1 to 64");
   if (port < 0 || port > 65535) return fail(ErrorKind::kInvalid, "--port is 0 to 65535");

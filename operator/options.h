@@ -16,6 +16,8 @@ struct OperatorOptions {
   std::string ns;  // watch only this one; "": all
   int workers = 8;
   std::string worker_image = "localhost/deepseek-worker:dev";
+  std::string worker_image_cuda;  // of models on GPUs; "": they name one themselves
+  std::string rdma_resource = "rdma/hca";
   std::string pull_policy = "IfNotPresent";
   int worker_status_port = 8001;
   std::string tenant_owner_role;  // ClusterRole of tenants' owners; "": there are no tenants

@@ -226,7 +226,10 @@ server::WorkerServerOptions server_options(const Options& options, int max_model
 // The device that is asked for, or the GPU that is there, if it can compute the model.
 Result<device::Device> usable_device(const Options& options, const model::ModelConfig& config) {
   const auto device = device::find_device(options.device);
-  if (!device) return fail(device.error().kind, "--device is cuda: " + device.error().message);
+  // With its reason, so that the operator tells a node without a usable GPU from other mistakes.
+  if (!device) {
+    return fail(device.error().kind, "DeviceError: --device is cuda: " + device.error().message);
+  }
   const auto fits =
       model::check_device(config, *device, options.tensor_parallel, options.has_adapters());
   if (!fits) {

@@ -38,7 +38,7 @@ inline json revision_object(const json& spec, long number) {
 }
 
 inline json pod_object(const plan::Revision& revision, int group, int index, bool ready) {
-  json pod = plan::pod_json(kOwner, revision, {group, index, {}}, "IfNotPresent");
+  json pod = plan::pod_json(kOwner, revision, {group, index, {}}, {});
   pod["metadata"]["uid"] = "uid-" + pod["metadata"]["name"].get<std::string>();
   pod["metadata"]["creationTimestamp"] = "2026-01-01T12:00:00Z";
   pod["spec"]["nodeName"] = "node-" + std::to_string(index + 1);

@@ -205,9 +205,15 @@ dsm::Status check_dns_name(std::string_view text) {
   return bad(text, "use lower-case letters, digits, '-' and '.'");
 }
 
+// It becomes a label of the pods, and so is shorter than other names.
+dsm::Status check_queue_name(std::string_view text) {
+  if (dns_subdomain(text)) return {};
+  return bad(text, "use the name of a LocalQueue: lower-case letters, digits, '-' and '.'");
+}
+
 dsm::Status check_resource(std::string_view text) {
-  if (text == "cpu") return {};
-  return bad(text, "this release computes on CPUs: use cpu, or leave accelerator out");
+  if (text == "cpu" || text == "nvidia.com/gpu") return {};
+  return bad(text, "use cpu or nvidia.com/gpu, or leave it out for cpu");
 }
 
 // A family that is not known here may be known to the worker's image.

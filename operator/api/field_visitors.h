@@ -222,6 +222,9 @@ class Writer {
     at_[name] = std::move(items);
   }
   void text(const char* name, std::string& value, TextRule) { at_[name] = value; }
+  void texts(const char* name, std::vector<std::string>& values, std::size_t, TextRule) {
+    at_[name] = values;
+  }
   template <typename Int>
   void number(const char* name, Int& value, long, long) {
     at_[name] = value;

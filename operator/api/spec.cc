@@ -40,6 +40,26 @@ dsm::Status check_adapters(const std::vector<Adapter>& adapters) {
   return {};
 }
 
+dsm::Status check_accelerator(const Spec& spec) {
+  const Accelerator& a = spec.accelerator;
+  const std::string at = "spec.accelerator.";
+  const auto only_of_gpus = [&](const char* field) {
+    return fail(ErrorKind::kInvalid, at + field +
+                                         ": speaks of GPUs and accelerator.resource is cpu; set "
+                                         "that to nvidia.com/gpu, or remove this");
+  };
+  if (!a.gpu()) {
+    if (!a.product.empty()) return only_of_gpus("product");
+    if (!a.memory.empty()) return only_of_gpus("memory");
+    if (a.rdma) return only_of_gpus("rdma");
+    return {};
+  }
+  const Template& pod = spec.pod_template;
+  if (!pod.limits.contains(a.resource) && !pod.requests.contains(a.resource)) return {};
+  return fail(ErrorKind::kInvalid, "spec.template.resources: names " + a.resource +
+                                       ", of which each rank gets one; remove it");
+}
+
 // Rules between fields; the CRD says them in CEL.
 dsm::Status check_together(const Spec& spec) {
   const auto& p = spec.parallelism;
@@ -58,6 +78,7 @@ dsm::Status check_together(const Spec& spec) {
                 "replaced; set one of them to 1 or more");
   }
   if (auto ok = check_adapters(spec.adapters); !ok) return ok;
+  if (auto ok = check_accelerator(spec); !ok) return ok;
   return check_scaling(spec.scaling);
 }
 

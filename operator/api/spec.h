@@ -48,8 +48,14 @@ struct Parallelism {
   int pods_per_group() const { return tensor / ranks_per_pod; }
 };
 
+// What the ranks compute on. The other fields speak of GPUs.
 struct Accelerator {
-  std::string resource = "cpu";
+  std::string resource = "cpu";      // cpu or nvidia.com/gpu
+  std::vector<std::string> product;  // of these, as nodes are labelled; empty: any
+  std::string memory;                // of one GPU, a quantity; empty: not known
+  bool rdma = false;                 // pods of a group talk by RDMA instead of TCP
+
+  bool gpu() const { return resource != "cpu"; }
 };
 
 // Tokens guessed ahead of the model and checked by it.
@@ -114,7 +120,8 @@ struct Placement {
   std::vector<Toleration> tolerations;
   std::string priority_class_name;
   std::string
-      topology_key;  // all pods of a group in one domain of this node label; empty: anywhere
+      topology_key;        // all pods of a group in one domain of this node label; empty: anywhere
+  std::string queue_name;  // Kueue's LocalQueue that admits the groups; empty: none
 };
 
 struct EnvVar {

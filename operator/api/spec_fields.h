@@ -3,7 +3,8 @@
 // added here is known to all of them. Private to operator/api.
 //
 // A visitor has: object(name, body), list(name, values, max, body), text(name, value, TextRule),
-// number(name, value, min, max), truth(name, value), map(name, values, MapRule).
+// texts(name, values, max, TextRule), number(name, value, min, max), truth(name, value),
+// map(name, values, MapRule).
 #pragma once
 
 #include "operator/api/spec.h"
@@ -43,6 +44,7 @@ dsm::Status check_env_name(std::string_view text);
 dsm::Status check_toleration_op(std::string_view text);
 dsm::Status check_toleration_effect(std::string_view text);
 dsm::Status check_dns_name(std::string_view text);
+dsm::Status check_queue_name(std::string_view text);
 dsm::Status check_resource(std::string_view text);
 dsm::Status check_window(std::string_view text);
 dsm::Status check_model_config(std::string_view text);
@@ -71,6 +73,9 @@ void visit_pod_shape(Visitor& v, Spec& s) {
   v.text("image", s.image, {.max_length = 512, .check = check_image});
   v.object("accelerator", [&] {
     v.text("resource", s.accelerator.resource, {.max_length = 63, .check = check_resource});
+    v.texts("product", s.accelerator.product, 16, {.max_length = 63, .check = check_label_value});
+    v.text("memory", s.accelerator.memory, {.max_length = 32, .check = check_quantity});
+    v.truth("rdma", s.accelerator.rdma);
   });
   v.object("engine", [&] {
     v.number("maxModelLen", s.engine.max_model_len, 64, 1048576);
@@ -104,6 +109,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.text("priorityClassName", s.placement.priority_class_name,
            {.max_length = 253, .check = check_dns_name});
     v.text("topologyKey", s.placement.topology_key, {.max_length = 316, .check = check_label_key});
+    v.text("queueName", s.placement.queue_name, {.max_length = 63, .check = check_queue_name});
   });
   v.object("template", [&] {
     v.map("labels", s.pod_template.labels,

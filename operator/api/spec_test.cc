@@ -184,11 +184,46 @@ TEST(Spec, an_unknown_field_is_refused_at_every_depth) {
   EXPECT_THAT(mistake(spec), HasSubstr("spec.placement.tolerations[0].kei: is not a field"));
 }
 
-TEST(Spec, an_accelerator_that_this_release_cannot_use_is_refused) {
+TEST(Spec, an_accelerator_is_a_cpu_or_a_gpu_and_only_a_gpu_has_more_to_say) {
+  const auto with = [](json accelerator) {
+    json spec = minimal();
+    spec["accelerator"] = std::move(accelerator);
+    const auto parsed = parse_spec(spec);
+    return parsed ? "parsed" : parsed.error().message;
+  };
+  EXPECT_EQ(with({{"resource", "nvidia.com/gpu"},
+                  {"product", {"NVIDIA-H100-80GB-HBM3", "NVIDIA-H200"}},
+                  {"memory", "80Gi"},
+                  {"rdma", true}}),
+            "parsed");
+  EXPECT_EQ(with({{"resource", "cpu"}, {"product", json::array()}, {"rdma", false}}), "parsed");
+  EXPECT_EQ(with({{"resource", "amd.com/gpu"}}),
+            "spec.accelerator.resource: is \"amd.com/gpu\"; use cpu or nvidia.com/gpu, or leave it "
+            "out for cpu");
+  EXPECT_EQ(with({{"memory", "80Gi"}}),
+            "spec.accelerator.memory: speaks of GPUs and accelerator.resource is cpu; set that to "
+            "nvidia.com/gpu, or remove this");
+  EXPECT_THAT(with({{"rdma", true}}), HasSubstr("spec.accelerator.rdma: speaks of GPUs"));
+  EXPECT_THAT(with({{"product", {"NVIDIA-A100"}}}), HasSubstr("spec.accelerator.product: speaks"));
+  EXPECT_THAT(with({{"resource", "nvidia.com/gpu"}, {"product", {"H100 80GB"}}}),
+              HasSubstr("spec.accelerator.product[0]: is \"H100 80GB\""));
+  EXPECT_THAT(with({{"resource", "nvidia.com/gpu"}, {"memory", "80 GiB"}}),
+              HasSubstr("spec.accelerator.memory: is \"80 GiB\"; use a quantity"));
+}
+
+TEST(Spec, gpus_are_asked_for_in_one_place) {
   json spec = minimal();
   spec["accelerator"]["resource"] = "nvidia.com/gpu";
-  EXPECT_THAT(mistake(spec), HasSubstr("spec.accelerator.resource: is \"nvidia.com/gpu\"; this "
-                                       "release computes on CPUs"));
+  spec["template"]["resources"]["limits"] = {{"nvidia.com/gpu", 2}};
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.template.resources: names nvidia.com/gpu, of which"));
+}
+
+TEST(Spec, a_queue_is_named_as_a_local_queue_is) {
+  json spec = minimal();
+  spec["placement"]["queueName"] = "team-a.gpus";
+  EXPECT_EQ(parse_spec(spec)->placement.queue_name, "team-a.gpus");
+  spec["placement"]["queueName"] = "Team A";
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.placement.queueName: is \"Team A\"; use the name"));
 }
 
 TEST(Uri, the_two_schemes_are_read) {
@@ -271,6 +306,7 @@ TEST(PodShape, is_read_back_as_the_same_spec) {
   spec["placement"]["tolerations"] = {{{"operator", "Exists"}}};
   spec["template"]["env"] = {{{"name", "A"}, {"value", "b"}}};
   spec["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}}};
+  spec["accelerator"] = {{"resource", "nvidia.com/gpu"}, {"product", {"NVIDIA-H100"}}};
   const auto first = parse_spec(spec);
   ASSERT_TRUE(first);
   const auto again = parse_spec(pod_shape(*first));

@@ -5,6 +5,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/accelerator.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/cold_start.h"
 #include "operator/plan/disruption.h"
@@ -124,9 +125,10 @@ class ChildPlanner {
 };
 
 Revision new_revision(const Look& look) {
-  Revision revision{look.revision, *look.spec,
-                    look.spec->image.empty() ? look.observed.config.worker_image : look.spec->image,
-                    1};
+  Revision revision{
+      look.revision, *look.spec,
+      look.spec->image.empty() ? default_image(look.observed.config, *look.spec) : look.spec->image,
+      1};
   for (const auto& [name, other] : look.revisions) {
     revision.number = std::max(revision.number, other.number + 1);
   }
@@ -275,8 +277,7 @@ class PodPlanner {
         return false;
       }
     }
-    plan_.create_pods.push_back(
-        pod_json(look_.owner, revision, place, look_.observed.config.pull_policy));
+    plan_.create_pods.push_back(pod_json(look_.owner, revision, place, look_.observed.config));
     if (look_.observed.tenant)
       as_the_tenant_wants(*look_.observed.tenant, plan_.create_pods.back());
     return true;

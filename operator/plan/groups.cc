@@ -5,6 +5,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/accelerator.h"
 
 namespace dsm::plan {
 namespace {
@@ -260,7 +261,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   group.restarts = count_restarts(group.pods, before, context.recovery, observed.now);
   find_failed_nodes(group, observed);
   if (const auto revision = context.revisions.find(group.revision); group.known) {
-    find_leaving(group, observed, revision->second.spec.placement.tolerations);
+    find_leaving(group, observed, tolerations_of(revision->second.spec));
   }
   group.cause = diagnose(group, observed);
   if (!group.ready && group.restarts.spent) group.cause = spent_cause(group, context.recovery);

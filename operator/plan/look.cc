@@ -4,6 +4,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/accelerator.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/json_part.h"
 #include "operator/plan/memory.h"
@@ -42,10 +43,12 @@ void read_spec(const json& spec, Look& look) {
     look.mistake = parsed.error().message;
   } else if (auto names = api::check_adapter_names(*parsed, look.owner.name); !names) {
     look.mistake = names.error().message;
-  } else if (parsed->image.empty() && look.observed.config.worker_image.empty()) {
-    look.mistake =
-        "spec.image: is missing and the operator has no default; set it, or start the operator "
-        "with --worker-image";
+  } else if (parsed->image.empty() && default_image(look.observed.config, *parsed).empty()) {
+    look.mistake = std::string("spec.image: is missing and the operator has no default") +
+                   (parsed->accelerator.gpu() ? " for GPUs; set it, or start the operator with "
+                                                "--worker-image-cuda"
+                                              : "; set it, or start the operator with "
+                                                "--worker-image");
   } else if (const auto& tenant = look.observed.tenant; tenant && !tenant->not_allowed.empty()) {
     look.mistake_reason = api::kNotAllowed;
     look.mistake = tenant->not_allowed;

@@ -12,20 +12,27 @@ constexpr sizing::Words kWords{.memory = "spec.template.resources.limits.memory"
                                .tensor = "spec.parallelism.tensor",
                                .context = "spec.engine.maxModelLen",
                                .kv_tokens = "spec.engine.kvCacheTokens"};
+constexpr sizing::Words kGpuWords{.memory = "spec.accelerator.memory, by larger GPUs,",
+                                  .tensor = kWords.tensor,
+                                  .context = kWords.context,
+                                  .kv_tokens = kWords.kv_tokens};
 
-// Bytes of a pod; 0: no limit is said.
-std::int64_t limit_of(const api::Template& pod) {
-  const auto limit = pod.limits.find("memory");
-  if (limit == pod.limits.end()) return 0;
+std::int64_t bytes_of(const std::string& quantity) {
   constexpr double kMost = 1LL << 60;
-  return static_cast<std::int64_t>(
-      std::min(kMost, api::milli_of(limit->second).value_or(0) / 1000));
+  return static_cast<std::int64_t>(std::min(kMost, api::milli_of(quantity).value_or(0) / 1000));
+}
+
+// Bytes of a pod, or of one GPU; 0: it is not said.
+std::int64_t memory_said(const api::Spec& spec) {
+  if (spec.accelerator.gpu()) return bytes_of(spec.accelerator.memory);
+  const auto limit = spec.pod_template.limits.find("memory");
+  return limit == spec.pod_template.limits.end() ? 0 : bytes_of(limit->second);
 }
 
 // What the worker is told, and where it is told nothing, its own defaults.
 sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
   const api::Engine& engine = spec.engine;
-  sizing::Ask ask{.device = sizing::Device::kCpu,
+  sizing::Ask ask{.device = spec.accelerator.gpu() ? sizing::Device::kGpu : sizing::Device::kCpu,
                   .cut = {.tensor = spec.parallelism.tensor,
                           .drafts = engine.speculation.method == "Mtp",
                           .deterministic = engine.deterministic},
@@ -41,7 +48,7 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
 }  // namespace
 
 std::optional<MemoryCheck> memory_of(const api::Spec& spec) {
-  const std::int64_t have = limit_of(spec.pod_template);
+  const std::int64_t have = memory_said(spec);
   if (spec.sizing.model_config.empty() || have == 0) return std::nullopt;
   const auto shape = sizing::parse_shape(spec.sizing.model_config, "spec.sizing.modelConfig");
   if (!shape) return std::nullopt;
@@ -50,7 +57,8 @@ std::optional<MemoryCheck> memory_of(const api::Spec& spec) {
     return MemoryCheck{false, "spec.parallelism.tensor: " + cut.error().message};
   }
   const sizing::Fit found = sizing::fit(*shape, ask, have);
-  return MemoryCheck{found.fits, sizing::sentence(*shape, ask, found, kWords)};
+  return MemoryCheck{found.fits, sizing::sentence(*shape, ask, found,
+                                                  spec.accelerator.gpu() ? kGpuWords : kWords)};
 }
 
 }  // namespace dsm::plan

@@ -15,8 +15,8 @@ struct MemoryCheck {
   bool operator==(const MemoryCheck&) const = default;
 };
 
-// nullopt: it is not known, because spec.sizing.modelConfig or the memory limit is not said, or the
-// model is of a family whose sizes are not known here.
+// nullopt: it is not known, because spec.sizing.modelConfig or the memory (the limit of the pods,
+// or that of one GPU) is not said, or the model is of a family whose sizes are not known here.
 std::optional<MemoryCheck> memory_of(const api::Spec& spec);
 
 }  // namespace dsm::plan

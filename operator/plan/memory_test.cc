@@ -69,6 +69,25 @@ TEST(Memory, every_field_that_takes_memory_counts) {
   EXPECT_FALSE(fits({{"engine", {{"maxNumBatchedTokens", 65536}}}}));
 }
 
+// With the text of the sentence, since a GPU's memory is chosen and not written.
+TEST(Memory, of_gpus_is_that_of_each_one) {
+  json spec = spec_of("r1-distill-qwen-7b", "1Gi");
+  spec["accelerator"] = {{"resource", "nvidia.com/gpu"}};
+  EXPECT_EQ(check(spec), std::nullopt) << "the limit of the pod is not a GPU's memory";
+  spec["accelerator"]["memory"] = "24Gi";
+  EXPECT_TRUE(check(spec)->fits);
+  spec["accelerator"]["memory"] = "12Gi";
+  const auto little = check(spec);
+  ASSERT_TRUE(little);
+  EXPECT_FALSE(little->fits);
+  EXPECT_THAT(little->sentence, HasSubstr("each accelerator needs "));
+  EXPECT_THAT(little->sentence, HasSubstr("Raise spec.accelerator.memory, by larger GPUs, to "));
+  EXPECT_THAT(little->sentence, HasSubstr("or set spec.parallelism.tensor to 2"));
+  // GPUs of one pod have their own memory.
+  spec["parallelism"] = {{"tensor", 2}, {"ranksPerPod", 2}};
+  EXPECT_TRUE(check(spec)->fits);
+}
+
 TEST(Memory, is_not_guessed_where_it_is_not_said) {
   json spec = spec_of("deepseek-v3", "1Gi");
   EXPECT_FALSE(check(spec)->fits);

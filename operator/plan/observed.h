@@ -116,6 +116,8 @@ struct WriteFailure {
 // How this operator was started.
 struct Config {
   std::string worker_image;                  // for models that name none
+  std::string worker_image_cuda;             // the same of those on GPUs
+  std::string rdma_resource = "rdma/hca";    // what a pod asks for to talk by RDMA
   std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
   // Nodes are seen. Without them a node that is drained or does not answer is not noticed, and no
   // PodDisruptionBudgets are made: nobody would move a group out of the way of a drain.

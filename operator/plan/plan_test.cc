@@ -31,7 +31,7 @@ class Look1 : public testing::Test {
     seen.config.worker_image = "worker:1";
     seen.children = {serving_service_json(kOwner, false), ranks_service_json(kOwner),
                      token_secret_json(kOwner, "t"), revision_json(kOwner, revision)};
-    json pod = pod_json(kOwner, revision, {0, 0, {}}, "Never");
+    json pod = pod_json(kOwner, revision, {0, 0, {}}, {});
     pod["metadata"]["uid"] = "pod-uid";
     pod["status"] = {{"phase", "Running"},
                      {"conditions", {{{"type", "Ready"}, {"status", "True"}}}},

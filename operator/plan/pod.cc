@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/names.h"
+#include "operator/plan/accelerator.h"
 
 namespace dsm::plan {
 namespace {
@@ -185,9 +186,9 @@ json volumes(const Owner& owner, const std::vector<Claim>& claims) {
   return out;
 }
 
-json tolerations(const api::Placement& placement) {
+json tolerations(const api::Spec& spec) {
   json out = json::array();
-  for (const auto& t : placement.tolerations) {
+  for (const auto& t : tolerations_of(spec)) {
     json entry = {{"operator", t.op}};
     if (!t.key.empty()) entry["key"] = t.key;
     if (!t.value.empty()) entry["value"] = t.value;
@@ -198,9 +199,10 @@ json tolerations(const api::Placement& placement) {
   // A dead node's ranks are given up after 30 s instead of the cluster's 5 minutes, unless the user
   // has said something about that taint.
   for (const char* key : {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}) {
-    const bool said = std::ranges::any_of(placement.tolerations, [&](const api::Toleration& t) {
-      return t.key == key || (t.key.empty() && t.op == "Exists");
-    });
+    const bool said =
+        std::ranges::any_of(spec.placement.tolerations, [&](const api::Toleration& t) {
+          return t.key == key || (t.key.empty() && t.op == "Exists");
+        });
     if (said) continue;
     out.push_back(
         {{"key", key}, {"operator", "Exists"}, {"effect", "NoExecute"}, {"tolerationSeconds", 30}});
@@ -244,7 +246,7 @@ json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& 
 }  // namespace
 
 json pod_json(const Owner& owner, const Revision& revision, const PodPlace& place,
-              const std::string& pull_policy) {
+              const Config& config) {
   const api::Spec& spec = revision.spec;
   const std::vector<Claim> claims = claims_of(spec);
   json pod_spec = {
@@ -260,9 +262,9 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
         {"runAsUser", kUser},
         {"runAsGroup", kUser},
         {"seccompProfile", {{"type", "RuntimeDefault"}}}}},
-      {"tolerations", tolerations(spec.placement)},
+      {"tolerations", tolerations(spec)},
       {"volumes", volumes(owner, claims)},
-      {"containers", json::array({container(owner, revision, place, claims, pull_policy)})}};
+      {"containers", json::array({container(owner, revision, place, claims, config.pull_policy)})}};
   if (!spec.placement.node_selector.empty()) {
     pod_spec["nodeSelector"] = spec.placement.node_selector;
   }
@@ -275,6 +277,7 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
   if (!spec.placement.topology_key.empty() && spec.parallelism.pods_per_group() > 1) {
     pod_spec["affinity"]["podAffinity"] = same_domain(owner, revision, place);
   }
+  ask_for_gpus(spec, config.rdma_resource, pod_spec);
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
           {"metadata", pod_metadata(owner, revision, place)},

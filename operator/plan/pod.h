@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "operator/plan/children.h"
+#include "operator/plan/observed.h"
 
 namespace dsm::plan {
 
@@ -16,9 +17,8 @@ struct PodPlace {
   std::vector<std::string> avoid_nodes;  // rather not there: a group failed on them
 };
 
-// `pull_policy` is an imagePullPolicy.
 nlohmann::json pod_json(const Owner& owner, const Revision& revision, const PodPlace& place,
-                        const std::string& pull_policy);
+                        const Config& config);
 
 // Time between SIGTERM and SIGKILL beyond the drain limit, in seconds.
 inline constexpr int kGraceBeyondDrain = 15;

@@ -23,7 +23,7 @@ Revision revision(json spec) {
 }
 
 json pod(const json& spec, int index = 0) {
-  return pod_json(kOwner, revision(spec), {2, index, {}}, "IfNotPresent");
+  return pod_json(kOwner, revision(spec), {2, index, {}}, {});
 }
 
 std::vector<std::string> args(const json& pod) {
@@ -197,7 +197,7 @@ TEST(Pod, a_topology_key_holds_the_pods_of_a_group_together) {
 }
 
 TEST(Pod, nodes_to_avoid_are_a_preference_and_no_part_of_the_name) {
-  const json made = pod_json(kOwner, revision(json::object()), {2, 0, {"n1", "n2"}}, "Never");
+  const json made = pod_json(kOwner, revision(json::object()), {2, 0, {"n1", "n2"}}, {});
   const json& avoid =
       made["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
   ASSERT_EQ(avoid.size(), 2U);
