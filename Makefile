@@ -89,6 +89,10 @@ test-gpu: ## Tests on this machine's GPU, packed for another one as build/gpu-te
 e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yours)
 	@scripts/e2e $(E2E_ARGS)
 
+.PHONY: e2e-kueue
+e2e-kueue: ## The end-to-end test beside Kueue's own controller, which is built first (once per machine)
+	@kueue=$$(scripts/go-program kueue | tail -n 1) && DSM_KUEUE=$$kueue scripts/e2e -k kueue $(E2E_ARGS)
+
 .PHONY: lint
 lint: ## Formatting, clang-tidy on changed files, shell, YAML, chart
 	@scripts/lint

@@ -151,6 +151,13 @@ ApiResult<Json> Client::merge_patch(const Resource& resource, const std::string&
                    words("patch", resource, ns, name));
 }
 
+ApiResult<Json> Client::strategic_patch(const Resource& resource, const std::string& ns,
+                                        const std::string& name, const Json& patch) {
+  return send_json(
+      strategic_patch_request(resource, ns, name, patch.dump(), options_.field_manager),
+      words("patch", resource, ns, name));
+}
+
 ApiResult<Json> Client::remove(const Resource& resource, const std::string& ns,
                                const std::string& name, const DeleteOptions& options) {
   return send_json(delete_request(resource, ns, name, options),

@@ -57,6 +57,9 @@ class Client {
                                const std::string& name, const Json& object);
   ApiResult<Json> merge_patch(const Resource& resource, const std::string& ns,
                               const std::string& name, const Json& patch);
+  // Of Kubernetes' own kinds.
+  ApiResult<Json> strategic_patch(const Resource& resource, const std::string& ns,
+                                  const std::string& name, const Json& patch);
   // The object as it was left (a pod with its deletionTimestamp) or a Status object.
   ApiResult<Json> remove(const Resource& resource, const std::string& ns, const std::string& name,
                          const DeleteOptions& options);

@@ -162,6 +162,14 @@ HttpRequest merge_patch_request(const Resource& resource, const std::string& ns,
                  "application/merge-patch+json", std::move(body), /*idempotent=*/true);
 }
 
+HttpRequest strategic_patch_request(const Resource& resource, const std::string& ns,
+                                    const std::string& name, std::string body,
+                                    const std::string& field_manager) {
+  return writing(
+      "PATCH", object_path(resource, ns, name) + Query().add("fieldManager", field_manager).text(),
+      "application/strategic-merge-patch+json", std::move(body), /*idempotent=*/true);
+}
+
 HttpRequest delete_request(const Resource& resource, const std::string& ns, const std::string& name,
                            const DeleteOptions& options) {
   nlohmann::json body = {{"apiVersion", "v1"}, {"kind", "DeleteOptions"}};

@@ -81,6 +81,10 @@ HttpRequest merge_patch_request(const Resource& resource, const std::string& ns,
                                 const std::string& name, std::string body,
                                 const std::string& field_manager,
                                 const std::string& subresource = "");
+// Strategic merge patch, which Kubernetes' own kinds know: it can take one entry out of a list.
+HttpRequest strategic_patch_request(const Resource& resource, const std::string& ns,
+                                    const std::string& name, std::string body,
+                                    const std::string& field_manager);
 HttpRequest delete_request(const Resource& resource, const std::string& ns, const std::string& name,
                            const DeleteOptions& options);
 

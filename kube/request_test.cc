@@ -112,6 +112,14 @@ TEST(Request, AMergePatchSaysSo) {
   EXPECT_THAT(request.headers, Contains(Pair("Content-Type", "application/merge-patch+json")));
 }
 
+TEST(Request, AStrategicPatchSaysSo) {
+  const HttpRequest request = strategic_patch_request(kPods, "ns", "p", "{}", "operator");
+  EXPECT_EQ(request.method, "PATCH");
+  EXPECT_EQ(request.target, "/api/v1/namespaces/ns/pods/p?fieldManager=operator");
+  EXPECT_THAT(request.headers,
+              Contains(Pair("Content-Type", "application/strategic-merge-patch+json")));
+}
+
 TEST(Request, DeleteCarriesItsPreconditions) {
   DeleteOptions options;
   options.uid = "u-1";

@@ -52,6 +52,9 @@ inline constexpr Resource kNetworkPolicies{"networking.k8s.io", "v1", "networkpo
                                            "NetworkPolicy"};
 inline constexpr Resource kRoleBindings{"rbac.authorization.k8s.io", "v1", "rolebindings",
                                         "RoleBinding"};
+// Of Kueue. Both versions are served by releases of the last year; the newer one first.
+inline constexpr Resource kWorkloads{"kueue.x-k8s.io", "v1beta2", "workloads", "Workload"};
+inline constexpr Resource kOldWorkloads{"kueue.x-k8s.io", "v1beta1", "workloads", "Workload"};
 inline constexpr Resource kPriorityClasses{"scheduling.k8s.io", "v1", "priorityclasses",
                                            "PriorityClass", false};
 

@@ -29,7 +29,7 @@ _CANARY = ("default", "canary")
 
 def build() -> Path | None:
     """The folder with the program and its chart; None when it could not be built: why is on standard error then."""
-    done = subprocess.run([CHECKOUT / "bench/scale/binaries", "lws"], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([CHECKOUT / "scripts/go-program", "lws"], stdout=subprocess.PIPE, text=True)
     return Path(done.stdout.strip()) if done.returncode == 0 else None
 
 

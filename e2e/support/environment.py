@@ -21,6 +21,8 @@ class Environment:
     worker_image: str
     # Program that controls the local cluster's parts; empty on a cluster that somebody else runs.
     cluster_ctl: str
+    # Folder with Kueue's program and manifests (scripts/go-program); empty: its test is left out.
+    kueue: str
 
     @staticmethod
     def read() -> "Environment":
@@ -38,6 +40,7 @@ class Environment:
             operator_image=need("DSM_OPERATOR_IMAGE"),
             worker_image=need("DSM_WORKER_IMAGE"),
             cluster_ctl=os.environ.get("DSM_CLUSTER_CTL", ""),
+            kueue=os.environ.get("DSM_KUEUE", ""),
         )
 
     def run(self, *command: str, check: bool = True, stdin: str | None = None, timeout: float = 300) -> subprocess.CompletedProcess:

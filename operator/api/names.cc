@@ -30,6 +30,10 @@ std::string pod_name(std::string_view model, std::string_view revision, int grou
   return group_name(model, revision, group) + "-" + std::to_string(pod);
 }
 
+std::string group_of_pod(std::string_view pod) {
+  return std::string(pod.substr(0, pod.rfind('-')));
+}
+
 std::string tenant_priority_class(std::string_view tenant) {
   return std::string(kTenantObject) + "-" + std::string(tenant);
 }

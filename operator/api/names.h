@@ -71,6 +71,7 @@ std::string revision_object(std::string_view model,
                             std::string_view revision);  // <model>-<revision>
 std::string group_name(std::string_view model, std::string_view revision, int group);
 std::string pod_name(std::string_view model, std::string_view revision, int group, int pod);
+std::string group_of_pod(std::string_view pod);              // of a name as above
 std::string tenant_priority_class(std::string_view tenant);  // deepseek-tenant-<tenant>
 
 }  // namespace dsm::api

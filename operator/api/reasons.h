@@ -22,6 +22,7 @@ inline constexpr std::string_view kNodeDraining = "NodeDraining";  // groups lea
 // Why a group is not ready, in the order of its life.
 inline constexpr std::string_view kCreating = "Creating";  // pods are being made
 inline constexpr std::string_view kUnschedulable = "Unschedulable";
+inline constexpr std::string_view kWaitingForAdmission = "WaitingForAdmission";  // in a queue
 inline constexpr std::string_view kWaitingForGPU = "WaitingForGPU";
 inline constexpr std::string_view kWaitingForCPU = "WaitingForCPU";
 inline constexpr std::string_view kWaitingForMemory = "WaitingForMemory";
@@ -79,6 +80,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kNodeDraining,
                                            kCreating,
                                            kUnschedulable,
+                                           kWaitingForAdmission,
                                            kWaitingForGPU,
                                            kWaitingForCPU,
                                            kWaitingForMemory,

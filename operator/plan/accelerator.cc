@@ -47,7 +47,8 @@ std::vector<api::Toleration> tolerations_of(const api::Spec& spec) {
     return t.key == resource || (t.key.empty() && t.op == "Exists");
   });
   if (spec.accelerator.gpu() && !said) {
-    all.push_back({.key = resource, .op = "Exists", .value = "", .effect = "NoSchedule"});
+    all.push_back(
+        {.key = resource, .op = "Exists", .value = "", .effect = "NoSchedule", .seconds = {}});
   }
   return all;
 }

@@ -22,7 +22,8 @@ std::optional<int> measure(const Group& group) {
     if (pod == nullptr || pod->created == WallTime() || pod->restarts > 0) return std::nullopt;
     const std::optional<WallTime>& ready_at = pod->ready_at;
     if (!ready_at) return std::nullopt;
-    begin = std::min(begin, pod->created);
+    // How long it waited in a queue for others to end is no part of a start.
+    begin = std::min(begin, pod->queued && pod->scheduled ? *pod->scheduled : pod->created);
     end = std::max(end, *ready_at);
   }
   const auto seconds = std::chrono::ceil<Seconds>(end - begin).count();

@@ -54,6 +54,16 @@ TEST_F(ColdStart, is_from_the_first_pod_that_is_made_to_the_last_that_is_ready) 
   EXPECT_EQ(measured(0), 47);
 }
 
+// In a queue a group waits for others to end, which says nothing about the next start.
+TEST_F(ColdStart, begins_with_the_node_for_a_pod_that_waited_in_a_queue) {
+  auto& pods = group("a", {642, 630});
+  for (PodView& pod : pods) {
+    pod.queued = true;
+    pod.scheduled = kBegin + Seconds(600);
+  }
+  EXPECT_EQ(measured(0), 42);
+}
+
 TEST_F(ColdStart, moves_half_way_and_only_when_it_is_more_than_a_quarter_off) {
   auto& pods = group("a", {0});
   struct Row {

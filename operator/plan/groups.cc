@@ -48,6 +48,14 @@ std::string_view scheduling_reason(std::string_view words) {
   return api::kUnschedulable;
 }
 
+// It waits for whoever put the gate on it: Kueue, or another controller of admission.
+Cause gate_cause(const PodView& pod, const Observed& observed) {
+  const auto said = observed.queue_words.find(api::group_of_pod(pod.name));
+  const std::string words = said == observed.queue_words.end() ? "" : ": " + said->second;
+  return {"Pending", api::kWaitingForAdmission,
+          "pod " + pod.name + " waits to be admitted by " + pod.gate + words, true};
+}
+
 // What is the matter with one pod that is there; nothing when it is only on its way.
 std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
   const std::string name = "pod " + pod.name;
@@ -68,6 +76,7 @@ std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
     return Cause{"Pending", api::kPodLost, name + " has ended (" + why + "); it is made again",
                  true};
   }
+  if (!pod.gate.empty()) return gate_cause(pod, observed);
   if (pod.unschedulable_since) {
     return Cause{"Pending", scheduling_reason(pod.unschedulable_message),
                  "no node can take " + name + ": " + pod.unschedulable_message, true};

@@ -84,6 +84,13 @@ TEST_F(OneGroup, says_why_a_pod_keeps_it_from_being_ready) {
        unschedulable("0/1 nodes are available: persistentvolumeclaim \"w\" not found.")},
       {"Pending", "Unschedulable", "untolerated taint",
        unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.")},
+      {"Pending", "WaitingForAdmission",
+       "m-abcd1234-0-1 waits to be admitted by example.com/budget",
+       [](PodView& pod) {
+         pod.node.clear();
+         pod.running = false;
+         pod.gate = "example.com/budget";
+       }},
       {"Starting", "WaitingForVolume", "kubectl describe pod m-abcd1234-0-1",
        [](PodView& pod) {
          pod.running = false;

@@ -7,6 +7,7 @@
 #include "operator/plan/accelerator.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/json_part.h"
+#include "operator/plan/kueue.h"
 #include "operator/plan/memory.h"
 #include "operator/plan/schedule.h"
 
@@ -32,10 +33,19 @@ void apply_schedules(Look& look) {
   look.schedule_until = now->until;
 }
 
+// As with other objects that Kueue knows, the queue may be named by a label of the object.
+void take_queue(const Look& look, api::Spec& spec) {
+  std::string& queue = spec.placement.queue_name;
+  if (!queue.empty() || !look.observed.config.kueue) return;
+  const json labels = part(look.observed.model, "/metadata/labels");
+  if (const auto it = labels.find(kQueueLabel); it != labels.end()) queue = text(*it);
+}
+
 void read_spec(const json& spec, Look& look) {
   auto name = api::check_name(look.owner.name);
   look.nameable = name.has_value();
   auto parsed = api::parse_spec(spec);
+  if (parsed) take_queue(look, *parsed);
   look.mistake_reason = api::kInvalidSpec;
   if (!name) {
     look.mistake = name.error().message;
@@ -49,6 +59,10 @@ void read_spec(const json& spec, Look& look) {
                                                 "--worker-image-cuda"
                                               : "; set it, or start the operator with "
                                                 "--worker-image");
+  } else if (!parsed->placement.queue_name.empty() && !look.observed.config.kueue) {
+    look.mistake =
+        "spec.placement.queueName: the operator may not do what pods in a queue of Kueue need; "
+        "remove it, or install the chart with kueue.enabled=true";
   } else if (const auto& tenant = look.observed.tenant; tenant && !tenant->not_allowed.empty()) {
     look.mistake_reason = api::kNotAllowed;
     look.mistake = tenant->not_allowed;

@@ -1,9 +1,11 @@
 #include "operator/plan/observed.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/kueue.h"
 
 namespace dsm::plan {
 namespace {
@@ -57,6 +59,14 @@ std::string tail(std::string text) {
   // Not into the middle of a UTF-8 character.
   while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0U) == 0x80U) ++from;
   return "..." + text.substr(from);
+}
+
+void read_holds(const json& pod, PodView& view) {
+  const json& gates = at(pod, {"spec", "schedulingGates"});
+  if (gates.is_array() && !gates.empty()) view.gate = text(gates.front(), {"name"});
+  const json& finalizers = at(pod, {"metadata", "finalizers"});
+  view.queued = finalizers.is_array() &&
+                std::ranges::find(finalizers, json(kQueueFinalizer)) != finalizers.end();
 }
 
 void read_conditions(const json& pod, PodView& view) {
@@ -129,6 +139,7 @@ PodView pod_view(const json& pod) {
   }
   view.status_reason = text(pod, {"status", "reason"});
   view.status_message = tail(text(pod, {"status", "message"}));
+  read_holds(pod, view);
   read_conditions(pod, view);
   read_container(pod, view);
   return view;

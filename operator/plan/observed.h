@@ -37,6 +37,9 @@ struct PodView {
   std::optional<WallTime> scheduled;  // when it got its node
   bool sandboxed = true;  // its volumes and network are there, or the kubelet does not say
 
+  std::string gate;     // a scheduling gate: the scheduler does not look at it yet; empty: none
+  bool queued = false;  // Kueue's finalizer holds it, also when it has ended
+
   // Since when the scheduler finds no node, and its words; absent: scheduled or not yet tried.
   std::optional<WallTime> unschedulable_since;
   std::string unschedulable_message;
@@ -119,6 +122,8 @@ struct Config {
   std::string worker_image_cuda;             // the same of those on GPUs
   std::string rdma_resource = "rdma/hca";    // what a pod asks for to talk by RDMA
   std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
+  // Pods may be put into queues of Kueue: the rights are there to take them out again.
+  bool kueue = true;
   // Nodes are seen. Without them a node that is drained or does not answer is not noticed, and no
   // PodDisruptionBudgets are made: nobody would move a group out of the way of a drain.
   bool watches_nodes = false;
@@ -172,6 +177,8 @@ struct Observed {
   std::string fresh_token;
   // When this process last wrote the model's status; absent: never.
   std::optional<WallTime> status_written;
+  // What the groups that wait in a queue of Kueue wait for, in its words, by their name.
+  std::map<std::string, std::string> queue_words;
   MetricsApi metrics_api;
   std::optional<TenantGrant> tenant;  // absent: the namespace has none
   WallTime now;

@@ -49,9 +49,20 @@ TEST(PodView, reads_since_when_a_pod_is_ready) {
   EXPECT_EQ(pod_view(json::object()).ready_at, std::nullopt);
 }
 
+TEST(PodView, reads_what_holds_a_pod) {
+  const PodView view = pod_view(json::parse(R"({
+      "metadata": {"finalizers": ["a", "kueue.x-k8s.io/managed"]},
+      "spec": {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}, {"name": "b"}]}})"));
+  EXPECT_EQ(view.gate, "kueue.x-k8s.io/admission");
+  EXPECT_TRUE(view.queued);
+  EXPECT_EQ(pod_view(json::object()).gate, "");
+  EXPECT_FALSE(pod_view(json::object()).queued);
+}
+
 TEST(PodView, survives_objects_of_any_shape) {
   for (const char* text :
-       {"null", "[]", "{}", R"({"metadata": 3, "status": {"conditions": {}}})",
+       {R"({"metadata": {"finalizers": {}}, "spec": {"schedulingGates": [1]}})", "null", "[]", "{}",
+        R"({"metadata": 3, "status": {"conditions": {}}})",
         R"({"status": {"containerStatuses": [3], "conditions": [null, {"type": 1}]}})",
         R"({"metadata": {"labels": [], "ownerReferences": [{"controller": true}, 1]}})"}) {
     const PodView view = pod_view(json::parse(text));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/reasons.h"
+#include "operator/plan/kueue.h"
 #include "operator/plan/news.h"
 #include "operator/plan/report.h"
 
@@ -135,6 +136,7 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
   if (backoff) at(from_rfc3339(backoff->until) + Seconds(1));
   if (look.schedule_until) at(*look.schedule_until);
   const bool replacing = backoff && backoff->reason == api::kCrashLoop;
+  if (!groups_in_queue(look.observed.pods).empty()) at(now + kQueueWordsEvery);
   for (const Group& group : groups) {
     if (group.unschedulable_since) {
       if (decision.surge_pending) at(*group.unschedulable_since + kSurgePatience);
@@ -173,6 +175,7 @@ void plan_status(const Look& look, const api::ModelStatus& after, Plan& plan) {
 Plan plan(const Observed& observed) {
   Plan out;
   const Look look = look_at(observed);
+  out.release = releases(observed.pods, look.owner.uid);
   if (look.going) return out;
   const auto groups =
       groups_of(observed, {look.owner.name, look.owner.uid, look.before, look.revisions,

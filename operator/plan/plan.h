@@ -4,6 +4,7 @@
 //
 // How the runtime carries a Plan out, in this order, each step only when it holds the lease:
 //   1. remove        DELETE with preconditions.uid. 404 and 409 (another uid) mean done.
+//      release       takes a finalizer off a pod, by a patch with its uid. 404 and 409 mean done.
 //   2. children      kCreate: POST. kApply: server-side apply with force, field manager
 //                    api::kFieldManager. kMerge: JSON merge patch, for what apply cannot mend. Both
 //                    carry metadata.uid, so that a child that was deleted meanwhile is not made
@@ -44,6 +45,15 @@ struct Removal {
   std::string reason;  // for the log
 };
 
+// A finalizer to be taken off a pod.
+struct Release {
+  std::string pod;
+  std::string uid;
+  std::string finalizer;
+
+  bool operator==(const Release&) const = default;
+};
+
 struct ChildWrite {
   enum class Verb { kCreate, kApply, kMerge };
   Verb verb = Verb::kCreate;
@@ -62,6 +72,7 @@ struct EventNote {
 
 struct Plan {
   std::vector<Removal> remove;
+  std::vector<Release> release;
   std::vector<ChildWrite> children;
   std::vector<nlohmann::json> create_pods;
   std::optional<nlohmann::json> status;
@@ -70,12 +81,14 @@ struct Plan {
 
   // No write at all: the model is as it should be, or there is nothing to do but wait.
   bool quiet() const {
-    return remove.empty() && children.empty() && create_pods.empty() && !status && events.empty();
+    return remove.empty() && release.empty() && children.empty() && create_pods.empty() &&
+           !status && events.empty();
   }
 };
 
 // Never fails: what is wrong with the spec or the cluster is said in the status.
-// A model that is being deleted gets an empty plan: its children are garbage collected.
+// A model that is being deleted gets a plan that is empty but for `release`: its children are
+// garbage collected.
 Plan plan(const Observed& observed);
 
 }  // namespace dsm::plan

@@ -4,6 +4,7 @@
 
 #include "operator/api/names.h"
 #include "operator/plan/accelerator.h"
+#include "operator/plan/kueue.h"
 
 namespace dsm::plan {
 namespace {
@@ -240,6 +241,9 @@ json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& 
   labels[std::string(api::kPodIndexLabel)] = std::to_string(place.index);
   labels[std::string(api::kRoleLabel)] = place.index == 0 ? api::kRoleLeader : api::kRoleWorker;
   if (!wanted.annotations.empty()) metadata["annotations"] = wanted.annotations;
+  join_queue(revision.spec.placement.queue_name,
+             api::group_name(owner.name, revision.name, place.group),
+             revision.spec.parallelism.pods_per_group(), metadata);
   return metadata;
 }
 

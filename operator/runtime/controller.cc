@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "operator/api/names.h"
+#include "operator/plan/kueue.h"
 #include "operator/runtime/work_loop.h"
 
 namespace dsm::runtime {
@@ -37,6 +38,7 @@ Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Cli
       metrics_(metrics),
       log_(std::move(log)),
       secrets_(reads),
+      queue_words_(reads),
       executor_(writes, events, store_, secrets_, failures_, log_),
       queue_(clock_, metrics.queue_observer()) {
   store_.with_nodes = options_.plan.watches_nodes;
@@ -233,10 +235,12 @@ Result<Millis> Controller::reconcile(const std::string& key) {
     secrets_.forget(key);
     pushes_->forget(key);
     if (tenants_) tenants_->model_gone(key);
-    const std::lock_guard lock(written_mutex_);
-    status_written_.erase(key);
-    doubtful_.erase(key);
-    return Millis(0);
+    {
+      const std::lock_guard lock(written_mutex_);
+      status_written_.erase(key);
+      doubtful_.erase(key);
+    }
+    return let_go(key);
   }
   const std::vector<Leader> leaders = leaders_of(key, *model);
   if (!leading_ && leaders.empty()) {
@@ -281,6 +285,19 @@ Result<Millis> Controller::reconcile(const std::string& key) {
                                         : std::chrono::duration_cast<Millis>(kResync);
 }
 
+Result<Millis> Controller::let_go(const std::string& key) {
+  std::vector<plan::PodView> pods;
+  for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
+  plan::Plan plan;
+  plan.release = plan::releases(pods, "");
+  if (!leading_ || plan.quiet()) return Millis(0);
+  const std::string ns = namespace_of(key);
+  const Json model = {{"metadata", {{"namespace", ns}, {"name", key.substr(ns.size() + 1)}}}};
+  const Outcome outcome = executor_.run(plan, model);
+  if (outcome.error) return std::unexpected(*outcome.error);
+  return Millis(0);
+}
+
 Status Controller::settle_doubts(const std::string& key) {
   {
     const std::lock_guard lock(written_mutex_);
@@ -319,6 +336,10 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
   {
     const std::lock_guard lock(metrics_api_mutex_);
     observed.metrics_api = metrics_api_;
+  }
+  if (observed.config.kueue) {
+    const auto waiting = plan::groups_in_queue(observed.pods);
+    observed.queue_words = queue_words_.of_groups(namespace_of(key), waiting);
   }
   if (tenants_) observed.tenant = tenants_->grant(key, model);
   add_taken_names(key, observed);

@@ -22,6 +22,7 @@
 #include "operator/runtime/executor.h"
 #include "operator/runtime/key_pushes.h"
 #include "operator/runtime/metrics.h"
+#include "operator/runtime/queue_words.h"
 #include "operator/runtime/status_streams.h"
 #include "operator/runtime/tenant_controller.h"
 #include "operator/runtime/work_queue.h"
@@ -96,6 +97,9 @@ class Controller {
   // After a write that was not answered: what the model's pods are now, before the next decision.
   // A pod that was deleted without our knowing would count as one that serves.
   Status settle_doubts(const std::string& key);
+  // Pods of a model that is gone are ended by the garbage collector; what else holds them is ours
+  // to take off.
+  Result<Millis> let_go(const std::string& key);
   plan::Observed observe(const std::string& key, const Json& model, const Secrets::Entry& secret);
   void add_taken_names(const std::string& key, plan::Observed& observed);
   void on_news(const std::string& model, StreamNews news);
@@ -109,6 +113,7 @@ class Controller {
   Store store_;
   Failures failures_;
   Secrets secrets_;
+  QueueWords queue_words_;
   Executor executor_;
   WorkQueue queue_;
   std::atomic<bool> leading_ = false;

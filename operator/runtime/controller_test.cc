@@ -87,6 +87,21 @@ class Answers {
                .dump() +
            "\n";
   }
+  // A pod that was deleted, has ended, and is held by Kueue's finalizer.
+  std::string held_pod() {
+    const std::lock_guard lock(mutex_);
+    const Json owner = {{"kind", "DeepSeekModel"}, {"uid", "u-model"}, {"controller", true}};
+    const Json metadata = {{"name", "r1-0-0"},
+                           {"namespace", "ns"},
+                           {"uid", "u-pod"},
+                           {"resourceVersion", std::to_string(++version_)},
+                           {"deletionTimestamp", "2026-01-01T00:00:00Z"},
+                           {"labels", {{"deepseek-operator.io/model", "r1"}}},
+                           {"finalizers", {"kueue.x-k8s.io/managed"}},
+                           {"ownerReferences", Json::array({owner})}};
+    const Json pod = {{"metadata", metadata}, {"status", {{"phase", "Succeeded"}}}};
+    return Json{{"type", "ADDED"}, {"object", pod}}.dump() + "\n";
+  }
   // The next write of this kind takes effect, but its answer does not come.
   void lose_answer(const std::string& what) {
     const std::lock_guard lock(mutex_);
@@ -241,6 +256,18 @@ TEST_F(ControllerTest, ACordonedNodeBringsTheModelsThatHavePodsOnItBack) {
   answers_.await("POST Pod", 4);  // another group, before the first one goes
   controller_.stop();
   EXPECT_EQ(answers_.count("DELETE DeleteOptions"), 0);
+}
+
+TEST_F(ControllerTest, PodsOfAModelThatIsGoneAreLetGo) {
+  answers_.set_model(Json());
+  start();
+  controller_.lead(true);
+  transport_.feed("/api/v1/pods", answers_.held_pod());
+  answers_.await("PATCH ", 1);
+  controller_.stop();
+  ASSERT_EQ(transport_.writes().size(), 1u);
+  EXPECT_THAT(transport_.writes()[0].target, HasSubstr("/api/v1/namespaces/ns/pods/r1-0-0"));
+  EXPECT_THAT(transport_.writes()[0].body, HasSubstr("kueue.x-k8s.io/managed"));
 }
 
 TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {

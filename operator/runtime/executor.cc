@@ -48,6 +48,9 @@ Outcome Executor::run(const plan::Plan& plan, const Json& model) {
   for (const plan::Removal& removal : plan.remove) {
     if (!run.cut_off) remove(removal, run);
   }
+  for (const plan::Release& held : plan.release) {
+    if (!run.cut_off) release(held, run);
+  }
   for (const plan::ChildWrite& child : plan.children) {
     if (!run.cut_off) write(child, run);
   }
@@ -126,6 +129,29 @@ void Executor::remove(const plan::Removal& removal, Run& run) {
     return failures_.forget(run.key, removal.kind, removal.name);
   }
   failed(run, removal.kind, removal.name, answer.error());
+}
+
+// The server compares the uid; an answer without finalizers is that of a pod that is gone.
+void Executor::release(const plan::Release& held, Run& run) {
+  const Json patch = {{"metadata",
+                       {{"uid", held.uid},
+                        {"$deleteFromPrimitiveList/finalizers", Json::array({held.finalizer})}}}};
+  kube::ApiResult<Json> answer = client_.strategic_patch(kube::kPods, run.ns, held.pod, patch);
+  const std::string key = run.ns + "/" + held.pod;
+  if (answer) {
+    ++run.outcome.writes;
+    log_.info("released", {{"model", run.key}, {"pod", held.pod}});
+    const Json left = answer->value("metadata", Json::object()).value("finalizers", Json::array());
+    if (!left.empty()) return store_.pods.mark(std::move(*answer));
+    return store_.pods.erase(key, held.uid);
+  }
+  const ErrorKind kind = answer.error().kind;
+  if (kind == ErrorKind::kNotFound) return store_.pods.erase(key, held.uid);
+  if (kind != ErrorKind::kConflict) {
+    return failed(run, std::string(kube::kPods.kind), held.pod, answer.error());
+  }
+  // Somebody else wrote at the same moment, or the name has another pod: the next look knows.
+  if (!run.outcome.error) run.outcome.error = answer.error();
 }
 
 void Executor::write(const plan::ChildWrite& child, Run& run) {

@@ -34,6 +34,7 @@ class Executor {
   struct Run;
 
   void remove(const plan::Removal& removal, Run& run);
+  void release(const plan::Release& held, Run& run);
   void write(const plan::ChildWrite& child, Run& run);
   void create_pod(const Json& pod, Run& run);
   void write_status(const Json& status, Run& run);

@@ -129,6 +129,45 @@ TEST_F(ExecutorTest, DeletingWhatIsGoneOrReplacedIsDone) {
   EXPECT_THAT(transport_.requests()[0].body, HasSubstr(R"("uid":"u-a")"));
 }
 
+TEST_F(ExecutorTest, AFinalizerIsTakenOffTheOnePodThatIsMeant) {
+  const auto going = [](Json finalizers) {
+    Json pod = child("Pod", "a", "7");
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+    pod["metadata"]["finalizers"] = std::move(finalizers);
+    return pod;
+  };
+  const auto refill = [&] { store_.pods.refresh("ns/r1", {going({"f"})}, "7"); };
+  plan::Plan plan;
+  plan.release.push_back({"a", "u-a", "f"});
+
+  refill();
+  transport_.next(json_answer(200, going({"other"})));
+  EXPECT_EQ(run(plan).writes, 1);
+  EXPECT_THAT(pods(), ElementsAre("a going")) << "somebody else's holds it";
+  EXPECT_EQ(transport_.requests()[0].method, "PATCH");
+  EXPECT_EQ(Json::parse(transport_.requests()[0].body),
+            (Json{{"metadata", {{"uid", "u-a"}, {"$deleteFromPrimitiveList/finalizers", {"f"}}}}}));
+
+  transport_.next(json_answer(200, going(Json::array())));
+  run(plan);
+  EXPECT_THAT(pods(), IsEmpty());
+
+  refill();
+  transport_.next(status_answer(404, "NotFound"));
+  EXPECT_FALSE(run(plan).error);
+  EXPECT_THAT(pods(), IsEmpty());
+
+  refill();
+  transport_.next(status_answer(409, "Conflict"));
+  EXPECT_TRUE(run(plan).error) << "it is tried again";
+  EXPECT_THAT(failures_.of_model("ns/r1", clock_.wall_now()), IsEmpty());
+  EXPECT_THAT(pods(), ElementsAre("a going"));
+
+  transport_.next(status_answer(403, "Forbidden"));
+  EXPECT_TRUE(run(plan).error);
+  EXPECT_EQ(failures_.of_model("ns/r1", clock_.wall_now()).size(), 1u);
+}
+
 TEST_F(ExecutorTest, ARefusalIsRememberedAndTheRestIsDoneAllTheSame) {
   transport_.next(status_answer(403, "Forbidden", "exceeded quota"));
   transport_.next(json_answer(201, child("Pod", "b", "8")));
