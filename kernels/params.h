@@ -9,9 +9,13 @@
 namespace dsm::kernels {
 
 // kF8E4M3: sign, 4 bits of exponent, 3 of fraction; no infinities. kF16 and kF8E8M0 (a power of
-// two, for scales) stand in checkpoints only.
-enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0 };
+// two, for scales) stand in checkpoints only, kInt8 and kInt4 in packed matrices only.
+enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0, kInt8, kInt4 };
 
+constexpr bool is_integer(DType type) {
+  return type == DType::kInt8 || type == DType::kInt4;
+}
+// Of a value in a checkpoint or a table; not for integers, which stand in words.
 constexpr std::size_t bytes_of(DType type) {
   if (type == DType::kF32) return 4;
   return type == DType::kF8E4M3 || type == DType::kF8E8M0 ? 1 : 2;
@@ -34,21 +38,55 @@ inline constexpr int kSegments = 8;
 //   padded with zero) F32:  [panels][k][64]
 //   FP8:  [panels][k][64], and scales [panels][blocks][64]: a weight is its FP8 value times the
 //   scale of its column for block (scale_phase + k) / 128, rounded to FP32.
+//   INT8, INT4: [panels][words][64] words of 32 bits, each with 4 or 8 consecutive k of a column
+//   (place_in_word), and scales as of FP8: a weight is its number times its scale, rounded to FP32.
+//   INT8 is in two's complement, INT4 the number plus 8. Words begin where blocks of scales do, so
+//   the first one has scale_phase % 4 or 8 places that mean nothing, and the last one some more.
 // Columns past n are zero.
 struct PackedMatrix {
   const void* data = nullptr;
-  DType dtype = DType::kF32;  // kF32, kBF16 or kF8E4M3
+  DType dtype = DType::kF32;  // kF32, kBF16, kF8E4M3, kInt8 or kInt4
   int n = 0;
   int k = 0;
-  const float* scales = nullptr;  // FP8; each times 2^120 (Kernels' load_e4m3 gives 2^-120)
-  int scale_phase = 0;            // FP8: inputs of the first block that are not of this matrix
-  bool stored_fp8 = false;        // in the checkpoint, whatever dtype is
+  // FP8: each times 2^120 (Kernels' load_e4m3 gives 2^-120). Integers: as they are.
+  const float* scales = nullptr;
+  int scale_phase = 0;      // with scales: inputs of the first block that are not of this matrix
+  bool stored_fp8 = false;  // in the checkpoint, whatever dtype is; not of integers
 };
 
 // Inputs that have one scale.
 inline constexpr int kScaleBlock = 128;
 constexpr int scale_blocks(const PackedMatrix& w) {
   return (w.scale_phase + w.k + kScaleBlock - 1) / kScaleBlock;
+}
+
+constexpr bool has_scales(const PackedMatrix& w) {
+  return w.dtype == DType::kF8E4M3 || is_integer(w.dtype);
+}
+
+// Of integers: inputs of a column that a word holds.
+constexpr int inputs_per_word(DType type) {
+  return type == DType::kInt4 ? 8 : 4;
+}
+// Where in its word a column's input number i of it stands, in units of 8 or 4 bits from the lowest
+// on: the even ones in the lower half, the odd ones in the upper, so that a mask gives a GPU two
+// neighbours in the halves of a register.
+constexpr int place_in_word(DType type, int i) {
+  return i / 2 + i % 2 * (inputs_per_word(type) / 2);
+}
+// Places of the first word before input 0.
+constexpr int lead_of(const PackedMatrix& w) {
+  return w.scale_phase % inputs_per_word(w.dtype);
+}
+constexpr int words_of(const PackedMatrix& w) {
+  return (lead_of(w) + w.k + inputs_per_word(w.dtype) - 1) / inputs_per_word(w.dtype);
+}
+
+// Bytes of a column without its scales.
+constexpr std::int64_t column_bytes(const PackedMatrix& w) {
+  if (is_integer(w.dtype)) return std::int64_t{words_of(w)} * 4;
+  const std::int64_t inputs = w.dtype == DType::kBF16 ? round_up(w.k, 2) : w.k;
+  return inputs * static_cast<std::int64_t>(bytes_of(w.dtype));
 }
 
 constexpr int panels_of(const PackedMatrix& w) {

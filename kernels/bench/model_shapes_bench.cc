@@ -25,13 +25,20 @@ struct Shape {
 
 const char* name_of(DType dtype) {
   if (dtype == DType::kF8E4M3) return "fp8";
+  if (is_integer(dtype)) return dtype == DType::kInt8 ? "int8" : "int4";
   return dtype == DType::kBF16 ? "bf16" : "f32";
+}
+
+double bytes_each(DType dtype) {
+  if (is_integer(dtype)) return 4.0 / inputs_per_word(dtype);
+  return static_cast<double>(bytes_of(dtype));
 }
 
 // Seconds per call of the product, the best of repeats within the budget.
 double time_product(const Ops& ops, const Shape& shape, DType dtype, double budget_s) {
   const auto size = static_cast<std::size_t>(shape.n) * static_cast<std::size_t>(shape.k);
-  std::vector<std::byte> weights(size * bytes_of(dtype));
+  const DType stored = is_integer(dtype) ? DType::kBF16 : dtype;
+  std::vector<std::byte> weights(size * bytes_of(stored));
   for (std::size_t i = 0; i < weights.size(); ++i)
     // As FP8 none is subnormal: real weights hardly ever are, and a processor may be slow with
     // them.
@@ -40,7 +47,8 @@ double time_product(const Ops& ops, const Shape& shape, DType dtype, double budg
       static_cast<std::size_t>((shape.n / kScaleBlock + 1) * (shape.k / kScaleBlock + 1)), 0.01F);
   const BlockScales blocks{reinterpret_cast<const std::byte*>(scales.data()), DType::kF32,
                            kScaleBlock, kScaleBlock, shape.k};
-  const WeightPiece piece{weights.data(), dtype, shape.k, 1, shape.n, shape.k, 0, blocks};
+  WeightPiece piece{weights.data(), stored, shape.k, 1, shape.n, shape.k, 0, blocks};
+  if (is_integer(dtype)) piece.round_to = dtype;
   std::vector<std::byte> packed(packed_bytes(dtype, shape.n, shape.k) + 64);
   void* aligned = packed.data();
   std::size_t space = packed.size();
@@ -69,7 +77,8 @@ int main(int argc, char** argv) {
   for (const Ops* ops : available_ops()) {
     if (ops == available_ops().front() && available_ops().size() > 1)
       continue;  // not meant to be fast
-    for (const DType dtype : {DType::kF8E4M3, DType::kBF16, DType::kF32}) {
+    for (const DType dtype :
+         {DType::kInt4, DType::kInt8, DType::kF8E4M3, DType::kBF16, DType::kF32}) {
       // The default model's and a larger model's decode, then prefill.
       for (const Shape shape :
            {Shape{1, 512, 128}, Shape{1, 1536, 256}, Shape{1, 8192, 4096}, Shape{32, 1536, 256},
@@ -78,7 +87,7 @@ int main(int argc, char** argv) {
         const double weights = 1.0 * shape.n * shape.k;
         std::printf("%-8s %-5s %6d %6d %6d %10.2f %9.1f %9.1f\n", ops->name, name_of(dtype),
                     shape.rows, shape.n, shape.k, seconds * 1e6,
-                    weights * static_cast<double>(bytes_of(dtype)) / seconds / 1e9,
+                    weights * bytes_each(dtype) / seconds / 1e9,
                     2 * weights * shape.rows / seconds / 1e9);
       }
     }

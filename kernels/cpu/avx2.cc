@@ -51,6 +51,28 @@ struct Avx2 {
     odd = {_mm256_castsi256_ps(_mm256_and_si256(a, high)),
            _mm256_castsi256_ps(_mm256_and_si256(b, high))};
   }
+  struct Words {
+    __m256i lo;
+    __m256i hi;
+  };
+  static Words load_words(const char* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
+  }
+  template <DType kType>
+  static __m256 whole_numbers8(__m256i words, int place) {
+    if constexpr (kType == DType::kInt8) {
+      return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 24 - 8 * place), 24));
+    } else {
+      const __m256i number =
+          _mm256_and_si256(_mm256_srli_epi32(words, 4 * place), _mm256_set1_epi32(15));
+      return _mm256_cvtepi32_ps(_mm256_sub_epi32(number, _mm256_set1_epi32(8)));
+    }
+  }
+  template <DType kType>
+  static F whole_numbers(Words words, int place) {
+    return {whole_numbers8<kType>(words.lo, place), whole_numbers8<kType>(words.hi, place)};
+  }
 };
 
 }  // namespace

@@ -36,6 +36,20 @@ struct Avx512 {
     odd =
         _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000U))));
   }
+  // Shifts of the vector extension take a constant as well as a variable.
+  typedef std::uint32_t Words __attribute__((vector_size(64)));
+  static Words load_words(const char* p) { return reinterpret_cast<Words>(_mm512_loadu_si512(p)); }
+  template <DType kType>
+  static F whole_numbers(Words words, int place) {
+    if constexpr (kType == DType::kInt8) {
+      const auto high = reinterpret_cast<__m512i>(words << (24 - 8 * place));
+      return _mm512_cvtepi32_ps(_mm512_srai_epi32(high, 24));
+    } else {
+      // The lowest four bits choose among the 16 numbers.
+      const __m512 numbers = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+      return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(words >> (4 * place)), numbers);
+    }
+  }
 };
 
 }  // namespace

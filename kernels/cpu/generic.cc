@@ -10,6 +10,8 @@ struct Generic {
   // The vector extension lets the compiler use what the baseline has; every operation is per lane.
   typedef float F __attribute__((vector_size(64)));
   typedef std::uint32_t U __attribute__((vector_size(64)));
+  typedef std::int32_t I __attribute__((vector_size(64)));
+  using Words = U;
   static constexpr int kAccumulators = 4;
 
   static F load(const float* p) {
@@ -48,6 +50,20 @@ struct Generic {
     __builtin_memcpy(&x, p, sizeof x);
     even = reinterpret_cast<F>(x << 16);
     odd = reinterpret_cast<F>(x & 0xffff0000U);
+  }
+  static Words load_words(const char* p) {
+    U x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+  }
+  // What stands at one place of 16 words (place_in_word).
+  template <DType kType>
+  static F whole_numbers(Words words, int place) {
+    if constexpr (kType == DType::kInt8) {
+      return __builtin_convertvector(reinterpret_cast<I>(words << (24 - 8 * place)) >> 24, F);
+    } else {
+      return __builtin_convertvector(reinterpret_cast<I>(words >> (4 * place) & 15U) - 8, F);
+    }
   }
 };
 

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/cpu/integers.h"
+
 namespace dsm::kernels {
 namespace {
 
@@ -98,6 +100,25 @@ bool all_fp8(std::span<const WeightPiece> pieces) {
   return phase >= 0;
 }
 
+// Inputs of the first block of a piece that is rounded that are before its own.
+int rounding_phase(const WeightPiece& piece) {
+  return static_cast<int>(piece.origin % piece.n_stride % kScaleBlock);
+}
+
+// The integers that all pieces are to be rounded to.
+std::optional<DType> common_rounding(std::span<const WeightPiece> pieces) {
+  const WeightPiece* first = nullptr;
+  for (const auto& piece : pieces) {
+    if (piece.data == nullptr) continue;
+    if (!piece.round_to || piece.k_stride != 1 || piece.n < 1 || piece.k < 1) return {};
+    if (first == nullptr) first = &piece;
+    if (piece.round_to != first->round_to || rounding_phase(piece) != rounding_phase(*first)) {
+      return {};
+    }
+  }
+  return first != nullptr ? first->round_to : std::nullopt;
+}
+
 // Inputs from i on that have the scale of element (j, i), and that scale.
 struct ScaleRun {
   std::int64_t count;
@@ -145,7 +166,9 @@ void read_column(const WeightPiece& piece, std::int64_t j, std::int64_t begin, s
       }
       return;
     case DType::kF8E8M0:
-      break;  // never a weight
+    case DType::kInt8:
+    case DType::kInt4:
+      break;  // never a weight in a checkpoint
   }
 }
 
@@ -217,6 +240,47 @@ bool pack_e4m3(const std::array<Lane, kPanel>& lanes, const PackedMatrix& w, std
   return numbers;
 }
 
+// Block b of the column in one lane, of which the piece may have only a part. False: a weight is
+// not finite.
+bool pack_integer_block(const Lane& lane, const PackedMatrix& w, int b, std::uint32_t* to,
+                        float* scale) {
+  const WeightPiece& piece = *lane.piece;
+  const int first = b * kScaleBlock - w.scale_phase;  // input of the piece; before it if negative
+  const std::int64_t column = piece.origin % piece.n_stride + first;
+  const auto count = static_cast<int>(std::min<std::int64_t>(kScaleBlock, piece.n_stride - column));
+  float values[kScaleBlock];
+  read_column(piece, lane.column, first, count, values);
+  *scale = integer_scale({values, static_cast<std::size_t>(count)}, w.dtype);
+  if (!std::isfinite(*scale)) return false;
+  const int inputs = inputs_per_word(w.dtype);
+  const int bits = 32 / inputs;
+  const std::uint32_t mask = (1U << bits) - 1;
+  const int offset = w.dtype == DType::kInt4 ? 8 : 0;
+  for (int i = std::max(first, 0); i < std::min(first + count, w.k); ++i) {
+    const int at = lead_of(w) + i;
+    const int number = nearest_integer(values[i - first], *scale, w.dtype) + offset;
+    const int shift = place_in_word(w.dtype, at % inputs) * bits;
+    to[static_cast<std::size_t>(at / inputs) * kPanel] |=
+        (static_cast<std::uint32_t>(number) & mask) << shift;
+  }
+  return true;
+}
+
+// `to` and `scales` are the panel's. False: a weight is not finite.
+bool pack_integers(const std::array<Lane, kPanel>& lanes, const PackedMatrix& w, std::uint32_t* to,
+                   float* scales) {
+  std::fill_n(to, static_cast<std::size_t>(words_of(w)) * kPanel, 0U);
+  std::fill_n(scales, static_cast<std::size_t>(scale_blocks(w)) * kPanel, 0.0F);
+  for (std::size_t lane = 0; lane < kPanel; ++lane) {
+    if (lanes[lane].piece == nullptr) continue;
+    for (int b = 0; b < scale_blocks(w); ++b) {
+      float* scale = scales + static_cast<std::size_t>(b) * kPanel + lane;
+      if (!pack_integer_block(lanes[lane], w, b, to + lane, scale)) return false;
+    }
+  }
+  return true;
+}
+
 // False: a weight that was in FP8 is not a number.
 bool pack_f32(const std::array<Lane, kPanel>& lanes, int begin, int count, float* to) {
   bool numbers = true;
@@ -248,6 +312,7 @@ float from_e8m0(std::uint8_t bits) {
 }
 
 DType packed_dtype(std::span<const WeightPiece> pieces) {
+  if (const auto integers = common_rounding(pieces)) return *integers;
   const bool bf16 = std::ranges::all_of(pieces, [](const WeightPiece& piece) {
     return piece.data == nullptr || piece.dtype == DType::kBF16;
   });
@@ -259,26 +324,29 @@ std::size_t packed_bytes(DType dtype, int n, int k) {
   const auto columns = static_cast<std::size_t>(round_up(n, kPanel));
   if (dtype == DType::kBF16) return columns * static_cast<std::size_t>(round_up(k, 2)) * 2;
   if (dtype == DType::kF32) return columns * static_cast<std::size_t>(k) * sizeof(float);
-  const auto blocks =
-      static_cast<std::size_t>((kScaleBlock - 1 + k + kScaleBlock - 1) / kScaleBlock);
-  return columns * (static_cast<std::size_t>(k) + blocks * sizeof(float));
+  // With the latest phase.
+  const PackedMatrix w{.dtype = dtype, .n = n, .k = k, .scale_phase = kScaleBlock - 1};
+  const auto scales = static_cast<std::size_t>(scale_blocks(w)) * sizeof(float);
+  return columns * (static_cast<std::size_t>(column_bytes(w)) + scales);
 }
 
 PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out) {
   PackedMatrix packed{.data = out, .dtype = packed_dtype(pieces), .n = 0, .k = pieces[0].k};
   for (const auto& piece : pieces) packed.n += piece.n;
-  packed.stored_fp8 = std::ranges::all_of(pieces, [](const WeightPiece& piece) {
+  const bool integers = is_integer(packed.dtype);
+  packed.stored_fp8 = !integers && std::ranges::all_of(pieces, [](const WeightPiece& piece) {
     return piece.data == nullptr || piece.dtype == DType::kF8E4M3;
   });
-  if (packed.dtype != DType::kF8E4M3) return packed;
+  if (!has_scales(packed)) return packed;
   for (const auto& piece : pieces) {
-    if (piece.data != nullptr) packed.scale_phase = scale_phase(piece);
+    if (piece.data != nullptr) {
+      packed.scale_phase = integers ? rounding_phase(piece) : scale_phase(piece);
+    }
   }
   if (out != nullptr) {
     // Behind the values, which take a multiple of 64 bytes.
-    packed.scales = reinterpret_cast<const float*>(static_cast<const std::byte*>(out) +
-                                                   round_up(packed.n, kPanel) *
-                                                       static_cast<std::int64_t>(packed.k));
+    packed.scales = reinterpret_cast<const float*>(
+        static_cast<const std::byte*>(out) + round_up(packed.n, kPanel) * column_bytes(packed));
   }
   return packed;
 }
@@ -286,22 +354,20 @@ PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out) {
 bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into, int begin,
                  int end) {
   auto* out = static_cast<std::byte*>(const_cast<void*>(into.data));
-  if (into.dtype == DType::kF8E4M3) {
-    bool numbers = true;
-    for (int panel = begin; panel < end; ++panel) {
-      const auto at = static_cast<std::size_t>(panel) * kPanel;
-      auto* scales =
-          const_cast<float*>(into.scales) + at * static_cast<std::size_t>(scale_blocks(into));
-      auto* to = reinterpret_cast<std::uint8_t*>(out) + at * static_cast<std::size_t>(into.k);
-      numbers = pack_e4m3(lanes_of(pieces, panel), into, to, scales) && numbers;
-    }
-    return numbers;
-  }
-  const std::size_t panel_bytes = packed_bytes(into.dtype, kPanel, into.k);
+  const auto panel_bytes = static_cast<std::size_t>(kPanel * column_bytes(into));
   bool numbers = true;
   for (int panel = begin; panel < end; ++panel) {
     const auto lanes = lanes_of(pieces, panel);
     std::byte* to = out + static_cast<std::size_t>(panel) * panel_bytes;
+    if (has_scales(into)) {
+      auto* scales =
+          const_cast<float*>(into.scales) + std::int64_t{panel} * kPanel * scale_blocks(into);
+      numbers = (is_integer(into.dtype)
+                     ? pack_integers(lanes, into, reinterpret_cast<std::uint32_t*>(to), scales)
+                     : pack_e4m3(lanes, into, reinterpret_cast<std::uint8_t*>(to), scales)) &&
+                numbers;
+      continue;
+    }
     for (int i = 0; i < into.k; i += kRun) {
       const int count = std::min(kRun, into.k - i);
       if (into.dtype == DType::kBF16) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "kernels/params.h"
@@ -34,18 +35,24 @@ struct WeightPiece {
   int k = 0;
   std::int64_t origin = 0;
   BlockScales scales = {};  // of kF8E4M3
+  // kInt8 or kInt4: rounded to integers (integers.h), where k_stride is 1. Blocks of 128 inputs
+  // that share a scale count from the first column of the tensor and are rounded whole, so a slice
+  // has the weights of the whole tensor.
+  std::optional<DType> round_to = {};
 };
 
-// The type in which pieces are packed together: BF16 or FP8 when all of them are, else FP32 (exact
-// for FP16, BF16 and FP8 with scales). FP8 also becomes FP32 when a product cannot take it: pieces
-// whose blocks of inputs do not begin together, other blocks than of 128, scales of 128 or more.
+// The type in which pieces are packed together: integers when all of them are to be rounded to the
+// same, BF16 or FP8 when all of them are that, else FP32 (exact for FP16, BF16 and FP8 with
+// scales). FP8 also becomes FP32 when a product cannot take it: pieces whose blocks of inputs do
+// not begin together, other blocks than of 128, scales of 128 or more.
 DType packed_dtype(std::span<const WeightPiece> pieces);
 // Enough for any scale_phase.
 std::size_t packed_bytes(DType dtype, int n, int k);
 // The pieces side by side along n, before they are packed into `out`, which holds packed_bytes()
 // for the sum of their n. All have the same k.
 PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out);
-// Packs panels [begin, end) of packed_matrix(). False when a weight in FP8 is not a number.
+// Packs panels [begin, end) of packed_matrix(). False when a weight in FP8 is not a number, or one
+// that is rounded to an integer is not finite.
 [[nodiscard]] bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into,
                                int begin, int end);
 // All panels.

@@ -59,32 +59,80 @@ inline float max16(typename V::F x) {
   return best;
 }
 
-// Bytes of a vector of 16 columns: of one k, or of a pair of them (BF16).
+// Bytes of a vector of 16 columns: of one k, of a pair of them (BF16) or of a word (integers).
 template <DType kType>
 constexpr int kVectorBytes = kType == DType::kF8E4M3 ? 16 : 64;
 
 // The right-hand side: `vectors` column vectors of 16 next to each other.
 struct Columns {
   const char* data;        // at the first vector
-  std::int64_t row_bytes;  // from one k, or one pair of k (BF16), to the next
+  std::int64_t row_bytes;  // from one k, one pair of k (BF16) or one word (integers), to the next
   int vectors;
   int k;
-  const float* scales = nullptr;  // FP8: of the first vector, [blocks of k][kPanel]
-  int first_block = 0;            // FP8: inputs of the first block, which may be cut short
+  const float* scales = nullptr;  // of the first vector, [blocks of k][kPanel]
+  int first_block = 0;            // with scales: inputs of the first block, which may be cut short
+  int lead = 0;                   // integers: places of the first word before input 0
 };
 
 template <DType kType>
 inline Columns panel_columns(const PackedMatrix& w, int panel) {
   const int left = w.n - panel * kPanel;
   const std::int64_t row_bytes = kPanel / kLanes * kVectorBytes<kType>;
-  const std::int64_t rows = kType == DType::kBF16 ? (w.k + 1) / 2 : w.k;
-  Columns columns{static_cast<const char*>(w.data) + panel * rows * row_bytes, row_bytes,
+  Columns columns{static_cast<const char*>(w.data) + panel * kPanel * column_bytes(w), row_bytes,
                   (left < kPanel ? left + kLanes - 1 : kPanel) / kLanes, w.k};
-  if constexpr (kType == DType::kF8E4M3) {
+  if constexpr (kType == DType::kF8E4M3 || is_integer(kType)) {
     columns.scales = w.scales + static_cast<std::int64_t>(panel) * scale_blocks(w) * kPanel;
     columns.first_block = kScaleBlock - w.scale_phase;
   }
+  if constexpr (is_integer(kType)) columns.lead = lead_of(w);
   return columns;
+}
+
+// chain() over integers. As with FP8 a weight is rounded to FP32 after it was multiplied by its
+// scale, as if it had been packed so.
+template <class V, DType kType, int kRows, int kVectors>
+inline __attribute__((always_inline)) void integer_chain(const Columns& columns, int vector,
+                                                         const float* const* x,
+                                                         typename V::F (&acc)[kRows][kVectors]) {
+  using F = typename V::F;
+  constexpr int kInputs = inputs_per_word(kType);
+  const char* w = columns.data + vector * kVectorBytes<kType>;
+  const float* scales = columns.scales + vector * kLanes;
+  const int k = columns.k;
+  int place = columns.lead;  // in the word, of input i
+  int end = columns.first_block;
+  for (int i = 0; i < k; end += kScaleBlock, scales += kPanel) {
+    F scale[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) scale[v] = V::load(scales + v * kLanes);
+    for (; i < k && i < end; w += columns.row_bytes, place = 0) {
+      typename V::Words words[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) words[v] = V::load_words(w + v * kVectorBytes<kType>);
+      const auto take = [&](int input, int number) __attribute__((always_inline)) {
+        F b[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          b[v] = V::mul(V::template whole_numbers<kType>(words[v], place_in_word(kType, number)),
+                        scale[v]);
+        }
+#pragma GCC unroll 4
+        for (int m = 0; m < kRows; ++m) {
+          const F a = V::set(x[m][input]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) acc[m][v] = V::fma(a, b[v], acc[m][v]);
+        }
+      };
+      // Blocks end where words do: only the first and the last word may be cut short.
+      if (place == 0 && i + kInputs <= k) {
+#pragma GCC unroll 8
+        for (int number = 0; number < kInputs; ++number) take(i + number, number);
+        i += kInputs;
+      } else {
+        for (; place < kInputs && i < k; ++place, ++i) take(i, place);
+      }
+    }
+  }
 }
 
 // acc[m][v] continues its chain over all k. kRows * kVectors accumulators live in registers.
@@ -96,7 +144,9 @@ inline __attribute__((always_inline)) void chain(const Columns& columns, int vec
   const char* w = columns.data + vector * kVectorBytes<kType>;
   const std::int64_t row_bytes = columns.row_bytes;
   const int k = columns.k;
-  if constexpr (kType == DType::kF8E4M3) {
+  if constexpr (is_integer(kType)) {
+    integer_chain<V, kType, kRows, kVectors>(columns, vector, x, acc);
+  } else if constexpr (kType == DType::kF8E4M3) {
     // A weight is rounded to FP32 after it was multiplied by its scale, as if it had been packed
     // so.
     const float* scales = columns.scales + vector * kLanes;
@@ -218,6 +268,10 @@ inline void panel_product(const PackedMatrix& w, int panel, const ProductRows& r
     product<V, DType::kBF16>(panel_columns<DType::kBF16>(w, panel), rows, go_on);
   } else if (w.dtype == DType::kF8E4M3) {
     product<V, DType::kF8E4M3>(panel_columns<DType::kF8E4M3>(w, panel), rows, go_on);
+  } else if (w.dtype == DType::kInt8) {
+    product<V, DType::kInt8>(panel_columns<DType::kInt8>(w, panel), rows, go_on);
+  } else if (w.dtype == DType::kInt4) {
+    product<V, DType::kInt4>(panel_columns<DType::kInt4>(w, panel), rows, go_on);
   } else {
     product<V, DType::kF32>(panel_columns<DType::kF32>(w, panel), rows, go_on);
   }

@@ -48,20 +48,21 @@ struct Activations {
   float v[2][4];
 };
 
-// A row that is null counts as zeros, and so do inputs from `end` on. `wide`: rows and `at` are
-// multiples of four values, so that four can be loaded at a time.
-DSM_HOST_DEVICE Activations load_activations(const float* row, const float* row_below, int at,
-                                             int end, bool wide, int lane) {
-  const int first = at + lane % 4 * 4;
+// A lane's four inputs, from `first` on. A row that is null counts as zeros, and so do inputs
+// before 0 and from `end` on. `wide`: rows and `first` are multiples of four values, so that four
+// can be loaded at a time.
+DSM_HOST_DEVICE Activations load_activations(const float* row, const float* row_below, int first,
+                                             int end, bool wide) {
   const float* const rows[2] = {row, row_below};
   Activations x;
   for (int r = 0; r < 2; ++r) {
-    if (rows[r] != nullptr && wide && first + 4 <= end) {
+    if (rows[r] != nullptr && wide && first >= 0 && first + 4 <= end) {
       const Four<float> four = load_four(rows[r] + first);
       for (int i = 0; i < 4; ++i) x.v[r][i] = four.v[i];
     } else {
       for (int i = 0; i < 4; ++i) {
-        x.v[r][i] = rows[r] != nullptr && first + i < end ? rows[r][first + i] : 0.0F;
+        const bool there = rows[r] != nullptr && first + i >= 0 && first + i < end;
+        x.v[r][i] = there ? rows[r][first + i] : 0.0F;
       }
     }
   }
@@ -124,6 +125,11 @@ DSM_HOST_DEVICE FragmentB load_e4m3(const std::uint8_t* panel, int at, int end, 
     }
   }
   return b;
+}
+
+// The first of the lane's four inputs of a step that begins at `at`.
+DSM_HOST_DEVICE int first_input(int at, int lane) {
+  return at + lane % 4 * 4;
 }
 
 // The panel's column of register i of product j's sums, and the tile's row of it.

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/pack.h"
 #include "kernels/cuda/fragments.h"
+#include "kernels/cuda/integer_fragments.h"
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/splits.h"
 #include "kernels/ops.h"
@@ -50,26 +51,53 @@ void multiply(float (*sums)[4], const FragmentA* a, const FragmentB* b, int prod
   }
 }
 
+// What a lane multiplies in a step: the weights, and the first of its four inputs.
+struct Step {
+  FragmentB b;
+  int first;
+};
+// Step number `index` of the split [begin, end) of panel 0.
+Step step_of(const PackedMatrix& w, int begin, int end, int index, int lane) {
+  const int at = begin + index * kStepInputs;
+  const auto* words = static_cast<const std::uint32_t*>(w.data);
+  switch (w.dtype) {
+    case DType::kBF16:
+      return {load_bf16(words, at, end, lane), first_input(at, lane)};
+    case DType::kInt8:
+      return {load_int8(words, lead_of(w), at, end, lane), first_input(at, lane)};
+    case DType::kInt4: {
+      const int pair = begin + index / 2 * kPairInputs;
+      return {int4_operand(load_int4(words, lead_of(w), pair, end, lane), index % 2),
+              int4_input(pair, index % 2, lane)};
+    }
+    default:
+      return {load_e4m3(static_cast<const std::uint8_t*>(w.data), at, end, lane),
+              first_input(at, lane)};
+  }
+}
+
 // 16 rows [16, k] (from row `rows` on: none) times panel 0 of w, as a warp computes it.
 std::vector<float> warp_product(const std::vector<float>& x, int rows, const PackedMatrix& w) {
   std::vector<float> y(16 * kPanel, 0.0F);
   for (int split = 0; split < splits_of(w); ++split) {
     float sums[kProducts][32][4] = {};
     const int end = split_end(w, split);
-    for (int at = split_begin(w, split); at < end; at += kStepInputs) {
+    const int begin = is_integer(w.dtype) && split == 0 ? -lead_of(w) : split_begin(w, split);
+    const int steps = (end - begin + kStepInputs - 1) / kStepInputs;
+    // INT4 goes by pairs of steps.
+    for (int index = 0; index < (w.dtype == DType::kInt4 ? steps + steps % 2 : steps); ++index) {
       FragmentA high[32];
       FragmentA low[32];
       FragmentB b[32];
       for (int lane = 0; lane < 32; ++lane) {
         const auto row = [&](int r) { return r < rows ? x.data() + r * w.k : nullptr; };
         const bool wide = w.k % 4 == 0 && w.scale_phase % 4 == 0;
+        const Step step = step_of(w, begin, end, index, lane);
         const Activations four =
-            load_activations(row(lane / 4), row(lane / 4 + 8), at, end, wide, lane);
+            load_activations(row(lane / 4), row(lane / 4 + 8), step.first, end, wide);
         high[lane] = rounded(four);
         low[lane] = remainder(four, high[lane]);
-        b[lane] = w.dtype == DType::kBF16
-                      ? load_bf16(static_cast<const std::uint32_t*>(w.data), at, end, lane)
-                      : load_e4m3(static_cast<const std::uint8_t*>(w.data), at, end, lane);
+        b[lane] = step.b;
       }
       for (int j = 0; j < kProducts; ++j) {
         multiply(sums[j], high, b, j);
@@ -80,8 +108,8 @@ std::vector<float> warp_product(const std::vector<float>& x, int rows, const Pac
       for (int lane = 0; lane < 32; ++lane) {
         for (int i = 0; i < 4; ++i) {
           const int column = column_of(j, i, lane);
-          const float scale =
-              w.dtype == DType::kF8E4M3 ? w.scales[split * kPanel + column] * 0x1p-120F : 1.0F;
+          float scale = has_scales(w) ? w.scales[split * kPanel + column] : 1.0F;
+          if (w.dtype == DType::kF8E4M3) scale *= 0x1p-120F;
           y[static_cast<std::size_t>(row_of(i, lane) * kPanel + column)] +=
               sums[j][lane][i] * scale;
         }
@@ -106,7 +134,7 @@ void expect_equal_products(const WeightPiece& piece, unsigned seed) {
   std::size_t space = storage.size();
   std::align(64, space - 64, at, space);
   const PackedMatrix w = pack({&piece, 1}, at);
-  ASSERT_EQ(w.dtype, piece.dtype);
+  ASSERT_EQ(w.dtype, piece.round_to.value_or(piece.dtype));
   for (const int rows : {1, 7, 16}) {
     const auto x = random_floats(static_cast<std::size_t>(rows * w.k), seed);
     const auto got = warp_product(x, rows, w);
@@ -150,6 +178,40 @@ TEST(CudaLayoutTest, LanesTakeFp8WeightsFromPanelsWhereverTheirBlocksBegin) {
       for (auto& byte : small) byte &= std::byte{0xb7};
       expect_equal_products({small.data(), DType::kF8E4M3, kColumns, 1, 64, k, first, blocks}, 7);
     }
+  }
+}
+
+TEST(CudaLayoutTest, LanesTakeIntegersFromPanelsWhereverTheirBlocksBegin) {
+  constexpr int kColumns = 500;
+  const auto values = random_floats(std::size_t{64} * kColumns, 10);
+  for (const DType dtype : {DType::kInt8, DType::kInt4}) {
+    for (const int first : {0, 3, 4, 77, 124, 127}) {
+      for (const int k : {1, 60, 128, 300}) {
+        WeightPiece piece{reinterpret_cast<const std::byte*>(values.data()),
+                          DType::kF32,
+                          kColumns,
+                          1,
+                          64,
+                          k,
+                          first};
+        piece.round_to = dtype;
+        expect_equal_products(piece, 8);
+      }
+    }
+  }
+}
+
+TEST(CudaLayoutTest, EveryIntegerIsExactInBf16) {
+  for (int i = -128; i < 128; ++i) {
+    const auto byte = static_cast<std::uint32_t>(i) & 0xffU;
+    const std::uint32_t pair = bf16_pair_of_int8(byte | (byte ^ 0xffU) << 16 | 0xab00cd00U);
+    EXPECT_EQ(first_of(pair), static_cast<float>(i));
+    EXPECT_EQ(second_of(pair), static_cast<float>(-1 - i));
+  }
+  for (unsigned i = 0; i < 16; ++i) {
+    const std::uint32_t pair = bf16_pair_of_int4(i | (15 - i) << 16 | 0xabc0def0U);
+    EXPECT_EQ(first_of(pair), static_cast<float>(i) - 8);
+    EXPECT_EQ(second_of(pair), 7 - static_cast<float>(i));
   }
 }
 

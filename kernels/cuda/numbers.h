@@ -96,6 +96,16 @@ DSM_HOST_DEVICE float second_of(std::uint32_t pair) {
   return as_float(pair & 0xffff0000U);
 }
 
+// Two sums of BF16 values that are BF16 values.
+DSM_HOST_DEVICE std::uint32_t sum_of_bf16_pairs(std::uint32_t a, std::uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  return fma_bf16x2(a, 0x3f803f80U, b);  // times 1
+#else
+  return as_bits(first_of(a) + first_of(b)) >> 16 |
+         (as_bits(second_of(a) + second_of(b)) & 0xffff0000U);
+#endif
+}
+
 // Two FP8 values (bits of E4M3 that are numbers) as BF16, exactly: exponent and fraction move to
 // BF16's places, which gives 2^-120 times the value, subnormals included, and one multiplication
 // puts that right.

@@ -6,8 +6,9 @@
 // needs the same weights. The warps' sums meet in shared memory and are added in the order of
 // splits. One row costs the time of reading the weights, as 16 do.
 //
-// Weights are BF16 or FP8, both exact as BF16; activations become two BF16 terms, or one where the
-// rank is run loosely. Sums are FP32. An activation that is infinite gives NaN.
+// Weights are BF16, FP8 or integers of 8 or 4 bits, all exact as BF16; activations become two BF16
+// terms, or one where the rank is run loosely. Sums are FP32. An activation that is infinite gives
+// NaN.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -38,6 +39,22 @@ struct TensorSums {
     }
   }
 
+  // Times the scales of the panel's columns, and `factor`.
+  __device__ void scale(const float* scales, float factor, int lane) {
+#pragma unroll
+    for (int j = 0; j < kProducts; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float scale = scales[column_of(j, i, lane)] * factor;
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+          v[t][j][i] *= scale;
+          v[t][j][i + 2] *= scale;
+        }
+      }
+    }
+  }
+
   // Rows of tile t to shared memory, four columns at a time.
   __device__ void store(int t, float (*to)[kSumStride], int lane) const {
 #pragma unroll
@@ -52,6 +69,26 @@ struct TensorSums {
   }
 };
 
+// sums += rows times the weights of a step; the lane's four inputs of it are those from `first` on.
+template <int kTiles, int kTerms>
+__device__ __forceinline__ void tensor_step(const float* const* rows, bool wide, int first, int end,
+                                            int lane, const FragmentB& b,
+                                            TensorSums<kTiles>& sums) {
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int row = t * kTileRows + lane / 4;
+    const Activations x = load_activations(rows[row], rows[row + 8], first, end, wide);
+    const FragmentA high = rounded(x);
+#pragma unroll
+    for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], high.v, b.v[j]);
+    if constexpr (kTerms == 2) {
+      const FragmentA low = remainder(x, high);
+#pragma unroll
+      for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], low.v, b.v[j]);
+    }
+  }
+}
+
 // sums += rows times inputs [begin, end) of a panel; load(at) gives the weights of a step.
 template <int kTiles, int kTerms, class Load>
 __device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide, int begin,
@@ -61,19 +98,7 @@ __device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide
   for (int at = begin; at < end; at += kStepInputs) {
     const FragmentB b = next;
     if (at + kStepInputs < end) next = load(at + kStepInputs);
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      const int row = t * kTileRows + lane / 4;
-      const Activations x = load_activations(rows[row], rows[row + 8], at, end, wide, lane);
-      const FragmentA high = rounded(x);
-#pragma unroll
-      for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], high.v, b.v[j]);
-      if constexpr (kTerms == 2) {
-        const FragmentA low = remainder(x, high);
-#pragma unroll
-        for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], low.v, b.v[j]);
-      }
-    }
+    tensor_step<kTiles, kTerms>(rows, wide, first_input(at, lane), end, lane, b, sums);
   }
 }
 
@@ -169,6 +194,8 @@ void launch_products(const Products& p, Stream stream) {
 // One for each type of weights, each in a file of its own.
 void bf16_products(const Products& params, Stream stream);
 void fp8_products(const Products& params, Stream stream);
+void int8_products(const Products& params, Stream stream);
+void int4_products(const Products& params, Stream stream);
 void f32_products(const Products& params, Stream stream);
 // Adds the spans of params.partial.
 void finish_products(const Products& params, Stream stream);

@@ -42,6 +42,10 @@ void products(const Products& p, DType dtype, Stream stream) {
     bf16_products(p, stream);
   } else if (dtype == DType::kF8E4M3) {
     fp8_products(p, stream);
+  } else if (dtype == DType::kInt8) {
+    int8_products(p, stream);
+  } else if (dtype == DType::kInt4) {
+    int4_products(p, stream);
   } else {
     f32_products(p, stream);
   }

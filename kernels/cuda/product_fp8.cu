@@ -20,20 +20,8 @@ struct Fp8Weights {
     tensor_chain<kTiles, kTerms>(
         rows, wide, split_begin(w, split), end, lane,
         [&](int at) { return load_e4m3(weights, at, end, lane); }, sums);
-    const float* scales =
-        w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel;
-#pragma unroll
-    for (int j = 0; j < kProducts; ++j) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float scale = scales[column_of(j, i, lane)] * 0x1p-120F;  // params.h: times 2^120
-#pragma unroll
-        for (int t = 0; t < kTiles; ++t) {
-          sums.v[t][j][i] *= scale;
-          sums.v[t][j][i + 2] *= scale;
-        }
-      }
-    }
+    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel,
+               0x1p-120F, lane);  // params.h: times 2^120
   }
 };
 

@@ -102,9 +102,21 @@ Weight fp8_weight(int n, int k, int first, unsigned seed) {
   return w;
 }
 
+// Inputs from `first` on of a wider tensor in BF16 that is rounded to integers.
+Weight integer_weight(int n, int k, int first, DType dtype, unsigned seed) {
+  const int columns = first + k + 13;
+  Weight w = plain_weight(n, columns, DType::kBF16, seed);
+  w.piece.k = k;
+  w.piece.origin = first;
+  w.piece.round_to = dtype;
+  return w;
+}
+
 Weight weight(int n, int k, DType dtype, unsigned seed) {
-  return dtype == DType::kF8E4M3 ? fp8_weight(n, k, seed % 2 == 0 ? 0 : 77, seed)
-                                 : plain_weight(n, k, dtype, seed);
+  const int first = seed % 2 == 0 ? 0 : 77;  // inside of a block of scales
+  if (dtype == DType::kF8E4M3) return fp8_weight(n, k, first, seed);
+  if (is_integer(dtype)) return integer_weight(n, k, first, dtype, seed);
+  return plain_weight(n, k, dtype, seed);
 }
 
 PackedMatrix load(const Side& side, const Weight& w) {
@@ -118,7 +130,7 @@ PackedMatrix load(const Side& side, const Weight& w) {
   return packed;
 }
 
-constexpr DType kTypes[] = {DType::kBF16, DType::kF8E4M3, DType::kF32};
+constexpr DType kTypes[] = {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32};
 
 class BackendTest : public testing::Test {
  protected:

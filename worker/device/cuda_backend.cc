@@ -80,11 +80,10 @@ class CudaBackend final : public Backend {
                    int end) override {
     const auto cut = columns_of(pieces, begin * kPanel, std::min(into.n, end * kPanel));
     const int panels = end - begin;
-    const auto value_bytes =
-        static_cast<std::size_t>(std::int64_t{kPanel} * bytes_per_column(into));
+    const auto value_bytes = static_cast<std::size_t>(std::int64_t{kPanel} * column_bytes(into));
     const auto scale_count = static_cast<std::size_t>(scale_blocks(into)) * kPanel;
     std::vector<std::byte> values(value_bytes * static_cast<std::size_t>(panels));
-    const bool scaled = into.dtype == DType::kF8E4M3;
+    const bool scaled = has_scales(into);
     std::vector<float> scales(scaled ? scale_count * static_cast<std::size_t>(panels) : 0);
     PackedMatrix part = into;
     part.data = values.data();
@@ -239,12 +238,6 @@ class CudaBackend final : public Backend {
  private:
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-  // Of a packed matrix without its scales.
-  static std::int64_t bytes_per_column(const PackedMatrix& w) {
-    return w.dtype == DType::kBF16 ? round_up(w.k, 2) * 2
-                                   : w.k * static_cast<std::int64_t>(bytes_of(w.dtype));
-  }
-
   template <class T>
   const T* list(const T* from, int count) {
     return lists_.put(from, at(count));
@@ -276,7 +269,8 @@ class CudaBackend final : public Backend {
   // The products of tasks_, one launch for each type that their weights have.
   void products(cuda::Products p) {
     p.exact = exact_;
-    for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF32}) {
+    for (const DType dtype :
+         {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32}) {
       typed_.clear();
       for (const cuda::ProductTask& task : tasks_) {
         if (task.rows > 0 && task.w.dtype == dtype) typed_.push_back(task);
