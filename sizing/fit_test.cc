@@ -40,6 +40,18 @@ TEST(Weights, are_those_of_public_models) {
   }
 }
 
+// Of 6.91 billion weights 0.84 are in the embedding and the head, which stay in BF16.
+TEST(Weights, that_are_rounded_take_their_bits_and_a_scale_for_each_128) {
+  const Shape shape = public_shape("deepseek-llm-7b");
+  constexpr double kRounded = 6.91 - 0.84;
+  for (const Device device : {Device::kGpu, Device::kCpu}) {
+    for (const int bits : {8, 4}) {
+      const auto bytes = static_cast<double>(weight_bytes(shape, {.weight_bits = bits}, device));
+      EXPECT_NEAR(bytes / 1e9, 0.84 * 2 + kRounded * (bits / 8.0 + 4.0 / 128), 0.1) << bits;
+    }
+  }
+}
+
 TEST(Weights, of_a_rank_are_its_share_and_what_stands_on_each) {
   const Shape v2 = public_shape("deepseek-v2");
   const std::int64_t one = weight_bytes(v2, {}, Device::kGpu);

@@ -53,6 +53,16 @@ class Counter {
     return round_up(n, kPanel) * (k + blocks(kScaleBlock - 1 + k, kScaleBlock) * 4);
   }
 
+  // ... and one that is rounded to integers where that is asked for.
+  std::int64_t projection(std::int64_t n, std::int64_t k) const {
+    if (cut_.weight_bits == 0 || k == 0) return matrix(n, k);
+    if (!cpu_) return n * k * cut_.weight_bits / 8 + n * blocks(k, kScaleBlock) * 4;
+    // The first word and the first block may be cut short.
+    const std::int64_t inputs = 32 / cut_.weight_bits;  // of a word
+    const std::int64_t words = blocks(inputs - 1 + k, inputs);
+    return round_up(n, kPanel) * (words + blocks(kScaleBlock - 1 + k, kScaleBlock)) * 4;
+  }
+
   // This rank's part of hidden x (units * unit), whose inputs are cut: each segment is packed
   // alone.
   std::int64_t segmented(std::int64_t units, std::int64_t unit) const {
@@ -60,7 +70,7 @@ class Counter {
     const std::int64_t local = units / cut_.tensor;
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < count; ++i) {
-      sum += matrix(s_.hidden, (local * (i + 1) / count - local * i / count) * unit);
+      sum += projection(s_.hidden, (local * (i + 1) / count - local * i / count) * unit);
     }
     return sum;
   }
@@ -69,16 +79,17 @@ class Counter {
     const std::int64_t local = width / cut_.tensor;
     // Half a panel of the gate's outputs and half of up's stand side by side.
     const std::int64_t gate_up = cpu_ ? blocks(local, kPanel / 2) * kPanel : 2 * local;
-    return matrix(gate_up, s_.hidden) + segmented(width, 1);
+    return projection(gate_up, s_.hidden) + segmented(width, 1);
   }
 
   std::int64_t latent() const {
     const std::int64_t heads = s_.heads / cut_.tensor;
     const std::int64_t key_up = matrix(s_.kv_lora, s_.nope);
-    std::int64_t sum = matrix(s_.q_lora + s_.kv_lora + s_.rope, s_.hidden) + vector(s_.q_lora) +
-                       vector(s_.kv_lora) +
-                       matrix(heads * (s_.nope + s_.rope), s_.q_lora > 0 ? s_.q_lora : s_.hidden) +
-                       heads * (key_up + matrix(s_.value, s_.kv_lora));
+    std::int64_t sum =
+        projection(s_.q_lora + s_.kv_lora + s_.rope, s_.hidden) + vector(s_.q_lora) +
+        vector(s_.kv_lora) +
+        projection(heads * (s_.nope + s_.rope), s_.q_lora > 0 ? s_.q_lora : s_.hidden) +
+        heads * (key_up + matrix(s_.value, s_.kv_lora));
     if (!cut_.deterministic) sum += heads * matrix(s_.nope, s_.kv_lora);
     if (s_.index_heads > 0) {
       sum += matrix(s_.index_heads * s_.index_head, s_.q_lora) + matrix(s_.index_head, s_.hidden) +
@@ -90,7 +101,7 @@ class Counter {
   std::int64_t grouped() const {
     const std::int64_t kv_heads = std::max<std::int64_t>(1, s_.kv_heads / cut_.tensor);
     const std::int64_t outputs = (s_.heads / cut_.tensor + 2 * kv_heads) * s_.head;
-    return matrix(outputs, s_.hidden) + (s_.qkv_bias ? vector(outputs) : 0);
+    return projection(outputs, s_.hidden) + (s_.qkv_bias ? vector(outputs) : 0);
   }
 
   std::int64_t layer(std::int64_t index) const {

@@ -20,6 +20,9 @@ struct WeightCut {
   std::int64_t tensor = 1;    // ranks that share the model
   bool drafts = false;        // with the multi-token-prediction layer
   bool deterministic = true;  // false: with what expands the keys of long prompts
+  // 8 or 4: matrices of attention and MLPs are rounded to integers of so many bits, with an FP32
+  // scale for each 128 inputs of an output; 0: they stay as they are stored.
+  int weight_bits = 0;
 };
 
 std::int64_t weight_bytes(const Shape& shape, const WeightCut& cut, Device device);

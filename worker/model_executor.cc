@@ -79,6 +79,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                          .drafts = spec.drafts,
                                          .deterministic = spec.deterministic,
                                          .fp8_activations = spec.fp8_activations,
+                                         .round_weights = spec.round_weights,
                                          .adapters = spec.adapters.get(),
                                          .verify_part = rank % spec.local_ranks,
                                          .verify_parts = spec.local_ranks},

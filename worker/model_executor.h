@@ -25,6 +25,7 @@ struct ModelSpec {
   bool drafts = false;        // from the model's own prediction layer, for rows that ask for them
   bool deterministic = true;  // these two as RankSpec's
   bool fp8_activations = false;
+  std::optional<kernels::DType> round_weights = {};         // as RankSpec's
   std::shared_ptr<model::AdapterStore> adapters = nullptr;  // null: no row names one
 };
 

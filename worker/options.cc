@@ -59,6 +59,11 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("activation-quantization", &o.activation_quantization,
             "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
             "(rounded to FP8 in blocks of 128, as GPUs compute)");
+  flags.add(
+      "weight-quantization", &o.weight_quantization,
+      "Weights of attention and MLPs: auto (as the checkpoint has them), int8 or int4 (rounded "
+      "when they are loaded, a scale for each 128 inputs); none or fp8: as auto, but the "
+      "checkpoint must be unquantised, or in FP8");
   flags.add("device", &o.device,
             "What computes: cpu, cuda (a GPU, in a program built with it) or auto (a GPU where "
             "there is one that can be used)");
@@ -154,6 +159,30 @@ Status read_modules(const std::string& text, Options& o) {
   return {};
 }
 
+Status check_quantization(const Options& o) {
+  if (o.activation_quantization != "none" && o.activation_quantization != "fp8") {
+    return wrong("activation-quantization",
+                 "is '" + o.activation_quantization + "', expected none or fp8");
+  }
+  if (o.fp8_activations() && o.has_adapters()) {
+    return wrong("activation-quantization",
+                 "is fp8, which has no meaning for adapters yet: leave it out, or --lora-modules "
+                 "and --lora-dir");
+  }
+  const std::string& weights = o.weight_quantization;
+  if (weights != "auto" && weights != "none" && weights != "fp8" && !o.rounds_weights()) {
+    return wrong("weight-quantization",
+                 "is '" + weights + "', expected auto, none, fp8, int8 or int4");
+  }
+  if (o.fp8_activations() && o.rounds_weights()) {
+    return wrong("weight-quantization",
+                 "is " + weights +
+                     ", but --activation-quantization fp8 is for weights in FP8: "
+                     "leave one of them out");
+  }
+  return {};
+}
+
 Status check_adapters(const Options& o) {
   if (o.adapters.size() > static_cast<std::size_t>(o.max_loras)) {
     return wrong("lora-modules", "names " + std::to_string(o.adapters.size()) +
@@ -187,15 +216,7 @@ Status check(const Options& o) {
   if (o.device != "auto" && o.device != "cpu" && o.device != "cuda") {
     return wrong("device", "is '" + o.device + "', expected auto, cpu or cuda");
   }
-  if (o.activation_quantization != "none" && o.activation_quantization != "fp8") {
-    return wrong("activation-quantization",
-                 "is '" + o.activation_quantization + "', expected none or fp8");
-  }
-  if (o.fp8_activations() && o.has_adapters()) {
-    return wrong("activation-quantization",
-                 "is fp8, which has no meaning for adapters yet: leave it out, or --lora-modules "
-                 "and --lora-dir");
-  }
+  if (auto quantization = check_quantization(o); !quantization) return quantization;
   if (auto adapters = check_adapters(o); !adapters) return adapters;
   if (o.log_level != "info" && o.log_level != "debug") {
     return wrong("log-level", "is '" + o.log_level + "', expected info or debug");

@@ -43,6 +43,7 @@ struct Options {
   int speculative_tokens = 0;
   bool deterministic = true;
   std::string activation_quantization = "none";
+  std::string weight_quantization = "auto";
   std::string device = "auto";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
@@ -73,6 +74,9 @@ struct Options {
   // True when the ranks are spread over pods.
   bool is_distributed() const { return !leader_host.empty(); }
   bool fp8_activations() const { return activation_quantization == "fp8"; }
+  bool rounds_weights() const {
+    return weight_quantization == "int8" || weight_quantization == "int4";
+  }
   bool is_leader() const { return pod_index == 0; }
   int local_ranks() const { return ranks_per_pod; }
   bool has_adapters() const { return !adapters.empty() || !lora_dir.empty(); }

@@ -70,6 +70,12 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--activation-quantization is 'int8', expected none or fp8");
   EXPECT_THAT(error_of({"--model", "m", "--activation-quantization", "fp8", "--lora-dir", "d"}),
               ::testing::StartsWith("--activation-quantization is fp8, which has no meaning"));
+  EXPECT_EQ(error_of({"--model", "m", "--weight-quantization", "int3"}),
+            "--weight-quantization is 'int3', expected auto, none, fp8, int8 or int4");
+  EXPECT_THAT(
+      error_of(
+          {"--model", "m", "--weight-quantization", "int4", "--activation-quantization", "fp8"}),
+      ::testing::StartsWith("--weight-quantization is int4, but --activation-quantization"));
   EXPECT_EQ(error_of({"--model", "m", "--lora-modules", "a=x,b"}),
             "--lora-modules has 'b', expected name=folder");
   EXPECT_EQ(error_of({"--model", "m", "--lora-modules", "a=x,b=y", "--max-loras", "1"}),

@@ -59,6 +59,7 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
         options.deterministic ? 1 : 0, options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
   }
+  if (options.rounds_weights()) all += "," + options.weight_quantization;
   return sha256_hex(all);
 }
 
@@ -79,6 +80,34 @@ Result<engine::SpeculationConfig> speculation_config(const Options& options,
   return made;
 }
 
+// Bits of the integers that weights are rounded to; 0: they stay as they are stored.
+int weight_bits(const Options& options) {
+  if (!options.rounds_weights()) return 0;
+  return options.weight_quantization == "int8" ? 8 : 4;
+}
+
+std::optional<kernels::DType> rounding(const Options& options) {
+  if (!options.rounds_weights()) return {};
+  return weight_bits(options) == 8 ? kernels::DType::kInt8 : kernels::DType::kInt4;
+}
+
+// Whether the checkpoint is what --weight-quantization says of it.
+Status check_stored(const Options& options, const model::ModelConfig& config) {
+  const bool fp8 = config.quantization.has_value();
+  if (options.weight_quantization == "fp8" && !fp8) {
+    return fail(
+        ErrorKind::kInvalid,
+        "--weight-quantization is fp8, but the checkpoint is not in FP8 (config.json has no "
+        "quantization_config): take one that is, or int8, which is rounded at load");
+  }
+  if (options.weight_quantization == "none" && fp8) {
+    return fail(ErrorKind::kInvalid,
+                "--weight-quantization is none, but the checkpoint is in FP8 (quantization_config "
+                "in config.json): take one in BF16, or auto");
+  }
+  return {};
+}
+
 Result<std::int64_t> cache_tokens(const Options& options,
                                   const engine::SchedulerConfig& scheduler) {
   const fs::path file = fs::path(options.model) / "config.json";
@@ -88,7 +117,8 @@ Result<std::int64_t> cache_tokens(const Options& options,
       .device = sizing::Device::kCpu,
       .cut = {.tensor = options.tensor_parallel,
               .drafts = model_drafts(scheduler),
-              .deterministic = options.deterministic},
+              .deterministic = options.deterministic,
+              .weight_bits = weight_bits(options)},
       .sharing = options.local_ranks(),
       .context = scheduler.max_model_len,
       .kv_tokens = options.kv_cache_tokens,
@@ -134,6 +164,8 @@ Result<engine::Probe> probe_of(const Options& options, const model::ModelConfig&
     probe.prompt = std::move((*file)->prompt);
     probe.expected = std::move((*file)->answer);
     probe.answer_tokens = static_cast<int>(probe.expected.size());
+    // The answer of the weights as they are stored; of rounded ones no answer is known before.
+    if (options.rounds_weights()) probe.expected.clear();
   }
   probe.exact = options.deterministic && !options.fp8_activations();
   return probe;
@@ -253,6 +285,9 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
       return fail(fits.error().kind, "--activation-quantization is fp8: " + fits.error().message);
     }
   }
+  if (auto stored = check_stored(options, *config); !stored) {
+    return std::unexpected(stored.error());
+  }
   const auto device = usable_device(options, *config);
   if (!device) return std::unexpected(device.error());
   const auto scheduler = scheduler_config(options, *config);
@@ -272,6 +307,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .drafts = model_drafts(*scheduler),
                             .deterministic = options.deterministic,
                             .fp8_activations = options.fp8_activations(),
+                            .round_weights = rounding(options),
                             .adapters = adapter_store(options, *config)},
                   .scheduler = *scheduler,
                   .group = std::move(*group),

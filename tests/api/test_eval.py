@@ -7,6 +7,7 @@ implementation in FP32 that is kept in eval.jsonl as `reference`.
 import concurrent.futures
 import json
 
+import pytest
 from conftest import MODEL, NAME
 
 CARD = 0.916
@@ -24,7 +25,8 @@ def ask(client, question):
     return message.content, f"{thought}</think>{message.content}" if question["thinking"] else message.content
 
 
-def test_answers_are_as_good_as_the_card_says(client):
+def asked(client):
+    """The questions, the answers, and what there is to say of them."""
     questions = [json.loads(line) for line in (MODEL / "eval.jsonl").read_text().splitlines()]
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
         answers = list(pool.map(lambda question: ask(client, question), questions))
@@ -35,6 +37,11 @@ def test_answers_are_as_good_as_the_card_says(client):
         same = sum(a[1] == q["reference"] for q, a in of)
         report.append(f"thinking {thinking}: {right} of {len(of)} right, {same} as the reference")
     print("\n".join(report))
+    return questions, answers, report
+
+
+def test_answers_are_as_good_as_the_card_says(client):
+    questions, answers, report = asked(client)
     right = sum(a[0] == q["answer"] for q, a in zip(questions, answers, strict=True))
     assert right / len(questions) >= CARD - 0.0005, report  # the card rounds 293 of 320
     different = [
@@ -44,3 +51,11 @@ def test_answers_are_as_good_as_the_card_says(client):
     ]
     # FP32 sums in another order may change a token where two are all but equally likely.
     assert len(different) <= len(questions) // 100, different
+
+
+@pytest.mark.parametrize(("quantization", "least"), [("int8", 0.90), ("int4", 0.50)])
+def test_rounded_weights_answer_as_well_as_was_measured(start_worker, quantization, least):
+    worker = start_worker("--weight-quantization", quantization).ready()
+    questions, answers, report = asked(worker.client())
+    right = sum(a[0] == q["answer"] for q, a in zip(questions, answers, strict=True))
+    assert right / len(questions) >= least, report  # docs/benchmarks.md

@@ -110,10 +110,10 @@ TEST(ModelOnDevice, EveryFamilyIsNearItsReference) {
   }
 }
 
-TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {
-  const std::string dir = "tests/goldens/fp8-tiny";
-  const auto on_device = load_checkpoint(dir, {.device = device_here()});
-  const auto on_cpu = load_checkpoint(dir, {});
+void expect_near_the_cpu(const std::string& dir, RankSpec spec) {
+  const auto on_cpu = load_checkpoint(dir, spec);
+  spec.device = device_here();
+  const auto on_device = load_checkpoint(dir, spec);
   Tokens tokens;
   const int count = kEmulated ? 20 : 100;
   for (int i = 0; i < count; ++i) tokens.push_back((i * 37 + 5) % on_cpu->config().vocab_size);
@@ -123,6 +123,19 @@ TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {
   const auto wanted = on_cpu->forward_all(batch, comm);
   ASSERT_EQ(got.size(), wanted.size());
   for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], kBound) << i;
+}
+
+TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {
+  expect_near_the_cpu("tests/goldens/fp8-tiny", {});
+}
+
+TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {
+  for (const kernels::DType dtype : {kernels::DType::kInt8, kernels::DType::kInt4}) {
+    for (const char* dir : {kTinyModel, "tests/goldens/fp8-tiny", "tests/goldens/families/qwen2"}) {
+      SCOPED_TRACE(dir);
+      expect_near_the_cpu(dir, {.round_weights = dtype});
+    }
+  }
 }
 
 // Logits of every position, fed in chunks that end at `cuts`, beside another sequence.

@@ -123,11 +123,14 @@ void expect_same(const Shape& s, const ModelConfig& c) {
 }
 
 void expect_bytes(const std::string& dir, const ModelConfig& config, const WeightSlice& slice) {
+  const int bits = !slice.round_to ? 0 : *slice.round_to == kernels::DType::kInt8 ? 8 : 4;
   SCOPED_TRACE(std::to_string(slice.ranks) + (slice.mtp ? " ranks, drafts" : " ranks") +
-               (slice.segmented ? "" : ", loose"));
+               (slice.segmented ? "" : ", loose") + ", bits " + std::to_string(bits));
   const Shape shape = shape_at(dir + "/config.json");
-  const sizing::WeightCut cut{
-      .tensor = slice.ranks, .drafts = slice.mtp, .deterministic = slice.segmented};
+  const sizing::WeightCut cut{.tensor = slice.ranks,
+                              .drafts = slice.mtp,
+                              .deterministic = slice.segmented,
+                              .weight_bits = bits};
   constexpr int kTokens = 40;
 
   CountingBackend backend;
@@ -162,8 +165,10 @@ TEST_P(Sizing, is_what_is_allocated) {
     if (!check_tensor_parallel(*config, ranks)) continue;
     for (const bool exact : {true, false}) {
       // The last rank: it is as large as the others.
-      expect_bytes(dir, *config,
-                   {.rank = ranks - 1, .ranks = ranks, .segmented = exact, .expands = !exact});
+      WeightSlice slice{.rank = ranks - 1, .ranks = ranks, .segmented = exact, .expands = !exact};
+      expect_bytes(dir, *config, slice);
+      slice.round_to = exact ? kernels::DType::kInt4 : kernels::DType::kInt8;
+      expect_bytes(dir, *config, slice);
     }
   }
 }

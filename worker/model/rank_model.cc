@@ -30,7 +30,8 @@ WeightSlice slice_of(const RankSpec& spec) {
           .ranks = spec.size,
           .mtp = spec.drafts,
           .segmented = spec.deterministic && spec.device == device::Device::kCpu,
-          .expands = !spec.deterministic};
+          .expands = !spec.deterministic,
+          .round_to = spec.round_weights};
 }
 
 // Compares this rank's part of the files with their checksums, if there are any; the bytes of them.

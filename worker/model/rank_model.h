@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -47,6 +48,9 @@ struct RankSpec {
   bool deterministic = true;
   // Round what goes into products with FP8 weights to FP8 as well (activations.h).
   bool fp8_activations = false;
+  // kInt8 or kInt4: matrices of attention and MLPs are rounded to integers when they are loaded
+  // (WeightSlice::round_to); a row's logits are those of other weights then, but as reproducible.
+  std::optional<kernels::DType> round_weights = {};
   // Where the adapters that rows name are found; null: no row names one. Outlives the model.
   const AdapterStore* adapters = nullptr;
   // Ranks of one process share out the comparing of files with their checksums (manifest.h).

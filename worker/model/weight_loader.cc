@@ -244,7 +244,9 @@ void WeightLoader::refuse(const Job& job) {
     if (piece.data == nullptr || !seen.insert(piece.data).second) continue;
     tensors += (tensors.empty() ? "" : " or ") + checkpoint_.owner_of(piece.data);
   }
-  error_ = Error{ErrorKind::kInvalid, tensors + ": a weight, or its scale, is not a number (NaN)"};
+  const bool rounded = kernels::is_integer(job.matrix->packed.dtype);
+  error_ = Error{ErrorKind::kInvalid, tensors + ": a weight, or its scale, is not a number (NaN)" +
+                                          (rounded ? " or infinite and cannot be rounded" : "")};
   queue_.clear();
 }
 

@@ -7,7 +7,8 @@
 //
 // The first error sticks and makes everything after it a no-op. A dry loader (without a device)
 // only checks and counts. Weights in FP8 blocks stay in FP8, with their scales, where products can
-// take them so, else they become FP32: the same numbers.
+// take them so, else they become FP32: the same numbers. Pieces that say so (round_to) are rounded
+// to integers, whatever they are stored in.
 //
 // One thread, the rank's, uses a loader, and `progress` is called on it.
 #pragma once

@@ -75,26 +75,33 @@ class Reader {
     return w;
   }
 
+  WeightPiece rounded(WeightPiece piece) const {
+    piece.round_to = slice_.round_to;
+    return piece;
+  }
+
   LatentWeights latent(const std::string& prefix) {
     LatentWeights w;
     std::vector<WeightPiece> latents;
     int q_input = c_.hidden_size;
     std::string q_name = prefix + "q_proj.weight";
     if (c_.q_lora_rank > 0) {
-      latents.push_back(loader_.whole(prefix + "q_a_proj.weight", c_.q_lora_rank, c_.hidden_size));
+      latents.push_back(
+          rounded(loader_.whole(prefix + "q_a_proj.weight", c_.q_lora_rank, c_.hidden_size)));
       w.q_norm = loader_.vector(prefix + "q_a_layernorm.weight", c_.q_lora_rank);
       q_input = c_.q_lora_rank;
       q_name = prefix + "q_b_proj.weight";
     }
-    latents.push_back(loader_.whole(prefix + "kv_a_proj_with_mqa.weight",
-                                    c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size));
+    latents.push_back(
+        rounded(loader_.whole(prefix + "kv_a_proj_with_mqa.weight",
+                              c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size)));
     w.latents = loader_.pack(latents);
     w.kv_norm = loader_.vector(prefix + "kv_a_layernorm.weight", c_.kv_lora_rank);
     const Share heads = share_of(c_.num_heads, slice_.rank, slice_.ranks);
     const int qk = c_.qk_head_dim();
-    w.q =
-        loader_.pack(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
-                                   std::int64_t{heads.begin} * qk, heads.size() * qk, 0, q_input));
+    w.q = loader_.pack(
+        rounded(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
+                              std::int64_t{heads.begin} * qk, heads.size() * qk, 0, q_input)));
     // Per head the key rows (nope), then the value rows.
     const int rows = c_.qk_nope_head_dim + c_.v_head_dim;
     for (int h = heads.begin; h < heads.end; ++h) {
@@ -134,9 +141,9 @@ class Reader {
     std::vector<WeightPiece> pieces;
     std::vector<WeightLoader::VectorPart> biases;
     const auto add = [&](const char* name, int heads, Share share) {
-      pieces.push_back(loader_.slice(prefix + name + ".weight", std::int64_t{heads} * dim,
-                                     c_.hidden_size, std::int64_t{share.begin} * dim,
-                                     share.size() * dim, 0, c_.hidden_size));
+      pieces.push_back(rounded(loader_.slice(prefix + name + ".weight", std::int64_t{heads} * dim,
+                                             c_.hidden_size, std::int64_t{share.begin} * dim,
+                                             share.size() * dim, 0, c_.hidden_size)));
       biases.push_back({prefix + name + ".bias", std::int64_t{heads} * dim, share.begin * dim,
                         share.size() * dim});
     };
@@ -158,7 +165,7 @@ class Reader {
       const int n = std::min(kHalf, share.end - at);
       for (const char* half : {"gate_proj.weight", "up_proj.weight"}) {
         pieces.push_back(
-            loader_.slice(prefix + half, width, c_.hidden_size, at, n, 0, c_.hidden_size));
+            rounded(loader_.slice(prefix + half, width, c_.hidden_size, at, n, 0, c_.hidden_size)));
         if (n < kHalf) pieces.push_back({.n = kHalf - n, .k = c_.hidden_size});
       }
     }
@@ -180,8 +187,9 @@ class Reader {
       const int segment = slice_.rank * w.count + i;
       const int begin = begin_of(segment);
       w.offset[i] = begin - first;
-      w.part[i] = loader_.pack(loader_.slice(name, c_.hidden_size, std::int64_t{units} * unit, 0,
-                                             c_.hidden_size, begin, begin_of(segment + 1) - begin));
+      w.part[i] = loader_.pack(
+          rounded(loader_.slice(name, c_.hidden_size, std::int64_t{units} * unit, 0, c_.hidden_size,
+                                begin, begin_of(segment + 1) - begin)));
     }
     return w;
   }

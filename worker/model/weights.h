@@ -101,6 +101,11 @@ struct WeightSlice {
   // Row-parallel weights are cut into kSegments, whatever the number of ranks; else into one each.
   bool segmented = true;
   bool expands = false;  // take what expands keys of the cache (expanded_attention.h), too
+  // kInt8 or kInt4: the projections of attention and the matrices of MLPs and experts are rounded
+  // to integers (kernels/cpu/integers.h). The rest stays as it is stored: embedding, head, norms,
+  // router and indexer decide tokens, experts and positions, and are a small part of the bytes;
+  // kv_b_proj is used along its rows and along its columns, and scales run along rows only.
+  std::optional<kernels::DType> round_to = {};
 };
 
 // Bytes of a slice, as they stand in the checkpoint; checks names and shapes.
