@@ -112,6 +112,14 @@ class CommandLine {
     add_size(fit_app_, "--max-num-seqs", fit_.sequences, 1, 4096, "Requests in one step");
     fit_app_->add_flag("--drafts", fit_.drafts, "With the model's own prediction layer (Mtp)");
     fit_app_->add_flag("--loose", fit_.loose, "As with engine.deterministic: false");
+    fit_app_
+        ->add_option_function<std::string>(
+            "--quantization",
+            [this](const std::string& name) {
+              fit_.weight_bits = name == "INT8" ? 8 : name == "INT4" ? 4 : 0;
+            },
+            "As model.quantization: Auto (default), INT8 or INT4")
+        ->check(CLI::IsMember({"Auto", "INT8", "INT4"}));
     add_format(fit_app_, fit_.json);
   }
 

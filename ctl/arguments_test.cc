@@ -93,6 +93,13 @@ TEST(Arguments, fit_needs_a_model_and_a_memory) {
   EXPECT_TRUE(one.gpu);
   EXPECT_EQ(one.tensor, 8);
   EXPECT_EQ(one.context, 32768);
+  EXPECT_EQ(one.weight_bits, 0);
+  EXPECT_EQ(
+      command<FitCommand>({"fit", "--config", "-", "--memory", "8Gi", "--quantization", "INT4"})
+          .weight_bits,
+      4);
+  EXPECT_THAT(mistake({"fit", "--config", "-", "--memory", "8Gi", "--quantization", "int4"}),
+              HasSubstr("--quantization"));
   EXPECT_THAT(mistake({"fit", "--config", "c.json"}), HasSubstr("--memory"));
   EXPECT_THAT(mistake({"fit", "--config", "c.json", "--memory", "1Gi", "--tensor", "3"}),
               HasSubstr("--tensor"));

@@ -14,7 +14,10 @@ constexpr sizing::Words kWords{.memory = "--memory",
 
 sizing::Ask ask_of(const sizing::Shape& shape, const FitCommand& command, int tensor) {
   return {.device = command.gpu ? sizing::Device::kGpu : sizing::Device::kCpu,
-          .cut = {.tensor = tensor, .drafts = command.drafts, .deterministic = !command.loose},
+          .cut = {.tensor = tensor,
+                  .drafts = command.drafts,
+                  .deterministic = !command.loose,
+                  .weight_bits = command.weight_bits},
           .sharing = std::min(command.ranks_per_pod, tensor),
           .context = command.context > 0 ? command.context : shape.max_positions,
           .kv_tokens = command.kv_cache_tokens,

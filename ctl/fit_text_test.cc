@@ -43,6 +43,15 @@ TEST(Fit, without_a_context_it_is_the_models) {
   EXPECT_EQ(fitted(shape_of("deepseek-v2"), {}, kGiB).ranks[0].ask.context, 163840);
 }
 
+TEST(Fit, of_rounded_weights_needs_less) {
+  const auto weights = [](int bits) {
+    const FitCommand command{.tensor = 1, .weight_bits = bits};
+    return fitted(shape_of("deepseek-llm-7b"), command, 16 * kGiB).ranks[0].fit.parts.weights;
+  };
+  EXPECT_LT(weights(8), weights(0) * 6 / 10);
+  EXPECT_LT(weights(4), weights(0) * 4 / 10);
+}
+
 TEST(Fit, as_json_has_every_part) {
   FitCommand command{.gpu = true, .tensor = 8, .context = 4096};
   const auto json = to_json(fitted(shape_of("deepseek-v3"), command, 139 * kGiB));

@@ -185,6 +185,13 @@ dsm::Status check_chat_template(std::string_view text) {
   return bad(text, "use the name of a built-in template, such as deepseek-v3.1");
 }
 
+dsm::Status check_quantization(std::string_view text) {
+  for (const char* known : {"Auto", "None", "FP8", "INT8", "INT4"}) {
+    if (text == known) return {};
+  }
+  return bad(text, "use Auto, None, FP8, INT8 or INT4");
+}
+
 dsm::Status check_speculation_method(std::string_view text) {
   if (text == "Ngram" || text == "Mtp") return {};
   return bad(text, "use Ngram or Mtp");

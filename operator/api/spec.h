@@ -29,10 +29,11 @@ struct ModelLocation {
 };
 
 struct Model {
-  std::string uri;            // pvc://<claim>/<path> or image:///<absolute path>
-  std::string served_name;    // empty: the name of the DeepSeekModel
-  std::string revision;       // the user's own name for the version of the weights
-  std::string chat_template;  // a built-in one by its name; empty: the checkpoint's own
+  std::string uri;                    // pvc://<claim>/<path> or image:///<absolute path>
+  std::string served_name;            // empty: the name of the DeepSeekModel
+  std::string revision;               // the user's own name for the version of the weights
+  std::string chat_template;          // a built-in one by its name; empty: the checkpoint's own
+  std::string quantization = "Auto";  // of weights: Auto, None, FP8, INT8 or INT4
 };
 
 // A LoRA adapter that is served beside the model under a name of its own.

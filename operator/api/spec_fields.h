@@ -33,6 +33,7 @@ dsm::Status check_uri(std::string_view text);
 dsm::Status check_served_name(std::string_view text);
 dsm::Status check_model_revision(std::string_view text);
 dsm::Status check_chat_template(std::string_view text);
+dsm::Status check_quantization(std::string_view text);
 dsm::Status check_speculation_method(std::string_view text);
 dsm::Status check_image(std::string_view text);
 dsm::Status check_label_key(std::string_view text);  // any valid key
@@ -61,6 +62,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.text("servedName", s.model.served_name, {.max_length = 128, .check = check_served_name});
     v.text("revision", s.model.revision, {.max_length = 63, .check = check_model_revision});
     v.text("chatTemplate", s.model.chat_template, {.max_length = 63, .check = check_chat_template});
+    v.text("quantization", s.model.quantization, {.max_length = 4, .check = check_quantization});
   });
   v.list("adapters", s.adapters, kMaxAdapters, [&](Adapter& a) {
     v.text("name", a.name, {.max_length = 128, .required = true, .check = check_served_name});

@@ -54,6 +54,7 @@ TEST(Spec, every_field_is_read) {
                     {"grpc", true},
                     {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
   full["model"]["chatTemplate"] = "deepseek-v3.1";
+  full["model"]["quantization"] = "INT4";
   full["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}}};
   full["placement"] = {
       {"nodeSelector", {{"disk", "fast"}}},
@@ -71,6 +72,7 @@ TEST(Spec, every_field_is_read) {
   EXPECT_EQ(spec->engine.speculation.method, "Mtp");
   EXPECT_EQ(spec->engine.speculation.tokens, 2);
   EXPECT_EQ(spec->model.chat_template, "deepseek-v3.1");
+  EXPECT_EQ(spec->model.quantization, "INT4");
   EXPECT_EQ(spec->adapters.at(0).name, "sql");
   EXPECT_EQ(spec->adapters.at(0).uri, "pvc://tuned/sql");
   EXPECT_EQ(spec->placement.tolerations.at(0).seconds, 5);

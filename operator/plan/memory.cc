@@ -29,13 +29,19 @@ std::int64_t memory_said(const api::Spec& spec) {
   return limit == spec.pod_template.limits.end() ? 0 : bytes_of(limit->second);
 }
 
+int weight_bits(const api::Model& model) {
+  if (model.quantization == "INT8") return 8;
+  return model.quantization == "INT4" ? 4 : 0;
+}
+
 // What the worker is told, and where it is told nothing, its own defaults.
 sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
   const api::Engine& engine = spec.engine;
   sizing::Ask ask{.device = spec.accelerator.gpu() ? sizing::Device::kGpu : sizing::Device::kCpu,
                   .cut = {.tensor = spec.parallelism.tensor,
                           .drafts = engine.speculation.method == "Mtp",
-                          .deterministic = engine.deterministic},
+                          .deterministic = engine.deterministic,
+                          .weight_bits = weight_bits(spec.model)},
                   .sharing = spec.parallelism.ranks_per_pod,
                   .context = shape.max_positions,
                   .kv_tokens = engine.kv_cache_tokens.value_or(0)};

@@ -88,6 +88,15 @@ TEST(Memory, of_gpus_is_that_of_each_one) {
   EXPECT_TRUE(check(spec)->fits);
 }
 
+TEST(Memory, of_rounded_weights_is_less) {
+  json spec = spec_of("r1-distill-qwen-7b", "12Gi");
+  EXPECT_FALSE(check(spec)->fits);
+  for (const char* quantization : {"INT8", "INT4"}) {
+    spec["model"]["quantization"] = quantization;
+    EXPECT_TRUE(check(spec)->fits) << quantization;
+  }
+}
+
 TEST(Memory, is_not_guessed_where_it_is_not_said) {
   json spec = spec_of("deepseek-v3", "1Gi");
   EXPECT_FALSE(check(spec)->fits);

@@ -1,6 +1,7 @@
 #include "operator/plan/pod.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include "operator/api/names.h"
 #include "operator/plan/accelerator.h"
@@ -62,6 +63,12 @@ std::string lora_modules(const api::Spec& spec, const std::vector<Claim>& claims
   return modules;
 }
 
+std::string lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
 // The API is the leader's.
 bool has_grpc(const Revision& revision, const PodPlace& place) {
   return revision.spec.engine.grpc && place.index == 0;
@@ -102,6 +109,9 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add("--threads", std::to_string(spec.engine.threads));
   if (has_grpc(revision, place)) add("--grpc-port", std::to_string(api::kGrpcPort));
   if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);
+  if (spec.model.quantization != "Auto") {
+    add("--weight-quantization", lower_case(spec.model.quantization));
+  }
   if (!spec.adapters.empty()) {
     add("--lora-modules", lora_modules(spec, claims));
     add("--max-loras", std::to_string(spec.adapters.size()));

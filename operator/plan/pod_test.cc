@@ -87,6 +87,17 @@ TEST(Pod, a_template_and_guesses_are_passed_only_when_given) {
       "1");
 }
 
+TEST(Pod, a_quantisation_of_weights_is_passed_unless_it_is_the_checkpoints) {
+  const auto with = [](const char* quantization) {
+    return pod({{"model", {{"uri", "image:///models/m"}, {"quantization", quantization}}}});
+  };
+  EXPECT_THAT(args(with("Auto")), Not(Contains("--weight-quantization")));
+  EXPECT_EQ(flag(with("INT8"), "--weight-quantization"), "int8");
+  EXPECT_EQ(flag(with("INT4"), "--weight-quantization"), "int4");
+  EXPECT_EQ(flag(with("FP8"), "--weight-quantization"), "fp8");
+  EXPECT_EQ(flag(with("None"), "--weight-quantization"), "none");
+}
+
 TEST(Pod, a_leader_serves_grpc_when_the_model_wants_it) {
   const json spec = {{"engine", {{"grpc", true}}}, {"parallelism", {{"tensor", 2}}}};
   const json port = {{"name", "grpc"}, {"containerPort", 50051}};
