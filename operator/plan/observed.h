@@ -119,7 +119,7 @@ struct WriteFailure {
 // How this operator was started.
 struct Config {
   std::string worker_image;                  // for models that name none
-  std::string worker_image_cuda;             // the same of those on GPUs
+  std::string worker_image_cuda = {};        // the same of those on GPUs
   std::string rdma_resource = "rdma/hca";    // what a pod asks for to talk by RDMA
   std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
   // Pods may be put into queues of Kueue: the rights are there to take them out again.

@@ -4,7 +4,7 @@
 //
 // How the runtime carries a Plan out, in this order, each step only when it holds the lease:
 //   1. remove        DELETE with preconditions.uid. 404 and 409 (another uid) mean done.
-//      release       takes a finalizer off a pod, by a patch with its uid. 404 and 409 mean done.
+//      release       takes a finalizer off a pod, by a patch with its uid. 404 and 422 mean done.
 //   2. children      kCreate: POST. kApply: server-side apply with force, field manager
 //                    api::kFieldManager. kMerge: JSON merge patch, for what apply cannot mend. Both
 //                    carry metadata.uid, so that a child that was deleted meanwhile is not made

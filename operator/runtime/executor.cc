@@ -146,11 +146,14 @@ void Executor::release(const plan::Release& held, Run& run) {
     return store_.pods.erase(key, held.uid);
   }
   const ErrorKind kind = answer.error().kind;
-  if (kind == ErrorKind::kNotFound) return store_.pods.erase(key, held.uid);
+  // For a pod with another uid the patch is a change of a field that cannot change.
+  if (kind == ErrorKind::kNotFound || kind == ErrorKind::kInvalid) {
+    return store_.pods.erase(key, held.uid);
+  }
   if (kind != ErrorKind::kConflict) {
     return failed(run, std::string(kube::kPods.kind), held.pod, answer.error());
   }
-  // Somebody else wrote at the same moment, or the name has another pod: the next look knows.
+  // Somebody else wrote at the same moment.
   if (!run.outcome.error) run.outcome.error = answer.error();
 }
 

@@ -152,10 +152,12 @@ TEST_F(ExecutorTest, AFinalizerIsTakenOffTheOnePodThatIsMeant) {
   run(plan);
   EXPECT_THAT(pods(), IsEmpty());
 
-  refill();
-  transport_.next(status_answer(404, "NotFound"));
-  EXPECT_FALSE(run(plan).error);
-  EXPECT_THAT(pods(), IsEmpty());
+  for (const auto& gone : {status_answer(404, "NotFound"), status_answer(422, "Invalid")}) {
+    refill();
+    transport_.next(gone);
+    EXPECT_FALSE(run(plan).error);
+    EXPECT_THAT(pods(), IsEmpty());
+  }
 
   refill();
   transport_.next(status_answer(409, "Conflict"));
