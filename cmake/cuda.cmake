@@ -12,13 +12,6 @@ endif()
 # dsm_emulated_cuda(target): its files include what stands for CUDA's headers and for kernels/cuda/ptx.cuh.
 function(dsm_emulated_cuda target)
   target_include_directories(${target} BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/kernels/cuda/emulation/include)
-  # No contraction, as with nvcc.
-  target_compile_options(${target} PRIVATE -ffp-contract=off -Wno-unknown-pragmas -Wno-psabi)
-  if(DSM_SANITIZE MATCHES "address")
-    # Each shared variable is watched. Variables that have gone out of scope are not: what keeps them cannot follow from
-    # one of our stacks to another.
-    target_compile_options(${target} PRIVATE -fsanitize-sections=dsm_shared --param=asan-use-after-return=0)
-  endif()
 endfunction()
 if(NOT DSM_CUDA)
   return()

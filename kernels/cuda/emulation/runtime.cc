@@ -103,6 +103,10 @@ cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : dsm::emulation::set_error(cudaErrorInvalidDevice);
 }
 
+cudaError_t cudaSetDeviceFlags(unsigned) {
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "emulated");

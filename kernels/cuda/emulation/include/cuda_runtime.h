@@ -14,6 +14,8 @@
 #include "kernels/cuda/emulation/block.h"
 #include "kernels/cuda/emulation/stream.h"
 
+// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming): the names are CUDA's.
+
 #define __global__ static
 #define __device__
 #define __host__
@@ -22,8 +24,6 @@
 #define __align__(n) __attribute__((aligned(n)))
 // All shared variables of a program stand in one section, which block.cc fills with NaN.
 #define __shared__ static __attribute__((section("dsm_shared")))
-
-// NOLINTBEGIN(bugprone-reserved-identifier): the names are CUDA's.
 
 struct uint2 {
   unsigned x, y;
@@ -253,8 +253,6 @@ T max(T a, T b) {
   return std::max(a, b);
 }
 
-// NOLINTEND(bugprone-reserved-identifier)
-
 template <class... Params>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...), cudaFuncAttribute attribute,
                                  int value) {
@@ -270,3 +268,5 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
         std::apply(kernel, params);
       });
 }
+
+// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)

@@ -4,11 +4,12 @@
 
 #include <cstddef>
 
+// NOLINTBEGIN(readability-identifier-naming): the names are CUDA's.
+
 struct dim3 {
   unsigned x = 1;
   unsigned y = 1;
   unsigned z = 1;
-  // NOLINTNEXTLINE(google-explicit-constructor): CUDA's is implicit.
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
@@ -43,6 +44,8 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDeviceSynchronize();
+enum { cudaDeviceScheduleSpin = 1, cudaDeviceScheduleBlockingSync = 4 };
+cudaError_t cudaSetDeviceFlags(unsigned flags);
 
 enum { cudaHostAllocDefault = 0, cudaHostAllocMapped = 2 };
 cudaError_t cudaMalloc(void** memory, std::size_t bytes);
@@ -101,3 +104,5 @@ struct cudaLaunchConfig_t {
   cudaLaunchAttribute* attrs = nullptr;
   unsigned numAttrs = 0;
 };
+
+// NOLINTEND(readability-identifier-naming)
