@@ -27,7 +27,7 @@ build: ## Optimised programs in build/release
 build-cuda: ## Programs with the CUDA backend and its tests in build/cuda; fetches the compiler, needs no GPU
 	@scripts/install-deps build
 	@cmake --preset cuda
-	@cmake --build --preset cuda -j $(JOBS) --target deepseek-worker gpu_tests
+	@cmake --build --preset cuda -j $(JOBS) --target deepseek-worker gpu_tests gpu-bench
 
 .PHONY: images-cuda
 images-cuda: ## The image of the worker for GPUs, build/deepseek-worker-cuda.tar
@@ -112,6 +112,11 @@ bench-serving: ## Measure the worker alone: tokens per second, time to first tok
 .PHONY: bench-operator
 bench-operator: ## Measure the operator with a thousand models (BENCH_ARGS="--models 100 --minutes 1" is a quick run)
 	@scripts/bench operator $(BENCH_ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: ## Measure kernels and whole models on this machine's GPU, packed as build/gpu-bench.tar.gz; exit code 77 without a GPU
+	@scripts/gpu-bench pack
+	@scripts/gpu-bench run
 
 .PHONY: bench
 bench: ## Measure: apply to first token, edit to first write, memory, tokens per second

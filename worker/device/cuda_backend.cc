@@ -55,6 +55,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override { cudaStreamSynchronize(stream_.get()); }
 
   std::string_view name() const override { return name_; }
+  cudaStream_t stream() const { return stream_.get(); }
 
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes, stream_); }
 
@@ -402,6 +403,10 @@ std::string cuda_problem() {
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact) {
   return std::make_unique<CudaBackend>(threads, exact);
+}
+
+CUstream_st* stream_of(const Backend& backend) {
+  return dynamic_cast<const CudaBackend&>(backend).stream();
 }
 
 }  // namespace dsm::device

@@ -11,6 +11,8 @@
 
 #include "worker/device/backend.h"
 
+struct CUstream_st;
+
 namespace dsm::device {
 
 // Empty where there is a GPU that this program can use; else a sentence that says why not.
@@ -19,5 +21,8 @@ std::string cuda_problem();
 // `threads` load; `exact`: activations go into products as two BF16 terms instead of one. On the
 // first GPU that the process sees. Throws as make_backend().
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact);
+
+// The stream of such a backend, to measure what is on it.
+CUstream_st* stream_of(const Backend& backend);
 
 }  // namespace dsm::device

@@ -1,0 +1,115 @@
+// The measuring itself on the emulated GPU, whose times mean nothing: every operator and step is
+// there once for each number of rows, with the work that belongs to it.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "bench/gpu/kernel_bench.h"
+#include "bench/gpu/model_bench.h"
+#include "bench/gpu/work.h"
+
+namespace dsm::bench {
+namespace {
+
+ModelShape grouped() {
+  return {"grouped",
+          R"({"model_type": "qwen2", "hidden_act": "silu", "hidden_size": 32,
+              "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "vocab_size": 128, "max_position_embeddings": 1024,
+              "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": false,
+              "head_dim": 16})"};
+}
+
+ModelShape latent() {
+  return {"latent",
+          R"({"model_type": "deepseek_v2", "hidden_act": "silu", "hidden_size": 32,
+              "intermediate_size": 80, "moe_intermediate_size": 24, "num_hidden_layers": 2,
+              "first_k_dense_replace": 1, "moe_layer_freq": 1, "num_attention_heads": 4,
+              "num_key_value_heads": 4, "q_lora_rank": null, "kv_lora_rank": 32,
+              "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16,
+              "n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3,
+              "n_group": 1, "topk_group": 1, "topk_method": "greedy", "scoring_func": "softmax",
+              "norm_topk_prob": false, "routed_scaling_factor": 1.0, "vocab_size": 128,
+              "max_position_embeddings": 1024, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+              "tie_word_embeddings": false})"};
+}
+
+// Measurements by name, in the order of rows.
+struct Kept {
+  std::map<std::string, std::vector<Measurement>> by_name;
+
+  std::function<void(const Measurement&)> keep() {
+    return [this](const Measurement& m) {
+      EXPECT_EQ(m.device, "cuda/emulated");
+      EXPECT_GT(m.seconds, 0) << m.name;
+      EXPECT_GT(m.work.bytes, 0) << m.name;
+      by_name[m.name].push_back(m);
+    };
+  }
+  std::vector<int> rows(const std::string& name) {
+    std::vector<int> rows;
+    for (const Measurement& m : by_name[name]) rows.push_back(m.rows);
+    return rows;
+  }
+};
+
+const KernelPlan kKernels = {
+    .decode_rows = {1, 3}, .context = 70, .prompt = 20, .repeats = 1, .flush_bytes = 64};
+
+TEST(Kernels, OfGroupedQueryAttentionAreAllMeasured) {
+  Kept kept;
+  const auto shape = grouped();
+  ASSERT_TRUE(measure_kernels(shape, kKernels, kept.keep()).has_value());
+  for (const char* name :
+       {"qkv", "output", "down", "down (FP8)", "gate, up and SwiGLU", "norm", "rounding to FP8",
+        "embedding", "keys and values", "rope of queries", "attention"}) {
+    EXPECT_EQ(kept.rows(name), (std::vector{1, 3, 20})) << name;
+  }
+  EXPECT_EQ(kept.rows("head"), (std::vector{1, 3}));
+  EXPECT_EQ(kept.by_name.size(), 12U);
+  EXPECT_EQ(kept.by_name["qkv"][1].work.flops, 2.0 * 3 * 32 * 128);
+}
+
+TEST(Kernels, OfLatentAttentionAndExpertsAreAllMeasured) {
+  Kept kept;
+  ASSERT_TRUE(measure_kernels(latent(), kKernels, kept.keep()).has_value());
+  for (const char* name :
+       {"q", "kv_a", "output", "down", "down (FP8)", "gate, up and SwiGLU", "norm",
+        "keys and values", "attention", "experts: gate, up and SwiGLU", "experts: down and sum",
+        "router's logits", "router", "queries to latents", "latents to values"}) {
+    EXPECT_EQ(kept.rows(name), (std::vector{1, 3, 20})) << name;
+  }
+  // One token: the shared experts and three others.
+  const auto& down = kept.by_name["experts: down and sum"][0];
+  EXPECT_EQ(down.work.flops, 2.0 * 32 * (2 * 24 + 3 * 24));
+}
+
+TEST(Model, StepsAreMeasuredInBothModes) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("gpu-bench-test-" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  for (const ModelShape& shape : {grouped(), latent()}) {
+    for (const bool deterministic : {true, false}) {
+      Kept kept;
+      const ModelPlan plan = {.deterministic = deterministic,
+                              .decode_rows = {1, 2},
+                              .context = 70,
+                              .prompt = 20,
+                              .steps = 1,
+                              .threads = 1};
+      const auto done = measure_model(shape, plan, folder, kept.keep());
+      ASSERT_TRUE(done.has_value()) << done.error().message;
+      const std::string mode = deterministic ? "" : " (loose)";
+      EXPECT_EQ(kept.rows("decode" + mode), (std::vector{1, 2}));
+      EXPECT_EQ(kept.rows("prefill" + mode), std::vector{20});
+      EXPECT_GT(kept.by_name["prefill" + mode][0].host_seconds, 0);
+    }
+  }
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace dsm::bench

@@ -1,0 +1,398 @@
+#include "bench/gpu/kernel_bench.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "bench/gpu/device_clock.h"
+#include "bench/gpu/work.h"
+#include "worker/device/devices.h"
+
+namespace dsm::bench {
+namespace {
+
+using namespace kernels;  // parameter structs
+using model::AttentionKind;
+using model::ModelConfig;
+
+std::size_t size(std::int64_t count) {
+  return static_cast<std::size_t>(count);
+}
+
+class Bench {
+ public:
+  Bench(std::string name, const ModelConfig& config, const KernelPlan& plan,
+        const std::function<void(const Measurement&)>& emit)
+      : name_(std::move(name)),
+        c_(config),
+        plan_(plan),
+        emit_(emit),
+        backend_(device::make_backend(
+            {.device = device::Device::kCuda, .threads = plan.threads, .exact = false})) {
+    std::mt19937 random(1);
+    noise_.resize(std::size_t{1} << 20);
+    // 1/128 .. 1/64 of either sign as two BF16 values, and as FP32.
+    for (auto& pair : noise_) {
+      pair = static_cast<std::uint32_t>((random() & 0x807f807fU) | 0x3c003c00U);
+    }
+    const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
+    const int widest = std::max({c_.hidden_size, c_.intermediate_size, c_.shared_width(),
+                                 c_.num_heads * head, 2 * c_.num_kv_heads * c_.v_head_dim});
+    const int most_slots = most_rows() * std::max(1, c_.experts_per_token + 1);
+    x_ = data(std::int64_t{most_slots} * round_up(widest, 32));
+    y_ = data(std::max(std::int64_t{most_slots} * 2 * round_up(widest, 32),
+                       std::int64_t{most_decode_rows()} * c_.vocab_size));
+    ones_ = data(std::max(widest, c_.kv_lora_rank));
+    positions_ = std::max(plan.context + 1, plan.prompt);
+    rope_ = {data(std::int64_t{positions_} * c_.qk_rope_head_dim),
+             data(std::int64_t{positions_} * c_.qk_rope_head_dim), c_.qk_rope_head_dim / 2,
+             c_.rope.halves};
+    make_cache();
+  }
+
+  void run() {
+    weights();
+    for (const int rows : plan_.decode_rows) step(rows, 1, plan_.context);
+    step(1, plan_.prompt, 0);
+  }
+
+ private:
+  int most_decode_rows() const { return *std::ranges::max_element(plan_.decode_rows); }
+  int most_rows() const { return std::max(most_decode_rows(), plan_.prompt); }
+
+  // Memory of the device with noise in it.
+  float* data(std::int64_t count) {
+    auto* to = device::allocate<float>(*backend_, size(count));
+    for (std::size_t at = 0; at < size(count); at += noise_.size()) {
+      const std::size_t part = std::min(noise_.size(), size(count) - at);
+      backend_->write(to + at, noise_.data(), part * sizeof(float));
+    }
+    return to;
+  }
+
+  // A weight [n, k] of noise.
+  PackedMatrix matrix(int n, int k, DType dtype) {
+    const std::size_t bytes = size(n) * size(k) * bytes_of(dtype);
+    if (stored_.size() < bytes) {
+      stored_.resize(bytes);
+      for (std::size_t at = 0; at < bytes; at += noise_.size() * 4) {
+        std::memcpy(stored_.data() + at, noise_.data(), std::min(noise_.size() * 4, bytes - at));
+      }
+    }
+    const std::vector<float> scales(size((n + 127) / 128) * size((k + 127) / 128), 0.01F);
+    WeightPiece piece{stored_.data(), dtype, k, 1, n, k};
+    if (dtype == DType::kF8E4M3) {
+      // 0x7f and 0xff are not numbers in FP8. As BF16 the values stay what they are meant to be.
+      for (std::size_t i = 0; i < bytes; ++i) stored_[i] &= std::byte{0xbf};
+      piece.scales = {reinterpret_cast<const std::byte*>(scales.data()), DType::kF32, 128, 128, k};
+    }
+    const std::span<const WeightPiece> pieces(&piece, 1);
+    const PackedMatrix packed = backend_->reserve(pieces);
+    backend_->parallel(panels_of(packed), [&](int panel) {
+      (void)backend_->pack_panels(pieces, packed, panel, panel + 1);
+    });
+    return packed;
+  }
+
+  void make_cache() {
+    const bool grouped = c_.attention == AttentionKind::kGrouped;
+    kv_.heads = grouped ? c_.num_kv_heads : 1;
+    kv_.key_dim = grouped ? c_.v_head_dim : c_.kv_lora_rank + c_.qk_rope_head_dim;
+    kv_.value_dim = grouped ? c_.v_head_dim : c_.kv_lora_rank;
+    row_blocks_ = (positions_ + kKvBlock - 1) / kKvBlock;
+    const std::int64_t slots = std::int64_t{most_decode_rows()} * row_blocks_ * kKvBlock;
+    kv_.keys = data(slots * kv_.heads * kv_.key_dim);
+    kv_.values = data(slots * kv_.heads * kv_.value_dim);
+  }
+
+  void measure(const std::string& name, int rows, const Work& work,
+               const std::function<void()>& run) {
+    emit_({.device = std::string(backend_->name()),
+           .model = name_,
+           .name = name,
+           .rows = rows,
+           .seconds = device_seconds(*backend_, plan_.repeats, plan_.flush_bytes, run),
+           .work = work});
+  }
+
+  struct Product {
+    std::string name;
+    PackedMatrix w;
+    double weight_bytes;
+  };
+  void add(const std::string& name, int n, int k, DType dtype = DType::kBF16) {
+    const bool fp8 = dtype == DType::kF8E4M3;
+    products_.push_back(
+        {name + (fp8 ? " (FP8)" : ""), matrix(n, k, dtype), fp8 ? 1 + 4.0 / kScaleBlock : 2});
+  }
+
+  void weights() {
+    const int heads = c_.num_heads;
+    if (c_.attention == AttentionKind::kGrouped) {
+      add("qkv", (heads + 2 * c_.num_kv_heads) * c_.v_head_dim, c_.hidden_size);
+    } else {
+      add("q", heads * c_.qk_head_dim(), c_.hidden_size);
+      add("kv_a", c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size);
+    }
+    if (c_.attention == AttentionKind::kLatent) {
+      for (int h = 0; h < heads; ++h) {
+        to_latents_.push_back(matrix(c_.kv_lora_rank, c_.qk_nope_head_dim, DType::kBF16));
+        to_values_.push_back(matrix(c_.v_head_dim, c_.kv_lora_rank, DType::kBF16));
+      }
+    }
+    add("output", c_.hidden_size, heads * c_.v_head_dim);
+    add("down", c_.hidden_size, c_.intermediate_size);
+    add("down", c_.hidden_size, c_.intermediate_size, DType::kF8E4M3);
+    gate_up_ = matrix(2 * static_cast<int>(round_up(c_.intermediate_size, 32)), c_.hidden_size,
+                      DType::kBF16);
+    head_ = matrix(c_.vocab_size, c_.hidden_size, DType::kBF16);
+    if (c_.num_experts == 0) return;
+    router_ = matrix(c_.num_experts, c_.hidden_size, DType::kBF16);
+    for (int e = 0; e <= c_.num_experts; ++e) {  // the first one: those that are shared
+      const int width = e == 0 ? c_.shared_width() : c_.moe_intermediate_size;
+      experts_up_.push_back(
+          matrix(2 * static_cast<int>(round_up(width, 32)), c_.hidden_size, DType::kBF16));
+      experts_down_.push_back({{matrix(c_.hidden_size, width, DType::kBF16)}, {}, 1});
+    }
+  }
+
+  void linear(const std::string& name, const PackedMatrix& w, double weight_bytes, int rows) {
+    measure(name, rows, product_work(rows, w.n, w.k, weight_bytes), [&, rows] {
+      backend_->linear({.x = x_, .ldx = w.k, .w = &w, .y = y_, .ldy = w.n, .rows = rows});
+    });
+  }
+
+  // A product for each head, with so many inputs and outputs from one head to the next.
+  void heads_linear(const std::string& name, const std::vector<PackedMatrix>& w, int x_step,
+                    int y_step, int rows) {
+    const int heads = static_cast<int>(w.size());
+    const Work one = product_work(rows, w[0].n, w[0].k, 2);
+    measure(name, rows, {heads * one.bytes, heads * one.flops}, [&] {
+      backend_->linear({.x = x_,
+                        .ldx = std::int64_t{heads} * x_step,
+                        .x_step = x_step,
+                        .w = w.data(),
+                        .y = y_,
+                        .ldy = std::int64_t{heads} * y_step,
+                        .y_step = y_step,
+                        .rows = rows,
+                        .batch = heads});
+    });
+  }
+
+  void step(int sequences, int tokens, int start) {
+    const int rows = sequences * tokens;
+    for (const Product& product : products_) {
+      linear(product.name, product.w, product.weight_bytes, rows);
+    }
+    dense_gate_up(rows);
+    if (tokens == 1) linear("head", head_, 2, rows);
+    if (c_.attention == AttentionKind::kLatent) {
+      heads_linear("queries to latents", to_latents_, c_.qk_head_dim(), kv_.key_dim, rows);
+      heads_linear("latents to values", to_values_, c_.kv_lora_rank, c_.v_head_dim, rows);
+    }
+    if (c_.num_experts > 0) mixture(rows);
+    small_operators(rows);
+    cache_operators(sequences, tokens, start);
+  }
+
+  void dense_gate_up(int rows) {
+    const int width = gate_up_.n / 2;
+    const Group everyone{0, rows};
+    std::vector<std::int32_t> token(size(rows));
+    for (int t = 0; t < rows; ++t) token[size(t)] = t;
+    const std::vector<float> ones(size(rows), 1.0F);
+    const Work work = product_work(rows, gate_up_.n, gate_up_.k, 2);
+    measure("gate, up and SwiGLU", rows, work, [&] {
+      backend_->gate_up({.x = x_,
+                         .ldx = c_.hidden_size,
+                         .token = token.data(),
+                         .weight = ones.data(),
+                         .groups = &everyone,
+                         .w = &gate_up_,
+                         .group_count = 1,
+                         .h = y_,
+                         .ldh = width});
+    });
+  }
+
+  // The shared experts with all tokens, and of the others those that even choices give.
+  void mixture(int rows) {
+    std::vector<Group> groups = {{0, rows}};
+    std::vector<std::int32_t> token(size(rows));
+    for (int t = 0; t < rows; ++t) token[size(t)] = t;
+    std::vector<PackedMatrix> up = {experts_up_[0]};
+    std::vector<SegmentedMatrix> down = {experts_down_[0]};
+    Work up_work = product_work(rows, up[0].n, up[0].k, 2);
+    Work down_work = product_work(rows, c_.hidden_size, c_.shared_width(), 2);
+    const auto add_work = [](Work& to, const Work& more) {
+      to.bytes += more.bytes;
+      to.flops += more.flops;
+    };
+    for (int e = 0; e < c_.num_experts; ++e) {
+      const int begin = static_cast<int>(token.size());
+      // Choice i of token t is expert (t top_k + i) mod experts.
+      for (int t = 0; t < rows; ++t) {
+        const int first = t * c_.experts_per_token % c_.num_experts;
+        if ((e - first + c_.num_experts) % c_.num_experts < c_.experts_per_token) {
+          token.push_back(t);
+        }
+      }
+      const int end = static_cast<int>(token.size());
+      if (begin == end) continue;
+      groups.push_back({begin, end});
+      up.push_back(experts_up_[size(e + 1)]);
+      down.push_back(experts_down_[size(e + 1)]);
+      add_work(up_work, product_work(end - begin, up.back().n, up.back().k, 2));
+      add_work(down_work, product_work(end - begin, c_.hidden_size, c_.moe_intermediate_size, 2));
+    }
+    const std::vector<float> ones(token.size(), 1.0F);
+    const std::int64_t ldh = round_up(std::max(c_.shared_width(), c_.moe_intermediate_size), 32);
+    const int count = static_cast<int>(groups.size());
+    measure("experts: gate, up and SwiGLU", rows, up_work, [&] {
+      backend_->gate_up({.x = x_,
+                         .ldx = c_.hidden_size,
+                         .token = token.data(),
+                         .weight = ones.data(),
+                         .groups = groups.data(),
+                         .w = up.data(),
+                         .group_count = count,
+                         .h = y_,
+                         .ldh = ldh});
+    });
+    measure("experts: down and sum", rows, down_work, [&] {
+      backend_->row_parallel({.h = x_,
+                              .ldh = ldh,
+                              .token = token.data(),
+                              .groups = groups.data(),
+                              .w = down.data(),
+                              .group_count = count,
+                              .tokens = rows,
+                              .y = y_,
+                              .ldy = c_.hidden_size});
+    });
+    router(rows);
+  }
+
+  void router(int rows) {
+    linear("router's logits", router_, 2, rows);
+    auto* chosen = device::allocate_shared<std::int32_t>(*backend_, size(rows) * kMaxTopK);
+    auto* weights = device::allocate_shared<float>(*backend_, size(rows) * kMaxTopK);
+    const double bytes = rows * (4.0 * c_.num_experts + 8.0 * c_.experts_per_token);
+    measure("router", rows, {bytes, 0}, [&] {
+      backend_->router({.logits = x_,
+                        .ld = c_.num_experts,
+                        .rule = RouterRule::kSoftmax,
+                        .tokens = rows,
+                        .experts = c_.num_experts,
+                        .groups = c_.num_groups,
+                        .topk_groups = c_.topk_groups,
+                        .top_k = c_.experts_per_token,
+                        .scale = 1.0F,
+                        .chosen = chosen,
+                        .weights = weights});
+    });
+  }
+
+  void small_operators(int rows) {
+    const int width = c_.hidden_size;
+    const double bytes = 8.0 * rows * width;
+    measure("norm", rows, {bytes, 0}, [&] {
+      backend_->rms_norm({.x = x_,
+                          .ldx = width,
+                          .weight = ones_,
+                          .y = y_,
+                          .ldy = width,
+                          .rows = rows,
+                          .width = width,
+                          .eps = 1e-6F});
+    });
+    measure("rounding to FP8", rows, {bytes, 0}, [&] {
+      backend_->quantise(
+          {.x = x_, .ldx = width, .y = y_, .ldy = width, .rows = rows, .width = width});
+    });
+    const std::vector<std::int32_t> tokens(size(rows), 1);
+    measure("embedding", rows, {6.0 * rows * width, 0},
+            [&] { backend_->embedding({tokens.data(), x_, DType::kBF16, y_, rows, width}); });
+  }
+
+  void cache_operators(int sequences, int tokens, int start) {
+    const int rows = sequences * tokens;
+    std::vector<TokenPlace> places;
+    std::vector<std::vector<std::int32_t>> tables(size(sequences));
+    for (int s = 0; s < sequences; ++s) {
+      for (int b = 0; b < row_blocks_; ++b) tables[size(s)].push_back(s * row_blocks_ + b);
+      for (int t = start; t < start + tokens; ++t) {
+        places.push_back({t, s * row_blocks_ + t / kKvBlock});
+      }
+    }
+    const double written = 4.0 * rows * kv_.heads * (kv_.key_dim + kv_.value_dim);
+    const bool grouped = c_.attention == AttentionKind::kGrouped;
+    measure("keys and values", rows, {2 * written, 0}, [&] {
+      const std::int64_t ld = std::int64_t{kv_.heads} * (kv_.key_dim + kv_.value_dim);
+      if (grouped) {
+        const float* v = x_ + std::int64_t{kv_.heads} * kv_.key_dim;
+        backend_->kv_write_heads({x_, v, ld, places.data(), kv_, rope_, rows});
+      } else {
+        backend_->kv_write({x_, kv_.key_dim, ones_, places.data(), kv_, rope_, rows, 1e-6F});
+      }
+    });
+    const int rotated = c_.qk_rope_head_dim;
+    measure("rope of queries", rows, {8.0 * rows * c_.num_heads * rotated, 0}, [&] {
+      backend_->rope_query({x_, std::int64_t{c_.num_heads} * rotated, rotated, 0, y_, rotated, 0,
+                            places.data(), rope_, rows, c_.num_heads});
+    });
+    const int heads = c_.num_heads / kv_.heads;
+    std::vector<AttentionItem> items;
+    for (int s = 0; s < sequences; ++s) {
+      for (int h = 0; h < kv_.heads; ++h) {
+        for (int at = s * tokens * heads; at < (s + 1) * tokens * heads; at += kAttentionRows) {
+          const int end = std::min((s + 1) * tokens * heads, at + kAttentionRows);
+          items.push_back({at, end, tables[size(s)].data(), h});
+        }
+      }
+    }
+    measure("attention", rows, attention_work(c_, sequences, tokens, start), [&] {
+      backend_->attention(
+          {x_, y_, places.data(), items.data(), static_cast<int>(items.size()), heads, kv_, 0.1F});
+    });
+  }
+
+  std::string name_;
+  const ModelConfig& c_;
+  const KernelPlan& plan_;
+  const std::function<void(const Measurement&)>& emit_;
+  std::unique_ptr<device::Backend> backend_;
+  std::vector<std::uint32_t> noise_;
+  std::vector<std::byte> stored_;
+  // Inputs and outputs of all operators.
+  float* x_ = nullptr;
+  float* y_ = nullptr;
+  float* ones_ = nullptr;
+  int positions_ = 0;
+  RopeTable rope_;
+  KvLayer kv_;
+  int row_blocks_ = 0;  // of the cache, of one sequence
+  std::vector<Product> products_;
+  std::vector<PackedMatrix> to_latents_;  // of each head
+  std::vector<PackedMatrix> to_values_;
+  PackedMatrix gate_up_;
+  PackedMatrix head_;
+  PackedMatrix router_;
+  std::vector<PackedMatrix> experts_up_;
+  std::vector<SegmentedMatrix> experts_down_;
+};
+
+}  // namespace
+
+Status measure_kernels(const ModelShape& shape, const KernelPlan& plan,
+                       const std::function<void(const Measurement&)>& emit) {
+  const auto config = model::parse_model_config(shape.config, shape.name);
+  if (!config) return std::unexpected(config.error());
+  Bench(shape.name, *config, plan, emit).run();
+  return {};
+}
+
+}  // namespace dsm::bench

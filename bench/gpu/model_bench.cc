@@ -1,0 +1,101 @@
+#include "bench/gpu/model_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <string>
+
+#include "bench/gpu/device_clock.h"
+#include "bench/gpu/work.h"
+#include "tests/model/bench_model.h"
+
+namespace dsm::bench {
+namespace {
+
+constexpr int kWarmUp = 2;
+
+// `rows` sequences with blocks of their own.
+engine::Batch batch_of(int rows, int tokens, int start) {
+  const int blocks = (start + tokens + engine::kBlockTokens - 1) / engine::kBlockTokens;
+  engine::Batch batch{1, {}};
+  for (int r = 0; r < rows; ++r) {
+    engine::Row row;
+    row.start = start;
+    row.logits = 1;
+    for (int i = 0; i < tokens; ++i) row.tokens.push_back(1 + (r * 131 + i * 17) % 100);
+    for (int b = 0; b < blocks; ++b) row.block_table.push_back(r * blocks + b);
+    batch.rows.push_back(std::move(row));
+  }
+  return batch;
+}
+
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+double median(std::vector<double>& values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+struct StepTime {
+  double seconds;
+  double host_seconds;
+};
+
+StepTime time_steps(model::RankModel& model, const engine::Batch& batch, int steps) {
+  model::Alone comm;
+  for (int i = 0; i < kWarmUp; ++i) model.forward(batch, comm);
+  std::vector<double> times;
+  std::vector<double> host;
+  for (int i = 0; i < steps; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    model.forward(batch, comm);
+    times.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  sleep_while_waiting(true);
+  for (int i = 0; i < steps; ++i) {
+    const double begin = thread_seconds();
+    model.forward(batch, comm);
+    host.push_back(thread_seconds() - begin);
+  }
+  sleep_while_waiting(false);
+  return {median(times), median(host)};
+}
+
+}  // namespace
+
+Status measure_model(const ModelShape& shape, const ModelPlan& plan,
+                     const std::filesystem::path& folder,
+                     const std::function<void(const Measurement&)>& emit) {
+  if (auto written = write_checkpoint(shape, folder); !written) return written;
+  const auto config = model::load_model_config(folder);
+  if (!config) return std::unexpected(config.error());
+  const int most = *std::ranges::max_element(plan.decode_rows);
+  const int blocks = std::max(most * (plan.context / engine::kBlockTokens + 1),
+                              plan.prompt / engine::kBlockTokens + 1);
+  auto model = model::RankModel::load(folder, *config,
+                                      {.device = device::Device::kCuda,
+                                       .threads = plan.threads,
+                                       .deterministic = plan.deterministic},
+                                      {.num_blocks = blocks}, std::max(most, plan.prompt), {});
+  if (!model) return std::unexpected(model.error());
+  const auto measure = [&](const char* name, int rows, int tokens, int start) {
+    const StepTime time = time_steps(**model, batch_of(rows, tokens, start), plan.steps);
+    emit({.device = std::string((*model)->device()),
+          .model = shape.name,
+          .name = std::string(name) + (plan.deterministic ? "" : " (loose)"),
+          .rows = rows * tokens,
+          .seconds = time.seconds,
+          .work = step_work(*config, rows, tokens, start),
+          .host_seconds = time.host_seconds});
+  };
+  for (const int rows : plan.decode_rows) measure("decode", rows, 1, plan.context);
+  measure("prefill", 1, plan.prompt, 0);
+  return {};
+}
+
+}  // namespace dsm::bench

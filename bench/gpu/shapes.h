@@ -1,0 +1,35 @@
+// The public models whose shapes are measured, with random weights in BF16: their config.json and
+// the tensors of their checkpoints.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "worker/model/config.h"
+
+namespace dsm::bench {
+
+struct ModelShape {
+  std::string name;
+  std::string config;  // config.json
+};
+std::span<const ModelShape> public_shapes();
+// Null: no public shape is called so.
+const ModelShape* find_shape(std::string_view name);
+
+struct Tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+};
+// Of the families llama, qwen2 and deepseek_v2 without query latents.
+std::vector<Tensor> tensors_of(const model::ModelConfig& config);
+
+// Writes config.json and model.safetensors into the folder, with values between 1/128 and 1/64 of
+// either sign that mean nothing.
+Status write_checkpoint(const ModelShape& shape, const std::filesystem::path& folder);
+
+}  // namespace dsm::bench
