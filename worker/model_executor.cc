@@ -29,8 +29,8 @@ class ModelExecutor final : public group::RankExecutor {
     if (drafts_) propose(batch, samples, comm);
     return samples;
   } catch (const std::bad_alloc&) {
-    throw group::DeviceError("not enough memory for a step of " +
-                             std::to_string(batch.token_count()) + " tokens");
+    throw DeviceError("not enough memory for a step of " + std::to_string(batch.token_count()) +
+                      " tokens");
   }
 
  private:

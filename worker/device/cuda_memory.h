@@ -7,16 +7,18 @@
 #include <cstddef>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "base/device_error.h"
 
 namespace dsm::device {
 
 // A GPU's failure. Most of them stay: what comes after fails as well.
-class CudaError : public std::runtime_error {
+class CudaError : public DeviceError {
  public:
-  using std::runtime_error::runtime_error;
+  using DeviceError::DeviceError;
 };
 
 // Throws std::bad_alloc or CudaError.

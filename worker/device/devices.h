@@ -25,7 +25,7 @@ struct BackendSpec {
   bool exact = true;
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
 };
-// Throws std::bad_alloc without enough memory, std::runtime_error when the device fails.
+// Throws std::bad_alloc without enough memory, DeviceError when the device fails.
 std::unique_ptr<Backend> make_backend(const BackendSpec& spec);
 
 }  // namespace dsm::device

@@ -5,21 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 
+#include "base/device_error.h"
 #include "base/result.h"
 #include "worker/comm/communicator.h"
 #include "worker/engine/batch.h"
 
 namespace dsm::group {
-
-// What a rank computes on has failed (there is no memory, a device is gone): nothing that is asked
-// of it will be computed until its process starts again. Its group is lost as if the process had
-// ended.
-class DeviceError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 class RankExecutor {
  public:
@@ -33,8 +25,9 @@ class RankExecutor {
 // Bytes of weights that are in place, and how many there will be.
 using LoadProgress = std::function<void(std::uint64_t loaded, std::uint64_t total)>;
 
-// Makes the executor of one rank: reads its weights. kExhausted is a DeviceError. Called on the
-// rank's own thread, for all ranks of a process at the same time.
+// Makes the executor of one rank: reads its weights. kExhausted is a DeviceError, as
+// is one that is thrown. Called on the rank's own thread, for all ranks of a process at the same
+// time.
 using RankLoader =
     std::function<Result<std::unique_ptr<RankExecutor>>(int rank, const LoadProgress& progress)>;
 

@@ -143,6 +143,8 @@ struct RankThreads::Impl {
       });
     } catch (const std::bad_alloc&) {
       return fail(ErrorKind::kExhausted, "loading the weights: not enough memory");
+    } catch (const DeviceError& e) {
+      return fail(ErrorKind::kExhausted, std::string("loading the weights: ") + e.what());
     } catch (const std::exception& e) {
       return fail(ErrorKind::kInternal, std::string("loading the weights: ") + e.what());
     }
