@@ -22,6 +22,8 @@ class ModelExecutor final : public group::RankExecutor {
         sampler_(vocab(), sampled_vocab > 0 ? static_cast<std::size_t>(sampled_vocab) : vocab()),
         drafts_(drafts) {}
 
+  void join(comm::Communicator& comm) override { model_->join(comm); }
+
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override try {
     const std::span<const float> logits = model_->forward(batch, comm);
     engine::Samples samples{.id = batch.id, .samples = {}};
@@ -73,6 +75,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                         {.rank = rank,
                                          .size = spec.ranks,
                                          .device = spec.device,
+                                         .gpu = rank % spec.local_ranks,
                                          .threads = spec.threads_per_rank,
                                          .ops = nullptr,
                                          .sampled_vocab = spec.sampled_vocab,

@@ -262,8 +262,8 @@ Result<device::Device> usable_device(const Options& options, const model::ModelC
   if (!device) {
     return fail(device.error().kind, "DeviceError: --device is cuda: " + device.error().message);
   }
-  const auto fits =
-      model::check_device(config, *device, options.tensor_parallel, options.has_adapters());
+  auto fits = model::check_device(config, *device, options.has_adapters());
+  if (fits) fits = device::check_ranks(*device, options.local_ranks(), options.tensor_parallel);
   if (!fits) {
     return fail(fits.error().kind,
                 "--device is " + options.device + ": " + fits.error().message + " (--device cpu)");

@@ -62,6 +62,9 @@ class CountingBackend final : public device::Backend {
   void gate_up(const kernels::GateUpParams& p) override { inner_->gate_up(p); }
   void row_parallel(const kernels::RowParallelParams& p) override { inner_->row_parallel(p); }
   void tree_sum(const kernels::TreeSumParams& p) override { inner_->tree_sum(p); }
+  void add_over_ranks(comm::Communicator& ranks, const device::RankSumParams& p) override {
+    inner_->add_over_ranks(ranks, p);
+  }
   void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
   void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
   void key_expand(const kernels::KeyExpandParams& p) override { inner_->key_expand(p); }

@@ -160,6 +160,21 @@ TEST_P(CommunicatorTest, AbortEndsTheWaitingOfEveryRank) {
   EXPECT_EQ(threw, GetParam().size);
 }
 
+TEST_P(CommunicatorTest, ItsAbortIsKnownAlsoAfterItsEnd) {
+  run([](Communicator& comm) {
+    comm.barrier();
+    EXPECT_FALSE(comm.aborted().stop_requested());
+    comm.barrier();
+  });
+  std::stop_token aborted;
+  run([&](Communicator& comm) {
+    if (comm.rank() != 0) return;
+    aborted = comm.aborted();
+    comm.abort();
+  });
+  EXPECT_TRUE(aborted.stop_requested());
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, CommunicatorTest,
                          ::testing::Values(Param{Kind::kThreads, 2}, Param{Kind::kThreads, 4},
                                            Param{Kind::kThreads, 8}, Param{Kind::kGloo, 2},
@@ -172,6 +187,29 @@ TEST(ThreadCommunicator, WorksAlone) {
   comms[0]->all_gather(std::vector<float>{1, 2}, recv);
   EXPECT_EQ(recv, (std::vector<float>{1, 2}));
   comms[0]->barrier();
+}
+
+TEST(ThreadCommunicator, GivesEveryRankWhatEachSharesAndLetsItGo) {
+  const auto comms = make_thread_communicators(3);
+  std::vector<std::thread> threads;
+  threads.reserve(comms.size());
+  for (const auto& comm : comms) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 100; ++round) {
+        const auto mine = std::make_shared<int>(10 * round + comm->rank());
+        auto all = comm->share(mine);
+        ASSERT_EQ(all.size(), 3U);
+        for (int r = 0; r < 3; ++r) {
+          EXPECT_EQ(*std::static_pointer_cast<int>(all[static_cast<std::size_t>(r)]),
+                    10 * round + r);
+        }
+        all.clear();
+        comm->barrier();
+        EXPECT_EQ(mine.use_count(), 1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 // Two connected Gloo ranks whose lifetimes the test decides.

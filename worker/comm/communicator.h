@@ -5,8 +5,11 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <stdexcept>
+#include <stop_token>
+#include <vector>
 
 namespace dsm::comm {
 
@@ -30,6 +33,14 @@ class Communicator {
   virtual void broadcast(std::span<std::byte> data, int root) = 0;
   virtual void barrier() = 0;
   virtual void abort() noexcept = 0;
+
+  // Tells, also after this object's end, whether abort() was called: for those who wait for
+  // something else of the same ranks. Of a group of one it need not tell anything.
+  virtual std::stop_token aborted() const { return {}; }
+  // Where all ranks are threads of this process: what each of them gave, by rank. Else empty.
+  virtual std::vector<std::shared_ptr<void>> share(const std::shared_ptr<void>& /*mine*/) {
+    return {};
+  }
 };
 
 }  // namespace dsm::comm

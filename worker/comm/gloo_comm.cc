@@ -187,6 +187,7 @@ struct GlooCommunicator::Impl {
     if (aborted.exchange(true)) {
       return;
     }
+    stop.request_stop();
     // Gloo closes all pairs of a context and wakes all of its waiters when one operation times out;
     // that is its only door for this. So: an operation that nobody answers.
     try {
@@ -208,6 +209,7 @@ struct GlooCommunicator::Impl {
 
   GlooOptions options;
   std::atomic<bool> aborted{false};
+  std::stop_source stop;
   unsigned current = 0;  // the half that the operation under way uses
   std::array<std::vector<std::byte>, 2> outgoing;
   std::array<std::vector<std::byte>, 2> incoming;
@@ -255,6 +257,9 @@ void GlooCommunicator::barrier() {
 
 void GlooCommunicator::abort() noexcept {
   impl_->abort();
+}
+std::stop_token GlooCommunicator::aborted() const {
+  return impl_->stop.get_token();
 }
 
 }  // namespace dsm::comm

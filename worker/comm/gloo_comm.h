@@ -48,6 +48,7 @@ class GlooCommunicator final : public Communicator {
   void broadcast(std::span<std::byte> data, int root) override;
   void barrier() override;
   void abort() noexcept override;
+  std::stop_token aborted() const override;
 
  private:
   struct Impl;

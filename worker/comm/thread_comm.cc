@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <stop_token>
 #include <thread>
 
 namespace dsm::comm {
@@ -26,13 +27,19 @@ void relax() {
 class Shared {
  public:
   explicit Shared(int size)
-      : size_(size), spins_(spins_for(size)), staging_{Parts(at(size)), Parts(at(size))} {}
+      : size_(size),
+        spins_(spins_for(size)),
+        staging_{Parts(at(size)), Parts(at(size))},
+        shared_(at(size)) {}
 
   int size() const { return size_; }
 
   // The part of `rank` in the operation with this parity. Written by the rank before the barrier,
   // read by the others after it.
   std::vector<std::byte>& part(unsigned parity, int rank) { return staging_[parity][at(rank)]; }
+
+  // What a rank shares; written and read as a part is.
+  std::shared_ptr<void>& shared(int rank) { return shared_[at(rank)]; }
 
   void barrier() {
     const std::uint32_t generation = generation_.load(std::memory_order_acquire);
@@ -53,8 +60,11 @@ class Shared {
     check();
   }
 
+  std::stop_token aborted() const { return stop_.get_token(); }
+
   void abort() noexcept {
     aborted_.store(true, std::memory_order_release);
+    stop_.request_stop();
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
   }
@@ -72,6 +82,8 @@ class Shared {
   const int size_;
   const int spins_;
   std::array<Parts, 2> staging_;
+  std::vector<std::shared_ptr<void>> shared_;
+  std::stop_source stop_;
   std::atomic<std::uint32_t> generation_{0};  // barriers passed; also moved on by abort()
   std::atomic<int> arrived_{0};
   std::atomic<bool> aborted_{false};
@@ -106,6 +118,18 @@ class ThreadCommunicator final : public Communicator {
 
   void barrier() override { meet({}); }
   void abort() noexcept override { shared_->abort(); }
+  std::stop_token aborted() const override { return shared_->aborted(); }
+
+  std::vector<std::shared_ptr<void>> share(const std::shared_ptr<void>& mine) override {
+    shared_->shared(rank_) = mine;
+    barrier();
+    std::vector<std::shared_ptr<void>> all;
+    all.reserve(static_cast<std::size_t>(size()));
+    for (int r = 0; r < size(); ++r) all.push_back(shared_->shared(r));
+    barrier();  // everybody has them: they may be let go
+    shared_->shared(rank_).reset();
+    return all;
+  }
 
  private:
   void meet(std::span<const std::byte> mine) {

@@ -22,12 +22,21 @@
 
 #include "kernels/cpu/pack.h"
 #include "kernels/params.h"
+#include "worker/comm/communicator.h"
 
 namespace dsm::device {
 
 // Memory that the host and operators touch; freed with the object, at the latest before the
 // backend.
 using SharedMemory = std::unique_ptr<std::byte[], std::function<void(std::byte*)>>;
+
+// What every rank of a group has of a sum.
+struct RankSumParams {
+  float* mine = nullptr;   // [count]; undefined afterwards
+  float* parts = nullptr;  // [ranks, count] scratch memory
+  std::int64_t count = 0;  // multiple of 16
+  float* y = nullptr;      // [count] the sum is added to it
+};
 
 class Backend {
  public:
@@ -65,6 +74,14 @@ class Backend {
   virtual void gate_up(const kernels::GateUpParams& params) = 0;
   virtual void row_parallel(const kernels::RowParallelParams& params) = 0;
   virtual void tree_sum(const kernels::TreeSumParams& params) = 0;
+
+  // The ranks of an epoch have met: connects this one's device with theirs. Before the epoch's
+  // first add_over_ranks(). Collective. Throws comm::CommError. What was connected before is so no
+  // more.
+  virtual void join(comm::Communicator& /*ranks*/) {}
+  // Collective, with the ranks of the last join(). The same bits on all ranks.
+  virtual void add_over_ranks(comm::Communicator& ranks, const RankSumParams& params) = 0;
+
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
   virtual void key_expand(const kernels::KeyExpandParams& params) = 0;

@@ -153,6 +153,12 @@ class CpuBackend final : public Backend {
 
   void tree_sum(const TreeSumParams& p) override { ops_.tree_sum(p, 0, p.count); }
 
+  void add_over_ranks(comm::Communicator& ranks, const RankSumParams& p) override {
+    const auto count = static_cast<std::size_t>(p.count);
+    ranks.all_gather({p.mine, count}, {p.parts, count * static_cast<std::size_t>(ranks.size())});
+    tree_sum({p.parts, ranks.size(), p.count, p.y, p.y});
+  }
+
   void kv_write(const KvWriteParams& p) override {
     light(p.tokens, p.kv.key_dim, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
   }

@@ -1,6 +1,8 @@
 #include "worker/device/cuda_backend.h"
 
 #include <algorithm>
+#include <exception>
+#include <mutex>
 #include <stdexcept>
 #include <vector>
 
@@ -8,6 +10,7 @@
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/splits.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_ranks.h"
 #include "worker/device/thread_pool.h"
 
 namespace dsm::device {
@@ -15,8 +18,6 @@ namespace {
 
 using namespace kernels;  // parameter structs
 
-// The first GPU that the process sees: a pod's GPUs are shared out to its ranks by what they see.
-constexpr int kDevice = 0;
 // What partial results of attention may take at a time, unless one item needs more.
 constexpr std::size_t kAttentionBytes = std::size_t{64} << 20;
 
@@ -41,18 +42,33 @@ std::vector<WeightPiece> columns_of(std::span<const WeightPiece> pieces, int beg
   return cut;
 }
 
+// A GPU that is current for this thread from now on.
+class CurrentGpu {
+ public:
+  explicit CurrentGpu(int number) : number_(number) { use(); }
+  // For another thread.
+  void use() const { check(cudaSetDevice(number_), "use it"); }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int threads, bool exact) : exact_(exact), pool_(threads) {
+  CudaBackend(int threads, bool exact, int gpu) : gpu_(gpu), exact_(exact), pool_(threads) {
     cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, kDevice), "ask for its properties");
+    check(cudaGetDeviceProperties(&properties, gpu), "ask for its properties");
     processors_ = properties.multiProcessorCount;
     name_ = std::string("cuda/") + properties.name;
   }
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
   // Nothing may be freed that kernels still use.
-  ~CudaBackend() override { cudaStreamSynchronize(stream_.get()); }
+  ~CudaBackend() override {
+    leave_ranks();
+    cudaStreamSynchronize(stream_.get());
+  }
 
   std::string_view name() const override { return name_; }
   cudaStream_t stream() const { return stream_.get(); }
@@ -106,8 +122,20 @@ class CudaBackend final : public Backend {
     stream_.wait();
   }
 
+  // Work may fail here, since it copies to the GPU: the first failure is thrown by this thread.
   void parallel(int items, const std::function<void(int)>& work) override {
-    pool_.run(items, work);
+    std::exception_ptr failure;
+    std::mutex mutex;
+    pool_.run(items, [&](int i) {
+      try {
+        gpu_.use();
+        work(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+      }
+    });
+    if (failure) std::rethrow_exception(failure);
   }
 
   void wait() override { stream_.wait(); }
@@ -199,6 +227,25 @@ class CudaBackend final : public Backend {
   void tree_sum(const TreeSumParams& p) override {
     if (p.count == 0) return;
     launch([&] { cuda::tree_sum(p, stream_.get()); });
+  }
+
+  void join(comm::Communicator& ranks) override {
+    leave_ranks();
+    if (ranks.size() == 1) return;
+    stream_.synchronise();  // what a lost epoch left there
+    ranks_ = join_ranks(ranks, gpu_.number(), stream_);
+    stream_.waits_by([this] { ranks_->wait(); });
+  }
+
+  void add_over_ranks(comm::Communicator& ranks, const RankSumParams& p) override {
+    require(ranks_ != nullptr, "the ranks have not been joined");
+    if (p.count == 0) return;
+    if (!exact_ && ranks_->all_reduce(p.mine, static_cast<std::size_t>(p.count))) {
+      tree_sum({p.mine, 1, p.count, p.y, p.y});
+      return;
+    }
+    ranks_->all_gather(p.mine, p.parts, static_cast<std::size_t>(p.count));
+    tree_sum({p.parts, ranks.size(), p.count, p.y, p.y});
   }
 
   void kv_write(const KvWriteParams& params) override {
@@ -300,6 +347,12 @@ class CudaBackend final : public Backend {
   // Items whose block tables are the device's; each table as far as the item's last row sees.
   void copy_items(const AttentionParams& p);
 
+  void leave_ranks() {
+    stream_.waits_by({});
+    ranks_.reset();
+  }
+
+  const CurrentGpu gpu_;  // before everything that is made on it
   bool exact_;
   std::string name_;
   int processors_ = 0;
@@ -308,6 +361,7 @@ class CudaBackend final : public Backend {
   DeviceArena arena_;
   std::vector<HostMemory> shared_;
   Lists lists_{stream_};
+  std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
   Scratch span_sums_;
   Scratch slot_sums_;
@@ -389,8 +443,9 @@ std::string cuda_problem() {
   if (count == 0) return "no GPU is there";
   int major = 0;
   int minor = 0;
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, kDevice) != cudaSuccess ||
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, kDevice) != cudaSuccess) {
+  // A node's GPUs are of one kind.
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess) {
     cudaGetLastError();
     return "the GPU does not say what it can compute";
   }
@@ -401,8 +456,15 @@ std::string cuda_problem() {
          ", this program is for 8.x, 9.0 and 10.0";
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact) {
-  return std::make_unique<CudaBackend>(threads, exact);
+int cuda_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

@@ -1,6 +1,6 @@
-// The backend on an NVIDIA GPU (kernels/cuda). One stream, one rank. A row's bits depend neither on
-// the rows beside it nor on how its prompt was cut; they are not the CPU's (kernels/cuda/README.md
-// says which operators' are).
+// The backend on an NVIDIA GPU (kernels/cuda). One stream, one rank, one GPU. A row's bits depend
+// neither on the rows beside it nor on how its prompt was cut; they are not the CPU's
+// (kernels/cuda/README.md says which operators' are).
 //
 // Row-parallel weights come in one segment. Not there yet: adapters, the indexer of sparse
 // attention; who loads a model refuses what needs them.
@@ -18,9 +18,13 @@ namespace dsm::device {
 // Empty where there is a GPU that this program can use; else a sentence that says why not.
 std::string cuda_problem();
 
-// `threads` load; `exact`: activations go into products as two BF16 terms instead of one. On the
-// first GPU that the process sees. Throws as make_backend().
-std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact);
+// How many GPUs the process sees; 0 where none can be used.
+int cuda_count();
+
+// `threads` load; `exact`: activations go into products as two BF16 terms instead of one, and the
+// sums of ranks are added in the order of their numbers. `gpu` counts those that the process sees.
+// Throws as make_backend().
+std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu);
 
 // The stream of such a backend, to measure what is on it.
 CUstream_st* stream_of(const Backend& backend);

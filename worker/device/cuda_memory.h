@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,9 +33,27 @@ class Stream {
   ~Stream() { cudaStreamDestroy(stream_); }
 
   cudaStream_t get() const { return stream_; }
-  void wait() const { check(cudaStreamSynchronize(stream_), "wait for the GPU"); }
+  void synchronise() const { check(cudaStreamSynchronize(stream_), "wait for the GPU"); }
+  bool done() const {
+    const cudaError_t status = cudaStreamQuery(stream_);
+    if (status == cudaErrorNotReady) return false;
+    check(status, "wait for the GPU");
+    return true;
+  }
+  // As synchronise(), or what was told by waits_by(): what is on the stream may wait for other
+  // ranks, which may be lost.
+  void wait() const {
+    if (waiter_) {
+      waiter_();
+    } else {
+      synchronise();
+    }
+  }
+  // Empty: synchronise() again.
+  void waits_by(std::function<void()> waiter) { waiter_ = std::move(waiter); }
 
  private:
+  std::function<void()> waiter_;
   cudaStream_t stream_ = nullptr;
 };
 

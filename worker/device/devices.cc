@@ -1,10 +1,11 @@
 #include "worker/device/devices.h"
 
-#include <stdexcept>
 #include <string>
 
+#include "base/device_error.h"
 #include "worker/device/cpu_backend.h"
 #ifdef DSM_CUDA
+#include "worker/comm/nccl.h"
 #include "worker/device/cuda_backend.h"
 #endif
 
@@ -16,14 +17,29 @@ std::string cuda_missing() {
   return cuda_problem();
 }
 std::unique_ptr<Backend> make_cuda(const BackendSpec& spec) {
-  return make_cuda_backend(spec.threads, spec.exact);
+  return make_cuda_backend(spec.threads, spec.exact, spec.gpu);
+}
+int count_gpus() {
+  return cuda_count();
+}
+Status check_nccl() {
+  if (const auto nccl = comm::load_nccl(); !nccl) {
+    return fail(ErrorKind::kInvalid, nccl.error().message);
+  }
+  return {};
 }
 #else
 std::string cuda_missing() {
   return "this program was built without CUDA (make build-cuda builds one that has it)";
 }
 std::unique_ptr<Backend> make_cuda(const BackendSpec&) {
-  throw std::runtime_error(cuda_missing());
+  throw DeviceError(cuda_missing());
+}
+int count_gpus() {
+  return 0;
+}
+Status check_nccl() {
+  return {};
 }
 #endif
 
@@ -35,6 +51,20 @@ Result<Device> find_device(std::string_view wanted) {
   if (missing.empty()) return Device::kCuda;
   if (wanted == "auto") return Device::kCpu;
   return fail(ErrorKind::kInvalid, missing);
+}
+
+Status check_gpus(int gpus, int local_ranks) {
+  if (local_ranks <= gpus) return {};
+  return fail(ErrorKind::kInvalid, "this process has " + std::to_string(local_ranks) +
+                                       " ranks and sees " + std::to_string(gpus) +
+                                       " GPUs: each rank needs one of its own (fewer ranks, more "
+                                       "GPUs for the pod, or CUDA_VISIBLE_DEVICES)");
+}
+
+Status check_ranks(Device device, int local_ranks, int ranks) {
+  if (device == Device::kCpu) return {};
+  if (auto enough = check_gpus(count_gpus(), local_ranks); !enough) return enough;
+  return ranks > 1 ? check_nccl() : Status();
 }
 
 std::unique_ptr<Backend> make_backend(const BackendSpec& spec) {

@@ -18,11 +18,18 @@ enum class Device : std::uint8_t { kCpu, kCuda };
 // why there is no such device.
 Result<Device> find_device(std::string_view wanted);
 
+// Whether `local_ranks` of this process, of the `ranks` of a group, can compute on it: each on a
+// GPU of its own, adding up by NCCL. kInvalid: says what is missing.
+Status check_ranks(Device device, int local_ranks, int ranks);
+// Its first half.
+Status check_gpus(int gpus, int local_ranks);
+
 struct BackendSpec {
   Device device = Device::kCpu;
   int threads = 1;  // of the rank, the caller's included
   // CUDA: products take activations as two BF16 terms instead of one.
   bool exact = true;
+  int gpu = 0;  // CUDA: of those that the process sees; ranks may share one, for tests
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
 };
 // Throws std::bad_alloc without enough memory, DeviceError when the device fails.

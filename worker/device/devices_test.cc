@@ -22,5 +22,16 @@ TEST(DevicesTest, AGpuThatIsAskedForIsFoundOrMissedByName) {
   EXPECT_EQ(find_device("auto"), Device::kCpu);
 }
 
+TEST(DevicesTest, EachRankNeedsAGpuOfItsOwn) {
+  EXPECT_TRUE(check_gpus(2, 2));
+  EXPECT_TRUE(check_gpus(8, 1));
+  const auto missing = check_gpus(1, 4);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().kind, ErrorKind::kInvalid);
+  EXPECT_NE(missing.error().message.find("4 ranks and sees 1 GPUs"), std::string::npos)
+      << missing.error().message;
+  EXPECT_TRUE(check_ranks(Device::kCpu, 8, 8)) << "ranks share a processor";
+}
+
 }  // namespace
 }  // namespace dsm::device

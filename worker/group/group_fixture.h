@@ -47,7 +47,10 @@ struct Controls {
   std::atomic<int> fail_device_of_rank{-1};
   std::atomic<int> hang_on_rank{-1};  // while it is set
   std::atomic<int> fail_load_of_rank{-1};
+  std::atomic<int> fail_join_of_rank{-1};  // once
+  std::atomic<int> joins{0};
   std::atomic<bool> no_memory{false};  // to load
+  std::atomic<bool> no_device{false};  // to load onto
   std::atomic<bool> hold_load{false};
   std::atomic<bool> hold_adapters{false};  // their loading, that is
   std::atomic<bool> refuse_adapters{false};
@@ -71,6 +74,15 @@ class FakeRank final : public RankExecutor {
  public:
   FakeRank(int rank, std::shared_ptr<Controls> controls)
       : rank_(rank), controls_(std::move(controls)) {}
+
+  void join(comm::Communicator& comm) override {
+    ++controls_->joins;
+    int expected = rank_;
+    if (controls_->fail_join_of_rank.compare_exchange_strong(expected, -1)) {
+      throw comm::CommError("this rank cannot connect its device");
+    }
+    comm.barrier();
+  }
 
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override {
     ++controls_->steps;
@@ -119,6 +131,7 @@ inline RankLoader loader(const std::shared_ptr<Controls>& controls) {
           return fail(ErrorKind::kNotFound, "no such checkpoint");
         }
         if (controls->no_memory) throw std::bad_alloc();
+        if (controls->no_device) throw DeviceError("GPU: cannot copy to it: it is gone");
         ++controls->loads;
         progress(100, 100);
         return std::make_unique<FakeRank>(rank, controls);

@@ -91,6 +91,26 @@ TEST(Group, ShowsThatARankHasNoMemoryForItsWeights) {
   EXPECT_TRUE(group.followers[1]->state().ended);
 }
 
+TEST(Group, ShowsThatADeviceFailedWhileWeightsWereLoaded) {
+  TestGroup group(1, 1);
+  group.controls[0]->no_device = true;
+  group.start();
+  ASSERT_TRUE(eventually([&] { return group.leader->state().ended; }));
+  EXPECT_EQ(group.leader->state().reason, "DeviceError");
+  EXPECT_EQ(group.leader->state().message,
+            "rank 0: loading the weights: GPU: cannot copy to it: it is gone");
+}
+
+TEST(Group, MeetsAgainWhenARankCouldNotJoinWhatItComputesOn) {
+  TestGroup group(2, 1);
+  group.controls[1]->fail_join_of_rank = 1;
+  group.start();
+  ASSERT_TRUE(eventually([&] { return group.leader->state().epoch > 1; }));
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_GE(group.controls[0]->joins, 2) << "in each epoch";
+  EXPECT_TRUE(group.answers({5, 6}, 8));
+}
+
 TEST(Group, GoesOnWithoutAnErrorWhenARankThatLostItsDeviceStartsAnew) {
   TestGroup group(2, 1);
   group.start();

@@ -16,6 +16,9 @@ namespace dsm::group {
 class RankExecutor {
  public:
   virtual ~RankExecutor() = default;
+  // The ranks of an epoch have met, and this one has executed nothing in it yet. Collective. Called
+  // on the rank's own thread; throws as execute().
+  virtual void join(comm::Communicator& /*comm*/) {}
   // Runs one step on this rank. Rank 0 returns a sample per row with logits, in order; what
   // other ranks return is ignored. Called on the rank's own thread. Throws comm::CommError when the
   // group is broken and DeviceError; any other exception counts as a failed step.

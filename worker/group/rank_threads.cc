@@ -76,6 +76,7 @@ struct RankThreads::Impl {
           comm = nullptr;
           held = work->connect;
           comm = &held->open(i);
+          executor->join(*comm);
           joined(i, seen);
         } else if (work->batch && comm == nullptr) {
           continue;  // this rank has failed in this epoch and said so

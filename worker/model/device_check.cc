@@ -13,9 +13,8 @@ Status missing(const std::string& what) {
 
 }  // namespace
 
-Status check_device(const ModelConfig& c, device::Device device, int ranks, bool adapters) {
+Status check_device(const ModelConfig& c, device::Device device, bool adapters) {
   if (device != device::Device::kCuda) return {};
-  if (ranks > 1) return missing("tensor parallelism");
   if (adapters) return missing("adapters");
   if (c.indexer) return missing("sparse attention (index_topk)");
   const int key =

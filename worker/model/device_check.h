@@ -7,7 +7,7 @@
 
 namespace dsm::model {
 
-// kInvalid: a sentence that names it. `ranks`: of the group; `adapters`: rows may name some.
-Status check_device(const ModelConfig& config, device::Device device, int ranks, bool adapters);
+// kInvalid: a sentence that names it. `adapters`: rows may name some.
+Status check_device(const ModelConfig& config, device::Device device, bool adapters);
 
 }  // namespace dsm::model

@@ -12,23 +12,20 @@ ModelConfig config_of(const char* dir) {
 }
 
 TEST(DeviceCheck, TheCpuComputesEverything) {
-  EXPECT_TRUE(
-      check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCpu, 8, true));
+  EXPECT_TRUE(check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCpu, true));
 }
 
 TEST(DeviceCheck, WhatTheCudaBackendLacksIsRefusedByName) {
   const ModelConfig tiny = config_of("models/deepseek-tiny");
-  EXPECT_TRUE(check_device(tiny, Device::kCuda, 1, false));
-  EXPECT_EQ(check_device(tiny, Device::kCuda, 2, false).error().message,
-            "the CUDA backend has no tensor parallelism yet; the CPU has");
-  EXPECT_EQ(check_device(tiny, Device::kCuda, 1, true).error().message,
+  EXPECT_TRUE(check_device(tiny, Device::kCuda, false));
+  EXPECT_EQ(check_device(tiny, Device::kCuda, true).error().message,
             "the CUDA backend has no adapters yet; the CPU has");
   const ModelConfig sparse = config_of("tests/goldens/families/deepseek_v32");
-  EXPECT_EQ(check_device(sparse, Device::kCuda, 1, false).error().message,
+  EXPECT_EQ(check_device(sparse, Device::kCuda, false).error().message,
             "the CUDA backend has no sparse attention (index_topk) yet; the CPU has");
   ModelConfig wide = tiny;
   wide.kv_lora_rank = 1024;
-  EXPECT_EQ(check_device(wide, Device::kCuda, 1, false).error().message,
+  EXPECT_EQ(check_device(wide, Device::kCuda, false).error().message,
             "the CUDA backend has no attention over keys of 1056 values (768 are the most) yet; "
             "the CPU has");
 }

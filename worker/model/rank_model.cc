@@ -211,6 +211,7 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     auto backend = device::make_backend({.device = rank.device,
                                          .threads = rank.threads,
                                          .exact = rank.deterministic,
+                                         .gpu = rank.gpu,
                                          .ops = rank.ops});
     auto weights = load_weights(*checkpoint, config, slice_of(rank), *backend, progress);
     if (!weights) return std::unexpected(weights.error());
@@ -224,6 +225,10 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
                 "not enough memory for the weights, " + std::to_string(kv.num_blocks) +
                     " KV blocks and batches of " + std::to_string(max_batch_tokens) + " tokens");
   }
+}
+
+void RankModel::join(comm::Communicator& comm) {
+  impl_->backend->join(comm);
 }
 
 std::span<const float> RankModel::forward(const engine::Batch& batch, comm::Communicator& comm) {

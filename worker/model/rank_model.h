@@ -37,6 +37,7 @@ struct RankSpec {
   int rank = 0;
   int size = 1;  // 1, 2, 4 or 8
   device::Device device = device::Device::kCpu;
+  int gpu = 0;                        // as BackendSpec's
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
   // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they
@@ -72,6 +73,10 @@ class RankModel {
       const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
       int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);
   ~RankModel();
+
+  // Collective: the ranks of an epoch have met. Before the first forward() of it, where the device
+  // is not the CPU. Throws comm::CommError.
+  void join(comm::Communicator& comm);
 
   // Collective: every rank calls it with the same batch. Writes the rows' keys and values. Returns
   // on rank 0 the logits [n, vocab] of the last row.logits tokens of each row, in the order of rows

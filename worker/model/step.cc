@@ -120,10 +120,9 @@ void Step::add_row_parallel(kernels::RowParallelParams params) {
   }
   params.y = partial_;
   backend.row_parallel(params);
-  const auto count = static_cast<std::size_t>(tokens) * static_cast<std::size_t>(c.hidden_size);
-  backend.wait();
-  comm->all_gather({partial_, count}, {parts_, count * static_cast<std::size_t>(ranks)});
-  backend.tree_sum({parts_, ranks, static_cast<std::int64_t>(count), x, x});
+  backend.add_over_ranks(
+      *comm,
+      {.mine = partial_, .parts = parts_, .count = std::int64_t{tokens} * c.hidden_size, .y = x});
 }
 
 }  // namespace dsm::model

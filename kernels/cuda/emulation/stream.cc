@@ -116,6 +116,11 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return cudaSuccess;
 }
 
+// Nothing goes on by itself, so who asks again and again has to find it done.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return cudaStreamSynchronize(stream);
+}
+
 cudaError_t cudaDeviceSynchronize() {
   std::set<CUstream_st*> streams;
   {
@@ -161,7 +166,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-// Nothing goes on by itself, so who asks again and again has to find it done.
+// As cudaStreamQuery().
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   return cudaEventSynchronize(event);
 }

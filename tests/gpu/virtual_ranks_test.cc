@@ -1,0 +1,145 @@
+// The default model and a mixture of experts cut over ranks, on the device that is there: ranks of
+// one process that share one GPU, or else the CPU. Their greedy tokens are the reference's, and
+// their logits those of one rank within the bound of the sums' order.
+#include <algorithm>
+#include <barrier>
+#include <cmath>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/model/model_fixture.h"
+#include "worker/comm/thread_comm.h"
+#include "worker/device/devices.h"
+
+namespace dsm::model {
+namespace {
+
+using Tokens = std::vector<engine::TokenId>;
+
+// As model_device_test.cc's.
+constexpr double kBound = 2e-3;
+constexpr double kLooseBound = 0.15;
+
+// Of the goldens' texts, the one that is taken, and how many tokens follow. The emulated GPU
+// (kernels/cuda/emulation) takes a shorter one.
+#ifdef DSM_CUDA_EMULATED
+constexpr std::size_t kText = 1;
+constexpr std::size_t kContinued = 3;
+#else
+constexpr std::size_t kText = 4;
+constexpr std::size_t kContinued = 8;
+#endif
+
+constexpr const char* kExperts = "tests/goldens/families/deepseek_v3";
+
+struct Answer {
+  std::vector<float> logits;  // [tokens, vocab] of the prompt
+  Tokens continuation;        // greedy
+};
+
+// What rank 0 says, after two epochs: a rank joins anew with the memory of the one before.
+Answer answer_of(const std::string& dir, RankSpec spec, const GoldenCase& golden,
+                 std::size_t count) {
+  Answer answer;
+  auto first = comm::make_thread_communicators(spec.size);
+  auto second = comm::make_thread_communicators(spec.size);
+  std::vector<std::thread> ranks;
+  ranks.reserve(first.size());
+  for (int rank = 0; rank < spec.size; ++rank) {
+    ranks.emplace_back([&, rank] {
+      RankSpec own = spec;
+      own.rank = rank;
+      own.device = *device::find_device("auto");
+      const auto model = load_checkpoint(dir, own);
+      const auto at = static_cast<std::size_t>(rank);
+      model->join(*first[at]);
+      model->forward(
+          {1,
+           {make_row(golden.tokens, 0, golden.tokens.size(), blocks_for(golden.tokens.size(), 7))}},
+          *first[at]);
+      comm::Communicator& comm = *second[at];
+      model->join(comm);
+      auto tokens = golden.tokens;
+      const auto table = blocks_for(tokens.size() + count);
+      const auto all = model->forward_all({2, {make_row(tokens, 0, tokens.size(), table)}}, comm);
+      std::vector<float> last;
+      const auto vocab = static_cast<std::ptrdiff_t>(model->config().vocab_size);
+      if (rank == 0) {
+        answer.logits.assign(all.begin(), all.end());
+        last.assign(all.end() - vocab, all.end());
+      }
+      for (std::size_t i = 0; i < count; ++i) {
+        engine::TokenId next = 0;
+        if (rank == 0) {
+          next = static_cast<engine::TokenId>(std::max_element(last.begin(), last.end()) -
+                                              last.begin());
+          answer.continuation.push_back(next);
+        }
+        comm.broadcast(std::as_writable_bytes(std::span(&next, 1)), 0);
+        tokens.push_back(next);
+        const auto row =
+            model->forward({3, {make_row(tokens, tokens.size() - 1, tokens.size(), table)}}, comm);
+        last.assign(row.begin(), row.end());
+      }
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  return answer;
+}
+
+double difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double most = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    most = std::max(most, std::abs(static_cast<double>(a[i]) - b[i]));
+  }
+  return most;
+}
+
+void expect_like_one_rank(const std::string& dir, const GoldenCase& golden, RankSpec spec,
+                          double bound) {
+  SCOPED_TRACE(dir + ", " + std::to_string(spec.size) + " ranks");
+  RankSpec alone = spec;
+  alone.size = 1;
+  const Answer wanted = answer_of(dir, alone, golden, 0);
+  const Answer got = answer_of(dir, spec, golden, spec.deterministic ? kContinued : 0);
+  EXPECT_LT(difference(got.logits, wanted.logits), bound);
+  EXPECT_TRUE(
+      std::equal(got.continuation.begin(), got.continuation.end(), golden.continuation.begin()));
+}
+
+TEST(VirtualRanks, TheDefaultModelOnSomeIsThatOnOne) {
+  const GoldenCase golden = load_goldens()[kText];
+  for (const int size : {2, 4}) expect_like_one_rank(kTinyModel, golden, {.size = size}, kBound);
+  expect_like_one_rank(kTinyModel, golden, {.size = 2, .deterministic = false}, kLooseBound);
+}
+
+TEST(VirtualRanks, AMixtureOfExpertsOnTwoIsThatOnOne) {
+  const GoldenCase golden = load_goldens(std::string(kExperts) + "/golden")[kText];
+  expect_like_one_rank(kExperts, golden, {.size = 2}, kBound);
+}
+
+TEST(VirtualRanks, ThrowWhenTheGroupIsAborted) {
+  auto comms = comm::make_thread_communicators(2);
+  std::barrier<> both(2);
+  std::vector<std::thread> ranks;
+  ranks.reserve(2);
+  for (int rank = 0; rank < 2; ++rank) {
+    ranks.emplace_back([&, rank] {
+      comm::Communicator& comm = *comms[static_cast<std::size_t>(rank)];
+      const auto model =
+          load_tiny({.rank = rank, .size = 2, .device = *device::find_device("auto")});
+      model->join(comm);
+      const engine::Batch batch{1, {make_row({1, 2}, 0, 2, {0})}};
+      model->forward(batch, comm);
+      both.arrive_and_wait();
+      if (rank == 1) return comm.abort();
+      EXPECT_THROW(model->forward(batch, comm), comm::CommError);
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+}  // namespace
+}  // namespace dsm::model
