@@ -28,8 +28,10 @@ std::int64_t attention_width(const Shape& s, const WeightCut& cut) {
 }
 
 std::int64_t mlp_width(const Shape& s, const WeightCut& cut) {
-  const std::int64_t widest = std::max({s.mlp, s.shared_experts * s.expert, s.expert});
-  return (1 + s.experts_per_token) * round_up(widest / cut.tensor, 32);
+  const std::int64_t cut_ones =
+      std::max({s.mlp, s.shared_experts * s.expert, s.expert}) / cut.tensor;
+  const std::int64_t widest = cut.expert_parallel ? std::max(cut_ones, s.expert) : cut_ones;
+  return (1 + s.experts_per_token) * round_up(widest, 32);
 }
 
 // Of scores and selections over a sequence's whole past.

@@ -75,11 +75,18 @@ class Counter {
     return sum;
   }
 
-  std::int64_t expert(std::int64_t width) const {
-    const std::int64_t local = width / cut_.tensor;
+  // Of this rank's `local` hidden values.
+  std::int64_t gate_up(std::int64_t local) const {
     // Half a panel of the gate's outputs and half of up's stand side by side.
-    const std::int64_t gate_up = cpu_ ? blocks(local, kPanel / 2) * kPanel : 2 * local;
-    return projection(gate_up, s_.hidden) + segmented(width, 1);
+    return projection(cpu_ ? blocks(local, kPanel / 2) * kPanel : 2 * local, s_.hidden);
+  }
+  std::int64_t expert(std::int64_t width) const {
+    return gate_up(width / cut_.tensor) + segmented(width, 1);
+  }
+  // Those that the router chooses from.
+  std::int64_t experts() const {
+    if (!cut_.expert_parallel) return s_.experts * expert(s_.expert);
+    return s_.experts / cut_.tensor * (gate_up(s_.expert) + projection(s_.hidden, s_.expert));
   }
 
   std::int64_t latent() const {
@@ -109,7 +116,7 @@ class Counter {
         (s_.latent ? latent() : grouped()) + segmented(s_.heads, s_.value) + 2 * vector(s_.hidden);
     if (!s_.has_experts(index)) return sum + expert(s_.mlp);
     sum += plain(s_.experts, s_.hidden) + (s_.router_bias ? vector(s_.experts) : 0);
-    return sum + expert(s_.shared_experts * s_.expert) + s_.experts * expert(s_.expert);
+    return sum + expert(s_.shared_experts * s_.expert) + experts();
   }
 
   const Shape& s_;

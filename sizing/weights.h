@@ -17,9 +17,10 @@ enum class Device {
 };
 
 struct WeightCut {
-  std::int64_t tensor = 1;    // ranks that share the model
-  bool drafts = false;        // with the multi-token-prediction layer
-  bool deterministic = true;  // false: with what expands the keys of long prompts
+  std::int64_t tensor = 1;       // ranks that share the model
+  bool drafts = false;           // with the multi-token-prediction layer
+  bool deterministic = true;     // false: with what expands the keys of long prompts
+  bool expert_parallel = false;  // ranks have whole experts, not a part of each
   // 8 or 4: matrices of attention and MLPs are rounded to integers of so many bits, with an FP32
   // scale for each 128 inputs of an output; 0: they stay as they are stored.
   int weight_bits = 0;

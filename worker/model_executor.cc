@@ -81,6 +81,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
                                          .sampled_vocab = spec.sampled_vocab,
                                          .drafts = spec.drafts,
                                          .deterministic = spec.deterministic,
+                                         .expert_parallel = spec.expert_parallel,
                                          .fp8_activations = spec.fp8_activations,
                                          .round_weights = spec.round_weights,
                                          .adapters = spec.adapters.get(),

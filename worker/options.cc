@@ -56,6 +56,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
       "deterministic", &o.deterministic,
       "The same tokens whatever else is in the batch and whatever the number of ranks; false is "
       "quicker, above all with long prompts");
+  flags.add("expert-parallel", &o.expert_parallel,
+            "Each rank computes its share of a layer's experts, not a part of each; with "
+            "--deterministic false");
   flags.add("activation-quantization", &o.activation_quantization,
             "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
             "(rounded to FP8 in blocks of 128, as GPUs compute)");

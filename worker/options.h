@@ -42,6 +42,7 @@ struct Options {
   std::string speculative_method = "none";
   int speculative_tokens = 0;
   bool deterministic = true;
+  bool expert_parallel = false;
   std::string activation_quantization = "none";
   std::string weight_quantization = "auto";
   std::string device = "auto";

@@ -56,7 +56,8 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
   for (const int number :
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
         scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0,
-        options.deterministic ? 1 : 0, options.has_adapters() ? options.max_lora_rank : 0}) {
+        options.deterministic ? 1 : 0, options.expert_parallel ? 1 : 0,
+        options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
   }
   if (options.rounds_weights()) all += "," + options.weight_quantization;
@@ -118,6 +119,7 @@ Result<std::int64_t> cache_tokens(const Options& options,
       .cut = {.tensor = options.tensor_parallel,
               .drafts = model_drafts(scheduler),
               .deterministic = options.deterministic,
+              .expert_parallel = options.expert_parallel,
               .weight_bits = weight_bits(options)},
       .sharing = options.local_ranks(),
       .context = scheduler.max_model_len,
@@ -279,6 +281,11 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   if (auto fits = model::check_tensor_parallel(*config, options.tensor_parallel); !fits) {
     return std::unexpected(fits.error());
   }
+  if (options.expert_parallel) {
+    auto fits =
+        model::check_expert_parallel(*config, options.tensor_parallel, options.deterministic);
+    if (!fits) return fail(fits.error().kind, "--expert-parallel: " + fits.error().message);
+  }
   if (options.fp8_activations()) {
     auto fits = model::check_fp8_activations(*config, options.tensor_parallel);
     if (!fits) {
@@ -306,6 +313,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .max_batch_tokens = scheduler->max_batch_tokens,
                             .drafts = model_drafts(*scheduler),
                             .deterministic = options.deterministic,
+                            .expert_parallel = options.expert_parallel,
                             .fp8_activations = options.fp8_activations(),
                             .round_weights = rounding(options),
                             .adapters = adapter_store(options, *config)},

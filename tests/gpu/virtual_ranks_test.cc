@@ -102,6 +102,7 @@ void expect_like_one_rank(const std::string& dir, const GoldenCase& golden, Rank
   SCOPED_TRACE(dir + ", " + std::to_string(spec.size) + " ranks");
   RankSpec alone = spec;
   alone.size = 1;
+  alone.expert_parallel = false;
   const Answer wanted = answer_of(dir, alone, golden, 0);
   const Answer got = answer_of(dir, spec, golden, spec.deterministic ? kContinued : 0);
   EXPECT_LT(difference(got.logits, wanted.logits), bound);
@@ -115,9 +116,11 @@ TEST(VirtualRanks, TheDefaultModelOnSomeIsThatOnOne) {
   expect_like_one_rank(kTinyModel, golden, {.size = 2, .deterministic = false}, kLooseBound);
 }
 
-TEST(VirtualRanks, AMixtureOfExpertsOnTwoIsThatOnOne) {
+TEST(VirtualRanks, ExpertsInPartAndAsAWhole) {
   const GoldenCase golden = load_goldens(std::string(kExperts) + "/golden")[kText];
   expect_like_one_rank(kExperts, golden, {.size = 2}, kBound);
+  expect_like_one_rank(kExperts, golden,
+                       {.size = 2, .deterministic = false, .expert_parallel = true}, kLooseBound);
 }
 
 TEST(VirtualRanks, ThrowWhenTheGroupIsAborted) {

@@ -24,6 +24,21 @@ struct FamilyCase {
   std::vector<int> ranks;  // that cut it, beside 1
 };
 
+// Logits of every position of the tokens, fed in chunks that end at `cuts`.
+Logits chunked(RankModel& model, comm::Communicator& comm, const Tokens& tokens,
+               std::vector<std::size_t> cuts, engine::BlockId first_block = 0) {
+  Logits logits;
+  std::size_t begin = 0;
+  cuts.push_back(tokens.size());
+  const auto table = blocks_for(tokens.size(), first_block);
+  for (const auto cut : cuts) {
+    const auto span = model.forward_all({1, {make_row(tokens, begin, cut, table)}}, comm);
+    logits.insert(logits.end(), span.begin(), span.end());
+    begin = cut;
+  }
+  return logits;
+}
+
 class Families : public testing::TestWithParam<FamilyCase> {
  protected:
   static std::string dir() { return std::string("tests/goldens/families/") + GetParam().name; }
@@ -32,20 +47,6 @@ class Families : public testing::TestWithParam<FamilyCase> {
     return load_checkpoint(dir(), spec);
   }
 
-  // Logits of every position of the tokens, fed in chunks that end at `cuts`.
-  static Logits chunked(RankModel& model, comm::Communicator& comm, const Tokens& tokens,
-                        std::vector<std::size_t> cuts, engine::BlockId first_block = 0) {
-    Logits logits;
-    std::size_t begin = 0;
-    cuts.push_back(tokens.size());
-    const auto table = blocks_for(tokens.size(), first_block);
-    for (const auto cut : cuts) {
-      const auto span = model.forward_all({1, {make_row(tokens, begin, cut, table)}}, comm);
-      logits.insert(logits.end(), span.begin(), span.end());
-      begin = cut;
-    }
-    return logits;
-  }
   static void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
     ASSERT_EQ(got.size(), wanted.size());
     EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);
@@ -156,29 +157,46 @@ void expect_within_bound(const GoldenCase& golden, const Logits& logits, std::si
   }
 }
 
+// Every rank runs the goldens' texts in the loose mode; rank 0's logits are compared.
+void expect_loose_within_bound(const std::string& dir, int size, bool expert_parallel) {
+  SCOPED_TRACE(std::to_string(size) + " ranks");
+  auto comms = comm::make_thread_communicators(size);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < size; ++rank) {
+    ranks.emplace_back([&, rank] {
+      auto& comm = *comms[static_cast<std::size_t>(rank)];
+      const auto model = load_checkpoint(
+          dir,
+          {.rank = rank, .size = size, .deterministic = false, .expert_parallel = expert_parallel});
+      const auto vocab = static_cast<std::size_t>(model->config().vocab_size);
+      for (const auto& golden : load_goldens(dir + "/golden")) {
+        auto tokens = golden.tokens;
+        tokens.insert(tokens.end(), golden.continuation.begin(), golden.continuation.end());
+        // The last of them one by one, as an answer is computed.
+        std::vector<std::size_t> cuts(golden.continuation.size());
+        std::iota(cuts.begin(), cuts.end(), golden.tokens.size());
+        const auto logits = chunked(*model, comm, tokens, cuts);
+        if (rank == 0) expect_within_bound(golden, logits, vocab);
+      }
+    });
+  }
+  for (auto& rank : ranks) rank.join();
+}
+
 TEST_P(Families, TheLooseModeStaysWithinItsBoundOnAnyNumberOfRanks) {
-  auto sizes = GetParam().ranks;
-  sizes.push_back(1);
-  for (const int size : sizes) {
-    auto comms = comm::make_thread_communicators(size);
-    std::vector<std::thread> ranks;
-    for (int rank = 0; rank < size; ++rank) {
-      ranks.emplace_back([&, rank] {
-        auto& comm = *comms[static_cast<std::size_t>(rank)];
-        const auto model = load({.rank = rank, .size = size, .deterministic = false});
-        const auto vocab = static_cast<std::size_t>(model->config().vocab_size);
-        for (const auto& golden : goldens()) {
-          auto tokens = golden.tokens;
-          tokens.insert(tokens.end(), golden.continuation.begin(), golden.continuation.end());
-          // The last of them one by one, as an answer is computed.
-          std::vector<std::size_t> cuts(golden.continuation.size());
-          std::iota(cuts.begin(), cuts.end(), golden.tokens.size());
-          const auto logits = chunked(*model, comm, tokens, cuts);
-          if (rank == 0) expect_within_bound(golden, logits, vocab);
-        }
-      });
+  expect_loose_within_bound(dir(), 1, false);
+  for (const int size : GetParam().ranks) expect_loose_within_bound(dir(), size, false);
+}
+
+TEST_P(Families, ExpertsOnRanksOfTheirOwnStayWithinTheSameBound) {
+  const auto config = load_model_config(dir());
+  for (const int size : GetParam().ranks) {
+    if (check_expert_parallel(*config, size, false)) {
+      expect_loose_within_bound(dir(), size, true);
+    } else {
+      EXPECT_THROW(load({.size = size, .deterministic = false, .expert_parallel = true}),
+                   std::runtime_error);
     }
-    for (auto& rank : ranks) rank.join();
   }
 }
 

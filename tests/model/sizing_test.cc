@@ -128,11 +128,13 @@ void expect_same(const Shape& s, const ModelConfig& c) {
 void expect_bytes(const std::string& dir, const ModelConfig& config, const WeightSlice& slice) {
   const int bits = !slice.round_to ? 0 : *slice.round_to == kernels::DType::kInt8 ? 8 : 4;
   SCOPED_TRACE(std::to_string(slice.ranks) + (slice.mtp ? " ranks, drafts" : " ranks") +
-               (slice.segmented ? "" : ", loose") + ", bits " + std::to_string(bits));
+               (slice.segmented ? "" : ", loose") +
+               (slice.expert_parallel ? ", whole experts" : "") + ", bits " + std::to_string(bits));
   const Shape shape = shape_at(dir + "/config.json");
   const sizing::WeightCut cut{.tensor = slice.ranks,
                               .drafts = slice.mtp,
                               .deterministic = slice.segmented,
+                              .expert_parallel = slice.expert_parallel,
                               .weight_bits = bits};
   constexpr int kTokens = 40;
 
@@ -145,7 +147,12 @@ void expect_bytes(const std::string& dir, const ModelConfig& config, const Weigh
   EXPECT_EQ(backend.taken(), sizing::weight_bytes(shape, cut, Device::kCpu));
 
   const int blocks = (config.max_positions + 63) / 64;
-  Step step(config, {.rank = slice.rank, .ranks = slice.ranks, .threads = 1, .tokens = kTokens},
+  Step step(config,
+            {.rank = slice.rank,
+             .ranks = slice.ranks,
+             .threads = 1,
+             .tokens = kTokens,
+             .expert_parallel = slice.expert_parallel},
             backend);
   Attention attention =
       make_attention(step, config.num_layers + (slice.mtp ? 1 : 0), blocks, slice.expands);
@@ -173,6 +180,15 @@ TEST_P(Sizing, is_what_is_allocated) {
       slice.round_to = exact ? kernels::DType::kInt4 : kernels::DType::kInt8;
       expect_bytes(dir, *config, slice);
     }
+    if (!check_expert_parallel(*config, ranks, false)) continue;
+    WeightSlice slice{.rank = ranks - 1,
+                      .ranks = ranks,
+                      .segmented = false,
+                      .expands = true,
+                      .expert_parallel = true};
+    expect_bytes(dir, *config, slice);
+    slice.round_to = kernels::DType::kInt8;
+    expect_bytes(dir, *config, slice);
   }
 }
 

@@ -255,4 +255,21 @@ Status check_tensor_parallel(const ModelConfig& c, int ranks) {
   return {};
 }
 
+Status check_expert_parallel(const ModelConfig& c, int ranks, bool deterministic) {
+  if (c.num_experts == 0) {
+    return fail(ErrorKind::kInvalid, "the model has no experts to share out");
+  }
+  if (deterministic) {
+    return fail(ErrorKind::kInvalid,
+                "experts on ranks of their own are added in another order than the deterministic "
+                "mode's (--deterministic false)");
+  }
+  if (c.num_experts % ranks != 0) {
+    return fail(ErrorKind::kInvalid, "n_routed_experts " + std::to_string(c.num_experts) +
+                                         " does not divide by tensor parallel size " +
+                                         std::to_string(ranks));
+  }
+  return {};
+}
+
 }  // namespace dsm::model

@@ -119,5 +119,8 @@ Result<ModelConfig> parse_model_config(std::string_view json, std::string_view n
 // kInvalid, with the numbers, when the model cannot be cut into `ranks` equal parts. KV heads may
 // be fewer than ranks when they divide them: then each is held by several ranks.
 Status check_tensor_parallel(const ModelConfig& config, int ranks);
+// kInvalid, with what to change, when its experts cannot be shared out to `ranks`, each as a whole.
+// Their sum is then added in another order, which the deterministic mode does not allow.
+Status check_expert_parallel(const ModelConfig& config, int ranks, bool deterministic);
 
 }  // namespace dsm::model

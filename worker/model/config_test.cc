@@ -269,5 +269,18 @@ TEST(ModelConfig, TensorParallelMustDivideHeadsVocabularyAndWidths) {
               HasSubstr("num_key_value_heads 3 and tensor parallel size 2 do not fit"));
 }
 
+TEST(ModelConfig, ExpertsAreSharedOutInEqualNumbersInTheLooseMode) {
+  auto config = *parse_model_config(tiny().dump(), "config.json");
+  ASSERT_EQ(config.num_experts % 4, 0);
+  EXPECT_TRUE(check_expert_parallel(config, 4, false));
+  EXPECT_THAT(check_expert_parallel(config, 4, true).error().message,
+              HasSubstr("--deterministic false"));
+  config.num_experts = 6;
+  EXPECT_THAT(check_expert_parallel(config, 4, false).error().message,
+              HasSubstr("n_routed_experts 6 does not divide by tensor parallel size 4"));
+  config.num_experts = 0;
+  EXPECT_THAT(check_expert_parallel(config, 4, false).error().message, HasSubstr("has no experts"));
+}
+
 }  // namespace
 }  // namespace dsm::model

@@ -14,7 +14,9 @@ int inputs_of(const kernels::SegmentedMatrix& w) {
 
 }  // namespace
 
-Mlp::Mlp(Step& step) : groups_(1 + static_cast<std::size_t>(step.c.num_experts)) {
+Mlp::Mlp(Step& step)
+    : experts_(experts_of(step.c.num_experts, step.rank, step.ranks, step.expert_parallel)),
+      groups_(1 + static_cast<std::size_t>(experts_.size())) {
   const ModelConfig& c = step.c;
   const auto t = static_cast<std::size_t>(step.max_tokens);
   const auto top_k = static_cast<std::size_t>(c.experts_per_token);
@@ -22,8 +24,9 @@ Mlp::Mlp(Step& step) : groups_(1 + static_cast<std::size_t>(step.c.num_experts))
       step.backend, t * static_cast<std::size_t>(kernels::round_up(c.num_experts, 16)));
   chosen_ = device::allocate_shared<std::int32_t>(step.backend, t * top_k);
   chosen_weights_ = device::allocate_shared<float>(step.backend, t * top_k);
-  const int widest =
-      std::max({c.intermediate_size, c.shared_width(), c.moe_intermediate_size}) / step.ranks;
+  const int expert =
+      step.expert_parallel ? c.moe_intermediate_size : c.moe_intermediate_size / step.ranks;
+  const int widest = std::max(std::max(c.intermediate_size, c.shared_width()) / step.ranks, expert);
   hidden_stride_ = kernels::round_up(widest, 32);
   hidden_ =
       allocate<float>(step.backend, t * (1 + top_k) * static_cast<std::size_t>(hidden_stride_));
@@ -87,12 +90,20 @@ void Mlp::route(Step& step, const LayerWeights& w) {
   group_by_expert(step);
 }
 
-// Sorts (token, choice) pairs by expert, tokens rising within one.
+// Sorts (token, choice) pairs of this rank's experts by expert, tokens rising within one.
 void Mlp::group_by_expert(Step& step) {
   const int top_k = step.c.experts_per_token;
   const int pairs = step.tokens * top_k;
+  const auto here = [&](int pair) {
+    return chosen_[pair] >= experts_.begin && chosen_[pair] < experts_.end;
+  };
+  const auto group_of = [&](int pair) -> kernels::Group& {
+    return groups_[1 + static_cast<std::size_t>(chosen_[pair] - experts_.begin)];
+  };
   for (std::size_t g = 1; g < groups_.size(); ++g) groups_[g].end = 0;
-  for (int i = 0; i < pairs; ++i) ++groups_[1 + static_cast<std::size_t>(chosen_[i])].end;
+  for (int i = 0; i < pairs; ++i) {
+    if (here(i)) ++group_of(i).end;
+  }
   int at = step.tokens;
   for (std::size_t g = 1; g < groups_.size(); ++g) {
     const int count = groups_[g].end;
@@ -100,7 +111,8 @@ void Mlp::group_by_expert(Step& step) {
     at += count;
   }
   for (int i = 0; i < pairs; ++i) {
-    const int slot = groups_[1 + static_cast<std::size_t>(chosen_[i])].end++;
+    if (!here(i)) continue;
+    const int slot = group_of(i).end++;
     step.slot_token[slot] = i / top_k;
     step.slot_weight[slot] = chosen_weights_[i];
   }

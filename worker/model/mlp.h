@@ -1,5 +1,6 @@
 // The MLP of a layer: dense, or a mixture of experts of which one, the shared expert, takes every
-// token.
+// token. A rank computes its part of each expert, or some experts as a whole; what it lacks the sum
+// over the ranks brings.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ class Mlp {
   float* chosen_weights_;  // [T, top_k]
   float* hidden_;          // [T * (1 + top_k), widest MLP part]
   std::int64_t hidden_stride_;
-  std::vector<kernels::Group> groups_;  // all tokens, then each expert's slots
+  Share experts_;                       // this rank's
+  std::vector<kernels::Group> groups_;  // all tokens, then the slots of each expert of this rank
 };
 
 }  // namespace dsm::model

@@ -31,6 +31,7 @@ WeightSlice slice_of(const RankSpec& spec) {
           .mtp = spec.drafts,
           .segmented = spec.deterministic && spec.device == device::Device::kCpu,
           .expands = !spec.deterministic,
+          .expert_parallel = spec.expert_parallel,
           .round_to = spec.round_weights};
 }
 
@@ -67,6 +68,7 @@ struct RankModel::Impl {
               .threads = spec.device == device::Device::kCpu ? spec.threads : 1,
               .tokens = max_tokens,
               .adapter_rank = adapters != nullptr ? adapters->max_rank() : 0,
+              .expert_parallel = spec.expert_parallel,
               .quantises = spec.fp8_activations},
              *backend),
         attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks,
@@ -173,7 +175,11 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
     int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress) {
   if (auto ok = check_tensor_parallel(config, rank.size); !ok) return std::unexpected(ok.error());
-  if (auto ok = check_device(config, rank.device, rank.size, rank.adapters != nullptr); !ok) {
+  if (rank.expert_parallel) {
+    auto ok = check_expert_parallel(config, rank.size, rank.deterministic);
+    if (!ok) return std::unexpected(ok.error());
+  }
+  if (auto ok = check_device(config, rank.device, rank.adapters != nullptr); !ok) {
     return std::unexpected(ok.error());
   }
   if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || rank.verify_part < 0 ||

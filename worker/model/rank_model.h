@@ -47,6 +47,8 @@ struct RankSpec {
   // False, the loose mode: what is computed in which order is what is quickest, so a row's logits
   // may differ in their last digits with the batch, its chunks and the number of ranks.
   bool deterministic = true;
+  // Each rank computes its share of the experts as a whole, not a part of each; in the loose mode.
+  bool expert_parallel = false;
   // Round what goes into products with FP8 weights to FP8 as well (activations.h).
   bool fp8_activations = false;
   // kInt8 or kInt4: matrices of attention and MLPs are rounded to integers when they are loaded

@@ -28,6 +28,7 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
       ranks(size.ranks),
       threads(size.threads),
       max_tokens(size.tokens),
+      expert_parallel(size.expert_parallel),
       quantises(size.quantises),
       backend(device),
       rope(rope_table(config, device)),

@@ -27,9 +27,10 @@ struct Step {
   struct Size {
     int rank = 0;
     int ranks = 1;
-    int threads = 1;         // among which the backend's attention is divided
-    int tokens = 0;          // of the largest batch
-    int adapter_rank = 0;    // of the adapters that a batch may have; 0: none
+    int threads = 1;               // among which the backend's attention is divided
+    int tokens = 0;                // of the largest batch
+    int adapter_rank = 0;          // of the adapters that a batch may have; 0: none
+    bool expert_parallel = false;  // as WeightSlice's
     bool quantises = false;  // what goes into a product with a weight that is FP8 in the checkpoint
                              // is rounded to FP8 first
   };
@@ -60,6 +61,7 @@ struct Step {
   const int ranks;
   const int threads;
   const int max_tokens;
+  const bool expert_parallel;
   const bool quantises;
   device::Backend& backend;
   kernels::RopeTable rope;

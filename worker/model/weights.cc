@@ -8,6 +8,7 @@
 namespace dsm::model {
 namespace {
 
+using kernels::PackedMatrix;
 using kernels::SegmentedMatrix;
 using kernels::WeightPiece;
 
@@ -61,16 +62,23 @@ class Reader {
     w.mlp_norm = loader_.vector(prefix + "post_attention_layernorm.weight", c_.hidden_size);
     const std::string mlp = prefix + "mlp.";
     if (!c_.has_experts(index)) {
-      expert(mlp, c_.intermediate_size, w);
+      cut_expert(mlp, c_.intermediate_size, w);
       return w;
     }
     w.router = loader_.pack(loader_.whole(mlp + "gate.weight", c_.num_experts, c_.hidden_size));
     if (c_.router == RouterKind::kSigmoidBias) {
       w.router_bias = loader_.vector(mlp + "gate.e_score_correction_bias", c_.num_experts);
     }
-    expert(mlp + "shared_experts.", c_.shared_width(), w);
-    for (int e = 0; e < c_.num_experts && !loader_.error(); ++e) {
-      expert(mlp + "experts." + std::to_string(e) + ".", c_.moe_intermediate_size, w);
+    cut_expert(mlp + "shared_experts.", c_.shared_width(), w);
+    const Share experts =
+        experts_of(c_.num_experts, slice_.rank, slice_.ranks, slice_.expert_parallel);
+    for (int e = experts.begin; e < experts.end && !loader_.error(); ++e) {
+      const std::string name = mlp + "experts." + std::to_string(e) + ".";
+      if (slice_.expert_parallel) {
+        whole_expert(name, c_.moe_intermediate_size, w);
+      } else {
+        cut_expert(name, c_.moe_intermediate_size, w);
+      }
     }
     return w;
   }
@@ -156,10 +164,23 @@ class Reader {
     return w;
   }
 
-  // An MLP's gate, up and down, appended to the layer's lists.
-  void expert(const std::string& prefix, int width, LayerWeights& w) {
+  // An MLP's gate, up and down, appended to the layer's lists: this rank's part ...
+  void cut_expert(const std::string& prefix, int width, LayerWeights& w) {
+    w.gate_up.push_back(gate_up(prefix, width, share_of(width, slice_.rank, slice_.ranks)));
+    w.down.push_back(segmented(prefix + "down_proj.weight", width, 1));
+  }
+  // ... or all of it.
+  void whole_expert(const std::string& prefix, int width, LayerWeights& w) {
+    w.gate_up.push_back(gate_up(prefix, width, {0, width}));
+    SegmentedMatrix down;
+    down.count = 1;
+    down.part[0] =
+        loader_.pack(rounded(loader_.whole(prefix + "down_proj.weight", c_.hidden_size, width)));
+    w.down.push_back(down);
+  }
+
+  PackedMatrix gate_up(const std::string& prefix, int width, Share share) {
     constexpr int kHalf = kernels::kPanel / 2;
-    const Share share = share_of(width, slice_.rank, slice_.ranks);
     std::vector<WeightPiece> pieces;
     for (int at = share.begin; at < share.end; at += kHalf) {
       const int n = std::min(kHalf, share.end - at);
@@ -169,8 +190,7 @@ class Reader {
         if (n < kHalf) pieces.push_back({.n = kHalf - n, .k = c_.hidden_size});
       }
     }
-    w.gate_up.push_back(loader_.pack(pieces));
-    w.down.push_back(segmented(prefix + "down_proj.weight", width, 1));
+    return loader_.pack(pieces);
   }
 
   // This rank's segments of a row-parallel weight [hidden, units * unit]. Of all ranks' segments,

@@ -1,7 +1,7 @@
 // One rank's slice of a checkpoint, packed for its device. Split over ranks: attention heads, MLP
-// and expert columns, the vocabulary of the head. On every rank: embedding, norms, router, indexer,
-// the projections to q's and kv's latents. KV heads are split where there are enough of them, else
-// each stands on several neighbouring ranks.
+// and expert columns (or the experts themselves), the vocabulary of the head. On every rank:
+// embedding, norms, router, indexer, the projections to q's and kv's latents. KV heads are split
+// where there are enough of them, else each stands on several neighbouring ranks.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,11 @@ constexpr Share kv_heads_of(int total, int rank, int ranks) {
   if (total % ranks == 0) return share_of(total, rank, ranks);
   const int head = rank / (ranks / total);
   return {head, head + 1};
+}
+
+// The experts that a rank computes: all, each in part, or its share of them as a whole.
+constexpr Share experts_of(int total, int rank, int ranks, bool expert_parallel) {
+  return expert_parallel ? share_of(total, rank, ranks) : Share{0, total};
 }
 
 // Whole on every rank.
@@ -71,7 +76,7 @@ struct LayerWeights {
   kernels::PackedMatrix router;        // hidden -> experts; n = 0 in a dense layer
   const float* router_bias = nullptr;  // [experts]; null: the router has none
   std::vector<kernels::PackedMatrix>
-      gate_up;  // dense: one; else the shared expert, then the experts by id
+      gate_up;  // dense: one; else the shared expert, then this rank's experts by id
   std::vector<kernels::SegmentedMatrix> down;  // as gate_up
 };
 
@@ -100,7 +105,8 @@ struct WeightSlice {
   bool mtp = false;  // the multi-token-prediction layer, too
   // Row-parallel weights are cut into kSegments, whatever the number of ranks; else into one each.
   bool segmented = true;
-  bool expands = false;  // take what expands keys of the cache (expanded_attention.h), too
+  bool expands = false;          // take what expands keys of the cache (expanded_attention.h), too
+  bool expert_parallel = false;  // whole experts, by experts_of(); not `segmented`
   // kInt8 or kInt4: the projections of attention and the matrices of MLPs and experts are rounded
   // to integers (kernels/cpu/integers.h). The rest stays as it is stored: embedding, head, norms,
   // router and indexer decide tokens, experts and positions, and are a small part of the bytes;
