@@ -4,31 +4,19 @@
 // First a thread block for each item (up to 32 rows of one sequence and KV head) and each split of
 // 256 positions: scores into shared memory, each row's maximum and exponentials, and the row's part
 // of the output. Then the splits of a row are merged in order. Which positions a split holds
-// depends on nothing but their numbers, and positions that a row does not see count as exact zeros:
-// a row's bits depend neither on the rows beside it nor on how its prompt was cut.
+// depends on nothing but their numbers, and positions that a row does not attend to count as exact
+// zeros: a row's bits depend neither on the rows beside it nor on how its prompt was cut. Blocks to
+// which no row of the item attends are not read.
+#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/fragments.h"
-#include "kernels/cuda/launch.h"
-#include "kernels/cuda/numbers.h"
-#include "kernels/cuda/splits.h"
 
 namespace dsm::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kAttentionThreads;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTeams = kThreads / kKvBlock;  // of as many threads as a block has positions
-constexpr unsigned kAllLanes = 0xffffffffU;
-
-// The row of an item as a row of query and out.
-__device__ std::int64_t row_of_item(const AttentionParams& p, const AttentionItem& item, int r) {
-  const int row = item.row_begin + r;
-  return (static_cast<std::int64_t>(row / p.heads) * p.kv.heads + item.kv_head) * p.heads +
-         row % p.heads;
-}
-__device__ int position_of(const AttentionParams& p, const AttentionItem& item, int r) {
-  return p.places[(item.row_begin + r) / p.heads].position;
-}
 
 // kRows: of an item at most, of which kGroup are computed together.
 template <int kRows, int kGroup>
@@ -52,17 +40,18 @@ struct Split {
     }
   }
 
-  // score[position][row] of the split's first `blocks` blocks. A team takes a block at a time, a
-  // thread a position. query: [key_dim][kRows].
-  __device__ static void scores(const AttentionParams& p, const std::int64_t* block, int blocks,
+  // score[position][row] of those of the split's blocks that are not kUnread. A team takes a block
+  // at a time, a thread a position. query: [key_dim][kRows].
+  __device__ static void scores(const AttentionParams& p, const std::int64_t* block,
                                 const float* query, float* score) {
     const int team = static_cast<int>(threadIdx.x) / kKvBlock;
     const int slot = static_cast<int>(threadIdx.x) % kKvBlock;
     for (int unit = team; unit < kSplitBlocks * kGroups; unit += kTeams) {
       const int b = unit % kSplitBlocks;
       const int group = unit / kSplitBlocks;
-      if (b >= blocks) continue;
-      const float* key = p.kv.keys + block[b] * kKvBlock * p.kv.key_dim + slot;
+      if (block[b] == kUnread) continue;
+      const float* key =
+          p.kv.keys + block[b] * kKvBlock * p.kv.key_dim + slot;
       float sum[kGroup] = {};
       for (int d = 0; d < p.kv.key_dim; ++d) {
         multiply(query + d * kRows + group * kGroup, key[static_cast<std::int64_t>(d) * kKvBlock],
@@ -76,63 +65,25 @@ struct Split {
       }
     }
   }
-
-  // Turns the scores of a row into exponentials, with zeros where it does not see; one warp. `seen`
-  // positions of the split are the row's, `used` some row's.
-  __device__ static void exponentials(float* score, int row, int seen, int used, float* best,
-                                      float* total) {
-    constexpr int kEach = kSplitPositions / 32;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    float value[kEach];
-    float top = as_float(0xff800000U);
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int at = i * 32 + lane;
-      value[i] = at < seen ? score[at * kStride + row] : as_float(0xff800000U);
-      top = fmaxf(top, value[i]);
-    }
-    for (int step = 16; step > 0; step /= 2) {
-      top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
-    }
-    float sum = 0.0F;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int at = i * 32 + lane;
-      const float e = at < seen ? exp_of(value[i] - top) : 0.0F;
-      if (at < used) score[at * kStride + row] = e;
-      sum += e;
-    }
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
-    if (lane == 0) {
-      *best = top;
-      *total = sum;
-    }
-  }
 };
 
 template <int kRows, int kGroup>
 __global__ void __launch_bounds__(kThreads) split_kernel(const AttentionLaunch launch) {
   using Part = Split<kRows, kGroup>;
-  __shared__ std::int64_t block[kSplitBlocks];
+  __shared__ SplitBlocks<kRows> blocks;
   const AttentionParams& p = launch.params;
   const AttentionItem item = p.items[launch.first_item + static_cast<int>(blockIdx.x)];
   const int rows = item.row_end - item.row_begin;
   const int split = static_cast<int>(blockIdx.y);
-  const int begin = split * kSplitPositions;
   // Rows rise in position: the last one sees most.
-  const int left = position_of(p, item, rows - 1) + 1 - begin;
+  const int left = position_of(p, item, rows - 1) + 1 - split * kSplitPositions;
   if (left <= 0) return;  // the whole thread block does
   const int used = left < kSplitPositions ? left : kSplitPositions;
-  const int blocks = (used + kKvBlock - 1) / kKvBlock;
   auto* query = dynamic_shared<float>();
   float* score = query + p.kv.key_dim * kRows;
   const int thread = static_cast<int>(threadIdx.x);
 
-  if (thread < blocks) {
-    block[thread] =
-        static_cast<std::int64_t>(item.block_table[split * kSplitBlocks + thread]) * p.kv.heads +
-        item.kv_head;
-  }
+  blocks.find(p, item, split);
   for (int r = 0; r < kRows; ++r) {
     const float* from = r < rows ? p.query + row_of_item(p, item, r) * p.kv.key_dim : nullptr;
     for (int d = thread; d < p.kv.key_dim; d += kThreads) {
@@ -140,13 +91,14 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const AttentionLaunch l
     }
   }
   __syncthreads();
-  Part::scores(p, block, blocks, query, score);
+  Part::scores(p, blocks.block, query, score);
   __syncthreads();
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * launch.item_rows;
   for (int r = thread / 32; r < rows; r += kWarps) {
-    const int sees = position_of(p, item, r) + 1 - begin;
     const std::int64_t at = (first + r) * launch.splits + split;
-    Part::exponentials(score, r, sees, used, launch.best + at, launch.total + at);
+    exponentials(
+        blocks.mask[r], [&](int i) -> float& { return score[i * Part::kStride + r]; },
+        launch.best + at, launch.total + at);
   }
   __syncthreads();
   for (int unit = thread; unit < p.kv.value_dim * Part::kGroups; unit += kThreads) {
@@ -154,10 +106,15 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const AttentionLaunch l
     const int group = unit / p.kv.value_dim;
     if (group * kGroup >= rows) continue;
     float sum[kGroup] = {};
-    for (int at = 0; at < used; ++at) {
-      const std::int64_t slot = block[at / kKvBlock] * kKvBlock + at % kKvBlock;
-      Part::multiply(score + at * Part::kStride + group * kGroup,
-                     p.kv.values[slot * p.kv.value_dim + column], sum);
+    for (int begin = 0; begin < used; begin += kKvBlock) {
+      const std::int64_t block = blocks.block[begin / kKvBlock];
+      if (block == kUnread) continue;
+      const float* value =
+          p.kv.values + block * kKvBlock * p.kv.value_dim + column;
+      for (int at = begin; at < used && at < begin + kKvBlock; ++at) {
+        Part::multiply(score + at * Part::kStride + group * kGroup, *value, sum);
+        value += p.kv.value_dim;
+      }
     }
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) {
@@ -178,10 +135,11 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const AttentionLaunch l
       (static_cast<std::int64_t>(blockIdx.x) * launch.item_rows + r) * launch.splits;
   float* out = p.out + row_of_item(p, item, r) * p.kv.value_dim;
   for (int column = static_cast<int>(threadIdx.x); column < p.kv.value_dim; column += kThreads) {
-    float best = launch.best[first];
-    float total = launch.total[first];
-    float sum = launch.partial[first * p.kv.value_dim + column];
-    for (int split = 1; split < splits; ++split) {
+    float best = kNothing;
+    float total = 0.0F;
+    float sum = 0.0F;
+    for (int split = 0; split < splits; ++split) {
+      if (launch.total[first + split] == 0.0F) continue;  // the row attends to nothing in it
       const float next = launch.best[first + split];
       const float top = fmaxf(best, next);
       const float keep = exp_of(best - top);

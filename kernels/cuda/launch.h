@@ -23,6 +23,9 @@ void kv_write_heads(const KvWriteHeadsParams& params, Stream stream);
 void key_expand(const KeyExpandParams& params, Stream stream);
 void rope_query(const RopeQueryParams& params, Stream stream);
 void router(const RouterParams& params, Stream stream);
+void index_write(const IndexWriteParams& params, Stream stream);
+// Scores and selection; no token sees more than most_positions.
+void index_select(const IndexSelectParams& params, int most_positions, Stream stream);
 
 // Rows of one matrix in a product.
 struct ProductTask {
@@ -86,7 +89,7 @@ struct CombineParams {
 };
 void combine(const CombineParams& params, Stream stream);
 
-// Attention without a selection, in two steps: each split of 256 positions of each item gives its
+// Attention in two steps: each split of 256 positions of each item gives its
 // maximum, its sum and its part of the output; then the splits are merged in order.
 struct AttentionLaunch {
   AttentionParams params;  // the items' block tables are the device's

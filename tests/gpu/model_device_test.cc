@@ -44,7 +44,8 @@ std::vector<GoldenCase> tiny_goldens() {
 }
 
 constexpr const char* kFamilies[] = {
-    "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_small", "llama", "qwen2"};
+    "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_small", "deepseek_v32", "llama",
+    "qwen2"};
 std::string family_dir(const std::string& name) {
   return "tests/goldens/families/" + name;
 }

@@ -1,8 +1,6 @@
 // Every operator of the device that is there, a GPU or else the CPU itself, against the CPU's plain
 // table. Where the order of sums is the device's own, up to a bound; where it is not, to the bit. A
 // row has the same bits alone and among others.
-#include "worker/device/backend.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,48 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "worker/device/devices.h"
+#include "worker/device/backend_fixture.h"
 
 namespace dsm::device {
 namespace {
 
 using namespace kernels;
-
-// The emulated GPU (kernels/cuda/emulation) takes fewer and smaller shapes, of every kind.
-#ifdef DSM_CUDA_EMULATED
-constexpr bool kEmulated = true;
-#else
-constexpr bool kEmulated = false;
-#endif
-
-std::vector<float> random_floats(std::size_t count, unsigned seed, float scale = 1.0F) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0F, scale);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-std::size_t size(std::int64_t count) {
-  return static_cast<std::size_t>(count);
-}
-
-// A backend with what tests put there and read back.
-struct Side {
-  std::unique_ptr<Backend> backend;
-
-  float* put(const std::vector<float>& values) const {
-    auto* to = allocate<float>(*backend, values.size());
-    backend->write(to, values.data(), values.size() * sizeof(float));
-    return to;
-  }
-  std::vector<float> get(const float* from, std::size_t count) const {
-    auto* shared = allocate_shared<float>(*backend, count);
-    backend->copy(shared, from, count);
-    backend->wait();
-    return {shared, shared + count};
-  }
-};
 
 // A weight [n, k] as it stands in a checkpoint.
 struct Weight {
@@ -131,24 +93,6 @@ PackedMatrix load(const Side& side, const Weight& w) {
 }
 
 constexpr DType kTypes[] = {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32};
-
-class BackendTest : public testing::Test {
- protected:
-  BackendTest()
-      : cpu_{make_backend({.ops = available_ops()[0]})},
-        device_{make_backend({.device = *find_device("auto")})} {}
-
-  void expect_near(const std::vector<float>& got, const std::vector<float>& wanted, double bound,
-                   const std::string& what) {
-    ASSERT_EQ(got.size(), wanted.size());
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      ASSERT_NEAR(got[i], wanted[i], bound) << what << " at " << i;
-    }
-  }
-
-  Side cpu_;
-  Side device_;
-};
 
 TEST_F(BackendTest, AllocatedMemoryIsZeroed) {
   for (const std::size_t count : {1, 1000, 1 << 20}) {

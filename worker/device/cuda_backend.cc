@@ -11,6 +11,7 @@
 #include "kernels/cuda/splits.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_ranks.h"
+#include "worker/device/table_lists.h"
 #include "worker/device/thread_pool.h"
 
 namespace dsm::device {
@@ -273,8 +274,14 @@ class CudaBackend final : public Backend {
     launch([&] { cuda::rope_query(p, stream_.get()); });
   }
 
-  void index_write(const IndexWriteParams&) override { require(false, "it has no indexer yet"); }
-  void index_select(const IndexSelectParams&) override { require(false, "it has no indexer yet"); }
+  void index_write(const IndexWriteParams& params) override {
+    if (params.tokens == 0) return;
+    IndexWriteParams p = params;
+    p.places = list(p.places, p.tokens);
+    launch([&] { cuda::index_write(p, stream_.get()); });
+  }
+
+  void index_select(const IndexSelectParams& params) override;
 
   void attention(const AttentionParams& params) override;
 
@@ -371,6 +378,7 @@ class CudaBackend final : public Backend {
   cuda::ProductPlan plan_;
   cuda::TokenSlots token_slots_;
   std::vector<AttentionItem> items_;
+  std::vector<const std::int32_t*> tables_;
 };
 
 int last_position(const AttentionParams& p, const AttentionItem& item) {
@@ -379,26 +387,31 @@ int last_position(const AttentionParams& p, const AttentionItem& item) {
 
 void CudaBackend::copy_items(const AttentionParams& p) {
   items_.assign(p.items, p.items + p.item_count);
-  // Neighbours share a table, of which the last item of a run sees most: from the end, each is put
-  // once.
-  const std::int32_t* host = nullptr;
-  const std::int32_t* device = nullptr;
-  int blocks = 0;
+  TableLists tables(lists_);
   for (std::size_t i = items_.size(); i-- > 0;) {
     AttentionItem& item = items_[i];
-    const int needed = last_position(p, item) / kKvBlock + 1;
-    if (item.block_table != host || needed > blocks) {
-      host = item.block_table;
-      blocks = needed;
-      device = list(host, blocks);
-    }
-    item.block_table = device;
+    item.block_table = tables.put(item.block_table, last_position(p, item) / kKvBlock + 1);
   }
+}
+
+void CudaBackend::index_select(const IndexSelectParams& params) {
+  if (params.tokens == 0) return;
+  IndexSelectParams p = params;
+  TableLists tables(lists_);
+  tables_.resize(at(p.tokens));
+  int most = 0;
+  for (std::size_t t = tables_.size(); t-- > 0;) {
+    const int position = p.places[t].position;
+    tables_[t] = tables.put(p.block_tables[t], position / kKvBlock + 1);
+    most = std::max(most, position + 1);
+  }
+  p.places = list(p.places, p.tokens);
+  p.block_tables = lists_.put(tables_);
+  launch([&] { cuda::index_select(p, most, stream_.get()); });
 }
 
 void CudaBackend::attention(const AttentionParams& params) {
   if (params.item_count == 0) return;
-  require(params.selection.words == nullptr, "it has no sparse attention yet");
   copy_items(params);
   int most_rows = 0;
   int most_splits = 0;

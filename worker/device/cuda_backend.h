@@ -2,8 +2,8 @@
 // neither on the rows beside it nor on how its prompt was cut; they are not the CPU's
 // (kernels/cuda/README.md says which operators' are).
 //
-// Row-parallel weights come in one segment. Not there yet: adapters, the indexer of sparse
-// attention; who loads a model refuses what needs them.
+// Row-parallel weights come in one segment. Not there yet: adapters; who loads a model refuses what
+// needs them.
 #pragma once
 
 #include <memory>

@@ -16,7 +16,6 @@ Status missing(const std::string& what) {
 Status check_device(const ModelConfig& c, device::Device device, bool adapters) {
   if (device != device::Device::kCuda) return {};
   if (adapters) return missing("adapters");
-  if (c.indexer) return missing("sparse attention (index_topk)");
   const int key =
       c.attention == AttentionKind::kGrouped ? c.v_head_dim : c.kv_lora_rank + c.qk_rope_head_dim;
   if (key > kernels::cuda::kMaxKeyDim) {

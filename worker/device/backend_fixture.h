@@ -1,0 +1,72 @@
+// What tests of backends share: a backend with what is put there and read back, and the device that
+// is there beside the CPU's plain table.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "worker/device/backend.h"
+#include "worker/device/devices.h"
+
+namespace dsm::device {
+
+// The emulated GPU (kernels/cuda/emulation) takes fewer and smaller shapes, of every kind.
+#ifdef DSM_CUDA_EMULATED
+inline constexpr bool kEmulated = true;
+#else
+inline constexpr bool kEmulated = false;
+#endif
+
+inline std::vector<float> random_floats(std::size_t count, unsigned seed, float scale = 1.0F) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0F, scale);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+inline std::size_t size(std::int64_t count) {
+  return static_cast<std::size_t>(count);
+}
+
+// A backend with what tests put there and read back.
+struct Side {
+  std::unique_ptr<Backend> backend;
+
+  float* put(const std::vector<float>& values) const {
+    auto* to = allocate<float>(*backend, values.size());
+    backend->write(to, values.data(), values.size() * sizeof(float));
+    return to;
+  }
+  std::vector<float> get(const float* from, std::size_t count) const {
+    auto* shared = allocate_shared<float>(*backend, count);
+    backend->copy(shared, from, count);
+    backend->wait();
+    return {shared, shared + count};
+  }
+};
+
+class BackendTest : public testing::Test {
+ protected:
+  BackendTest()
+      : cpu_{make_backend({.ops = kernels::available_ops()[0]})},
+        device_{make_backend({.device = *find_device("auto")})} {}
+
+  void expect_near(const std::vector<float>& got, const std::vector<float>& wanted, double bound,
+                   const std::string& what) {
+    ASSERT_EQ(got.size(), wanted.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_NEAR(got[i], wanted[i], bound) << what << " at " << i;
+    }
+  }
+
+  Side cpu_;
+  Side device_;
+};
+
+}  // namespace dsm::device
