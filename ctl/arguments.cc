@@ -107,6 +107,11 @@ class CommandLine {
              "Tokens of the longest request; 0: what the model allows");
     add_size(fit_app_, "--kv-cache-tokens", fit_.kv_cache_tokens, 0L, 1'000'000'000L,
              "Tokens that the cache shall hold; 0: at least one such request");
+    fit_app_
+        ->add_option("--kv-cache-dtype", fit_.kv_cache_dtype,
+                     "What keys and values are kept in: fp32, bf16 or fp8")
+        ->check(CLI::IsMember({"fp32", "bf16", "fp8"}))
+        ->capture_default_str();
     add_size(fit_app_, "--max-num-batched-tokens", fit_.batched_tokens, 1, 1 << 20,
              "Tokens of one step");
     add_size(fit_app_, "--max-num-seqs", fit_.sequences, 1, 4096, "Requests in one step");

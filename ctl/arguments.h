@@ -44,6 +44,7 @@ struct FitCommand {
   int ranks_per_pod = 1;
   long context = 0;          // 0: what the model allows
   long kv_cache_tokens = 0;  // 0: at least one request of the longest context
+  std::string kv_cache_dtype = "fp32";
   int batched_tokens = 512;
   int sequences = 16;
   bool drafts = false;

@@ -12,12 +12,18 @@ constexpr sizing::Words kWords{.memory = "--memory",
                                .context = "--context",
                                .kv_tokens = "--kv-cache-tokens"};
 
+sizing::KvType kv_type(const FitCommand& command) {
+  if (command.kv_cache_dtype == "bf16") return sizing::KvType::kBf16;
+  return command.kv_cache_dtype == "fp8" ? sizing::KvType::kFp8 : sizing::KvType::kF32;
+}
+
 sizing::Ask ask_of(const sizing::Shape& shape, const FitCommand& command, int tensor) {
   return {.device = command.gpu ? sizing::Device::kGpu : sizing::Device::kCpu,
           .cut = {.tensor = tensor,
                   .drafts = command.drafts,
                   .deterministic = !command.loose,
                   .weight_bits = command.weight_bits},
+          .kv_type = kv_type(command),
           .sharing = std::min(command.ranks_per_pod, tensor),
           .context = command.context > 0 ? command.context : shape.max_positions,
           .kv_tokens = command.kv_cache_tokens,

@@ -53,15 +53,16 @@ TEST(Fit, of_rounded_weights_needs_less) {
 }
 
 TEST(Fit, as_json_has_every_part) {
-  FitCommand command{.gpu = true, .tensor = 8, .context = 4096};
+  FitCommand command{.gpu = true, .tensor = 8, .context = 4096, .kv_cache_dtype = "bf16"};
+  const std::int64_t token = (2 * 512 + 64) * 2 * 61;
   const auto json = to_json(fitted(shape_of("deepseek-v3"), command, 139 * kGiB));
   const auto& eight = json["tensor"][0];
   EXPECT_EQ(json["modelType"], "deepseek_v3");
   EXPECT_EQ(eight["fits"], true);
-  EXPECT_EQ(eight["cacheBytesPerToken"], 576 * 2 * 61);
+  EXPECT_EQ(eight["cacheBytesPerToken"], token);
   EXPECT_EQ(eight["needBytes"].get<std::int64_t>(),
             eight["weightBytes"].get<std::int64_t>() + eight["scratchBytes"].get<std::int64_t>() +
-                eight["reserveBytes"].get<std::int64_t>() + 4096 * 576 * 2 * 61);
+                eight["reserveBytes"].get<std::int64_t>() + 4096 * token);
 }
 
 // What to change stands at the end of a sentence: a narrow terminal does not cut it off.

@@ -216,14 +216,46 @@ struct TreeSumParams {
 // One layer's cache. The key side stands dimension by dimension within a block, so that scores
 // have their lanes over positions; the value side position by position. Latent attention has one
 // head, whose key is [latent | rotated] and whose value is the latent again; grouped-query
-// attention has a key and a value for each of its KV heads.
+// attention has a key and a value for each of its KV heads. Keys and values are rounded when they
+// are written; whoever reads them computes with FP32 values, which are those of the cache.
+//   kF32     keys [blocks, heads, key_dim, 64], values [blocks, heads, 64, value_dim]
+//   kBF16    the nearest values, on a tie the even ones. What sums run over stands in pairs, as in
+//            a packed matrix: keys [blocks, heads, key_dim / 2, 64, 2], values [blocks, heads, 32,
+//            value_dim, 2]
+//   kF8E4M3  as QuantiseParams' power_of_two for each position and each kScaleBlock of dimensions:
+//            a value is FP8 times a power of two, exactly. The last plain_dim dimensions of a key
+//            (latent attention's rotated part) are BF16: the keys of a block and head are
+//            [key_dim - plain_dim, 64] in FP8, then [plain_dim / 2, 64, 2]; values [blocks, heads,
+//            64, value_dim]
 struct KvLayer {
-  float* keys = nullptr;    // [blocks, heads, key_dim, 64]
-  float* values = nullptr;  // [blocks, heads, 64, value_dim]
+  void* keys = nullptr;
+  void* values = nullptr;
   int heads = 1;
-  int key_dim = 0;
+  int key_dim = 0;    // even; of kBF16 and kF8E4M3 a multiple of 16, as plain_dim
   int value_dim = 0;  // multiple of 16
+  DType dtype = DType::kF32;
+  int plain_dim = 0;  // kF8E4M3 alone
+  // kF8E4M3: [blocks, heads, blocks of dimensions, 64], each times 2^120 as PackedMatrix's. Latent
+  // attention's are the same: its keys' scaled part is the value.
+  float* key_scales = nullptr;
+  float* value_scales = nullptr;
 };
+
+// Of one block and head.
+constexpr std::int64_t key_block_bytes(const KvLayer& kv) {
+  const auto width = static_cast<std::int64_t>(bytes_of(kv.dtype));
+  return kKvBlock * ((kv.key_dim - kv.plain_dim) * width + kv.plain_dim * 2);
+}
+constexpr std::int64_t value_block_bytes(const KvLayer& kv) {
+  return kKvBlock * kv.value_dim * static_cast<std::int64_t>(bytes_of(kv.dtype));
+}
+// Scales of one position and head.
+constexpr int key_scales_of(const KvLayer& kv) {
+  return (kv.key_dim - kv.plain_dim + kScaleBlock - 1) / kScaleBlock;
+}
+constexpr int value_scales_of(const KvLayer& kv) {
+  return (kv.value_dim + kScaleBlock - 1) / kScaleBlock;
+}
 
 // Where a token of the batch stands.
 struct TokenPlace {
@@ -253,11 +285,20 @@ struct KvWriteParams {
   float eps = 0;
 };
 
+// The first `rows` positions of a block of latent attention's cache, in FP32.
+struct LatentReadParams {
+  KvLayer kv;
+  std::int32_t block = 0;
+  int rows = 0;
+  float* latents = nullptr;  // [rows, value_dim]
+  float* rotated = nullptr;  // [key_dim - value_dim, 64]
+};
+
 // One block of latent attention's cache as keys of heads: keys[h] = [k of the head | the block's
 // rotated part], dimension by dimension.
 struct KeyExpandParams {
   const float* k = nullptr;        // [rows, heads, nope]
-  const float* rotated = nullptr;  // [rope, 64], the last rows of the block's keys
+  const float* rotated = nullptr;  // [rope, 64], of the block's keys
   float* keys = nullptr;           // [heads, nope + rope, 64]
   int rows = 0;                    // positions of the block that are filled
   int heads = 0;

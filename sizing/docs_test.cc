@@ -49,6 +49,7 @@ std::string on_accelerators(const Shape& shape, std::int64_t memory) {
     const Fit found = fit(shape,
                           {.device = Device::kGpu,
                            .cut = {.tensor = tensor},
+                           .kv_type = KvType::kBf16,
                            .context = context_of(shape),
                            .step = {.batch_tokens = 8192, .sequences = 256}},
                           memory);
@@ -62,7 +63,7 @@ std::string row_of(const Row& row) {
   const Fit cpu = fit(shape, {.device = Device::kCpu, .context = context_of(shape)}, 0);
   std::string text = "| " + std::string(row.name) + " | " + grouped(context_of(shape)) + " | " +
                      bytes_text(weight_bytes(shape, {}, Device::kGpu)) + " | " +
-                     bytes_text(cache_bytes_per_token(shape, {}, Device::kGpu));
+                     bytes_text(cache_bytes_per_token(shape, {}, KvType::kBf16));
   for (const std::int64_t gib : {39, 79, 139}) text += " | " + on_accelerators(shape, gib * kGiB);
   return text + " | " + bytes_text(cpu.need * 25 / 24) + " |";
 }

@@ -84,7 +84,7 @@ Need need_of(const Shape& shape, const Ask& ask, std::int64_t have) {
           .scratch = n * scratch_bytes(shape, ask.cut, ask.step, ask.device) + logits(true) +
                      (n - 1) * logits(false),
           .reserve = own_reserve(shape, ask.device) + have / kSlackDivisor,
-          .cache_per_token = n * cache_bytes_per_token(shape, ask.cut, ask.device)};
+          .cache_per_token = n * cache_bytes_per_token(shape, ask.cut, ask.kv_type)};
 }
 
 Fit fit(const Shape& shape, const Ask& ask, std::int64_t have) {

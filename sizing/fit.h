@@ -14,6 +14,7 @@ namespace dsm::sizing {
 struct Ask {
   Device device = Device::kCpu;
   WeightCut cut = {};
+  KvType kv_type = KvType::kF32;
   std::int64_t sharing = 1;    // ranks of one pod, which share its memory; GPUs have their own
   std::int64_t context = 0;    // tokens of the longest request
   std::int64_t kv_tokens = 0;  // that the cache shall hold; 0: one such request at least

@@ -62,20 +62,21 @@ TEST(Weights, of_a_rank_are_its_share_and_what_stands_on_each) {
   auto json = public_config("r1-distill-llama-70b");
   json["num_key_value_heads"] = 1;
   const Shape single = shape_of(json);
-  EXPECT_EQ(cache_bytes_per_token(single, {.tensor = 8}, Device::kGpu),
-            cache_bytes_per_token(single, {}, Device::kGpu));
+  EXPECT_EQ(cache_bytes_per_token(single, {.tensor = 8}, KvType::kBf16),
+            cache_bytes_per_token(single, {}, KvType::kBf16));
 }
 
-TEST(Cache, of_a_token_is_what_is_published) {
-  EXPECT_EQ(cache_bytes_per_token(public_shape("deepseek-v3"), {}, Device::kGpu), 576 * 2 * 61);
-  EXPECT_EQ(cache_bytes_per_token(public_shape("deepseek-v3"), {.tensor = 8}, Device::kGpu),
-            576 * 2 * 61)
+TEST(Cache, of_a_token_is_every_layers_values_in_their_type) {
+  const Shape v3 = public_shape("deepseek-v3");
+  EXPECT_EQ(cache_bytes_per_token(v3, {}, KvType::kF32), (2 * 512 + 64) * 4 * 61);
+  EXPECT_EQ(cache_bytes_per_token(v3, {}, KvType::kBf16), (2 * 512 + 64) * 2 * 61);
+  EXPECT_EQ(cache_bytes_per_token(v3, {}, KvType::kFp8), (2 * 512 + 4 * 4 + 64 * 2) * 61);
+  EXPECT_EQ(cache_bytes_per_token(v3, {.tensor = 8}, KvType::kBf16), (2 * 512 + 64) * 2 * 61)
       << "a latent stands on each rank";
-  EXPECT_EQ(cache_bytes_per_token(public_shape("deepseek-v3"), {.drafts = true}, Device::kGpu),
-            576 * 2 * 62);
-  EXPECT_EQ(
-      cache_bytes_per_token(public_shape("r1-distill-llama-70b"), {.tensor = 4}, Device::kGpu),
-      2 * 8 / 4 * 128 * 2 * 80);
+  EXPECT_EQ(cache_bytes_per_token(v3, {.drafts = true}, KvType::kBf16), (2 * 512 + 64) * 2 * 62);
+  const Shape llama = public_shape("r1-distill-llama-70b");
+  EXPECT_EQ(cache_bytes_per_token(llama, {.tensor = 4}, KvType::kBf16), 2 * 8 / 4 * 128 * 2 * 80);
+  EXPECT_EQ(cache_bytes_per_token(llama, {.tensor = 4}, KvType::kFp8), 2 * 8 / 4 * (128 + 4) * 80);
 }
 
 Ask ask_for(std::int64_t context, std::int64_t tensor = 1) {

@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::int64_t kIndexRows = 64;            // tokens whose index scores are held at a time
 constexpr std::int64_t kExpandedPositions = 8192;  // of a past whose keys are expanded
+constexpr std::int64_t kScaleBlock = 128;          // values of a head that have one scale
 constexpr std::int64_t kFloat = 4;
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
@@ -41,22 +42,30 @@ std::int64_t indexer_bytes(const Shape& s, std::int64_t batch_tokens) {
   return kIndexRows * blocks * kBlockTokens * kFloat + batch_tokens * blocks * 8;
 }
 
-// Keys and values of a past, all heads of it.
+// Keys and values of a past, all heads of it, and the block of the cache that they are made of.
 std::int64_t expanded_values(const Shape& s, const WeightCut& cut) {
   if (!s.latent || s.index_heads > 0 || cut.deterministic || s.value % 16 != 0) return 0;
   const std::int64_t slots = std::min(kExpandedPositions, round_up(s.max_positions, kBlockTokens));
-  return s.heads / cut.tensor * (slots * (s.nope + s.rope + s.value) + kBlockTokens * s.nope);
+  return s.heads / cut.tensor * (slots * (s.nope + s.rope + s.value) + kBlockTokens * s.nope) +
+         kBlockTokens * (s.kv_lora + s.rope);
 }
 
 }  // namespace
 
-std::int64_t cache_bytes_per_token(const Shape& s, const WeightCut& cut, Device device) {
-  const bool cpu = device == Device::kCpu;
-  // The CPU keeps a latent twice: laid out for scores, and for sums.
-  const std::int64_t width = s.latent ? (cpu ? 2 : 1) * s.kv_lora + s.rope + s.index_head
-                                      : kv_heads_of(s, cut) * 2 * s.head;
-  const std::int64_t layers = s.layers + (cut.drafts && s.mtp_layers > 0 ? 1 : 0);
-  return layers * width * (cpu ? kFloat : 2);
+std::int64_t cache_bytes_per_token(const Shape& s, const WeightCut& cut, KvType type) {
+  const std::int64_t value = type == KvType::kF32 ? kFloat : type == KvType::kBf16 ? 2 : 1;
+  const auto scales = [&](std::int64_t dims) {
+    return type == KvType::kFp8 ? (dims + kScaleBlock - 1) / kScaleBlock * kFloat : 0;
+  };
+  std::int64_t bytes = 0;
+  if (s.latent) {
+    // A latent twice: laid out for scores, and for sums. The indexer's keys are in FP32.
+    bytes = 2 * s.kv_lora * value + scales(s.kv_lora) + s.rope * std::max<std::int64_t>(value, 2) +
+            s.index_head * kFloat;
+  } else {
+    bytes = kv_heads_of(s, cut) * 2 * (s.head * value + scales(s.head));
+  }
+  return (s.layers + (cut.drafts && s.mtp_layers > 0 ? 1 : 0)) * bytes;
 }
 
 std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,

@@ -1,7 +1,7 @@
 // What a rank keeps in memory beside its weights: the KV cache, scratch memory for one step,
 // logits. CPU: what the worker allocates, to the byte (worker/model; a test compares). GPU: the
-// same in BF16, with one copy of a latent, partial sums that are reduced in place, and logits of
-// those tokens alone that are sampled. Pure.
+// same cache; scratch memory in BF16, partial sums that are reduced in place, and logits of those
+// tokens alone that are sampled. Pure.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,15 @@ namespace dsm::sizing {
 // Tokens of a KV block: what a cache's size is a multiple of.
 inline constexpr std::int64_t kBlockTokens = 64;
 
+// What keys and values are kept in.
+enum class KvType {
+  kF32,
+  kBf16,
+  kFp8,  // a scale for each 128 values; a latent's rotated key in BF16
+};
+
 // Of one token, in all layers of one rank.
-std::int64_t cache_bytes_per_token(const Shape& shape, const WeightCut& cut, Device device);
+std::int64_t cache_bytes_per_token(const Shape& shape, const WeightCut& cut, KvType type);
 
 // What one step takes at most.
 struct StepSize {

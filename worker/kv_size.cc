@@ -14,7 +14,7 @@ constexpr sizing::Words kWords{.memory = "the memory limit",
 constexpr std::int64_t kMostTokens = 1 << 30;
 
 std::int64_t default_tokens(const sizing::Shape& shape, const sizing::Ask& ask) {
-  return kDefaultKvBytes / sizing::cache_bytes_per_token(shape, ask.cut, ask.device);
+  return kDefaultKvBytes / sizing::cache_bytes_per_token(shape, ask.cut, ask.kv_type);
 }
 
 }  // namespace

@@ -71,27 +71,26 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
   return [spec = std::move(spec), log = std::move(log)](
              int rank,
              const group::LoadProgress& progress) -> Result<std::unique_ptr<group::RankExecutor>> {
-    auto model = model::RankModel::load(spec.dir, spec.config,
-                                        {.rank = rank,
-                                         .size = spec.ranks,
-                                         .device = spec.device,
-                                         .gpu = rank % spec.local_ranks,
-                                         .threads = spec.threads_per_rank,
-                                         .ops = nullptr,
-                                         .sampled_vocab = spec.sampled_vocab,
-                                         .drafts = spec.drafts,
-                                         .deterministic = spec.deterministic,
-                                         .expert_parallel = spec.expert_parallel,
-                                         .fp8_activations = spec.fp8_activations,
-                                         .round_weights = spec.round_weights,
-                                         .adapters = spec.adapters.get(),
-                                         .verify_part = rank % spec.local_ranks,
-                                         .verify_parts = spec.local_ranks},
-                                        {.num_blocks = spec.kv_blocks}, spec.max_batch_tokens,
-                                        [&progress](std::int64_t loaded, std::int64_t total) {
-                                          progress(static_cast<std::uint64_t>(loaded),
-                                                   static_cast<std::uint64_t>(total));
-                                        });
+    auto model = model::RankModel::load(
+        spec.dir, spec.config,
+        {.rank = rank,
+         .size = spec.ranks,
+         .device = spec.device,
+         .gpu = rank % spec.local_ranks,
+         .threads = spec.threads_per_rank,
+         .ops = nullptr,
+         .sampled_vocab = spec.sampled_vocab,
+         .drafts = spec.drafts,
+         .deterministic = spec.deterministic,
+         .expert_parallel = spec.expert_parallel,
+         .fp8_activations = spec.fp8_activations,
+         .round_weights = spec.round_weights,
+         .adapters = spec.adapters.get(),
+         .verify_part = rank % spec.local_ranks,
+         .verify_parts = spec.local_ranks},
+        spec.kv, spec.max_batch_tokens, [&progress](std::int64_t loaded, std::int64_t total) {
+          progress(static_cast<std::uint64_t>(loaded), static_cast<std::uint64_t>(total));
+        });
     if (!model) return std::unexpected(model.error());
     log.info("weights loaded", {{"rank", rank}, {"device", (*model)->device()}});
     return std::make_unique<ModelExecutor>(spec.adapters, std::move(*model), spec.sampled_vocab,

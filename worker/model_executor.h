@@ -9,6 +9,7 @@
 #include "worker/group/rank_executor.h"
 #include "worker/model/adapter_store.h"
 #include "worker/model/config.h"
+#include "worker/model/kv_layer.h"
 
 namespace dsm::worker {
 
@@ -19,7 +20,7 @@ struct ModelSpec {
   int local_ranks = 1;  // of this process: consecutive, from a multiple of their number on
   device::Device device = device::Device::kCpu;
   int threads_per_rank = 1;
-  int kv_blocks = 0;
+  model::KvSpec kv;
   int max_batch_tokens = 0;
   int sampled_vocab = 0;      // as RankSpec's
   bool drafts = false;        // from the model's own prediction layer, for rows that ask for them

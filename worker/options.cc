@@ -38,6 +38,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("max-num-batched-tokens", &o.max_num_batched_tokens, "Tokens in one step");
   flags.add("kv-cache-tokens", &o.kv_cache_tokens,
             "Tokens that the KV cache holds; 0: every sequence's full context, within 1 GiB");
+  flags.add("kv-cache-dtype", &o.kv_cache_dtype,
+            "What keys and values are kept in: fp32, bf16 or fp8 (a scale for each 128 values). "
+            "Half or about a quarter of fp32's memory, and other answers");
   flags.add("prefix-caching", &o.prefix_caching, "Keep the KV cache of prompts for later requests");
   flags.add("max-waiting", &o.max_waiting,
             "Requests that may wait for a place; more are refused with 429 and Retry-After");
@@ -216,6 +219,9 @@ Status check(const Options& o) {
     return wrong("await-keys", "is true without --internal-token-file: nobody could tell the keys");
   }
   if (auto speculation = check_speculation(o); !speculation) return speculation;
+  if (o.kv_cache_dtype != "fp32" && o.kv_cache_dtype != "bf16" && o.kv_cache_dtype != "fp8") {
+    return wrong("kv-cache-dtype", "is '" + o.kv_cache_dtype + "', expected fp32, bf16 or fp8");
+  }
   if (o.device != "auto" && o.device != "cpu" && o.device != "cuda") {
     return wrong("device", "is '" + o.device + "', expected auto, cpu or cuda");
   }

@@ -36,6 +36,7 @@ struct Options {
   int max_num_seqs = 16;
   int max_num_batched_tokens = 512;
   int kv_cache_tokens = 0;  // 0: max_num_seqs full contexts, as far as memory allows (kv_size.h)
+  std::string kv_cache_dtype = "fp32";
   bool prefix_caching = true;
   int max_waiting = 1024;
   int max_waiting_tokens = 0;  // 0: no limit

@@ -66,6 +66,8 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--speculative-method is 'guess', expected none, ngram or mtp");
   EXPECT_EQ(error_of({"--model", "m", "--device", "gpu"}),
             "--device is 'gpu', expected auto, cpu or cuda");
+  EXPECT_EQ(error_of({"--model", "m", "--kv-cache-dtype", "FP8"}),
+            "--kv-cache-dtype is 'FP8', expected fp32, bf16 or fp8");
   EXPECT_EQ(error_of({"--model", "m", "--activation-quantization", "int8"}),
             "--activation-quantization is 'int8', expected none or fp8");
   EXPECT_THAT(error_of({"--model", "m", "--activation-quantization", "fp8", "--lora-dir", "d"}),

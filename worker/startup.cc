@@ -61,7 +61,18 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
     all += "," + std::to_string(number);
   }
   if (options.rounds_weights()) all += "," + options.weight_quantization;
+  all += "," + options.kv_cache_dtype;
   return sha256_hex(all);
+}
+
+// parse_options() lets no other text pass.
+kernels::DType kv_dtype(const Options& options) {
+  if (options.kv_cache_dtype == "bf16") return kernels::DType::kBF16;
+  return options.kv_cache_dtype == "fp8" ? kernels::DType::kF8E4M3 : kernels::DType::kF32;
+}
+sizing::KvType kv_type(const Options& options) {
+  if (options.kv_cache_dtype == "bf16") return sizing::KvType::kBf16;
+  return options.kv_cache_dtype == "fp8" ? sizing::KvType::kFp8 : sizing::KvType::kF32;
 }
 
 Result<engine::SpeculationConfig> speculation_config(const Options& options,
@@ -121,6 +132,7 @@ Result<std::int64_t> cache_tokens(const Options& options,
               .deterministic = options.deterministic,
               .expert_parallel = options.expert_parallel,
               .weight_bits = weight_bits(options)},
+      .kv_type = kv_type(options),
       .sharing = options.local_ranks(),
       .context = scheduler.max_model_len,
       .kv_tokens = options.kv_cache_tokens,
@@ -137,6 +149,7 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
   scheduler.max_model_len =
       options.max_model_len == 0 ? config.max_positions : options.max_model_len;
   scheduler.prefix_caching = options.prefix_caching;
+  scheduler.kv_cache_dtype = options.kv_cache_dtype;
   scheduler.max_waiting = options.max_waiting;
   scheduler.max_waiting_tokens = options.max_waiting_tokens;
   scheduler.vocab_size = config.vocab_size;
@@ -168,6 +181,8 @@ Result<engine::Probe> probe_of(const Options& options, const model::ModelConfig&
     probe.answer_tokens = static_cast<int>(probe.expected.size());
     // The answer of the weights as they are stored; of rounded ones no answer is known before.
     if (options.rounds_weights()) probe.expected.clear();
+    // The answer is that of keys and values as they are; of rounded ones none is known before.
+    if (options.kv_cache_dtype != "fp32") probe.expected.clear();
   }
   probe.exact = options.deterministic && !options.fp8_activations();
   return probe;
@@ -309,7 +324,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .local_ranks = options.local_ranks(),
                             .device = *device,
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
-                            .kv_blocks = scheduler->num_blocks,
+                            .kv = {scheduler->num_blocks, kv_dtype(options)},
                             .max_batch_tokens = scheduler->max_batch_tokens,
                             .drafts = model_drafts(*scheduler),
                             .deterministic = options.deterministic,
@@ -347,7 +362,8 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                         {"local_ranks", options.local_ranks()},
                         {"threads_per_rank", startup.model.threads_per_rank},
                         {"max_model_len", scheduler->context_limit()},
-                        {"kv_tokens", scheduler->num_blocks * engine::kBlockTokens}});
+                        {"kv_tokens", scheduler->num_blocks * engine::kBlockTokens},
+                        {"kv_cache_dtype", options.kv_cache_dtype}});
   return startup;
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cpu/indexer.h"
+#include "kernels/cpu/kv_cache.h"
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/quantise.h"
 #include "kernels/cpu/rotate.h"
@@ -37,13 +38,17 @@ struct Kernels {
     }
   }
 
-  static void norm_row(const float* x, const float* weight, float* y, int width, float eps) {
+  static float inverse_norm(const float* x, int width, float eps) {
     F sum = V::set(0.0F);
     for (int i = 0; i < width; i += kLanes) {
       const F value = V::load(x + i);
       sum = V::fma(value, value, sum);
     }
-    const float inverse = 1.0F / __builtin_sqrtf(sum16<V>(sum) / static_cast<float>(width) + eps);
+    return 1.0F / __builtin_sqrtf(sum16<V>(sum) / static_cast<float>(width) + eps);
+  }
+
+  static void norm_row(const float* x, const float* weight, float* y, int width, float eps) {
+    const float inverse = inverse_norm(x, width, eps);
     for (int i = 0; i < width; i += kLanes) {
       V::store(y + i, V::mul(V::load(weight + i), V::mul(V::load(x + i), V::set(inverse))));
     }
@@ -193,40 +198,83 @@ struct Kernels {
     }
   }
 
-  // Where a place's key and value stand: element i of a key at [i * kKvBlock], of a value at [i].
-  static float* key_at(const KvLayer& kv, TokenPlace place, int head) {
-    return kv.keys +
-           (static_cast<std::int64_t>(place.block) * kv.heads + head) * kKvBlock * kv.key_dim +
-           place.position % kKvBlock;
-  }
-  static float* value_at(const KvLayer& kv, TokenPlace place, int head) {
-    return kv.values + ((static_cast<std::int64_t>(place.block) * kv.heads + head) * kKvBlock +
-                        place.position % kKvBlock) *
-                           kv.value_dim;
+  // Calls put(first, part, count) with parts of [0, dim) as the cache takes them; fill(first,
+  // part, count) computes one.
+  template <class Fill, class Put>
+  static void in_parts(int dim, const Fill& fill, const Put& put) {
+    float part[kScaleBlock];
+    for (int first = 0; first < dim; first += kScaleBlock) {
+      const int count = dim - first < kScaleBlock ? dim - first : kScaleBlock;
+      fill(first, part, count);
+      put(first, part, count);
+    }
   }
 
   static void kv_write(const KvWriteParams& p, int begin, int end) {
+    const int latent = p.kv.value_dim;
     for (int t = begin; t < end; ++t) {
-      const TokenPlace place = p.places[t];
-      const int latent = p.kv.value_dim;
+      const int position = p.places[t].position;
+      const KvPlace place = place_of(p.kv, p.places[t], 0);
       const float* from = p.kv_a + t * p.ld;
-      float* value = value_at(p.kv, place, 0);
-      float* key = key_at(p.kv, place, 0);
-      norm_row(from, p.norm, value, latent, p.eps);
-      for (int i = 0; i < latent; ++i) key[i * kKvBlock] = value[i];
-      rotate(from + latent, key + latent * kKvBlock, kKvBlock, p.rope, place.position);
+      const F inverse = V::set(inverse_norm(from, latent, p.eps));
+      in_parts(
+          latent,
+          [&](int first, float* part, int count) {
+            for (int i = 0; i < count; i += kLanes) {
+              V::store(part + i, V::mul(V::load(p.norm + first + i),
+                                        V::mul(V::load(from + first + i), inverse)));
+            }
+          },
+          [&](int first, const float* part, int count) {
+            put_key(p.kv, place, first, part, count);
+            put_value(p.kv, place, first, part, count);
+          });
+      in_parts(
+          p.kv.key_dim - latent,
+          [&](int first, float* part, int count) {
+            rotate_part(from + latent, first, count, part, p.rope, position);
+          },
+          [&](int first, const float* part, int count) {
+            put_key(p.kv, place, latent + first, part, count);
+          });
     }
   }
 
   static void kv_write_heads(const KvWriteHeadsParams& p, int begin, int end) {
     for (int t = begin; t < end; ++t) {
-      const TokenPlace place = p.places[t];
+      const int position = p.places[t].position;
       for (int h = 0; h < p.kv.heads; ++h) {
-        rotate(p.k + t * p.ld + h * p.kv.key_dim, key_at(p.kv, place, h), kKvBlock, p.rope,
-               place.position);
-        const float* from = p.v + t * p.ld + h * p.kv.value_dim;
-        float* value = value_at(p.kv, place, h);
-        for (int i = 0; i < p.kv.value_dim; ++i) value[i] = from[i];
+        const KvPlace place = place_of(p.kv, p.places[t], h);
+        const float* k = p.k + t * p.ld + h * p.kv.key_dim;
+        const float* v = p.v + t * p.ld + h * p.kv.value_dim;
+        in_parts(
+            p.kv.key_dim,
+            [&](int first, float* part, int count) {
+              rotate_part(k, first, count, part, p.rope, position);
+            },
+            [&](int first, const float* part, int count) {
+              put_key(p.kv, place, first, part, count);
+            });
+        in_parts(
+            p.kv.value_dim,
+            [&](int first, float* part, int count) {
+              for (int i = 0; i < count; ++i) part[i] = v[first + i];
+            },
+            [&](int first, const float* part, int count) {
+              put_value(p.kv, place, first, part, count);
+            });
+      }
+    }
+  }
+
+  static void latent_read(const LatentReadParams& p, int begin, int end) {
+    const int rope = p.kv.key_dim - p.kv.value_dim;
+    for (int r = begin; r < end; ++r) {
+      const KvPlace place{p.block, r};
+      float* to = p.latents + static_cast<std::int64_t>(r) * p.kv.value_dim;
+      for (int i = 0; i < p.kv.value_dim; ++i) to[i] = value_element(p.kv, place, i);
+      for (int i = 0; i < rope; ++i) {
+        p.rotated[i * kKvBlock + r] = key_element(p.kv, place, p.kv.value_dim + i);
       }
     }
   }
@@ -270,6 +318,58 @@ struct Kernels {
     if (mask == ~std::uint64_t{0}) return;
     for (int i = 0; i < count; ++i) {
       if ((mask >> i & 1) == 0) score[i] = value;
+    }
+  }
+
+  // Scores of a block's first `vectors` * 16 positions.
+  static void multiply_keys(const KvLayer& kv, std::int64_t block, int vectors, ProductRows& rows) {
+    const char* keys = static_cast<const char*>(kv.keys) + block * key_block_bytes(kv);
+    if (kv.dtype == DType::kF32) {
+      product<V, DType::kF32>({keys, kKvBlock * 4, vectors, kv.key_dim}, rows, false);
+    } else if (kv.dtype == DType::kBF16) {
+      product<V, DType::kBF16>({keys, kKvBlock * 4, vectors, kv.key_dim}, rows, false);
+    } else {
+      const int scaled = kv.key_dim - kv.plain_dim;
+      const float* scales = kv.key_scales + block * key_scales_of(kv) * kKvBlock;
+      product<V, DType::kF8E4M3>({keys, kKvBlock, vectors, scaled, scales, kScaleBlock}, rows,
+                                 false);
+      if (kv.plain_dim == 0) return;
+      for (int r = 0; r < rows.count; ++r) rows.x[r] += scaled;
+      product<V, DType::kBF16>({keys + scaled * kKvBlock, kKvBlock * 4, vectors, kv.plain_dim},
+                               rows, true);
+    }
+  }
+
+  // Dimensions of values from `from` on, and positions of a block that are seen.
+  struct ValuePart {
+    int from;
+    int vectors;
+    int seen;
+  };
+  // Sums over a block's positions. FP8 has a scale for each of them, so it is widened first.
+  static void multiply_values(const KvLayer& kv, std::int64_t block, ValuePart part,
+                              ProductRows& rows) {
+    const char* values = static_cast<const char*>(kv.values) + block * value_block_bytes(kv);
+    const std::int64_t width = kv.value_dim;
+    if (kv.dtype == DType::kF32) {
+      product<V, DType::kF32>({values + part.from * 4, width * 4, part.vectors, part.seen}, rows,
+                              false);
+    } else if (kv.dtype == DType::kBF16) {
+      product<V, DType::kBF16>({values + part.from * 4, width * 4, part.vectors, part.seen}, rows,
+                               false);
+    } else {
+      alignas(64) float widened[kKvBlock][kPanel];
+      const float* scales =
+          kv.value_scales + (block * value_scales_of(kv) + part.from / kScaleBlock) * kKvBlock;
+      for (int at = 0; at < part.seen; ++at) {
+        for (int v = 0; v < part.vectors * kLanes; v += kLanes) {
+          V::store(widened[at] + v,
+                   V::mul(V::load_e4m3(values + at * width + part.from + v), V::set(scales[at])));
+        }
+      }
+      product<V, DType::kF32>(
+          {reinterpret_cast<const char*>(widened), kPanel * 4, part.vectors, part.seen}, rows,
+          false);
     }
   }
 
@@ -318,11 +418,9 @@ struct Kernels {
       // data.
       const int seen = last - b * kKvBlock + 1 < kKvBlock ? last - b * kKvBlock + 1 : kKvBlock;
       const int vectors = (seen + kLanes - 1) / kLanes;
-      const Columns keys{reinterpret_cast<const char*>(p.kv.keys + block * kKvBlock * dim),
-                         kKvBlock * 4, vectors, dim};
       ProductRows scores;
       for (int r = 0; r < rows; ++r) scores.add(query[r], score[r]);
-      product<V, DType::kF32>(keys, scores, false);
+      multiply_keys(p.kv, block, vectors, scores);
 
       for (int r = 0; r < rows; ++r) {
         if (mask[r] == 0) {
@@ -371,12 +469,9 @@ struct Kernels {
 
       for (int from = 0; from < width_out; from += kPanel) {
         const int width = width_out - from < kPanel ? width_out - from : kPanel;
-        const Columns values{
-            reinterpret_cast<const char*>(p.kv.values + block * kKvBlock * width_out + from),
-            width_out * 4, width / kLanes, seen};
         ProductRows sums;
         for (int r = 0; r < rows; ++r) sums.add(score[r], first ? out[r] + from : fresh[r]);
-        product<V, DType::kF32>(values, sums, false);
+        multiply_values(p.kv, block, {from, width / kLanes, seen}, sums);
         for (int r = 0; !first && r < rows; ++r) {
           float* to = out[r] + from;
           for (int i = 0; i < width; i += kLanes) {
@@ -496,6 +591,7 @@ struct Kernels {
             .tree_sum = tree_sum,
             .kv_write = kv_write,
             .kv_write_heads = kv_write_heads,
+            .latent_read = latent_read,
             .key_expand = key_expand,
             .rope_query = rope_query,
             .index_write = Indexer<V>::write,

@@ -23,5 +23,20 @@ inline void rotate(const float* x, float* y, std::int64_t step, const RopeTable&
   }
 }
 
+// Elements [first, first + count) of what rotate() makes of x, which is `2 * rope.pairs` long.
+inline void rotate_part(const float* x, int first, int count, float* y, const RopeTable& rope,
+                        int position) {
+  const float* c = rope.cos + static_cast<std::int64_t>(position) * rope.pairs;
+  const float* s = rope.sin + static_cast<std::int64_t>(position) * rope.pairs;
+  for (int i = 0; i < count; ++i) {
+    const int at = first + i;
+    const int pair = rope.halves ? at % rope.pairs : at / 2;
+    const bool second = rope.halves ? at >= rope.pairs : at % 2 != 0;
+    const float a = x[rope.halves ? pair : 2 * pair];
+    const float b = x[rope.halves ? pair + rope.pairs : 2 * pair + 1];
+    y[i] = second ? a * s[pair] + b * c[pair] : a * c[pair] - b * s[pair];
+  }
+}
+
 }  // namespace
 }  // namespace dsm::kernels

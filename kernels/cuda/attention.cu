@@ -1,5 +1,6 @@
 // Attention over the paged KV cache in FP32, for latent attention (one head of keys, whose values
-// are its latents) and grouped-query attention alike.
+// are its latents) and grouped-query attention alike. Caches in BF16 and FP8 have splits of their
+// own (attention_tensor.cu).
 //
 // First a thread block for each item (up to 32 rows of one sequence and KV head) and each split of
 // 256 positions: scores into shared memory, each row's maximum and exponentials, and the row's part
@@ -51,7 +52,7 @@ struct Split {
       const int group = unit / kSplitBlocks;
       if (block[b] == kUnread) continue;
       const float* key =
-          p.kv.keys + block[b] * kKvBlock * p.kv.key_dim + slot;
+          static_cast<const float*>(p.kv.keys) + block[b] * kKvBlock * p.kv.key_dim + slot;
       float sum[kGroup] = {};
       for (int d = 0; d < p.kv.key_dim; ++d) {
         multiply(query + d * kRows + group * kGroup, key[static_cast<std::int64_t>(d) * kKvBlock],
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const AttentionLaunch l
       const std::int64_t block = blocks.block[begin / kKvBlock];
       if (block == kUnread) continue;
       const float* value =
-          p.kv.values + block * kKvBlock * p.kv.value_dim + column;
+          static_cast<const float*>(p.kv.values) + block * kKvBlock * p.kv.value_dim + column;
       for (int at = begin; at < used && at < begin + kKvBlock; ++at) {
         Part::multiply(score + at * Part::kStride + group * kGroup, *value, sum);
         value += p.kv.value_dim;
@@ -162,7 +163,9 @@ void launch_splits(const AttentionLaunch& p, Stream stream) {
 }  // namespace
 
 void attention(const AttentionLaunch& p, Stream stream) {
-  if (p.item_rows == 8) {
+  if (p.params.kv.dtype != DType::kF32) {
+    tensor_splits(p, stream);
+  } else if (p.item_rows == 8) {
     launch_splits<8, 8>(p, stream);
   } else if (p.item_rows == 16) {
     launch_splits<16, 16>(p, stream);

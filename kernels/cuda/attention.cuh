@@ -11,6 +11,9 @@ namespace dsm::kernels::cuda {
 
 inline constexpr int kAttentionThreads = 256;
 
+// The splits of a cache in BF16 or FP8 (attention_tensor.cu).
+void tensor_splits(const AttentionLaunch& launch, Stream stream);
+
 // Stands for a block to which no row of the item attends.
 inline constexpr std::int64_t kUnread = -1;
 // The running maximum of a row that has attended to nothing yet: below every score, and finite, so

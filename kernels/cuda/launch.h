@@ -20,6 +20,7 @@ void quantise(const QuantiseParams& params, Stream stream);
 void tree_sum(const TreeSumParams& params, Stream stream);
 void kv_write(const KvWriteParams& params, Stream stream);
 void kv_write_heads(const KvWriteHeadsParams& params, Stream stream);
+void latent_read(const LatentReadParams& params, Stream stream);
 void key_expand(const KeyExpandParams& params, Stream stream);
 void rope_query(const RopeQueryParams& params, Stream stream);
 void router(const RouterParams& params, Stream stream);
@@ -96,6 +97,7 @@ struct AttentionLaunch {
   int first_item = 0;      // items [first_item, first_item + items)
   int items = 0;
   int item_rows = 0;         // of the largest of them: 8, 16 or 32
+  bool exact = false;        // of a cache in BF16 or FP8: queries as two BF16 terms, else as one
   int splits = 0;            // of the longest past among them
   float* partial = nullptr;  // [items, item_rows, splits, value_dim]
   float* best = nullptr;     // [items, item_rows, splits]

@@ -1,6 +1,7 @@
-// Operators that go over a whole row: norms, and the writing of keys and values. A thread block has
-// a row; its sum of squares is 256 chains, added in one fixed tree.
+// Operators that go over a whole row: norms, and the writing and reading of keys and values. A
+// thread block has a row; its sum of squares is 256 chains, added in one fixed tree.
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/kv_cache.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace dsm::kernels::cuda {
@@ -33,57 +34,83 @@ __global__ void __launch_bounds__(kThreads) rms_norm_kernel(const RmsNormParams 
   }
 }
 
-// Pairs of x turned by the angles of a position; element i of y at y[i * kKvBlock].
-__device__ void rotate_key(const float* x, float* y, const RopeTable& rope, int position) {
-  const std::int64_t angles = static_cast<std::int64_t>(position) * rope.pairs;
-  for (int i = static_cast<int>(threadIdx.x); i < rope.pairs; i += kThreads) {
-    const int first = rope.halves ? i : 2 * i;
-    const int second = rope.halves ? i + rope.pairs : 2 * i + 1;
-    const float c = rope.cos[angles + i];
-    const float s = rope.sin[angles + i];
-    y[first * kKvBlock] = x[first] * c - x[second] * s;
-    y[second * kKvBlock] = x[first] * s + x[second] * c;
+// Calls put(part) with the parts of [0, dim) that are this warp's; fill(i) computes an element.
+template <class Fill, class Put>
+__device__ void in_parts(int dim, const Fill& fill, const Put& put) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int first = static_cast<int>(threadIdx.x) / 32 * kScaleBlock; first < dim;
+       first += kWarps * kScaleBlock) {
+    RowPart part{{}, first, dim - first < kScaleBlock ? dim - first : kScaleBlock};
+#pragma unroll
+    for (int j = 0; j < RowPart::kEach; ++j) {
+      const int i = j * 32 + lane;
+      part.v[j] = i < part.count ? fill(first + i) : 0.0F;
+    }
+    put(part);
   }
 }
 
-__device__ float* key_at(const KvLayer& kv, TokenPlace place, int head) {
-  return kv.keys +
-         (static_cast<std::int64_t>(place.block) * kv.heads + head) * kKvBlock * kv.key_dim +
-         place.position % kKvBlock;
-}
-__device__ float* value_at(const KvLayer& kv, TokenPlace place, int head) {
-  return kv.values + ((static_cast<std::int64_t>(place.block) * kv.heads + head) * kKvBlock +
-                      place.position % kKvBlock) *
-                         kv.value_dim;
+// Element i of x with its pairs turned by the angles of a position.
+__device__ float rotated(const float* x, int i, const RopeTable& rope, int position) {
+  const int pair = rope.halves ? i % rope.pairs : i / 2;
+  const bool second = rope.halves ? i >= rope.pairs : i % 2 != 0;
+  const std::int64_t angle = static_cast<std::int64_t>(position) * rope.pairs + pair;
+  const float a = x[rope.halves ? pair : 2 * pair];
+  const float b = x[rope.halves ? pair + rope.pairs : 2 * pair + 1];
+  const float c = rope.cos[angle];
+  const float s = rope.sin[angle];
+  return second ? a * s + b * c : a * c - b * s;
 }
 
 __global__ void __launch_bounds__(kThreads) kv_write_kernel(const KvWriteParams p) {
   const std::int64_t token = blockIdx.x;
-  const TokenPlace place = p.places[token];
+  const int position = p.places[token].position;
+  const KvPlace place = place_of(p.kv, p.places[token], 0);
   const int latent = p.kv.value_dim;
   const float* from = p.kv_a + token * p.ld;
-  float* value = value_at(p.kv, place, 0);
-  float* key = key_at(p.kv, place, 0);
   const float inverse = inverse_norm(from, latent, p.eps);
-  for (int i = static_cast<int>(threadIdx.x); i < latent; i += kThreads) {
-    const float normed = p.norm[i] * (from[i] * inverse);
-    value[i] = normed;
-    key[static_cast<std::int64_t>(i) * kKvBlock] = normed;
-  }
-  rotate_key(from + latent, key + static_cast<std::int64_t>(latent) * kKvBlock, p.rope,
-             place.position);
+  in_parts(
+      latent, [&](int i) { return p.norm[i] * (from[i] * inverse); },
+      [&](const RowPart& part) {
+        put_key(p.kv, place, part);
+        put_value(p.kv, place, part);
+      });
+  in_parts(
+      p.kv.key_dim - latent, [&](int i) { return rotated(from + latent, i, p.rope, position); },
+      [&](RowPart part) {
+        part.first += latent;
+        put_key(p.kv, place, part);
+      });
 }
 
 __global__ void __launch_bounds__(kThreads) kv_write_heads_kernel(const KvWriteHeadsParams p) {
   const std::int64_t token = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y);
-  const TokenPlace place = p.places[token];
-  rotate_key(p.k + token * p.ld + head * p.kv.key_dim, key_at(p.kv, place, head), p.rope,
-             place.position);
-  const float* from = p.v + token * p.ld + head * p.kv.value_dim;
-  float* value = value_at(p.kv, place, head);
-  for (int i = static_cast<int>(threadIdx.x); i < p.kv.value_dim; i += kThreads) {
-    value[i] = from[i];
+  const int position = p.places[token].position;
+  const KvPlace place = place_of(p.kv, p.places[token], head);
+  const float* k = p.k + token * p.ld + static_cast<std::int64_t>(head) * p.kv.key_dim;
+  const float* v = p.v + token * p.ld + static_cast<std::int64_t>(head) * p.kv.value_dim;
+  in_parts(
+      p.kv.key_dim, [&](int i) { return rotated(k, i, p.rope, position); },
+      [&](const RowPart& part) { put_key(p.kv, place, part); });
+  in_parts(
+      p.kv.value_dim, [&](int i) { return v[i]; },
+      [&](const RowPart& part) { put_value(p.kv, place, part); });
+}
+
+// A thread block for each position.
+template <DType kType>
+__global__ void __launch_bounds__(kThreads) latent_read_kernel(const LatentReadParams p) {
+  const int slot = static_cast<int>(blockIdx.x);
+  const int latent = p.kv.value_dim;
+  const KeyBlock<kType> keys(p.kv, p.block);
+  const ValueBlock<kType> values(p.kv, p.block);
+  for (int i = static_cast<int>(threadIdx.x); i < p.kv.key_dim; i += kThreads) {
+    if (i < latent) {
+      p.latents[static_cast<std::int64_t>(slot) * latent + i] = values.at(slot, i);
+    } else {
+      p.rotated[static_cast<std::int64_t>(i - latent) * kKvBlock + slot] = keys.at(i, slot);
+    }
   }
 }
 
@@ -100,6 +127,17 @@ void kv_write(const KvWriteParams& p, Stream stream) {
 void kv_write_heads(const KvWriteHeadsParams& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tokens), static_cast<unsigned>(p.kv.heads));
   launch(kv_write_heads_kernel, grid, kThreads, 0, stream, p);
+}
+
+void latent_read(const LatentReadParams& p, Stream stream) {
+  const auto grid = static_cast<unsigned>(p.rows);
+  if (p.kv.dtype == DType::kF32) {
+    launch(latent_read_kernel<DType::kF32>, grid, kThreads, 0, stream, p);
+  } else if (p.kv.dtype == DType::kBF16) {
+    launch(latent_read_kernel<DType::kBF16>, grid, kThreads, 0, stream, p);
+  } else {
+    launch(latent_read_kernel<DType::kF8E4M3>, grid, kThreads, 0, stream, p);
+  }
 }
 
 }  // namespace dsm::kernels::cuda

@@ -71,6 +71,7 @@ struct Engine {
   std::optional<int> max_num_seqs;
   std::optional<int> max_num_batched_tokens;
   std::optional<int> kv_cache_tokens;
+  std::string kv_cache_dtype = "Auto";  // Auto, FP32, BF16 or FP8
   bool prefix_caching = true;
   bool deterministic = true;
   int threads = 0;    // 0: as many as the container may use cores

@@ -34,6 +34,7 @@ dsm::Status check_served_name(std::string_view text);
 dsm::Status check_model_revision(std::string_view text);
 dsm::Status check_chat_template(std::string_view text);
 dsm::Status check_quantization(std::string_view text);
+dsm::Status check_kv_cache_dtype(std::string_view text);
 dsm::Status check_speculation_method(std::string_view text);
 dsm::Status check_image(std::string_view text);
 dsm::Status check_label_key(std::string_view text);  // any valid key
@@ -84,6 +85,8 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.number("maxNumSeqs", s.engine.max_num_seqs, 1, 4096);
     v.number("maxNumBatchedTokens", s.engine.max_num_batched_tokens, 1, 1048576);
     v.number("kvCacheTokens", s.engine.kv_cache_tokens, 64, 1000000000);
+    v.text("kvCacheDtype", s.engine.kv_cache_dtype,
+           {.max_length = 4, .check = check_kv_cache_dtype});
     v.truth("prefixCaching", s.engine.prefix_caching);
     v.truth("deterministic", s.engine.deterministic);
     v.number("threads", s.engine.threads, 0, 1024);

@@ -46,13 +46,10 @@ TEST(Spec, every_field_is_read) {
                         {"to", "06:00"},
                         {"maxReplicas", 1}}}}};
   full["image"] = "registry.example/worker:1";
-  full["engine"] = {{"maxModelLen", 1024},
-                    {"maxNumSeqs", 8},
-                    {"threads", 2},
-                    {"prefixCaching", false},
-                    {"kvCacheTokens", 4096},
-                    {"grpc", true},
-                    {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
+  full["engine"] = {{"maxModelLen", 1024},   {"maxNumSeqs", 8},
+                    {"threads", 2},          {"prefixCaching", false},
+                    {"kvCacheTokens", 4096}, {"kvCacheDtype", "FP8"},
+                    {"grpc", true},          {"speculation", {{"method", "Mtp"}, {"tokens", 2}}}};
   full["model"]["chatTemplate"] = "deepseek-v3.1";
   full["model"]["quantization"] = "INT4";
   full["adapters"] = {{{"name", "sql"}, {"uri", "pvc://tuned/sql"}}};
@@ -68,6 +65,7 @@ TEST(Spec, every_field_is_read) {
   EXPECT_EQ(spec->parallelism.pods_per_group(), 2);
   EXPECT_EQ(spec->model.served_name, "tiny");
   EXPECT_EQ(spec->engine.max_model_len, 1024);
+  EXPECT_EQ(spec->engine.kv_cache_dtype, "FP8");
   EXPECT_TRUE(spec->engine.grpc);
   EXPECT_EQ(spec->engine.speculation.method, "Mtp");
   EXPECT_EQ(spec->engine.speculation.tokens, 2);

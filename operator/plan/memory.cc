@@ -34,6 +34,11 @@ int weight_bits(const api::Model& model) {
   return model.quantization == "INT4" ? 4 : 0;
 }
 
+sizing::KvType kv_type(const api::Engine& engine) {
+  if (engine.kv_cache_dtype == "BF16") return sizing::KvType::kBf16;
+  return engine.kv_cache_dtype == "FP8" ? sizing::KvType::kFp8 : sizing::KvType::kF32;
+}
+
 // What the worker is told, and where it is told nothing, its own defaults.
 sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
   const api::Engine& engine = spec.engine;
@@ -42,6 +47,7 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
                           .drafts = engine.speculation.method == "Mtp",
                           .deterministic = engine.deterministic,
                           .weight_bits = weight_bits(spec.model)},
+                  .kv_type = kv_type(engine),
                   .sharing = spec.parallelism.ranks_per_pod,
                   .context = shape.max_positions,
                   .kv_tokens = engine.kv_cache_tokens.value_or(0)};

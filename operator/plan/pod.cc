@@ -55,6 +55,13 @@ std::string folder(const std::string& uri, const std::vector<Claim>& claims) {
 }
 
 // Names and paths have no commas, names no '='.
+// Null: the worker's own.
+const char* kv_cache_dtype(const api::Engine& engine) {
+  if (engine.kv_cache_dtype == "FP32") return "fp32";
+  if (engine.kv_cache_dtype == "BF16") return "bf16";
+  return engine.kv_cache_dtype == "FP8" ? "fp8" : nullptr;
+}
+
 std::string lora_modules(const api::Spec& spec, const std::vector<Claim>& claims) {
   std::string modules;
   for (const api::Adapter& adapter : spec.adapters) {
@@ -104,6 +111,7 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add_number("--max-num-seqs", spec.engine.max_num_seqs);
   add_number("--max-num-batched-tokens", spec.engine.max_num_batched_tokens);
   add_number("--kv-cache-tokens", spec.engine.kv_cache_tokens);
+  if (const char* dtype = kv_cache_dtype(spec.engine)) add("--kv-cache-dtype", dtype);
   add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
   add("--deterministic", spec.engine.deterministic ? "true" : "false");
   add("--threads", std::to_string(spec.engine.threads));

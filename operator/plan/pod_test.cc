@@ -63,12 +63,14 @@ TEST(Pod, engine_numbers_are_passed_only_when_given) {
                             {"maxNumSeqs", 4},
                             {"maxNumBatchedTokens", 256},
                             {"kvCacheTokens", 2048},
+                            {"kvCacheDtype", "BF16"},
                             {"prefixCaching", false},
                             {"threads", 1}}}});
   EXPECT_EQ(flag(given, "--max-model-len"), "512");
   EXPECT_EQ(flag(given, "--max-num-seqs"), "4");
   EXPECT_EQ(flag(given, "--max-num-batched-tokens"), "256");
   EXPECT_EQ(flag(given, "--kv-cache-tokens"), "2048");
+  EXPECT_EQ(flag(given, "--kv-cache-dtype"), "bf16");
   EXPECT_EQ(flag(given, "--prefix-caching"), "false");
   EXPECT_EQ(flag(given, "--threads"), "1");
 }

@@ -31,11 +31,11 @@ class NoComm final : public comm::Communicator {
   void abort() noexcept override {}
 };
 
-inline std::unique_ptr<RankModel> load_checkpoint(const std::string& dir, RankSpec spec) {
+inline std::unique_ptr<RankModel> load_checkpoint(const std::string& dir, RankSpec spec,
+                                                  kernels::DType kv_dtype = kernels::DType::kF32) {
   const auto config = load_model_config(dir);
   if (!config) throw std::runtime_error(config.error().message);
-  auto model =
-      RankModel::load(dir, *config, spec, {.num_blocks = kTestBlocks}, kTestBatchTokens, {});
+  auto model = RankModel::load(dir, *config, spec, {kTestBlocks, kv_dtype}, kTestBatchTokens, {});
   if (!model) throw std::runtime_error(model.error().message);
   return std::move(*model);
 }

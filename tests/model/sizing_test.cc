@@ -67,6 +67,7 @@ class CountingBackend final : public device::Backend {
   }
   void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
   void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
+  void latent_read(const kernels::LatentReadParams& p) override { inner_->latent_read(p); }
   void key_expand(const kernels::KeyExpandParams& p) override { inner_->key_expand(p); }
   void rope_query(const kernels::RopeQueryParams& p) override { inner_->rope_query(p); }
   void index_write(const kernels::IndexWriteParams& p) override { inner_->index_write(p); }
@@ -125,7 +126,16 @@ void expect_same(const Shape& s, const ModelConfig& c) {
   }
 }
 
-void expect_bytes(const std::string& dir, const ModelConfig& config, const WeightSlice& slice) {
+struct CacheType {
+  kernels::DType dtype;
+  sizing::KvType sized;
+};
+constexpr CacheType kCacheTypes[] = {{kernels::DType::kF32, sizing::KvType::kF32},
+                                     {kernels::DType::kBF16, sizing::KvType::kBf16},
+                                     {kernels::DType::kF8E4M3, sizing::KvType::kFp8}};
+
+void expect_bytes(const std::string& dir, const ModelConfig& config, const WeightSlice& slice,
+                  const CacheType& cache = kCacheTypes[0]) {
   const int bits = !slice.round_to ? 0 : *slice.round_to == kernels::DType::kInt8 ? 8 : 4;
   SCOPED_TRACE(std::to_string(slice.ranks) + (slice.mtp ? " ranks, drafts" : " ranks") +
                (slice.segmented ? "" : ", loose") +
@@ -154,14 +164,14 @@ void expect_bytes(const std::string& dir, const ModelConfig& config, const Weigh
              .tokens = kTokens,
              .expert_parallel = slice.expert_parallel},
             backend);
-  Attention attention =
-      make_attention(step, config.num_layers + (slice.mtp ? 1 : 0), blocks, slice.expands);
+  Attention attention = make_attention(step, config.num_layers + (slice.mtp ? 1 : 0),
+                                       {blocks, cache.dtype}, slice.expands);
   Mlp mlp(step);
   if (slice.mtp) const Mtp mtp(step, *weights, attention, mlp);
   EXPECT_EQ(
       backend.taken(),
       sizing::scratch_bytes(shape, cut, {.batch_tokens = kTokens}, Device::kCpu) +
-          blocks * sizing::kBlockTokens * sizing::cache_bytes_per_token(shape, cut, Device::kCpu));
+          blocks * sizing::kBlockTokens * sizing::cache_bytes_per_token(shape, cut, cache.sized));
 }
 
 class Sizing : public testing::TestWithParam<const char*> {};
@@ -190,6 +200,13 @@ TEST_P(Sizing, is_what_is_allocated) {
     slice.round_to = kernels::DType::kInt8;
     expect_bytes(dir, *config, slice);
   }
+}
+
+TEST_P(Sizing, of_every_type_of_the_cache_is_what_is_allocated) {
+  const std::string dir = GetParam();
+  const auto config = load_model_config(dir);
+  ASSERT_TRUE(config) << config.error().message;
+  for (const CacheType& cache : kCacheTypes) expect_bytes(dir, *config, {.ranks = 1}, cache);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -84,6 +84,7 @@ class Backend {
 
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
+  virtual void latent_read(const kernels::LatentReadParams& params) = 0;
   virtual void key_expand(const kernels::KeyExpandParams& params) = 0;
   virtual void rope_query(const kernels::RopeQueryParams& params) = 0;
   virtual void index_write(const kernels::IndexWriteParams& params) = 0;

@@ -381,8 +381,8 @@ TEST_F(BackendTest, KeysAndValuesStandInTheCache) {
     side.backend->kv_write({side.put(random_floats(size(4) * 50, 21)), 50,
                             side.put(random_floats(32, 22)), places.data(), kv,
                             rope_of(side, 200, 8, false), 4, 1e-6F});
-    auto cache = side.get(kv.keys, size(3) * 48 * 64);
-    const auto values = side.get(kv.values, size(3) * 64 * 32);
+    auto cache = side.get(static_cast<const float*>(kv.keys), size(3) * 48 * 64);
+    const auto values = side.get(static_cast<const float*>(kv.values), size(3) * 64 * 32);
     cache.insert(cache.end(), values.begin(), values.end());
     return cache;
   };
@@ -393,8 +393,8 @@ TEST_F(BackendTest, KeysAndValuesStandInTheCache) {
     const float* k = side.put(random_floats(size(4) * 70, 23));
     side.backend->kv_write_heads(
         {k, k + 32, 70, places.data(), kv, rope_of(side, 200, 8, true), 4});
-    auto cache = side.get(kv.keys, size(3) * 2 * 16 * 64);
-    const auto values = side.get(kv.values, size(3) * 2 * 64 * 16);
+    auto cache = side.get(static_cast<const float*>(kv.keys), size(3) * 2 * 16 * 64);
+    const auto values = side.get(static_cast<const float*>(kv.values), size(3) * 2 * 64 * 16);
     cache.insert(cache.end(), values.begin(), values.end());
     return cache;
   };

@@ -168,6 +168,10 @@ class CpuBackend final : public Backend {
           [&](int begin, int end) { ops_.kv_write_heads(p, begin, end); });
   }
 
+  void latent_read(const LatentReadParams& p) override {
+    light(p.rows, p.kv.key_dim, [&](int begin, int end) { ops_.latent_read(p, begin, end); });
+  }
+
   void key_expand(const KeyExpandParams& p) override { ops_.key_expand(p, 0, p.heads); }
 
   void rope_query(const RopeQueryParams& p) override {

@@ -263,6 +263,10 @@ class CudaBackend final : public Backend {
     launch([&] { cuda::kv_write_heads(p, stream_.get()); });
   }
 
+  void latent_read(const LatentReadParams& p) override {
+    launch([&] { cuda::latent_read(p, stream_.get()); });
+  }
+
   void key_expand(const KeyExpandParams& p) override {
     launch([&] { cuda::key_expand(p, stream_.get()); });
   }
@@ -412,6 +416,9 @@ void CudaBackend::index_select(const IndexSelectParams& params) {
 
 void CudaBackend::attention(const AttentionParams& params) {
   if (params.item_count == 0) return;
+  const KvLayer& kv = params.kv;
+  require(kv.dtype == DType::kF32 || (kv.key_dim % 16 == 0 && kv.plain_dim % 16 == 0),
+          "keys that are rounded come in steps of 16 dimensions");
   copy_items(params);
   int most_rows = 0;
   int most_splits = 0;
@@ -427,6 +434,7 @@ void CudaBackend::attention(const AttentionParams& params) {
   part.params.places = list(params.places, tokens);
   part.item_rows = most_rows <= 8 ? 8 : most_rows <= 16 ? 16 : kAttentionRows;
   part.splits = most_splits;
+  part.exact = exact_;
   // Floats of an item: its part of the output, maxima and sums.
   const auto sums = at(part.item_rows) * at(part.splits);
   const std::size_t item_floats = sums * (at(params.kv.value_dim) + 2);

@@ -181,6 +181,14 @@ TEST(PrefixCache, SeparatesAdapters) {
   EXPECT_NE(cache.root("a", 2), cache.root("a", 1));
 }
 
+TEST(PrefixCache, SeparatesWhatBlocksAreKeptIn) {
+  BlockPool pool(1);
+  BlockPool other_pool(1);
+  const PrefixCache cache(pool, kKey, "bf16");
+  EXPECT_EQ(cache.root("a"), PrefixCache(other_pool, kKey, "bf16").root("a"));
+  EXPECT_NE(cache.root("a"), PrefixCache(other_pool, kKey, "fp8").root("a"));
+}
+
 TEST(PrefixCache, ForgetsABlockThatIsHandedOutAgain) {
   BlockPool pool(1);
   PrefixCache cache(pool, kKey);

@@ -1,13 +1,17 @@
 #include "worker/engine/prefix_cache.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "worker/engine/invariant.h"
 
 namespace dsm::engine {
 
-PrefixCache::PrefixCache(BlockPool& pool, Hash128 hash_key)
-    : pool_(pool), hash_key_(hash_key), entries_(static_cast<std::size_t>(pool.size())) {
+PrefixCache::PrefixCache(BlockPool& pool, Hash128 hash_key, std::string kv_dtype)
+    : pool_(pool),
+      hash_key_(hash_key),
+      kv_dtype_(std::move(kv_dtype)),
+      entries_(static_cast<std::size_t>(pool.size())) {
   pool_.on_evict([this](BlockId id) { forget(id); });
 }
 
@@ -17,6 +21,8 @@ PrefixCache::~PrefixCache() {
 
 Hash128 PrefixCache::root(std::string_view salt, AdapterId adapter) const {
   SipHash128 hash(hash_key_);
+  // With the zero behind it, which ends it.
+  hash.update(std::as_bytes(std::span(kv_dtype_.c_str(), kv_dtype_.size() + 1)));
   hash.update(std::as_bytes(std::span(&adapter, 1)));
   hash.update(std::as_bytes(std::span(salt)));
   return hash.finish();

@@ -1,8 +1,8 @@
 // Finds KV blocks whose contents were computed before. Only full blocks are in it. A block's key is
-// a keyed 128-bit hash of its parent's key and its tokens; the chain starts from the hash of the
-// request's adapter and salt, so a hit means: both the same, and the same tokens from position 0
-// on. The hash key is random per process and the tokens are compared on a hit, so nobody can
-// construct a false one.
+// a keyed 128-bit hash of its parent's key and its tokens; the chain starts from the hash of what
+// blocks are kept in and the request's adapter and salt, so a hit means: all of them the same, and
+// the same tokens from position 0 on. The hash key is random per process and the tokens are
+// compared on a hit, so nobody can construct a false one.
 //
 // Holds no references: the pool reports when a cached block loses its room. Not thread-safe; dies
 // before its pool.
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -24,7 +25,8 @@ namespace dsm::engine {
 
 class PrefixCache {
  public:
-  PrefixCache(BlockPool& pool, Hash128 hash_key);
+  // `kv_dtype`: what the blocks' keys and values are kept in.
+  PrefixCache(BlockPool& pool, Hash128 hash_key, std::string kv_dtype = {});
   ~PrefixCache();
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
@@ -56,6 +58,7 @@ class PrefixCache {
 
   BlockPool& pool_;
   Hash128 hash_key_;
+  std::string kv_dtype_;
   std::unordered_map<Hash128, BlockId, KeyHash> by_key_;
   std::vector<Entry> entries_;  // by block id; meaningful where by_key_ points to it
 };

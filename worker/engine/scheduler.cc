@@ -25,7 +25,7 @@ bool served_before(const Sequence* a, const Sequence* b) {
 Scheduler::Scheduler(const SchedulerConfig& config)
     : config_(config),
       pool_(config.num_blocks),
-      cache_(pool_, random_hash_key()),
+      cache_(pool_, random_hash_key(), config_.kv_cache_dtype),
       last_arrival_(TimePoint::min() + 2 * kMaxPriority * kPriorityWorth) {
   const Status valid = validate(config);
   invariant(valid.has_value(), "the scheduler's configuration was validated");

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 
 #include "base/result.h"
 #include "worker/engine/request.h"
@@ -36,8 +37,9 @@ struct SchedulerConfig {
   int max_model_len = 2048;    // prompt and generated tokens of one sequence
   int num_blocks = 512;        // KV blocks of kBlockTokens
   bool prefix_caching = true;
-  int max_waiting = 1024;      // accepted and not running; more are refused
-  int max_waiting_tokens = 0;  // of all that wait; 0 = no limit
+  std::string kv_cache_dtype = "fp32";  // blocks of one type are no hits for another
+  int max_waiting = 1024;               // accepted and not running; more are refused
+  int max_waiting_tokens = 0;           // of all that wait; 0 = no limit
   int vocab_size = 0;  // of the model; 0 = not known: requests with a constraint are refused
   SpeculationConfig speculation = {};
 

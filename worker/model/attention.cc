@@ -36,11 +36,11 @@ void AttentionItems::build(const Step& step, std::span<const TokenRun> runs) {
   }
 }
 
-Attention make_attention(Step& step, int layers, int num_blocks, bool expands) {
+Attention make_attention(Step& step, int layers, const KvSpec& kv, bool expands) {
   if (step.c.attention == AttentionKind::kGrouped) {
-    return GroupedAttention(step, layers, num_blocks);
+    return GroupedAttention(step, layers, kv);
   }
-  return LatentAttention(step, layers, num_blocks, expands);
+  return LatentAttention(step, layers, kv, expands);
 }
 
 }  // namespace dsm::model

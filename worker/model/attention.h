@@ -14,6 +14,7 @@
 
 #include "worker/model/expanded_attention.h"
 #include "worker/model/indexer.h"
+#include "worker/model/kv_layer.h"
 #include "worker/model/step.h"
 #include "worker/model/weights.h"
 
@@ -38,9 +39,9 @@ class AttentionItems {
 
 class LatentAttention {
  public:
-  // A cache of `layers` layers with `num_blocks` blocks each.
+  // A cache of `layers` layers, each as `kv` says.
   // `expands`: long prompts are computed with expanded keys and values.
-  LatentAttention(Step& step, int layers, int num_blocks, bool expands);
+  LatentAttention(Step& step, int layers, const KvSpec& kv, bool expands);
   // Once per batch, before its layers.
   void prepare(const Step& step);
   // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective.
@@ -74,7 +75,7 @@ class LatentAttention {
 
 class GroupedAttention {
  public:
-  GroupedAttention(Step& step, int layers, int num_blocks);
+  GroupedAttention(Step& step, int layers, const KvSpec& kv);
   void prepare(const Step& step) { items_.build(step, step.runs); }
   void run(Step& step, int layer, const LayerWeights& w);
 
@@ -91,6 +92,6 @@ class GroupedAttention {
 };
 
 using Attention = std::variant<LatentAttention, GroupedAttention>;
-Attention make_attention(Step& step, int layers, int num_blocks, bool expands);
+Attention make_attention(Step& step, int layers, const KvSpec& kv, bool expands);
 
 }  // namespace dsm::model

@@ -30,9 +30,11 @@ ExpandedAttention::ExpandedAttention(Step& step, int heads, int num_blocks)
   const auto floats = [&](std::size_t count) {
     return device::allocate<float>(step.backend, count);
   };
-  kv_ = {floats(slots * static_cast<std::size_t>(c.qk_head_dim())),
-         floats(slots * static_cast<std::size_t>(c.v_head_dim)), heads, c.qk_head_dim(),
-         c.v_head_dim};
+  keys_ = floats(slots * static_cast<std::size_t>(c.qk_head_dim()));
+  values_ = floats(slots * static_cast<std::size_t>(c.v_head_dim));
+  kv_ = {keys_, values_, heads, c.qk_head_dim(), c.v_head_dim};
+  latents_ = floats(std::size_t{kKvBlock} * static_cast<std::size_t>(c.kv_lora_rank));
+  rotated_ = floats(std::size_t{kKvBlock} * static_cast<std::size_t>(c.qk_rope_head_dim));
   k_ = floats(static_cast<std::size_t>(kKvBlock * heads) *
               static_cast<std::size_t>(c.qk_nope_head_dim));
   table_.resize(static_cast<std::size_t>(blocks_));
@@ -58,10 +60,10 @@ void ExpandedAttention::run(Step& step, const TokenRun& run, const kernels::KvLa
   const auto past = static_cast<int>(past_of(step, run));
   for (int b = 0; b * kKvBlock < past; ++b) {
     const int rows = std::min(kKvBlock, past - b * kKvBlock);
-    const std::int64_t block = run.block_table[b];
-    const float* latents = cache.values + block * kKvBlock * cache.value_dim;
+    const std::int32_t block = run.block_table[b];
     const std::int64_t to = std::int64_t{b} * heads_ * kKvBlock;
-    backend.linear({.x = latents,
+    backend.latent_read({cache, block, rows, latents_, rotated_});
+    backend.linear({.x = latents_,
                     .ldx = cache.value_dim,
                     .w = w.key_expand.data(),
                     .y = k_,
@@ -69,18 +71,17 @@ void ExpandedAttention::run(Step& step, const TokenRun& run, const kernels::KvLa
                     .y_step = nope,
                     .rows = rows,
                     .batch = heads_});
-    backend.key_expand(
-        {.k = k_,
-         .rotated = cache.keys + (block * cache.key_dim + cache.value_dim) * kKvBlock,
-         .keys = kv_.keys + to * kv_.key_dim,
-         .rows = rows,
-         .heads = heads_,
-         .nope = nope,
-         .rope = c.qk_rope_head_dim});
-    backend.linear({.x = latents,
+    backend.key_expand({.k = k_,
+                        .rotated = rotated_,
+                        .keys = keys_ + to * kv_.key_dim,
+                        .rows = rows,
+                        .heads = heads_,
+                        .nope = nope,
+                        .rope = c.qk_rope_head_dim});
+    backend.linear({.x = latents_,
                     .ldx = cache.value_dim,
                     .w = w.value_up.data(),
-                    .y = kv_.values + to * kv_.value_dim,
+                    .y = values_ + to * kv_.value_dim,
                     .ldy = kv_.value_dim,
                     .y_step = std::int64_t{kKvBlock} * kv_.value_dim,
                     .rows = rows,

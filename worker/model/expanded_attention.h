@@ -28,8 +28,12 @@ class ExpandedAttention {
 
  private:
   int heads_;
-  int blocks_;  // of 64 positions, that the scratch memory holds
-  kernels::KvLayer kv_;
+  int blocks_;                       // of 64 positions, that the scratch memory holds
+  float* keys_;                      // [blocks, heads, nope + rope, 64]
+  float* values_;                    // [blocks, heads, 64, v]
+  kernels::KvLayer kv_;              // both, in FP32
+  float* latents_;                   // [64, latent] of a block of the cache
+  float* rotated_;                   // [rope, 64]
   float* k_;                         // [64, heads, nope]
   std::vector<std::int32_t> table_;  // 0, 1, 2, ...
   std::vector<kernels::AttentionItem> items_;

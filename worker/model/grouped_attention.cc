@@ -1,11 +1,10 @@
-#include "worker/engine/batch.h"
 #include "worker/model/attention.h"
 
 namespace dsm::model {
 
 using device::allocate;
 
-GroupedAttention::GroupedAttention(Step& step, int layers, int num_blocks)
+GroupedAttention::GroupedAttention(Step& step, int layers, const KvSpec& kv)
     : heads_(share_of(step.c.num_heads, step.rank, step.ranks).size()),
       kv_heads_(kv_heads_of(step.c.num_kv_heads, step.rank, step.ranks).size()),
       scale_(attention_scale(step.c)),
@@ -14,11 +13,10 @@ GroupedAttention::GroupedAttention(Step& step, int layers, int num_blocks)
   const auto head = static_cast<std::size_t>(dim);
   const auto h = static_cast<std::size_t>(heads_);
   const auto kv_h = static_cast<std::size_t>(kv_heads_);
-  const auto slots = static_cast<std::size_t>(num_blocks) * engine::kBlockTokens;
   const auto t = static_cast<std::size_t>(step.max_tokens);
   const auto floats = [&](std::size_t count) { return allocate<float>(step.backend, count); };
   for (int i = 0; i < layers; ++i) {
-    kv_.push_back({floats(slots * kv_h * head), floats(slots * kv_h * head), kv_heads_, dim, dim});
+    kv_.push_back(make_grouped_cache(step.backend, kv, kv_heads_, dim));
   }
   qkv_ = floats(t * (h + 2 * kv_h) * head);
   query_ = floats(t * h * head);

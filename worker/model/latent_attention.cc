@@ -1,4 +1,3 @@
-#include "worker/engine/batch.h"
 #include "worker/model/attention.h"
 
 namespace dsm::model {
@@ -10,18 +9,15 @@ namespace {
 constexpr float kLatentEps = 1e-6F;
 }  // namespace
 
-LatentAttention::LatentAttention(Step& step, int layers, int num_blocks, bool expands)
+LatentAttention::LatentAttention(Step& step, int layers, const KvSpec& kv, bool expands)
     : heads_(share_of(step.c.num_heads, step.rank, step.ranks).size()),
       scale_(attention_scale(step.c)),
       items_(step, heads_, 1) {
   const ModelConfig& c = step.c;
   const auto latent = static_cast<std::size_t>(c.kv_lora_rank);
   const auto key = latent + static_cast<std::size_t>(c.qk_rope_head_dim);
-  const auto slots = static_cast<std::size_t>(num_blocks) * engine::kBlockTokens;
   for (int i = 0; i < layers; ++i) {
-    kv_.push_back({allocate<float>(step.backend, slots * key),
-                   allocate<float>(step.backend, slots * latent), 1,
-                   c.kv_lora_rank + c.qk_rope_head_dim, c.kv_lora_rank});
+    kv_.push_back(make_latent_cache(step.backend, kv, c.kv_lora_rank, c.qk_rope_head_dim));
   }
   const auto t = static_cast<std::size_t>(step.max_tokens);
   const auto h = static_cast<std::size_t>(heads_);
@@ -32,8 +28,8 @@ LatentAttention::LatentAttention(Step& step, int layers, int num_blocks, bool ex
   query_ = floats(t * h * key);
   mixed_ = floats(t * h * latent);
   values_ = floats(t * h * static_cast<std::size_t>(c.v_head_dim));
-  if (c.indexer) indexer_.emplace(step, layers, num_blocks);
-  if (expands && ExpandedAttention::fits(c)) expanded_.emplace(step, heads_, num_blocks);
+  if (c.indexer) indexer_.emplace(step, layers, kv.num_blocks);
+  if (expands && ExpandedAttention::fits(c)) expanded_.emplace(step, heads_, kv.num_blocks);
   long_runs_.reserve(t);
   absorbed_runs_.reserve(t);
   absorbed_.reserve(t);

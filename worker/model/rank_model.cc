@@ -71,8 +71,8 @@ struct RankModel::Impl {
               .expert_parallel = spec.expert_parallel,
               .quantises = spec.fp8_activations},
              *backend),
-        attention(make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), num_blocks,
-                                 !spec.deterministic)),
+        attention(
+            make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), kv, !spec.deterministic)),
         mlp(step),
         head(step) {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);

@@ -28,6 +28,7 @@
 #include "worker/engine/batch.h"
 #include "worker/model/config.h"
 #include "worker/model/draft_row.h"
+#include "worker/model/kv_layer.h"
 
 namespace dsm::model {
 
@@ -59,10 +60,6 @@ struct RankSpec {
   // Ranks of one process share out the comparing of files with their checksums (manifest.h).
   int verify_part = 0;
   int verify_parts = 1;
-};
-
-struct KvSpec {
-  int num_blocks = 0;  // of engine::kBlockTokens tokens
 };
 
 class RankModel {

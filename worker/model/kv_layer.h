@@ -1,0 +1,21 @@
+// What a layer's KV cache keeps its values in, and how many.
+#pragma once
+
+#include "kernels/params.h"
+#include "worker/device/backend.h"
+
+namespace dsm::model {
+
+struct KvSpec {
+  int num_blocks = 0;                           // of engine::kBlockTokens tokens
+  kernels::DType dtype = kernels::DType::kF32;  // kF32, kBF16 or kF8E4M3
+};
+
+// Caches of one layer. Grouped-query attention's has heads of `dim` values; latent attention's
+// keeps its rotated part in BF16 where the latent is in FP8.
+kernels::KvLayer make_grouped_cache(device::Backend& backend, const KvSpec& spec, int heads,
+                                    int dim);
+kernels::KvLayer make_latent_cache(device::Backend& backend, const KvSpec& spec, int latent,
+                                   int rope);
+
+}  // namespace dsm::model
