@@ -163,8 +163,9 @@ __device__ void take_queries(const AttentionParams& p, const AttentionItem& item
     const int tile = unit / shared.steps;
     const int step = unit % shared.steps;
     const int row = tile * kTileRows + lane / 4;
-    const Activations x = load_activations(query_of(row), query_of(row + 8), step * kStepInputs,
-                                           p.kv.key_dim, true, lane);
+    const Activations x =
+        load_activations(query_of(row), query_of(row + 8), first_input(step * kStepInputs, lane),
+                         p.kv.key_dim, true);
     const FragmentA high = rounded(x);
     shared.put(shared.at(0, tile, step, lane), high);
     if constexpr (kTerms == 2) shared.put(shared.at(1, tile, step, lane), remainder(x, high));
@@ -220,8 +221,8 @@ __device__ HalfSums sum_values(const AttentionParams& p, const std::int64_t* blo
     const int seen = used - begin < kKvBlock ? used - begin : kKvBlock;
     for (int at = 0; at < seen; at += kStepInputs) {
       const Half b = load_values(values, at, seen, first, lane);
-      const Activations x =
-          load_activations(row, row + 8 * kScoreStride, begin + at, kSplitPositions, true, lane);
+      const Activations x = load_activations(row, row + 8 * kScoreStride,
+                                             first_input(begin + at, lane), kSplitPositions, true);
       const FragmentA high = rounded(x);
       multiply(sums, high, b);
       if constexpr (kTerms == 2) multiply(sums, remainder(x, high), b);
