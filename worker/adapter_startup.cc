@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "worker/model/weights.h"
 
 namespace dsm::worker {
 namespace {
@@ -28,14 +29,17 @@ Result<group::AdapterPointer> load_for_leader(model::AdapterStore& store,
 }  // namespace
 
 std::shared_ptr<model::AdapterStore> adapter_store(const Options& options,
-                                                   const model::ModelConfig& config) {
+                                                   const model::ModelConfig& config,
+                                                   device::Device device) {
   if (!options.has_adapters()) return nullptr;
   return std::make_shared<model::AdapterStore>(
-      config, model::AdapterStore::Spec{.ranks = options.tensor_parallel,
-                                        .first_rank = options.pod_index * options.ranks_per_pod,
-                                        .local_ranks = options.local_ranks(),
-                                        .max_adapters = options.max_loras,
-                                        .max_rank = options.max_lora_rank});
+      config,
+      model::AdapterStore::Spec{.ranks = options.tensor_parallel,
+                                .first_rank = options.pod_index * options.ranks_per_pod,
+                                .local_ranks = options.local_ranks(),
+                                .segmented = model::cuts_segments(device, options.deterministic),
+                                .max_adapters = options.max_loras,
+                                .max_rank = options.max_lora_rank});
 }
 
 std::string adapter_digest(const fs::path& dir) {

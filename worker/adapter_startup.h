@@ -16,7 +16,8 @@ namespace dsm::worker {
 
 // Null: the worker was started without any and takes none.
 std::shared_ptr<model::AdapterStore> adapter_store(const Options& options,
-                                                   const model::ModelConfig& config);
+                                                   const model::ModelConfig& config,
+                                                   device::Device device);
 
 // Hash of the files in a folder; of what is not there, that of nothing.
 std::string adapter_digest(const std::filesystem::path& dir);

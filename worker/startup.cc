@@ -279,7 +279,7 @@ Result<device::Device> usable_device(const Options& options, const model::ModelC
   if (!device) {
     return fail(device.error().kind, "DeviceError: --device is cuda: " + device.error().message);
   }
-  auto fits = model::check_device(config, *device, options.has_adapters());
+  auto fits = model::check_device(config, *device);
   if (fits) fits = device::check_ranks(*device, options.local_ranks(), options.tensor_parallel);
   if (!fits) {
     return fail(fits.error().kind,
@@ -331,7 +331,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .expert_parallel = options.expert_parallel,
                             .fp8_activations = options.fp8_activations(),
                             .round_weights = rounding(options),
-                            .adapters = adapter_store(options, *config)},
+                            .adapters = adapter_store(options, *config, *device)},
                   .scheduler = *scheduler,
                   .group = std::move(*group),
                   .server = server_options(options, scheduler->context_limit()),

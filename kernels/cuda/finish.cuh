@@ -13,15 +13,21 @@ __device__ __forceinline__ void finish(const Products& p, const ProductTask& tas
   constexpr int kHalf = kPanel / 2;
   constexpr unsigned kAllLanes = 0xffffffffU;
   if (p.swiglu) {
-    // The columns of `up` are those of the thread 8 further.
+    float gate[4];
     float up[4];
+    const bool begun = task.start != nullptr && row < task.rows;
+    const float* start = begun ? task.start + row * p.lds + panel * kPanel + column : nullptr;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) up[i] = __shfl_down_sync(kAllLanes, sum[i], kHalf / 4, kPanel / 4);
+    for (int i = 0; i < 4; ++i) {
+      gate[i] = begun ? start[i] + sum[i] : sum[i];
+      // The columns of `up` are those of the thread 8 further.
+      up[i] = __shfl_down_sync(kAllLanes, gate[i], kHalf / 4, kPanel / 4);
+    }
     if (row >= task.rows || column >= kHalf) return;
     const float weight = p.weight[task.first_row + row];
     float* h = task.y + row * p.ldy + panel * kHalf + column;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) h[i] = sum[i] * sigmoid_of(sum[i]) * up[i] * weight;
+    for (int i = 0; i < 4; ++i) h[i] = gate[i] * sigmoid_of(gate[i]) * up[i] * weight;
     return;
   }
   if (row >= task.rows) return;

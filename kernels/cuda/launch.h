@@ -35,6 +35,7 @@ struct ProductTask {
   float* y = nullptr;        // row r at y + r * ldy
   int first_row = 0;         // number of its row 0 among the rows of the launch
   int rows = 0;
+  const float* start = nullptr;  // swiglu: added to the sums; row r at start + r * lds; null: none
 };
 // A part of a task for one thread block: up to tile_rows rows from `row` on.
 struct ProductTile {
@@ -66,6 +67,7 @@ struct Products {
   const float* residual = nullptr;  // [rows, n], ldy; of the one task; may be its y
   // ... or, of panels with 32 columns of a gate and 32 of an up product, silu(gate) up weight.
   bool swiglu = false;
+  std::int64_t lds = 0;
   const float* weight = nullptr;  // [rows of the launch]
 
   // Where the spans of few rows meet: [spans, rows of the launch, ld_partial]. Null: a thread block

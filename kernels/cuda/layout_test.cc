@@ -282,9 +282,17 @@ TEST(CudaLayoutTest, ATokensSlotsComeInTheOrderOfGroups) {
   const std::vector<Group> groups = {{0, 3}, {3, 3}, {3, 5}, {5, 6}};
   const std::vector<std::int32_t> token = {0, 1, 2, 0, 2, 2};
   TokenSlots found;
-  slots_of_tokens(groups, token.data(), 3, found);
+  const SlotList alone[] = {{groups, token.data(), 0}};
+  slots_of_tokens(alone, 3, found);
   EXPECT_EQ(found.first, (std::vector<std::int32_t>{0, 2, 3, 6}));
   EXPECT_EQ(found.slots, (std::vector<std::int32_t>{0, 3, 1, 2, 4, 5}));
+  // Those of adapters come after the others of their token.
+  const std::vector<Group> adapters = {{0, 1}, {1, 3}};
+  const std::vector<std::int32_t> adapted = {2, 0, 2};
+  const SlotList both[] = {{groups, token.data(), 0}, {adapters, adapted.data(), 6}};
+  slots_of_tokens(both, 3, found);
+  EXPECT_EQ(found.first, (std::vector<std::int32_t>{0, 3, 4, 9}));
+  EXPECT_EQ(found.slots, (std::vector<std::int32_t>{0, 3, 7, 1, 2, 4, 5, 6, 8}));
 }
 
 TEST(CudaLayoutTest, RowsThatAreNotAlignedAreNotLoadedFourAtATime) {

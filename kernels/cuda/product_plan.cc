@@ -33,22 +33,24 @@ bool wide_rows(std::span<const ProductTask> tasks, std::int64_t ldx) {
          });
 }
 
-void slots_of_tokens(std::span<const Group> groups, const std::int32_t* token, int tokens,
-                     TokenSlots& out) {
-  out.first.assign(static_cast<std::size_t>(tokens) + 1, 0);
-  for (const Group& group : groups) {
-    for (int s = group.begin; s < group.end; ++s) {
-      ++out.first[static_cast<std::size_t>(token[s]) + 1];
+void slots_of_tokens(std::span<const SlotList> lists, int tokens, TokenSlots& out) {
+  const auto for_each_slot = [&](const auto& visit) {
+    for (const SlotList& list : lists) {
+      for (const Group& group : list.groups) {
+        for (int s = group.begin; s < group.end; ++s) {
+          visit(static_cast<std::size_t>(list.token[s]), list.first_slot + s);
+        }
+      }
     }
-  }
+  };
+  out.first.assign(static_cast<std::size_t>(tokens) + 1, 0);
+  for_each_slot([&](std::size_t token, int) { ++out.first[token + 1]; });
   for (std::size_t t = 1; t < out.first.size(); ++t) out.first[t] += out.first[t - 1];
   out.slots.resize(static_cast<std::size_t>(out.first.back()));
   // first[t] moves to the end of t's slots, and back by one place at the end.
-  for (const Group& group : groups) {
-    for (int s = group.begin; s < group.end; ++s) {
-      out.slots[static_cast<std::size_t>(out.first[static_cast<std::size_t>(token[s])]++)] = s;
-    }
-  }
+  for_each_slot([&](std::size_t token, int slot) {
+    out.slots[static_cast<std::size_t>(out.first[token]++)] = slot;
+  });
   std::shift_right(out.first.begin(), out.first.end(), 1);
   out.first.front() = 0;
 }

@@ -26,12 +26,18 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
 // Four neighbours of every row can be loaded at a time.
 bool wide_rows(std::span<const ProductTask> tasks, std::int64_t ldx);
 
-// Which slots a token has, in the order of groups: slots[first[t]] .. slots[first[t + 1] - 1].
+// Slots in groups, each of a token; their numbers begin at first_slot.
+struct SlotList {
+  std::span<const Group> groups;
+  const std::int32_t* token = nullptr;
+  int first_slot = 0;
+};
+// Which slots a token has, in the order of lists and groups: slots[first[t]] .. slots[first[t + 1]
+// - 1].
 struct TokenSlots {
   std::vector<std::int32_t> first;  // [tokens + 1]
   std::vector<std::int32_t> slots;
 };
-void slots_of_tokens(std::span<const Group> groups, const std::int32_t* token, int tokens,
-                     TokenSlots& out);
+void slots_of_tokens(std::span<const SlotList> lists, int tokens, TokenSlots& out);
 
 }  // namespace dsm::kernels::cuda

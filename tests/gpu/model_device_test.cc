@@ -8,6 +8,8 @@
 
 #include "tests/model/model_fixture.h"
 #include "worker/device/devices.h"
+#include "worker/model/adapter_store.h"
+#include "worker/model/weights.h"
 
 namespace dsm::model {
 namespace {
@@ -50,14 +52,15 @@ std::string family_dir(const std::string& name) {
   return "tests/goldens/families/" + name;
 }
 
-double largest_difference(RankModel& model, const std::vector<GoldenCase>& goldens) {
+double largest_difference(RankModel& model, const std::vector<GoldenCase>& goldens,
+                          engine::AdapterId adapter = engine::kNoAdapter) {
   NoComm comm;
   const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
   double difference = 0;
   for (const auto& golden : goldens) {
-    const auto logits = model.forward_all(
-        {1, {make_row(golden.tokens, 0, golden.tokens.size(), blocks_for(golden.tokens.size()))}},
-        comm);
+    auto row = make_row(golden.tokens, 0, golden.tokens.size(), blocks_for(golden.tokens.size()));
+    row.adapter = adapter;
+    const auto logits = model.forward_all({1, {std::move(row)}}, comm);
     for (std::size_t i = 0; i < golden.positions.size(); ++i) {
       for (std::size_t v = 0; v < vocab; ++v) {
         const double ours = logits[golden.positions[i] * vocab + v];
@@ -136,6 +139,25 @@ TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {
       SCOPED_TRACE(dir);
       expect_near_the_cpu(dir, {.round_weights = dtype});
     }
+  }
+}
+
+// All linears adapted, and a few; loaded, forgotten and loaded anew while the model stays.
+TEST(ModelOnDevice, AdaptersAreNearTheReference) {
+  for (const std::string name : {"llama", "deepseek_v3", "qwen2", "deepseek_v3_small"}) {
+    if (kEmulated && name == "qwen2") break;
+    const std::string dir = family_dir(name);
+    AdapterStore store(*load_model_config(dir),
+                       {.segmented = cuts_segments(device_here(), true), .max_rank = 8});
+    const auto model = load_checkpoint(dir, {.device = device_here(), .adapters = &store});
+    for (const std::string adapter : {"lora-all", "lora-some", "lora-all"}) {
+      const auto loaded = store.load(adapter, dir + "/" + adapter);
+      ASSERT_TRUE(loaded) << loaded.error().message;
+      const auto goldens = goldens_of(dir + "/" + adapter + "/golden", 65);
+      EXPECT_LT(largest_difference(*model, goldens, (*loaded)->id), kBound)
+          << name << ", " << adapter;
+    }
+    EXPECT_LT(largest_difference(*model, goldens_of(dir + "/golden", 65)), kBound) << name;
   }
 }
 

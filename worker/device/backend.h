@@ -6,7 +6,8 @@
 // Operators are done in the order of their calls, but may still be in work when their calls return;
 // wait() returns when all are done. So there are three kinds of memory:
 //   data     what only operators touch: activations, caches, weights. allocate(), reserve(); the
-//            host puts values there by write() and pack_panels(), while the model is loaded.
+//            host puts values there by write() and pack_panels(), while the model is loaded, and
+//            by data_of().
 //   lists    what the host says to an operator: tokens, places, row_index, groups with their
 //            slots' tokens and weights, matrices' descriptions, items with their block tables, the
 //            factors of quantise. Anywhere the host can read; read before the call returns.
@@ -58,6 +59,9 @@ class Backend {
   // kernels::pack_panels() into what reserve() gave; within parallel(), too.
   [[nodiscard]] virtual bool pack_panels(std::span<const kernels::WeightPiece> pieces,
                                          const kernels::PackedMatrix& into, int begin, int end) = 0;
+  // Data with these bytes, freed with the object: the host's own where operators can reach them, so
+  // they stay as long as it does.
+  virtual SharedMemory data_of(const void* from, std::size_t bytes) = 0;
   // Copies from the host to data; within parallel(), too.
   virtual void write(void* to, const void* from, std::size_t bytes) = 0;
   // Calls work(i) for each i in [0, items), in any order, on all threads of the rank; returns when
@@ -67,6 +71,7 @@ class Backend {
   virtual void wait() = 0;
 
   virtual void copy(float* to, const float* from, std::size_t count) = 0;
+  virtual void clear(float* to, std::size_t count) = 0;
   virtual void embedding(const kernels::EmbeddingParams& params) = 0;
   virtual void rms_norm(const kernels::RmsNormParams& params) = 0;
   virtual void quantise(const kernels::QuantiseParams& params) = 0;

@@ -103,6 +103,18 @@ TEST_F(BackendTest, AllocatedMemoryIsZeroed) {
   }
 }
 
+TEST_F(BackendTest, DataIsTakenFromTheHostAndCleared) {
+  const auto x = random_floats(1000, 32);
+  const SharedMemory data = device_.backend->data_of(x.data(), x.size() * sizeof(float));
+  const auto* from = reinterpret_cast<const float*>(data.get());
+  EXPECT_EQ(device_.get(from, x.size()), x);
+  auto* y = device_.put(x);
+  device_.backend->clear(y + 10, 500);
+  auto wanted = x;
+  std::fill_n(wanted.begin() + 10, 500, 0.0F);
+  EXPECT_EQ(device_.get(y, x.size()), wanted);
+}
+
 TEST_F(BackendTest, EmbeddingIsExact) {
   const auto table = random_floats(size(50) * 96, 1);
   const std::vector<std::int32_t> tokens = {3, -1, 49, 0, 3};
@@ -286,8 +298,17 @@ struct Experts {
     }
   }
 
+  // What adapters add: to the first group's gate and up products, and to the sums of some tokens.
+  struct Adapted {
+    std::vector<float> start;  // [tokens, panels * 64 of the first group]
+    std::vector<Weight> down;
+    std::vector<Group> groups;
+    std::vector<std::int32_t> token;
+  };
+
   // The output [tokens, kOut] for tokens' rows of x.
-  std::vector<float> run(const Side& side, const std::vector<float>& x) const {
+  std::vector<float> run(const Side& side, const std::vector<float>& x,
+                         const Adapted* adapted = nullptr) const {
     std::vector<PackedMatrix> up;
     std::vector<SegmentedMatrix> out;
     for (const Weight& w : gate_up) up.push_back(load(side, w));
@@ -300,18 +321,36 @@ struct Experts {
     auto* h = allocate<float>(*side.backend, token.size() * kStride);
     auto* y = side.put(random_floats(size(tokens) * kOut, 13));
     const auto count = static_cast<int>(groups.size());
-    side.backend->gate_up({side.put(x), kHidden, token.data(), weight.data(), groups.data(),
-                           up.data(), count, h, kStride});
-    side.backend->row_parallel({.h = h,
-                                .ldh = kStride,
-                                .token = token.data(),
-                                .groups = groups.data(),
-                                .w = out.data(),
-                                .group_count = count,
-                                .tokens = tokens,
-                                .residual = y,
-                                .y = y,
-                                .ldy = kOut});
+    GateUpParams gate{side.put(x), kHidden, token.data(), weight.data(), groups.data(), up.data(),
+                      count,       h,       kStride};
+    RowParallelParams down_params{.h = h,
+                                  .ldh = kStride,
+                                  .token = token.data(),
+                                  .groups = groups.data(),
+                                  .w = out.data(),
+                                  .group_count = count,
+                                  .tokens = tokens,
+                                  .residual = y,
+                                  .y = y,
+                                  .ldy = kOut};
+    std::vector<SegmentedMatrix> more;
+    if (adapted != nullptr) {
+      gate.start = side.put(adapted->start);
+      gate.lds = std::int64_t{panels_of(up[0])} * kPanel;
+      for (const Weight& w : adapted->down) {
+        more.emplace_back();
+        more.back().part[0] = load(side, w);
+        more.back().count = 1;
+      }
+      down_params.adapter_h = side.put(random_floats(adapted->token.size() * 10, 33));
+      down_params.adapter_ldh = 10;
+      down_params.adapter_token = adapted->token.data();
+      down_params.adapter_groups = adapted->groups.data();
+      down_params.adapter_w = more.data();
+      down_params.adapter_count = static_cast<int>(more.size());
+    }
+    side.backend->gate_up(gate);
+    side.backend->row_parallel(down_params);
     return side.get(y, size(tokens) * kOut);
   }
 };
@@ -323,6 +362,37 @@ TEST_F(BackendTest, ExpertsAreNear) {
       const auto x = random_floats(size(tokens) * Experts::kHidden, 14);
       expect_near(experts.run(device_, x), experts.run(cpu_, x), 3e-4,
                   std::to_string(tokens) + " tokens");
+    }
+  }
+}
+
+// Two adapters of ranks 8 and 10 on some of the tokens.
+Experts::Adapted adapted_of(int tokens) {
+  Experts::Adapted adapted{
+      .start = random_floats(size(tokens) * 640, 34), .down = {}, .groups = {}, .token = {}};
+  for (int t = 1; t < tokens; t += 2) adapted.token.push_back(t);
+  const auto middle = static_cast<int>(adapted.token.size());
+  for (int t = 2; t < tokens; t += 4) adapted.token.push_back(t);
+  adapted.groups = {{0, middle}, {middle, static_cast<int>(adapted.token.size())}};
+  adapted.down.push_back(weight(Experts::kOut, 8, DType::kF32, 35));
+  adapted.down.push_back(weight(Experts::kOut, 10, DType::kBF16, 36));
+  return adapted;
+}
+
+TEST_F(BackendTest, ExpertsWithAdaptersAreNearAndOtherTokensKeepTheirBits) {
+  for (const int experts : {0, 6}) {
+    for (const int tokens : {3, 40}) {
+      const Experts mixture(tokens, experts, DType::kBF16);
+      auto adapted = adapted_of(tokens);
+      std::fill_n(adapted.start.begin(), 640, 0.0F);  // the first token has no adapter
+      const auto x = random_floats(size(tokens) * Experts::kHidden, 14);
+      const auto got = mixture.run(device_, x, &adapted);
+      expect_near(got, mixture.run(cpu_, x, &adapted), 3e-4,
+                  std::to_string(experts) + " experts, " + std::to_string(tokens) + " tokens");
+      const auto without = mixture.run(device_, x);
+      EXPECT_TRUE(std::equal(got.begin(), got.begin() + Experts::kOut, without.begin()));
+      EXPECT_FALSE(std::equal(got.begin() + Experts::kOut, got.begin() + 2 * Experts::kOut,
+                              without.begin() + Experts::kOut));
     }
   }
 }

@@ -80,6 +80,10 @@ class CpuBackend final : public Backend {
     return kernels::pack_panels(pieces, into, begin, end);
   }
 
+  SharedMemory data_of(const void* from, std::size_t) override {
+    return {static_cast<std::byte*>(const_cast<void*>(from)), [](std::byte*) {}};
+  }
+
   void write(void* to, const void* from, std::size_t bytes) override {
     std::memcpy(to, from, bytes);
   }
@@ -93,6 +97,8 @@ class CpuBackend final : public Backend {
   void copy(float* to, const float* from, std::size_t count) override {
     std::copy_n(from, count, to);
   }
+
+  void clear(float* to, std::size_t count) override { std::fill_n(to, count, 0.0F); }
 
   void embedding(const EmbeddingParams& p) override { ops_.embedding(p, 0, p.rows); }
 

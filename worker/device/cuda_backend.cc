@@ -118,6 +118,12 @@ class CudaBackend final : public Backend {
     return numbers;
   }
 
+  SharedMemory data_of(const void* from, std::size_t bytes) override {
+    DeviceMemory memory = device_memory(std::max<std::size_t>(bytes, 1));
+    write(memory.get(), from, bytes);
+    return {static_cast<std::byte*>(memory.release()), [](std::byte* data) { FreeDevice{}(data); }};
+  }
+
   void write(void* to, const void* from, std::size_t bytes) override {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()), "copy to it");
     stream_.wait();
@@ -144,6 +150,10 @@ class CudaBackend final : public Backend {
   void copy(float* to, const float* from, std::size_t count) override {
     check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDefault, stream_.get()),
           "copy");
+  }
+
+  void clear(float* to, std::size_t count) override {
+    check(cudaMemsetAsync(to, 0, count * sizeof(float), stream_.get()), "clear memory");
   }
 
   void embedding(const EmbeddingParams& params) override {
@@ -180,40 +190,46 @@ class CudaBackend final : public Backend {
   }
 
   void gate_up(const GateUpParams& p) override {
-    require(p.start == nullptr, "adapters are not there yet");
     const int slots = group_tasks(p.groups, p.group_count, nullptr, 0, p.h, p.ldh);
     for (int g = 0; g < p.group_count; ++g) {
       tasks_[at(g)].w = p.w[g];
       tasks_[at(g)].x = p.x;
     }
+    tasks_.front().start = p.start;
     products({.token = list(p.token, slots),
               .ldx = p.ldx,
               .ldy = p.ldh,
               .swiglu = true,
+              .lds = p.lds,
               .weight = list(p.weight, slots),
               .rows = slots});
   }
 
   void row_parallel(const RowParallelParams& p) override {
-    require(p.adapter_count == 0, "adapters are not there yet");
     const PackedMatrix& first = p.w[0].part[0];
-    const bool alone = p.group_count == 1;  // its slots are the tokens
+    const bool alone = p.group_count == 1 && p.adapter_count == 0;  // its slots are the tokens
     const int slots = p.groups[p.group_count - 1].end;
+    const int adapter_slots = p.adapter_count > 0 ? p.adapter_groups[p.adapter_count - 1].end : 0;
     float* sums = p.y;
     if (!alone) {
-      sums = static_cast<float*>(slot_sums_.at_least(
-          at(slots) * static_cast<std::size_t>(first.n) * sizeof(float), stream_));
+      sums = static_cast<float*>(
+          slot_sums_.at_least(at(slots + adapter_slots) * at(first.n) * sizeof(float), stream_));
     }
     const std::int64_t ld = alone ? p.ldy : first.n;
     group_tasks(p.groups, p.group_count, p.h, p.ldh, sums, ld);
-    for (int g = 0; g < p.group_count; ++g) {
-      require(p.w[g].count == 1, "a row-parallel weight is cut into segments");
-      tasks_[at(g)].w = p.w[g].part[0];
-      tasks_[at(g)].x += p.w[g].offset[0];
-    }
+    row_parallel_weights(p.w);
     products({.ldx = p.ldh, .ldy = ld, .residual = alone ? p.residual : nullptr, .rows = slots});
     if (alone) return;
-    cuda::slots_of_tokens({p.groups, at(p.group_count)}, p.token, p.tokens, token_slots_);
+    if (adapter_slots > 0) {
+      group_tasks(p.adapter_groups, p.adapter_count, p.adapter_h, p.adapter_ldh, sums + slots * ld,
+                  ld);
+      row_parallel_weights(p.adapter_w);
+      products({.ldx = p.adapter_ldh, .ldy = ld, .rows = adapter_slots});
+    }
+    const cuda::SlotList lists[] = {
+        {{p.groups, at(p.group_count)}, p.token, 0},
+        {{p.adapter_groups, at(p.adapter_count)}, p.adapter_token, slots}};
+    cuda::slots_of_tokens(lists, p.tokens, token_slots_);
     const cuda::CombineParams combine{.x = sums,
                                       .first = lists_.put(token_slots_.first),
                                       .slots = lists_.put(token_slots_.slots),
@@ -323,6 +339,15 @@ class CudaBackend final : public Backend {
                         .rows = end - begin});
     }
     return groups[count - 1].end;
+  }
+
+  // What the tasks of a row-parallel product multiply by, one matrix each.
+  void row_parallel_weights(const SegmentedMatrix* w) {
+    for (cuda::ProductTask& task : tasks_) {
+      require(w->count == 1 && w->offset[0] == 0, "a row-parallel weight is cut into segments");
+      task.w = w->part[0];
+      ++w;
+    }
   }
 
   // The products of tasks_, one launch for each type that their weights have.

@@ -2,8 +2,7 @@
 // neither on the rows beside it nor on how its prompt was cut; they are not the CPU's
 // (kernels/cuda/README.md says which operators' are).
 //
-// Row-parallel weights come in one segment. Not there yet: adapters; who loads a model refuses what
-// needs them.
+// Row-parallel weights come in one segment.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,8 @@
 #include "worker/model/adapted.h"
 
 #include <algorithm>
+#include <numeric>
+#include <stdexcept>
 
 namespace dsm::model {
 namespace {
@@ -21,7 +23,7 @@ Adapted::Adapted(device::Backend& backend, const ModelConfig& c, int ranks, int 
   low_ = device::allocate<float>(backend, t * kMostParts * static_cast<std::size_t>(max_rank));
   start_ = device::allocate<float>(backend, t * both);
   segments_ = device::allocate<float>(backend, t * static_cast<std::size_t>(segments_width_));
-  tokens_ = device::allocate<std::int32_t>(backend, t);
+  tokens_.resize(t);
   runs_.reserve(t);
 }
 
@@ -63,7 +65,7 @@ void Adapted::gate_up(int layer, int tokens, kernels::GateUpParams& params) {
   if (std::ranges::none_of(runs_, has_it)) return;
   params.start = start_;
   params.lds = std::int64_t{kernels::panels_of(params.w[0])} * kernels::kPanel;
-  std::fill_n(start_, tokens * params.lds, 0.0F);
+  backend_.clear(start_, static_cast<std::size_t>(tokens * params.lds));
   for (const Run& run : runs_) {
     if (!has_it(run)) continue;
     product(run, at(run, layer).gate_up, params.x, params.ldx, start_, params.lds,
@@ -79,6 +81,9 @@ void Adapted::row_parallel(int layer, AdapterSegments AdapterLayer::* which,
   for (const Run& run : runs_) {
     const AdapterSegments& w = at(run, layer).*which;
     if (w.a.count == 0) continue;
+    if (w.a.count != params.w[0].count) {
+      throw std::logic_error("an adapter is cut into other segments than the model");
+    }
     for (int s = 0; s < w.a.count; ++s) {
       backend_.linear({.x = params.h + run.begin * params.ldh + w.a.offset[s],
                        .ldx = params.ldh,
@@ -87,7 +92,7 @@ void Adapted::row_parallel(int layer, AdapterSegments AdapterLayer::* which,
                        .ldy = segments_width_,
                        .rows = run.size});
     }
-    for (int i = 0; i < run.size; ++i) tokens_[slot + i] = run.begin + i;
+    std::iota(tokens_.begin() + slot, tokens_.begin() + slot + run.size, run.begin);
     groups_.push_back({slot, slot + run.size});
     weights_.push_back(w.b);
     slot += run.size;
@@ -95,7 +100,7 @@ void Adapted::row_parallel(int layer, AdapterSegments AdapterLayer::* which,
   if (groups_.empty()) return;
   params.adapter_h = segments_;
   params.adapter_ldh = segments_width_;
-  params.adapter_token = tokens_;
+  params.adapter_token = tokens_.data();
   params.adapter_groups = groups_.data();
   params.adapter_w = weights_.data();
   params.adapter_count = static_cast<int>(groups_.size());

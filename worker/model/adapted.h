@@ -49,7 +49,7 @@ class Adapted {
   float* start_ = nullptr;     // [T, gate_up of the widest MLP]
   float* segments_ = nullptr;  // [T, local segments * rank] a_s x_s
   std::int64_t segments_width_ = 0;
-  std::int32_t* tokens_ = nullptr;  // [T] of the slots of segments_
+  std::vector<std::int32_t> tokens_;  // [T] of the slots of segments_
   std::vector<kernels::Group> groups_;
   std::vector<kernels::SegmentedMatrix> weights_;  // of groups_
 };

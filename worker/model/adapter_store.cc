@@ -49,7 +49,8 @@ Result<std::shared_ptr<AdapterStore::Loaded>> AdapterStore::read(
     if (!files) return std::unexpected(files.error());
     auto loaded = std::make_shared<Loaded>();
     for (int i = 0; i < spec_.local_ranks; ++i) {
-      loaded->ranks.push_back(cut_adapter(*files, model_, spec_.first_rank + i, spec_.ranks));
+      loaded->ranks.push_back(
+          cut_adapter(*files, model_, spec_.first_rank + i, spec_.ranks, spec_.segmented));
     }
     return loaded;
   } catch (const std::bad_alloc&) {

@@ -2,7 +2,7 @@
 // its rows' adapters up by number, once per step, and holds them until the step is over. The
 // weights are in memory as long as somebody holds the engine::Adapter that load() has returned.
 //
-// They live in the memory of the host, which is the CPU backend's.
+// They live in the memory of the host; resident_adapters.h brings them to where a rank computes.
 //
 // Thread-safe. What was loaded may outlive the store.
 #pragma once
@@ -26,8 +26,9 @@ class AdapterStore {
   struct Spec {
     int ranks = 1;  // of the group
     int first_rank = 0;
-    int local_ranks = 1;   // of this process, from first_rank on
-    int max_adapters = 1;  // at a time, those that are only still in use included
+    int local_ranks = 1;    // of this process, from first_rank on
+    bool segmented = true;  // as the ranks' WeightSlice
+    int max_adapters = 1;   // at a time, those that are only still in use included
     int max_rank = 1;
   };
   AdapterStore(ModelConfig model, Spec spec);

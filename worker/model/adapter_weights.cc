@@ -20,8 +20,9 @@ constexpr std::size_t kAlignment = 64;
 // Builds one rank's matrices.
 class Cutter {
  public:
-  Cutter(const AdapterFiles& files, AdapterWeights& into)
-      : files_(files), config_(files.config()), into_(into) {}
+  // `segments`: a rank's, of a row-parallel weight.
+  Cutter(const AdapterFiles& files, int segments, AdapterWeights& into)
+      : files_(files), config_(files.config()), segments_(segments), into_(into) {}
 
   // The outputs [begin, end) of a linear, as the next columns of a product.
   struct Part {
@@ -59,11 +60,11 @@ class Cutter {
     AdapterSegments made;
     if (pair == nullptr) return made;
     const auto begin_of = [&](int segment) {
-      return static_cast<int>(std::int64_t{units} * segment / kSegments) * unit;
+      return static_cast<int>(std::int64_t{units} * segment / (ranks * segments_)) * unit;
     };
     const int outputs = static_cast<int>(pair->b.shape[0]);
     const PackedMatrix b = pack_dense(scaled(pair->b), outputs, config_.rank);
-    made.a.count = made.b.count = kSegments / ranks;
+    made.a.count = made.b.count = segments_;
     const int first = rank * made.a.count;
     for (int i = 0; i < made.a.count; ++i) {
       const int begin = begin_of(first + i);
@@ -150,6 +151,7 @@ class Cutter {
 
   const AdapterFiles& files_;
   const AdapterConfig& config_;
+  const int segments_;
   AdapterWeights& into_;
 };
 
@@ -187,10 +189,10 @@ void AdapterWeights::Free::operator()(std::byte* memory) const {
   ::operator delete[](memory, std::align_val_t(kAlignment));
 }
 
-AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model, int rank,
-                           int ranks) {
+AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model, int rank, int ranks,
+                           bool segmented) {
   AdapterWeights weights;
-  Cutter cutter(files, weights);
+  Cutter cutter(files, segmented ? kSegments / ranks : 1, weights);
   for (int i = 0; i < model.num_layers; ++i) {
     weights.layers.push_back(cut_layer(cutter, model, i, rank, ranks));
   }

@@ -5,8 +5,7 @@
 //     Linears that the graph computes as one (q | k | v, gate | up, q_a | kv_a) have one product:
 //     their a's one under the other, their b's as blocks of one matrix with zeros elsewhere.
 //   Row-parallel linears: a is cut along K into the segments of the weight, and each segment's sum
-//     goes on with b (a_s x_s). So sums have the weight's own tree, ranks exchange nothing more,
-//     and the bits do not depend on their number.
+//     goes on with b (a_s x_s). So sums have the weight's own tree and ranks exchange nothing more.
 //
 // Immutable; any number of threads may look.
 #pragma once
@@ -53,8 +52,8 @@ struct AdapterWeights {
   std::size_t bytes = 0;
 };
 
-// What a rank holds of an adapter.
-AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model, int rank,
-                           int ranks);
+// What a rank holds of an adapter; `segmented` as its WeightSlice.
+AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model, int rank, int ranks,
+                           bool segmented);
 
 }  // namespace dsm::model

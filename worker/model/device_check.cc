@@ -13,9 +13,8 @@ Status missing(const std::string& what) {
 
 }  // namespace
 
-Status check_device(const ModelConfig& c, device::Device device, bool adapters) {
+Status check_device(const ModelConfig& c, device::Device device) {
   if (device != device::Device::kCuda) return {};
-  if (adapters) return missing("adapters");
   const int key =
       c.attention == AttentionKind::kGrouped ? c.v_head_dim : c.kv_lora_rank + c.qk_rope_head_dim;
   if (key > kernels::cuda::kMaxKeyDim) {

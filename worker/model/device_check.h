@@ -7,7 +7,7 @@
 
 namespace dsm::model {
 
-// kInvalid: a sentence that names it. `adapters`: rows may name some.
-Status check_device(const ModelConfig& config, device::Device device, bool adapters);
+// kInvalid: a sentence that names it.
+Status check_device(const ModelConfig& config, device::Device device);
 
 }  // namespace dsm::model

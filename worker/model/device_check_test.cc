@@ -12,18 +12,16 @@ ModelConfig config_of(const char* dir) {
 }
 
 TEST(DeviceCheck, TheCpuComputesEverything) {
-  EXPECT_TRUE(check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCpu, true));
+  EXPECT_TRUE(check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCpu));
 }
 
 TEST(DeviceCheck, WhatTheCudaBackendLacksIsRefusedByName) {
   const ModelConfig tiny = config_of("models/deepseek-tiny");
-  EXPECT_TRUE(check_device(tiny, Device::kCuda, false));
-  EXPECT_EQ(check_device(tiny, Device::kCuda, true).error().message,
-            "the CUDA backend has no adapters yet; the CPU has");
-  EXPECT_TRUE(check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCuda, false));
+  EXPECT_TRUE(check_device(tiny, Device::kCuda));
+  EXPECT_TRUE(check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCuda));
   ModelConfig wide = tiny;
   wide.kv_lora_rank = 1024;
-  EXPECT_EQ(check_device(wide, Device::kCuda, false).error().message,
+  EXPECT_EQ(check_device(wide, Device::kCuda).error().message,
             "the CUDA backend has no attention over keys of 1056 values (768 are the most) yet; "
             "the CPU has");
 }

@@ -14,6 +14,7 @@
 #include "worker/model/manifest.h"
 #include "worker/model/mlp.h"
 #include "worker/model/mtp.h"
+#include "worker/model/resident_adapters.h"
 #include "worker/model/weights.h"
 
 namespace dsm::model {
@@ -24,12 +25,10 @@ void require(bool ok, const char* what) {
 }
 
 WeightSlice slice_of(const RankSpec& spec) {
-  // Segments are for sums that do not depend on the number of ranks; a GPU's sums have an order of
-  // their own.
   return {.rank = spec.rank,
           .ranks = spec.size,
           .mtp = spec.drafts,
-          .segmented = spec.deterministic && spec.device == device::Device::kCpu,
+          .segmented = cuts_segments(spec.device, spec.deterministic),
           .expands = !spec.deterministic,
           .expert_parallel = spec.expert_parallel,
           .round_to = spec.round_weights};
@@ -62,6 +61,7 @@ struct RankModel::Impl {
         num_blocks(kv.num_blocks),
         sampled_vocab(spec.sampled_vocab > 0 ? spec.sampled_vocab : c.vocab_size),
         adapters(spec.adapters),
+        resident(*backend),
         step(c,
              {.rank = spec.rank,
               .ranks = spec.size,
@@ -92,6 +92,7 @@ struct RankModel::Impl {
   int num_blocks;
   int sampled_vocab;
   const AdapterStore* adapters;
+  ResidentAdapters resident;
   Step step;
   Attention attention;
   Mlp mlp;
@@ -106,7 +107,7 @@ const AdapterWeights* RankModel::Impl::adapter_of(const engine::Row& row) {
   auto found = adapters == nullptr ? nullptr : adapters->find(row.adapter, step.rank);
   require(found != nullptr, "an adapter is not loaded");
   held.push_back(std::move(found));
-  return held.back().get();
+  return &resident.get(held.back());
 }
 
 // Appends a row's tokens to the batch in work.
@@ -136,6 +137,7 @@ void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
   step.clear();
   wanted.clear();
   held.clear();
+  resident.forget_unloaded();
   for (const auto& row : batch.rows) {
     add_row(row);
     const auto size = static_cast<int>(row.tokens.size());
@@ -179,7 +181,7 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     auto ok = check_expert_parallel(config, rank.size, rank.deterministic);
     if (!ok) return std::unexpected(ok.error());
   }
-  if (auto ok = check_device(config, rank.device, rank.adapters != nullptr); !ok) {
+  if (auto ok = check_device(config, rank.device); !ok) {
     return std::unexpected(ok.error());
   }
   if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || rank.verify_part < 0 ||

@@ -10,7 +10,7 @@
 
 #include "base/result.h"
 #include "kernels/params.h"
-#include "worker/device/backend.h"
+#include "worker/device/devices.h"
 #include "worker/model/config.h"
 #include "worker/model/safetensors.h"
 #include "worker/model/weight_loader.h"
@@ -99,6 +99,12 @@ struct ModelWeights {
 };
 
 // What a rank takes.
+// Whether row-parallel weights, adapters' too, are cut into segments, so that sums do not depend on
+// the number of ranks. A GPU's sums have an order of their own.
+constexpr bool cuts_segments(device::Device device, bool deterministic) {
+  return deterministic && device == device::Device::kCpu;
+}
+
 struct WeightSlice {
   int rank = 0;
   int ranks = 1;
