@@ -124,6 +124,21 @@ struct RmsNormParams {
   float eps = 0;
 };
 
+// Rows in FP8, beside the same rows in FP32: input i of row r is values[r * ld + i] times
+// scales[r * ld / 128 + i / 128]. quantise writes them and products read them where a backend
+// multiplies FP8 by FP8; others take the FP32 and leave these alone.
+struct Fp8Rows {
+  std::uint8_t* values =
+      nullptr;  // E4M3; zeros from the width of a row up to a multiple of 128; null: there are none
+  float* scales = nullptr;
+  std::int64_t ld = 0;  // multiple of 128
+
+  constexpr Fp8Rows from(std::int64_t row) const {
+    if (values == nullptr) return *this;
+    return {values + row * ld, scales + row * (ld / kScaleBlock), ld};
+  }
+};
+
 // y[r, j] = sum_k x[r, k] w[j, k], one FMA chain in k per output. `batch` such products with
 // strides between them (attention heads); weights of product b are w[b]. A bias, added to the
 // finished sums, goes with a batch of one.
@@ -139,6 +154,7 @@ struct LinearParams {
   int rows = 0;
   int batch = 1;
   bool accumulate = false;  // the chains begin at what y holds, not at zero
+  Fp8Rows x_fp8 = {};       // of a batch of one: x
 };
 
 // y[r, i] = the FP8 value nearest to x[r, i] / s, times s, times factor[r]. Each 128 inputs of a
@@ -153,6 +169,7 @@ struct QuantiseParams {
   int rows = 0;
   int width = 0;
   bool power_of_two = false;
+  Fp8Rows y_fp8 = {};  // y, the factor in its scales
 };
 
 // Slots [begin, end) of a grouped operator use one expert's weights.
@@ -178,6 +195,7 @@ struct GateUpParams {
   // zeros.
   const float* start = nullptr;  // [slots of groups[0], panels * 64], lds
   std::int64_t lds = 0;
+  Fp8Rows x_fp8 = {};  // x
 };
 
 // partial[t] = balanced tree over this rank's segments of (one FMA chain through the groups that
@@ -202,6 +220,7 @@ struct RowParallelParams {
   const Group* adapter_groups = nullptr;        // [adapter_count]
   const SegmentedMatrix* adapter_w = nullptr;   // [adapter_count], as w
   int adapter_count = 0;
+  Fp8Rows h_fp8 = {};  // h
 };
 
 // y[i] = residual[i] + the balanced tree over the ranks' partial sums; ranks is 2, 4 or 8.

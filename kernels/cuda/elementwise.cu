@@ -107,13 +107,18 @@ __global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantisePar
   if (thread % 32 == 0) warp_largest[thread / 32] = largest;
   __syncthreads();
   for (int w = 0; w < kScaleBlock / 32; ++w) largest = fmaxf(largest, warp_largest[w]);
-  if (i >= p.width) return;
   const float scale = activation_scale_of(largest, p.power_of_two);
+  const float factor = p.factor != nullptr ? p.factor[row] : 1.0F;
   float value = x / scale;
   value = value > 448.0F ? 448.0F : value;
   value = value < -448.0F ? -448.0F : value;
-  p.y[row * p.ldy + i] =
-      nearest_e4m3_of(value) * scale * (p.factor != nullptr ? p.factor[row] : 1.0F);
+  value = nearest_e4m3_of(value);
+  if (p.y_fp8.values != nullptr) {
+    const Fp8Rows& to = p.y_fp8;
+    to.values[row * to.ld + i] = bits_of_e4m3(value);
+    if (thread == 0) to.scales[row * (to.ld / kScaleBlock) + blockIdx.y] = scale * factor;
+  }
+  if (i < p.width) p.y[row * p.ldy + i] = value * scale * factor;
 }
 
 }  // namespace

@@ -11,6 +11,9 @@
 // neighbouring activations, four neighbouring weights of an input (or of a pair), and stores four
 // neighbouring sums; a step of 8 products takes 16 inputs of all 64 columns.
 //
+// With FP8 on both sides (mma.m16n8k32) a register has four slots, 4q .. 4q + 3 or 4q + 16 .. 4q +
+// 19; a lane's stand for the inputs 8q .. 8q + 7 of a step of 32, columns and sums are the same.
+//
 // Functions of the lane's number, so that a test on the CPU can be all 32 lanes.
 #pragma once
 
@@ -22,6 +25,7 @@
 namespace dsm::kernels::cuda {
 
 inline constexpr int kStepInputs = 16;
+inline constexpr int kFp8StepInputs = 32;
 inline constexpr int kTileRows = 16;
 inline constexpr int kProducts = kPanel / 8;
 
@@ -30,10 +34,30 @@ struct alignas(4 * sizeof(T)) Four {
   T v[4];
 };
 
-// Four neighbours, of which only some may be there. The address is a multiple of their size.
+// Four neighbours. The address is a multiple of their size.
 template <class T>
 DSM_HOST_DEVICE Four<T> load_four(const T* from) {
   return *reinterpret_cast<const Four<T>*>(from);
+}
+
+// Words of a weight. `once`: by one thread block in all of the launch, so they need not stay in
+// caches, where activations and the KV cache may.
+DSM_HOST_DEVICE std::uint32_t load_weights(const std::uint32_t* from, [[maybe_unused]] bool once) {
+#if defined(__CUDA_ARCH__)
+  return once ? __ldcs(from) : *from;
+#else
+  return *from;
+#endif
+}
+DSM_HOST_DEVICE Four<std::uint32_t> load_four_weights(const std::uint32_t* from,
+                                                      [[maybe_unused]] bool once) {
+#if defined(__CUDA_ARCH__)
+  const uint4* four = reinterpret_cast<const uint4*>(from);
+  const uint4 v = once ? __ldcs(four) : *four;
+  return {{v.x, v.y, v.z, v.w}};
+#else
+  return load_four(from);
+#endif
 }
 
 struct FragmentA {
@@ -89,7 +113,8 @@ DSM_HOST_DEVICE FragmentA remainder(const Activations& x, const FragmentA& high)
 
 // `panel`: [pairs of inputs][64] of BF16 pairs. Inputs [at, at + 16) of them, zero from `end` on;
 // at is even.
-DSM_HOST_DEVICE FragmentB load_bf16(const std::uint32_t* panel, int at, int end, int lane) {
+DSM_HOST_DEVICE FragmentB load_bf16(const std::uint32_t* panel, int at, int end, int lane,
+                                    bool once = false) {
   FragmentB b;
   for (int p = 0; p < 2; ++p) {
     const int pair = at / 2 + lane % 4 * 2 + p;
@@ -97,8 +122,8 @@ DSM_HOST_DEVICE FragmentB load_bf16(const std::uint32_t* panel, int at, int end,
     for (int half = 0; half < 2; ++half) {
       Four<std::uint32_t> four = {};
       if (there) {
-        four =
-            load_four(panel + static_cast<std::int64_t>(pair) * kPanel + half * 32 + lane / 4 * 4);
+        four = load_four_weights(
+            panel + static_cast<std::int64_t>(pair) * kPanel + half * 32 + lane / 4 * 4, once);
       }
       for (int i = 0; i < 4; ++i) b.v[half * 4 + i][p] = four.v[i];
     }
@@ -106,25 +131,78 @@ DSM_HOST_DEVICE FragmentB load_bf16(const std::uint32_t* panel, int at, int end,
   return b;
 }
 
-// `panel`: [inputs][64] of FP8 values.
-DSM_HOST_DEVICE FragmentB load_e4m3(const std::uint8_t* panel, int at, int end, int lane) {
+// Weights in FP8 as they stand in memory: of each of a lane's inputs four neighbouring columns, and
+// the four that are 32 further.
+template <int kInputs>
+struct Fp8Words {
+  std::uint32_t v[2][kInputs];
+};
+
+// `panel`: [inputs][64] of FP8 values. The lane's of the step at `at`, zero from `end` on.
+template <int kInputs>
+DSM_HOST_DEVICE Fp8Words<kInputs> load_e4m3(const std::uint8_t* panel, int at, int end, int lane,
+                                            bool once = false) {
+  Fp8Words<kInputs> words;
+  for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < kInputs; ++i) {
+      const int input = at + lane % 4 * kInputs + i;
+      const std::uint8_t* from =
+          panel + static_cast<std::int64_t>(input) * kPanel + half * 32 + lane / 4 * 4;
+      words.v[half][i] =
+          input < end ? load_weights(reinterpret_cast<const std::uint32_t*>(from), once) : 0;
+    }
+  }
+  return words;
+}
+
+// A step of 16 inputs, as BF16.
+DSM_HOST_DEVICE FragmentB operand(const Fp8Words<4>& words) {
   FragmentB b;
   for (int half = 0; half < 2; ++half) {
-    Four<std::uint8_t> row[4] = {};
-    for (int i = 0; i < 4; ++i) {
-      const int input = at + lane % 4 * 4 + i;
-      if (input < end) {
-        row[i] =
-            load_four(panel + static_cast<std::int64_t>(input) * kPanel + half * 32 + lane / 4 * 4);
-      }
-    }
-    for (int j = 0; j < 4; ++j) {
+    for (unsigned j = 0; j < 4; ++j) {
       for (int p = 0; p < 2; ++p) {
-        b.v[half * 4 + j][p] = bf16_pair_of_e4m3(row[2 * p].v[j], row[2 * p + 1].v[j]);
+        b.v[half * 4 + j][p] = bf16_pair_of_e4m3(words.v[half][2 * p], words.v[half][2 * p + 1], j);
       }
     }
   }
   return b;
+}
+DSM_HOST_DEVICE const FragmentB& operand(const FragmentB& b) {
+  return b;
+}
+
+// A step of 32 inputs, as it is: each column's bytes of four inputs in a register.
+DSM_HOST_DEVICE FragmentB fp8_operand(const Fp8Words<8>& words) {
+  FragmentB b;
+  for (int half = 0; half < 2; ++half) {
+    for (int p = 0; p < 2; ++p) {
+      const std::uint32_t* in = words.v[half] + 4 * p;
+      const std::uint32_t low = bytes_of(in[0], in[1], 0x5140);   // of columns 0, 0, 1, 1
+      const std::uint32_t high = bytes_of(in[0], in[1], 0x7362);  // of columns 2, 2, 3, 3
+      const std::uint32_t more_low = bytes_of(in[2], in[3], 0x5140);
+      const std::uint32_t more_high = bytes_of(in[2], in[3], 0x7362);
+      b.v[half * 4][p] = bytes_of(low, more_low, 0x5410);
+      b.v[half * 4 + 1][p] = bytes_of(low, more_low, 0x7632);
+      b.v[half * 4 + 2][p] = bytes_of(high, more_high, 0x5410);
+      b.v[half * 4 + 3][p] = bytes_of(high, more_high, 0x7632);
+    }
+  }
+  return b;
+}
+
+// Rows g and g + 8 of a step of 32 inputs in FP8, aligned to 8 bytes; a row that is null counts as
+// zeros. Rows reach to a multiple of 32.
+DSM_HOST_DEVICE FragmentA load_fp8_rows(const std::uint8_t* row, const std::uint8_t* row_below,
+                                        int at, int lane) {
+  FragmentA a = {};
+  const std::uint8_t* const rows[2] = {row, row_below};
+  for (int r = 0; r < 2; ++r) {
+    if (rows[r] == nullptr) continue;
+    const auto* words = reinterpret_cast<const std::uint32_t*>(rows[r] + at + lane % 4 * 8);
+    a.v[r] = words[0];
+    a.v[r + 2] = words[1];
+  }
+  return a;
 }
 
 // The first of the lane's four inputs of a step that begins at `at`.

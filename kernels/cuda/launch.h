@@ -35,6 +35,7 @@ struct ProductTask {
   float* y = nullptr;        // row r at y + r * ldy
   int first_row = 0;         // number of its row 0 among the rows of the launch
   int rows = 0;
+  Fp8Rows x_fp8 = {};            // x
   const float* start = nullptr;  // swiglu: added to the sums; row r at start + r * lds; null: none
 };
 // A part of a task for one thread block: up to tile_rows rows from `row` on.
@@ -60,6 +61,9 @@ struct Products {
   std::int64_t ldy = 0;
   bool wide_x = false;  // four values of a row can be loaded at a time from any multiple of four
   bool exact = false;   // activations as two BF16 terms, else as one
+  // Both sides of the product in FP8 (GPUs from 9.0 on): weights are, with scale_phase 0, and every
+  // task has x_fp8.
+  bool fp8_rows = false;
 
   // y = sums (+ y) (+ bias), or residual + sums ...
   bool accumulate = false;

@@ -71,8 +71,34 @@ Step step_of(const PackedMatrix& w, int begin, int end, int index, int lane) {
               int4_input(pair, index % 2, lane)};
     }
     default:
-      return {load_e4m3(static_cast<const std::uint8_t*>(w.data), at, end, lane),
+      return {operand(load_e4m3<4>(static_cast<const std::uint8_t*>(w.data), at, end, lane)),
               first_input(at, lane)};
+  }
+}
+
+// The same as mma.m16n8k32 has it, with both sides in FP8.
+void multiply_fp8(float (*sums)[4], const FragmentA* a, const FragmentB* b, int product) {
+  const auto byte_of = [](std::uint32_t word, int i) {
+    return from_e4m3(static_cast<std::uint8_t>(word >> (8 * i)));
+  };
+  float left[16][32];
+  float right[32][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const int g = lane / 4;
+    const int q = lane % 4;
+    for (int i = 0; i < 4; ++i) {
+      for (int r = 0; r < 4; ++r) {
+        left[g + r % 2 * 8][4 * q + r / 2 * 16 + i] = byte_of(a[lane].v[r], i);
+      }
+      for (int r = 0; r < 2; ++r) right[4 * q + r * 16 + i][g] = byte_of(b[lane].v[product][r], i);
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      for (int k = 0; k < 32; ++k) {
+        sums[lane][i] += left[lane / 4 + i / 2 * 8][k] * right[k][lane % 4 * 2 + i % 2];
+      }
+    }
   }
 }
 
@@ -201,6 +227,51 @@ TEST(CudaLayoutTest, LanesTakeIntegersFromPanelsWhereverTheirBlocksBegin) {
   }
 }
 
+TEST(CudaLayoutTest, LanesTakeFp8OnBothSides) {
+  std::mt19937 random(8);
+  const auto fp8 = [&](std::vector<std::uint8_t>& bytes) {
+    // Up to 0.47, none of which is not a number.
+    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random() & 0xb7U);
+  };
+  for (const int k : {32, 100, 128}) {
+    const auto ld = static_cast<std::size_t>(round_up(k, kScaleBlock));
+    std::vector<std::uint8_t> panel(static_cast<std::size_t>(k) * kPanel);
+    std::vector<std::uint8_t> x(16 * ld);
+    fp8(panel);
+    fp8(x);
+    for (const int rows : {1, 9, 16}) {
+      float sums[kProducts][32][4] = {};
+      for (int at = 0; at < k; at += kFp8StepInputs) {
+        FragmentA a[32];
+        FragmentB b[32];
+        for (int lane = 0; lane < 32; ++lane) {
+          const auto row = [&](int r) {
+            return r < rows ? x.data() + static_cast<std::size_t>(r) * ld : nullptr;
+          };
+          a[lane] = load_fp8_rows(row(lane / 4), row(lane / 4 + 8), at, lane);
+          b[lane] = fp8_operand(load_e4m3<8>(panel.data(), at, k, lane));
+        }
+        for (int j = 0; j < kProducts; ++j) multiply_fp8(sums[j], a, b, j);
+      }
+      for (int j = 0; j < kProducts; ++j) {
+        for (int lane = 0; lane < 32; ++lane) {
+          for (int i = 0; i < 4; ++i) {
+            const auto row = static_cast<std::size_t>(row_of(i, lane));
+            const auto column = static_cast<std::size_t>(column_of(j, i, lane));
+            double wanted = 0;
+            for (std::size_t at = 0; at < static_cast<std::size_t>(k); ++at) {
+              wanted += static_cast<int>(row) < rows ? double{from_e4m3(x[row * ld + at])} *
+                                                           from_e4m3(panel[at * kPanel + column])
+                                                     : 0.0;
+            }
+            ASSERT_NEAR(sums[j][lane][i], wanted, 1e-5) << row << ", " << column;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(CudaLayoutTest, EveryIntegerIsExactInBf16) {
   for (int i = -128; i < 128; ++i) {
     const auto byte = static_cast<std::uint32_t>(i) & 0xffU;
@@ -213,6 +284,29 @@ TEST(CudaLayoutTest, EveryIntegerIsExactInBf16) {
     EXPECT_EQ(first_of(pair), static_cast<float>(i) - 8);
     EXPECT_EQ(second_of(pair), 7 - static_cast<float>(i));
   }
+}
+
+TEST(CudaNumbersTest, EveryFp8ValueHasItsBits) {
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    if ((bits & 0x7fU) == 0x7fU) continue;
+    EXPECT_EQ(bits_of_e4m3(from_e4m3(static_cast<std::uint8_t>(bits))), bits);
+  }
+}
+
+TEST(CudaNumbersTest, BytesAreTakenByTheirPlaces) {
+  EXPECT_EQ(bytes_of(0x33221100U, 0x77665544U, 0x3210), 0x33221100U);
+  EXPECT_EQ(bytes_of(0x33221100U, 0x77665544U, 0x7052), 0x77005522U);
+}
+
+TEST(CudaLayoutTest, RowsInFp8AreTakenWhereBlocksOfInputsAreTheSame) {
+  std::uint8_t value = 0;
+  ProductTask task{.w = {.dtype = DType::kF8E4M3}, .x_fp8 = {.values = &value}};
+  EXPECT_TRUE(fp8_rows(task));
+  task.w.scale_phase = 64;
+  EXPECT_FALSE(fp8_rows(task));
+  task.w = {.dtype = DType::kBF16};
+  EXPECT_FALSE(fp8_rows(task));
+  EXPECT_FALSE(fp8_rows({.w = {.dtype = DType::kF8E4M3}}));
 }
 
 TEST(CudaLayoutTest, EveryFp8ValueIsExactInBf16) {

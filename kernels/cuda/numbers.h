@@ -106,11 +106,37 @@ DSM_HOST_DEVICE std::uint32_t sum_of_bf16_pairs(std::uint32_t a, std::uint32_t b
 #endif
 }
 
+// Four bytes out of eight, a's and then b's: the lowest digit of `which` is the lowest byte's
+// place.
+DSM_HOST_DEVICE std::uint32_t bytes_of(std::uint32_t a, std::uint32_t b, unsigned which) {
+#if defined(__CUDA_ARCH__)
+  return __byte_perm(a, b, which);
+#else
+  const std::uint64_t both = std::uint64_t{b} << 32 | a;
+  std::uint32_t taken = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned from = which >> (4 * i) & 7U;
+    taken |= static_cast<std::uint32_t>(both >> (8 * from) & 0xffU) << (8 * i);
+  }
+  return taken;
+#endif
+}
+
+// The bits of an FP8 value (E4M3) that x is.
+DSM_HOST_DEVICE std::uint8_t bits_of_e4m3(float x) {
+  const std::uint32_t sign = as_bits(x) >> 24 & 0x80U;
+  const float magnitude = fabsf(x);
+  const std::uint32_t bits = magnitude < 0x1p-6F ? static_cast<std::uint32_t>(magnitude * 0x1p9F)
+                                                 : (as_bits(magnitude) >> 20) - (120U << 3);
+  return static_cast<std::uint8_t>(sign | bits);
+}
+
 // Two FP8 values (bits of E4M3 that are numbers) as BF16, exactly: exponent and fraction move to
 // BF16's places, which gives 2^-120 times the value, subnormals included, and one multiplication
-// puts that right.
-DSM_HOST_DEVICE std::uint32_t bf16_pair_of_e4m3(std::uint32_t first, std::uint32_t second) {
-  const std::uint32_t bytes = first << 8 | second << 24;
+// puts that right. They are byte `at` of each word.
+DSM_HOST_DEVICE std::uint32_t bf16_pair_of_e4m3(std::uint32_t first, std::uint32_t second,
+                                                unsigned at = 0) {
+  const std::uint32_t bytes = bytes_of(first, second, at << 4 | (at + 4) << 12);
   const std::uint32_t small = (bytes & 0x80008000U) | (bytes & 0x7f007f00U) >> 4;
 #if defined(__CUDA_ARCH__)
   const std::uint32_t scale = 0x7b807b80U;  // 2^120 twice

@@ -89,25 +89,64 @@ __device__ __forceinline__ void tensor_step(const float* const* rows, bool wide,
   }
 }
 
+// Steps whose weights are on their way from memory before they are used: 128 bytes of a lane. With
+// few rows nothing but the weights takes time, and 16 warps on a processor have 64 KiB in flight,
+// several times what an H100's bandwidth times its latency asks for (18 KiB of a processor). With
+// many rows registers are dearer.
+template <std::size_t kLaneBytes, int kTiles>
+inline constexpr int kStepsAhead = 128 / kLaneBytes / kTiles > 1
+                                       ? static_cast<int>(128 / kLaneBytes / kTiles)
+                                       : 1;
+
+// For each step from `begin` on use(at, what load(at) gave).
+template <int kTiles, class Load, class Use>
+__device__ __forceinline__ void for_each_step(int begin, int end, int step, const Load& load,
+                                              const Use& use) {
+  constexpr int kAhead = kStepsAhead<sizeof(load(begin)), kTiles>;
+  decltype(load(begin)) ahead[kAhead];
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    if (begin + i * step < end) ahead[i] = load(begin + i * step);
+  }
+  for (int first = begin; first < end; first += kAhead * step) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int at = first + i * step;
+      if (at >= end) break;
+      const auto weights = ahead[i];
+      if (at + kAhead * step < end) ahead[i] = load(at + kAhead * step);
+      use(at, weights);
+    }
+  }
+}
+
 // sums += rows times inputs [begin, end) of a panel; load(at) gives the weights of a step.
 template <int kTiles, int kTerms, class Load>
 __device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide, int begin,
                                              int end, int lane, const Load& load,
                                              TensorSums<kTiles>& sums) {
-  FragmentB next = load(begin);
-  for (int at = begin; at < end; at += kStepInputs) {
-    const FragmentB b = next;
-    if (at + kStepInputs < end) next = load(at + kStepInputs);
-    tensor_step<kTiles, kTerms>(rows, wide, first_input(at, lane), end, lane, b, sums);
-  }
+  for_each_step<kTiles>(begin, end, kStepInputs, load, [&](int at, const auto& weights) {
+    tensor_step<kTiles, kTerms>(rows, wide, first_input(at, lane), end, lane, operand(weights),
+                                sums);
+  });
 }
 
+// Rows in FP32, as most weights take them: their first input.
+struct PlainRows {
+  using Row = const float*;
+  static __device__ Row row(const Products& p, const ProductTask& task, std::int64_t at) {
+    return task.x + at * p.ldx;
+  }
+};
+
 // Weights::Sums<kTiles> are a warp's sums, Weights::chain fills them with those of a split,
-// Weights::kMostTiles is how many tiles a warp's registers hold.
+// Weights::row is where it finds a row, Weights::kMostTiles is how many tiles a warp's registers
+// hold. Two blocks share a processor where rows are few.
 template <class Weights, int kTiles>
-__global__ void __launch_bounds__(kProductThreads) product_kernel(const Products p) {
+__global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
+    product_kernel(const Products p) {
   __shared__ __align__(16) float sums[kSpanSplits][kTileRows][kSumStride];
-  __shared__ const float* row_of_x[kTiles * kTileRows];
+  __shared__ typename Weights::Row row_of_x[kTiles * kTileRows];
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
   const PackedMatrix w = task.w;
@@ -123,10 +162,9 @@ __global__ void __launch_bounds__(kProductThreads) product_kernel(const Products
 
   if (thread < kTiles * kTileRows) {
     const int row = tile.row + thread;
-    const float* x = nullptr;
+    typename Weights::Row x{};
     if (row < task.rows) {
-      const std::int64_t at = p.token != nullptr ? p.token[task.first_row + row] : row;
-      x = task.x + at * p.ldx;
+      x = Weights::row(p, task, p.token != nullptr ? p.token[task.first_row + row] : row);
     }
     row_of_x[thread] = x;
   }
@@ -194,6 +232,7 @@ void launch_products(const Products& p, Stream stream) {
 // One for each type of weights, each in a file of its own.
 void bf16_products(const Products& params, Stream stream);
 void fp8_products(const Products& params, Stream stream);
+void fp8_row_products(const Products& params, Stream stream);
 void int8_products(const Products& params, Stream stream);
 void int4_products(const Products& params, Stream stream);
 void f32_products(const Products& params, Stream stream);

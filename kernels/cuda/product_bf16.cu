@@ -5,7 +5,7 @@ namespace dsm::kernels::cuda {
 namespace {
 
 template <int kTerms>
-struct Bf16Weights {
+struct Bf16Weights : PlainRows {
   static constexpr int kMostTiles = max_tile_rows(DType::kBF16) / kTileRows;
   template <int kTiles>
   using Sums = TensorSums<kTiles>;
@@ -18,7 +18,7 @@ struct Bf16Weights {
     const int end = split_end(w, split);
     tensor_chain<kTiles, kTerms>(
         rows, wide, split_begin(w, split), end, lane,
-        [&](int at) { return load_bf16(weights, at, end, lane); }, sums);
+        [&](int at) { return load_bf16(weights, at, end, lane, kTiles == 1); }, sums);
   }
 };
 

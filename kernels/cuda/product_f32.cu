@@ -23,7 +23,7 @@ struct PlainSums {
   }
 };
 
-struct F32Weights {
+struct F32Weights : PlainRows {
   static constexpr int kMostTiles = max_tile_rows(DType::kF32) / kTileRows;
   template <int kTiles>
   using Sums = PlainSums<kTiles>;

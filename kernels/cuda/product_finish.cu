@@ -40,6 +40,8 @@ void finish_products(const Products& p, Stream stream) {
 void products(const Products& p, DType dtype, Stream stream) {
   if (dtype == DType::kBF16) {
     bf16_products(p, stream);
+  } else if (dtype == DType::kF8E4M3 && p.fp8_rows) {
+    fp8_row_products(p, stream);
   } else if (dtype == DType::kF8E4M3) {
     fp8_products(p, stream);
   } else if (dtype == DType::kInt8) {

@@ -6,7 +6,7 @@ namespace dsm::kernels::cuda {
 namespace {
 
 template <int kTerms>
-struct Fp8Weights {
+struct Fp8Weights : PlainRows {
   static constexpr int kMostTiles = max_tile_rows(DType::kF8E4M3) / kTileRows;
   template <int kTiles>
   using Sums = TensorSums<kTiles>;
@@ -19,7 +19,7 @@ struct Fp8Weights {
     const int end = split_end(w, split);
     tensor_chain<kTiles, kTerms>(
         rows, wide, split_begin(w, split), end, lane,
-        [&](int at) { return load_e4m3(weights, at, end, lane); }, sums);
+        [&](int at) { return load_e4m3<4>(weights, at, end, lane, kTiles == 1); }, sums);
     sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel,
                0x1p-120F, lane);  // params.h: times 2^120
   }

@@ -11,20 +11,19 @@ template <int kTiles, int kTerms>
 __device__ __forceinline__ void int4_chain(const float* const* rows, bool wide,
                                            const std::uint32_t* panel, int lead, int begin, int end,
                                            int lane, TensorSums<kTiles>& sums) {
-  Int4Words next = load_int4(panel, lead, begin, end, lane);
-  for (int at = begin; at < end; at += kPairInputs) {
-    const Int4Words words = next;
-    if (at + kPairInputs < end) next = load_int4(panel, lead, at + kPairInputs, end, lane);
+  for_each_step<kTiles>(
+      begin, end, kPairInputs, [&](int at) { return load_int4(panel, lead, at, end, lane); },
+      [&](int at, const Int4Words& words) {
 #pragma unroll
-    for (int step = 0; step < 2; ++step) {
-      tensor_step<kTiles, kTerms>(rows, wide, int4_input(at, step, lane), end, lane,
-                                  int4_operand(words, step), sums);
-    }
-  }
+        for (int step = 0; step < 2; ++step) {
+          tensor_step<kTiles, kTerms>(rows, wide, int4_input(at, step, lane), end, lane,
+                                      int4_operand(words, step), sums);
+        }
+      });
 }
 
 template <DType kType, int kTerms>
-struct IntegerWeights {
+struct IntegerWeights : PlainRows {
   static constexpr int kMostTiles = max_tile_rows(kType) / kTileRows;
   static constexpr int kInputs = inputs_per_word(kType);
   template <int kTiles>

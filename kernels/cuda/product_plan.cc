@@ -24,7 +24,15 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
     }
   }
   const auto blocks = static_cast<std::int64_t>(plan.tiles.size()) * plan.panels;
-  plan.spans_apart = plan.spans > 1 && blocks < std::int64_t{2} * processors;
+  // Each processor has two blocks at a time. A block that goes through all spans of a long matrix
+  // takes long, so the last ones leave much of the device idle unless there are many; against that
+  // stands the writing and reading of the partial sums, which of up to 16 rows are few.
+  const int enough = plan.tile_rows == 16 ? 8 : 2;
+  plan.spans_apart = plan.spans > 1 && blocks < std::int64_t{enough} * processors;
+}
+
+bool fp8_rows(const ProductTask& task) {
+  return task.w.dtype == DType::kF8E4M3 && task.w.scale_phase == 0 && task.x_fp8.values != nullptr;
 }
 
 bool wide_rows(std::span<const ProductTask> tasks, std::int64_t ldx) {

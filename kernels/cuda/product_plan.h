@@ -23,6 +23,9 @@ struct ProductPlan {
 void plan_products(std::span<const ProductTask> tasks, DType dtype, int processors,
                    ProductPlan& plan);
 
+// Both sides of a task's product are in FP8, and their blocks of inputs are the same.
+bool fp8_rows(const ProductTask& task);
+
 // Four neighbours of every row can be loaded at a time.
 bool wide_rows(std::span<const ProductTask> tasks, std::int64_t ldx);
 

@@ -114,7 +114,7 @@ TEST(ModelOnDevice, EveryFamilyIsNearItsReference) {
   }
 }
 
-void expect_near_the_cpu(const std::string& dir, RankSpec spec) {
+void expect_near_the_cpu(const std::string& dir, RankSpec spec, double bound = kBound) {
   const auto on_cpu = load_checkpoint(dir, spec);
   spec.device = device_here();
   const auto on_device = load_checkpoint(dir, spec);
@@ -126,11 +126,16 @@ void expect_near_the_cpu(const std::string& dir, RankSpec spec) {
   const auto got = on_device->forward_all(batch, comm);
   const auto wanted = on_cpu->forward_all(batch, comm);
   ASSERT_EQ(got.size(), wanted.size());
-  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], kBound) << i;
+  for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], bound) << i;
 }
 
 TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {
   expect_near_the_cpu("tests/goldens/fp8-tiny", {});
+}
+
+// A last digit of a product decides now and then to which FP8 value an activation is rounded.
+TEST(ModelOnDevice, Fp8ActivationsAreNearTheCpu) {
+  expect_near_the_cpu("tests/goldens/fp8-tiny", {.fp8_activations = true}, kLooseBound);
 }
 
 TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {

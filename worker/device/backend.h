@@ -70,6 +70,9 @@ class Backend {
   // All operators called so far are done.
   virtual void wait() = 0;
 
+  // Products with FP8 weights take rows in FP8 (Fp8Rows); elsewhere nobody writes or reads those.
+  virtual bool takes_fp8() const { return false; }
+
   virtual void copy(float* to, const float* from, std::size_t count) = 0;
   virtual void clear(float* to, std::size_t count) = 0;
   virtual void embedding(const kernels::EmbeddingParams& params) = 0;

@@ -265,6 +265,81 @@ TEST_F(BackendTest, ABatchOfHeadsIsComputedInItsStrides) {
   expect_near(run(device_), run(cpu_), product_bound(32), "heads");
 }
 
+// Rows of x rounded to FP8, times factors, and multiplied by w. Where a backend takes FP8, the same
+// rows in FP32 are not numbers: nobody may have read them.
+std::vector<float> fp8_linear(const Side& side, const PackedMatrix& w, const std::vector<float>& x,
+                              const std::vector<float>& factor, bool power_of_two) {
+  const auto rows = static_cast<int>(factor.size());
+  auto* rounded = side.put(x);
+  const std::int64_t ld = round_up(w.k + 1, kScaleBlock);
+  Fp8Rows fp8;
+  if (side.backend->takes_fp8()) {
+    fp8 = {allocate<std::uint8_t>(*side.backend, size(rows * ld)),
+           allocate<float>(*side.backend, size(rows * ld / kScaleBlock)), ld};
+  }
+  side.backend->quantise({.x = rounded,
+                          .ldx = w.k,
+                          .factor = factor.data(),
+                          .y = rounded,
+                          .ldy = w.k,
+                          .rows = rows,
+                          .width = w.k,
+                          .power_of_two = power_of_two,
+                          .y_fp8 = fp8});
+  if (side.backend->takes_fp8()) {
+    const std::vector<float> nothing(x.size(), std::numeric_limits<float>::quiet_NaN());
+    side.backend->wait();
+    side.backend->write(rounded, nothing.data(), nothing.size() * sizeof(float));
+  }
+  auto* y = allocate<float>(*side.backend, size(rows) * size(w.n));
+  side.backend->linear(
+      {.x = rounded, .ldx = w.k, .w = &w, .y = y, .ldy = w.n, .rows = rows, .x_fp8 = fp8});
+  return side.get(y, size(rows) * size(w.n));
+}
+
+// What tensor cores keep of a sum of 128 products of FP8, 13 bits of the largest; the scales are
+// applied in FP32 on both sides.
+double fp8_bound(int k) {
+  return 2e-4 * std::sqrt(k);
+}
+
+TEST_F(BackendTest, ProductsOfFp8ByFp8AreNear) {
+  EXPECT_TRUE(!kEmulated || device_.backend->takes_fp8());
+  unsigned seed = 900;
+  for (const auto& [n, k] : {std::pair{64, 128}, {100, 300}, {40, 31}, {192, 1280}}) {
+    const Weight w = fp8_weight(n, k, 0, ++seed);
+    const PackedMatrix on_cpu = load(cpu_, w);
+    const PackedMatrix on_device = load(device_, w);
+    ASSERT_EQ(on_device.dtype, DType::kF8E4M3);
+    for (const int rows : {1, 17, 70}) {
+      if (kEmulated && rows * n * k > 17 * 192 * 1280) continue;
+      const auto x = random_floats(size(rows) * size(k), ++seed);
+      const auto factor = random_floats(size(rows), ++seed);
+      for (const bool power_of_two : {false, true}) {
+        expect_near(
+            fp8_linear(device_, on_device, x, factor, power_of_two),
+            fp8_linear(cpu_, on_cpu, x, factor, power_of_two), fp8_bound(k),
+            "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(BackendTest, ARowOfAnFp8ProductHasTheSameBitsAloneAndAmongOthers) {
+  constexpr int kInputs = 1300;
+  constexpr int kRows = kEmulated ? 20 : 90;
+  const Weight w = fp8_weight(128, kInputs, 0, 950);
+  const PackedMatrix packed = load(device_, w);
+  const auto x = random_floats(size(kRows) * kInputs, 951);
+  const auto all = fp8_linear(device_, packed, x, std::vector<float>(kRows, 1.0F), false);
+  for (const std::ptrdiff_t row : {0, kRows / 2, kRows - 1}) {
+    const auto from = x.begin() + row * kInputs;
+    const auto alone = fp8_linear(device_, packed, {from, from + kInputs}, {1.0F}, false);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), all.begin() + row * 128)) << row;
+  }
+}
+
 // A mixture of experts: every token is in the first group, and in some of the others.
 struct Experts {
   static constexpr int kHidden = 96;

@@ -61,6 +61,7 @@ class CudaBackend final : public Backend {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, gpu), "ask for its properties");
     processors_ = properties.multiProcessorCount;
+    takes_fp8_ = properties.major >= 9;  // what sm_80's machine code has not
     name_ = std::string("cuda/") + properties.name;
   }
   CudaBackend(const CudaBackend&) = delete;
@@ -147,6 +148,8 @@ class CudaBackend final : public Backend {
 
   void wait() override { stream_.wait(); }
 
+  bool takes_fp8() const override { return takes_fp8_; }
+
   void copy(float* to, const float* from, std::size_t count) override {
     check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDefault, stream_.get()),
           "copy");
@@ -182,6 +185,7 @@ class CudaBackend final : public Backend {
     for (int b = 0; b < p.batch; ++b) {
       tasks_.push_back({p.w[b], p.x + b * p.x_step, p.y + b * p.y_step, b * p.rows, p.rows});
     }
+    tasks_.front().x_fp8 = p.x_fp8;
     products({.ldx = p.ldx,
               .ldy = p.ldy,
               .accumulate = p.accumulate,
@@ -194,6 +198,7 @@ class CudaBackend final : public Backend {
     for (int g = 0; g < p.group_count; ++g) {
       tasks_[at(g)].w = p.w[g];
       tasks_[at(g)].x = p.x;
+      tasks_[at(g)].x_fp8 = p.x_fp8;
     }
     tasks_.front().start = p.start;
     products({.token = list(p.token, slots),
@@ -217,13 +222,13 @@ class CudaBackend final : public Backend {
     }
     const std::int64_t ld = alone ? p.ldy : first.n;
     group_tasks(p.groups, p.group_count, p.h, p.ldh, sums, ld);
-    row_parallel_weights(p.w);
+    row_parallel_weights(p.w, p.h_fp8);
     products({.ldx = p.ldh, .ldy = ld, .residual = alone ? p.residual : nullptr, .rows = slots});
     if (alone) return;
     if (adapter_slots > 0) {
       group_tasks(p.adapter_groups, p.adapter_count, p.adapter_h, p.adapter_ldh, sums + slots * ld,
                   ld);
-      row_parallel_weights(p.adapter_w);
+      row_parallel_weights(p.adapter_w, {});
       products({.ldx = p.adapter_ldh, .ldy = ld, .rows = adapter_slots});
     }
     const cuda::SlotList lists[] = {
@@ -342,24 +347,30 @@ class CudaBackend final : public Backend {
   }
 
   // What the tasks of a row-parallel product multiply by, one matrix each.
-  void row_parallel_weights(const SegmentedMatrix* w) {
+  void row_parallel_weights(const SegmentedMatrix* w, const Fp8Rows& rows) {
     for (cuda::ProductTask& task : tasks_) {
       require(w->count == 1 && w->offset[0] == 0, "a row-parallel weight is cut into segments");
       task.w = w->part[0];
+      task.x_fp8 = rows.from(task.first_row);
       ++w;
     }
   }
 
-  // The products of tasks_, one launch for each type that their weights have.
+  // The products of tasks_, one launch for each pair of types.
   void products(cuda::Products p) {
     p.exact = exact_;
     for (const DType dtype :
          {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32}) {
-      typed_.clear();
-      for (const cuda::ProductTask& task : tasks_) {
-        if (task.rows > 0 && task.w.dtype == dtype) typed_.push_back(task);
+      for (const bool fp8_rows : {false, true}) {
+        typed_.clear();
+        for (const cuda::ProductTask& task : tasks_) {
+          if (task.rows > 0 && task.w.dtype == dtype && cuda::fp8_rows(task) == fp8_rows) {
+            typed_.push_back(task);
+          }
+        }
+        p.fp8_rows = fp8_rows;
+        if (!typed_.empty()) typed_products(p, dtype);
       }
-      if (!typed_.empty()) typed_products(p, dtype);
     }
   }
 
@@ -392,6 +403,7 @@ class CudaBackend final : public Backend {
   bool exact_;
   std::string name_;
   int processors_ = 0;
+  bool takes_fp8_ = false;
   ThreadPool pool_;
   Stream stream_;
   DeviceArena arena_;

@@ -70,6 +70,7 @@ class LatentAttention {
   float* query_;                         // [T, local heads, kv_lora | rope]
   float* mixed_;                         // [T, local heads, kv_lora]
   float* values_;                        // [T, local heads, v]
+  kernels::Fp8Rows values_fp8_;
   kernels::Group everyone_;
 };
 
@@ -88,6 +89,7 @@ class GroupedAttention {
   float* qkv_;    // [T, local heads | local KV heads | local KV heads, head]
   float* query_;  // [T, local heads, head]
   float* mixed_;  // [T, local heads, head]
+  kernels::Fp8Rows mixed_fp8_;
   kernels::Group everyone_;
 };
 

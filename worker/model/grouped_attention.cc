@@ -21,6 +21,7 @@ GroupedAttention::GroupedAttention(Step& step, int layers, const KvSpec& kv)
   qkv_ = floats(t * (h + 2 * kv_h) * head);
   query_ = floats(t * h * head);
   mixed_ = floats(t * h * head);
+  mixed_fp8_ = step.fp8_rows(t, h * head);
 }
 
 void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
@@ -39,10 +40,14 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
                       step.tokens, heads_});
   backend.attention(
       {query_, mixed_, step.places, items_.data(), items_.count(), items_.heads(), kv, scale_});
-  step.round_rows(mixed_, q_width, step.tokens, q_width, nullptr);
+  step.round_rows(mixed_, q_width, step.tokens, q_width, nullptr, mixed_fp8_);
   everyone_ = {0, step.tokens};
-  kernels::RowParallelParams output{
-      .h = mixed_, .ldh = q_width, .groups = &everyone_, .w = &weights.output, .group_count = 1};
+  kernels::RowParallelParams output{.h = mixed_,
+                                    .ldh = q_width,
+                                    .groups = &everyone_,
+                                    .w = &weights.output,
+                                    .group_count = 1,
+                                    .h_fp8 = mixed_fp8_};
   step.adapted.row_parallel(layer, &AdapterLayer::output, output);
   step.add_row_parallel(output);
 }

@@ -28,6 +28,7 @@ LatentAttention::LatentAttention(Step& step, int layers, const KvSpec& kv, bool 
   query_ = floats(t * h * key);
   mixed_ = floats(t * h * latent);
   values_ = floats(t * h * static_cast<std::size_t>(c.v_head_dim));
+  values_fp8_ = step.fp8_rows(t, h * static_cast<std::size_t>(c.v_head_dim));
   if (c.indexer) indexer_.emplace(step, layers, kv.num_blocks);
   if (expands && ExpandedAttention::fits(c)) expanded_.emplace(step, heads_, kv.num_blocks);
   long_runs_.reserve(t);
@@ -114,13 +115,15 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
                     .batch = heads_});
   }
   for (const TokenRun& run : long_runs_) expanded_->run(step, run, kv, w, scale_, q_, values_);
-  step.round_rows(values_, heads_ * c.v_head_dim, step.tokens, heads_ * c.v_head_dim, nullptr);
+  step.round_rows(values_, heads_ * c.v_head_dim, step.tokens, heads_ * c.v_head_dim, nullptr,
+                  values_fp8_);
   everyone_ = {0, step.tokens};
   kernels::RowParallelParams output{.h = values_,
                                     .ldh = heads_ * c.v_head_dim,
                                     .groups = &everyone_,
                                     .w = &weights.output,
-                                    .group_count = 1};
+                                    .group_count = 1,
+                                    .h_fp8 = values_fp8_};
   step.adapted.row_parallel(layer, &AdapterLayer::output, output);
   step.add_row_parallel(output);
 }

@@ -30,6 +30,7 @@ Mlp::Mlp(Step& step)
   hidden_stride_ = kernels::round_up(widest, 32);
   hidden_ =
       allocate<float>(step.backend, t * (1 + top_k) * static_cast<std::size_t>(hidden_stride_));
+  hidden_fp8_ = step.fp8_rows(t * (1 + top_k), static_cast<std::size_t>(widest));
 }
 
 void Mlp::run(Step& step, int layer, const LayerWeights& w) {
@@ -38,27 +39,26 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   if (w.router.n > 0) route(step, w);
   const auto count = static_cast<int>(w.gate_up.size());
   // Where activations are rounded to FP8, they are before the router's weight goes in.
-  kernels::GateUpParams gate_up{step.input(w.gate_up[0], step.normed, step.c.hidden_size),
-                                step.c.hidden_size,
-                                step.slot_token,
-                                step.quantises ? step.slot_one : step.slot_weight,
-                                groups_.data(),
-                                w.gate_up.data(),
-                                count,
-                                hidden_,
+  const Step::Input input = step.input(w.gate_up[0], step.normed, step.c.hidden_size);
+  kernels::GateUpParams gate_up{input.x,         step.c.hidden_size,
+                                step.slot_token, step.quantises ? step.slot_one : step.slot_weight,
+                                groups_.data(),  w.gate_up.data(),
+                                count,           hidden_,
                                 hidden_stride_};
+  gate_up.x_fp8 = input.fp8;
   step.adapted.gate_up(layer, step.tokens, gate_up);
   step.backend.gate_up(gate_up);
   for (std::size_t g = 0; step.quantises && g < w.down.size(); ++g) {
     const auto [begin, end] = groups_[g];
     step.round_rows(hidden_ + begin * hidden_stride_, hidden_stride_, end - begin,
-                    inputs_of(w.down[g]), step.slot_weight + begin);
+                    inputs_of(w.down[g]), step.slot_weight + begin, hidden_fp8_, begin);
   }
   kernels::RowParallelParams down{.h = hidden_,
                                   .ldh = hidden_stride_,
                                   .groups = groups_.data(),
                                   .w = w.down.data(),
-                                  .group_count = count};
+                                  .group_count = count,
+                                  .h_fp8 = hidden_fp8_};
   step.adapted.row_parallel(layer, &AdapterLayer::down, down);
   step.add_row_parallel(down);
 }

@@ -26,6 +26,7 @@ class Mlp {
   float* chosen_weights_;  // [T, top_k]
   float* hidden_;          // [T * (1 + top_k), widest MLP part]
   std::int64_t hidden_stride_;
+  kernels::Fp8Rows hidden_fp8_;
   Share experts_;                       // this rank's
   std::vector<kernels::Group> groups_;  // all tokens, then the slots of each expert of this rank
 };

@@ -46,6 +46,7 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
   // The prediction layer joins two states.
   const auto widest = std::max(2 * hidden, static_cast<std::size_t>(c.q_lora_rank));
   rounded_ = quantises ? allocate<float>(backend, t * widest) : nullptr;
+  rounded_fp8_ = fp8_rows(t, widest);
   slot_one = quantises ? allocate_shared<float>(backend, slots) : nullptr;
   if (quantises) std::fill_n(slot_one, slots, 1.0F);
   parts_ =
@@ -78,26 +79,38 @@ void Step::norm(const float* weight) {
                     static_cast<float>(c.rms_eps)});
 }
 
-const float* Step::input(const kernels::PackedMatrix& w, const float* from, int width) {
-  if (!quantises || !w.stored_fp8) return from;
+kernels::Fp8Rows Step::fp8_rows(std::size_t rows, std::size_t width) const {
+  if (!quantises || !backend.takes_fp8()) return {};
+  const std::int64_t ld = kernels::round_up(static_cast<std::int64_t>(width), kernels::kScaleBlock);
+  const auto count = rows * static_cast<std::size_t>(ld);
+  return {allocate<std::uint8_t>(backend, count),
+          allocate<float>(backend, count / kernels::kScaleBlock), ld};
+}
+
+Step::Input Step::input(const kernels::PackedMatrix& w, const float* from, int width) {
+  if (!quantises || !w.stored_fp8) return {from};
   backend.quantise({.x = from,
                     .ldx = width,
                     .y = rounded_,
                     .ldy = width,
                     .rows = tokens,
                     .width = width,
-                    .power_of_two = c.quantization->power_of_two_scales});
-  return rounded_;
+                    .power_of_two = c.quantization->power_of_two_scales,
+                    .y_fp8 = rounded_fp8_});
+  return {rounded_, rounded_fp8_};
 }
 
 void Step::linear(kernels::LinearParams params) {
-  params.x = input(*params.w, params.x, params.w->k);
+  const Input from = input(*params.w, params.x, params.w->k);
+  params.x = from.x;
+  params.x_fp8 = from.fp8;
   params.ldx = params.w->k;
   params.rows = tokens;
   backend.linear(params);
 }
 
-void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor) {
+void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor,
+                      const kernels::Fp8Rows& fp8, int first) {
   if (!quantises) return;
   backend.quantise({.x = h,
                     .ldx = ld,
@@ -106,7 +119,8 @@ void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const floa
                     .ldy = ld,
                     .rows = rows,
                     .width = width,
-                    .power_of_two = c.quantization->power_of_two_scales});
+                    .power_of_two = c.quantization->power_of_two_scales,
+                    .y_fp8 = fp8.from(first)});
 }
 
 void Step::add_row_parallel(kernels::RowParallelParams params) {

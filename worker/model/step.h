@@ -44,14 +44,21 @@ struct Step {
 
   // normed = rms_norm(x) * weight, all tokens.
   void norm(const float* weight);
+  struct Input {
+    const float* x = nullptr;  // [T, width]
+    kernels::Fp8Rows fp8 = {};
+  };
   // What a product with w takes for rows of `width` values: they themselves, or rounded to FP8,
   // valid until the next call.
-  const float* input(const kernels::PackedMatrix& w, const float* from, int width);
+  Input input(const kernels::PackedMatrix& w, const float* from, int width);
   // A product of all tokens whose input may be rounded so.
   void linear(kernels::LinearParams params);
   // Rounds rows of what goes into a row-parallel product, in place, times `factor` (null: one);
-  // nothing where the model is not run so.
-  void round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor);
+  // nothing where the model is not run so. In FP8 they are rows `first` .. of `fp8`.
+  void round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor,
+                  const kernels::Fp8Rows& fp8, int first = 0);
+  // For rows of up to `width` values; none unless they are rounded and the backend takes them.
+  kernels::Fp8Rows fp8_rows(std::size_t rows, std::size_t width) const;
   // x += the product over all ranks' segments. Collective. Sets params' token, tokens, y, ldy and
   // residual.
   void add_row_parallel(kernels::RowParallelParams params);
@@ -83,6 +90,7 @@ struct Step {
 
  private:
   float* rounded_;  // [T, widest input]
+  kernels::Fp8Rows rounded_fp8_;
   float* partial_;  // [T, hidden] this rank's part of a row-parallel sum
   float* parts_;    // [ranks, T, hidden]
 };

@@ -1,0 +1,79 @@
+// Products with weights and rows in FP8, on tensor cores that multiply FP8 by FP8. What these keep
+// of a sum is less than FP32 (about 14 bits on an H100), so a sum goes no further than the 128
+// inputs that have one scale on either side: times both scales it is a split's part of a sum in
+// FP32, as everywhere else.
+#include "kernels/cuda/product.cuh"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+struct Fp8RowWeights {
+  static constexpr int kMostTiles = max_tile_rows(DType::kF8E4M3) / kTileRows;
+  template <int kTiles>
+  using Sums = TensorSums<kTiles>;
+
+  struct Row {
+    const std::uint8_t* values;
+    const float* scales;
+  };
+  static __device__ Row row(const Products&, const ProductTask& task, std::int64_t at) {
+    const Fp8Rows& x = task.x_fp8;
+    return {x.values + at * x.ld, x.scales + at * (x.ld / kScaleBlock)};
+  }
+
+  template <int kTiles>
+  static __device__ void chain(const PackedMatrix& w, int panel, int split, const Row* rows, bool,
+                               int lane, Sums<kTiles>& sums) {
+    const auto* weights =
+        static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel;
+    const int end = split_end(w, split);
+    for_each_step<kTiles>(
+        split_begin(w, split), end, kFp8StepInputs,
+        [&](int at) { return load_e4m3<8>(weights, at, end, lane, kTiles == 1); },
+        [&](int at, const Fp8Words<8>& words) {
+          const FragmentB b = fp8_operand(words);
+#pragma unroll
+          for (int t = 0; t < kTiles; ++t) {
+            const int row = t * kTileRows + lane / 4;
+            const FragmentA a = load_fp8_rows(rows[row].values, rows[row + 8].values, at, lane);
+#pragma unroll
+            for (int j = 0; j < kProducts; ++j) mma_e4m3(sums.v[t][j], a.v, b.v[j]);
+          }
+        });
+    scale(w, panel, split, rows, lane, sums);
+  }
+
+ private:
+  template <int kTiles>
+  static __device__ void scale(const PackedMatrix& w, int panel, int split, const Row* rows,
+                               int lane, Sums<kTiles>& sums) {
+    const float* scales =
+        w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel;
+    float of_row[kTiles][2];
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float* from = rows[t * kTileRows + lane / 4 + half * 8].scales;
+        of_row[t][half] = from != nullptr ? from[split] : 0.0F;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kProducts; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float of_column = scales[column_of(j, i, lane)] * 0x1p-120F;  // params.h: times 2^120
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) sums.v[t][j][i] *= of_column * of_row[t][i / 2];
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void fp8_row_products(const Products& p, Stream stream) {
+  launch_products<Fp8RowWeights>(p, stream);
+}
+
+}  // namespace dsm::kernels::cuda
