@@ -81,6 +81,17 @@ struct Products {
   std::int64_t ld_partial = 0;  // panels * 64
 };
 void products(const Products& params, DType dtype, Stream stream);
+// Adds the first params.spans spans of `partial` and does with the sums what params say.
+void finish_products(const Products& params, Stream stream);
+
+// The two sides of a product as a library wants them: in BF16, row by row of `ld` inputs, which are
+// zero from k on. ld is a multiple of kUnpackInputs.
+inline constexpr int kUnpackInputs = 64;
+// `to`: [panels * 64, ld], the columns of w. BF16, or FP8 with its scales, which is rounded.
+void unpack_bf16(const PackedMatrix& w, std::uint16_t* to, std::int64_t ld, Stream stream);
+// `to`: [rows of the task, ld]. Of params ldx and token are read.
+void gather_bf16(const Products& params, const ProductTask& task, std::uint16_t* to,
+                 std::int64_t ld, Stream stream);
 
 // y[t] = residual[t] + the sum, in their order, of the rows slots[first[t]] .. slots[first[t + 1] -
 // 1] of x.

@@ -298,6 +298,82 @@ TEST(CudaNumbersTest, BytesAreTakenByTheirPlaces) {
   EXPECT_EQ(bytes_of(0x33221100U, 0x77665544U, 0x7052), 0x77005522U);
 }
 
+// The time of a weight in bytes of memory: what is read and written besides, and two operations a
+// row at a share of the peak.
+TEST(CudaLayoutTest, ALibrarysProductPaysFromSomeRowsOn) {
+  const std::pair<int, double> gpus[] = {{8, 312 / 2.04}, {9, 989 / 3.35}, {10, 2250 / 8.0}};
+  for (const auto& [major, peak] : gpus) {
+    const int rows = library_rows(major);
+    const auto ours = [&](int r) { return 2 * r / (0.2 * peak); };
+    const auto library = [&](int r) { return 4 + 2 * r / (0.7 * peak); };
+    EXPECT_LE(library(rows), ours(rows)) << major;
+    EXPECT_GT(library(rows - 1), ours(rows - 1)) << major;
+  }
+  EXPECT_EQ(library_rows(9), 166);
+}
+
+TEST(CudaLayoutTest, ALibrarysPartsHoldEveryRowAndPanelOnce) {
+  const ProductTask task{.w = {.n = 500, .k = 100}, .rows = 70};  // 8 panels of 128 inputs
+  for (const std::int64_t bytes : {1, 50'000, 1'000'000}) {
+    std::vector<ProductPart> parts;
+    library_parts(task, bytes, parts);
+    std::vector<int> seen(std::size_t{70} * 8);
+    for (const ProductPart& part : parts) {
+      EXPECT_LE(part.panels > 1 ? std::int64_t{part.panels} * kPanel * 128 * 2 : 0, bytes);
+      EXPECT_LE(part.rows > 1 ? std::int64_t{part.rows} * part.panels * kPanel * 4 : 0, bytes);
+      for (int row = part.row; row < part.row + part.rows; ++row) {
+        for (int panel = part.panel; panel < part.panel + part.panels; ++panel) {
+          ++seen[static_cast<std::size_t>(row * 8 + panel)];
+        }
+      }
+    }
+    EXPECT_EQ(std::ranges::count(seen, 1), 70 * 8);
+    EXPECT_EQ(parts.size() == 1, bytes == 1'000'000);
+  }
+}
+
+TEST(CudaLayoutTest, APartsPointersAreWhereItBegins) {
+  std::vector<float> floats(100'000);
+  std::vector<std::uint8_t> values(100'000);
+  const std::vector<std::int32_t> tokens(20);
+  const float* at = floats.data();
+  const ProductPart part{.row = 3, .rows = 4, .panel = 1, .panels = 2};
+  Products launch{.ldx = 130, .ldy = 200, .bias = at, .residual = at, .rows = 9};
+  ProductTask task{
+      .w = {.data = values.data(), .dtype = DType::kF8E4M3, .n = 150, .k = 130, .scales = at},
+      .x = at,
+      .y = floats.data(),
+      .first_row = 5,
+      .rows = 9};
+  ProductTask gated = task;
+  take_part(part, launch, task);
+  EXPECT_EQ(task.w.data, values.data() + 130 * 64);
+  EXPECT_EQ(task.w.scales, at + 2 * 64);
+  EXPECT_EQ(task.w.n, 86);
+  EXPECT_EQ(task.x, at + 3 * 130);
+  EXPECT_EQ(task.y, at + 3 * 200 + 64);
+  EXPECT_EQ(launch.bias, at + 64);
+  EXPECT_EQ(launch.residual, at + 3 * 200 + 64);
+  EXPECT_EQ(task.first_row, 0);
+  EXPECT_EQ(task.rows, 4);
+  EXPECT_EQ(launch.rows, 4);
+
+  gated.start = at;
+  Products gate{.token = tokens.data(),
+                .ldx = 130,
+                .ldy = 100,
+                .swiglu = true,
+                .lds = 192,
+                .weight = at,
+                .rows = 14};
+  take_part(part, gate, gated);
+  EXPECT_EQ(gate.token, tokens.data() + 8);
+  EXPECT_EQ(gate.weight, at + 8);
+  EXPECT_EQ(gated.x, at);
+  EXPECT_EQ(gated.y, at + 3 * 100 + 32);
+  EXPECT_EQ(gated.start, at + 3 * 192 + 64);
+}
+
 TEST(CudaLayoutTest, RowsInFp8AreTakenWhereBlocksOfInputsAreTheSame) {
   std::uint8_t value = 0;
   ProductTask task{.w = {.dtype = DType::kF8E4M3}, .x_fp8 = {.values = &value}};

@@ -236,7 +236,5 @@ void fp8_row_products(const Products& params, Stream stream);
 void int8_products(const Products& params, Stream stream);
 void int4_products(const Products& params, Stream stream);
 void f32_products(const Products& params, Stream stream);
-// Adds the spans of params.partial.
-void finish_products(const Products& params, Stream stream);
 
 }  // namespace dsm::kernels::cuda

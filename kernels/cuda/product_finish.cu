@@ -1,5 +1,5 @@
-// The second half of a product of few rows: spans are added in their order, as a thread block that
-// goes through all of them does.
+// The second half of a product of few rows, whose spans are added in their order, as a thread block
+// that goes through all of them does; and of a library's product, which is one span.
 #include "kernels/cuda/product.cuh"
 
 namespace dsm::kernels::cuda {
@@ -10,7 +10,7 @@ __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products 
   const ProductTask& task = p.tasks[tile.task];
   const int panel = static_cast<int>(blockIdx.y);
   if (panel * kPanel >= task.w.n) return;
-  const int spans = spans_of(task.w);
+  const int spans = spans_of(task.w) < p.spans ? spans_of(task.w) : p.spans;
   const int thread = static_cast<int>(threadIdx.x);
   const int column = thread % (kPanel / 4) * 4;
   for (int t = 0; t < p.tile_rows; t += kTileRows) {

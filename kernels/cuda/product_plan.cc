@@ -1,6 +1,7 @@
 #include "kernels/cuda/product_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cuda/splits.h"
 
@@ -29,6 +30,57 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
   // stands the writing and reading of the partial sums, which of up to 16 rows are few.
   const int enough = plan.tile_rows == 16 ? 8 : 2;
   plan.spans_apart = plan.spans > 1 && blocks < std::int64_t{enough} * processors;
+}
+
+int library_rows(int major) {
+  // Operations in BF16 that a GPU does in the time of one byte from memory: A100, H100, B200.
+  const double peak = major < 9 ? 312.0 / 2.04 : major == 9 ? 989.0 / 3.35 : 2250.0 / 8.0;
+  // Shares of the peak; assumed, not measured.
+  constexpr double kOurs = 0.2;
+  constexpr double kLibrarys = 0.7;
+  // A row is two operations for each weight.
+  constexpr double kUnpackedBytes = 4;  // BF16 read and written before it is read, or FP8 likewise
+  return static_cast<int>(std::ceil(kUnpackedBytes * peak / (2 / kOurs - 2 / kLibrarys)));
+}
+
+void library_parts(const ProductTask& task, std::int64_t bytes, std::vector<ProductPart>& parts) {
+  const auto most = [&](std::int64_t each, int count) {
+    return static_cast<int>(std::clamp<std::int64_t>(bytes / each, 1, count));
+  };
+  const int all = panels_of(task.w);
+  const std::int64_t inputs = round_up(task.w.k, kUnpackInputs);
+  const int panels = most(inputs * kPanel * 2, all);
+  const int rows = most(std::int64_t{panels} * kPanel * 4, task.rows);
+  parts.clear();
+  for (int panel = 0; panel < all; panel += panels) {
+    for (int row = 0; row < task.rows; row += rows) {
+      parts.push_back({row, std::min(rows, task.rows - row), panel, std::min(panels, all - panel)});
+    }
+  }
+}
+
+void take_part(const ProductPart& part, Products& launch, ProductTask& task) {
+  const std::int64_t column = std::int64_t{part.panel} * kPanel;
+  const std::int64_t row = part.row;
+  // With SwiGLU a panel gives half as many outputs.
+  const std::int64_t output = row * launch.ldy + (launch.swiglu ? column / 2 : column);
+  task.w.data = static_cast<const std::byte*>(task.w.data) + column * column_bytes(task.w);
+  if (task.w.scales != nullptr) task.w.scales += column * splits_of(task.w);
+  task.w.n = static_cast<int>(
+      std::min<std::int64_t>(task.w.n - column, std::int64_t{part.panels} * kPanel));
+  if (launch.token == nullptr) {
+    task.x += row * launch.ldx;
+  } else {
+    launch.token += task.first_row + row;
+  }
+  task.y += output;
+  if (task.start != nullptr) task.start += row * launch.lds + column;
+  if (launch.bias != nullptr) launch.bias += column;
+  if (launch.residual != nullptr) launch.residual += output;
+  if (launch.weight != nullptr) launch.weight += task.first_row + row;
+  task.first_row = 0;
+  task.rows = part.rows;
+  launch.rows = part.rows;
 }
 
 bool fp8_rows(const ProductTask& task) {

@@ -23,6 +23,24 @@ struct ProductPlan {
 void plan_products(std::span<const ProductTask> tasks, DType dtype, int processors,
                    ProductPlan& plan);
 
+// From how many rows on a library's product pays, whose kernels use more of the tensor cores, but
+// which wants the weights unpacked first: 4 bytes more through memory for each weight. By the GPU's
+// compute capability, of which `major` is the first number.
+int library_rows(int major);
+
+// A part of a task for which the library's scratch memory is made: rows and panels.
+struct ProductPart {
+  int row = 0;
+  int rows = 0;
+  int panel = 0;
+  int panels = 0;
+};
+// The parts of a task, so large that a part's unpacked weights have `bytes` and its sums, too, if
+// one panel and one row do not need more.
+void library_parts(const ProductTask& task, std::int64_t bytes, std::vector<ProductPart>& parts);
+// What launch and task say of the part alone.
+void take_part(const ProductPart& part, Products& launch, ProductTask& task);
+
 // Both sides of a task's product are in FP8, and their blocks of inputs are the same.
 bool fp8_rows(const ProductTask& task);
 

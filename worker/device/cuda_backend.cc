@@ -10,6 +10,7 @@
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/splits.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_products.h"
 #include "worker/device/cuda_ranks.h"
 #include "worker/device/table_lists.h"
 #include "worker/device/thread_pool.h"
@@ -55,14 +56,21 @@ class CurrentGpu {
   int number_;
 };
 
+cudaDeviceProp properties_of(int gpu) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, gpu), "ask for its properties");
+  return properties;
+}
+
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int threads, bool exact, int gpu) : gpu_(gpu), exact_(exact), pool_(threads) {
-    cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, gpu), "ask for its properties");
-    processors_ = properties.multiProcessorCount;
-    takes_fp8_ = properties.major >= 9;  // what sm_80's machine code has not
-    name_ = std::string("cuda/") + properties.name;
+  CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library)
+      : gpu_(gpu),
+        properties_(properties_of(gpu)),
+        exact_(exact),
+        pool_(threads),
+        products_(properties_, exact, lists_, stream_) {
+    if (library != nullptr) name_ += ", " + products_.use_library(*library);
   }
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
@@ -148,7 +156,7 @@ class CudaBackend final : public Backend {
 
   void wait() override { stream_.wait(); }
 
-  bool takes_fp8() const override { return takes_fp8_; }
+  bool takes_fp8() const override { return products_.takes_fp8(); }
 
   void copy(float* to, const float* from, std::size_t count) override {
     check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDefault, stream_.get()),
@@ -356,40 +364,8 @@ class CudaBackend final : public Backend {
     }
   }
 
-  // The products of tasks_, one launch for each pair of types.
-  void products(cuda::Products p) {
-    p.exact = exact_;
-    for (const DType dtype :
-         {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32}) {
-      for (const bool fp8_rows : {false, true}) {
-        typed_.clear();
-        for (const cuda::ProductTask& task : tasks_) {
-          if (task.rows > 0 && task.w.dtype == dtype && cuda::fp8_rows(task) == fp8_rows) {
-            typed_.push_back(task);
-          }
-        }
-        p.fp8_rows = fp8_rows;
-        if (!typed_.empty()) typed_products(p, dtype);
-      }
-    }
-  }
-
-  void typed_products(cuda::Products p, DType dtype) {
-    cuda::plan_products(typed_, dtype, processors_, plan_);
-    p.tasks = lists_.put(typed_);
-    p.tiles = lists_.put(plan_.tiles);
-    p.tile_count = static_cast<int>(plan_.tiles.size());
-    p.tile_rows = plan_.tile_rows;
-    p.panels = plan_.panels;
-    p.spans = plan_.spans;
-    p.wide_x = cuda::wide_rows(typed_, p.ldx);
-    if (plan_.spans_apart) {
-      p.ld_partial = std::int64_t{p.panels} * kPanel;
-      p.partial = static_cast<float*>(span_sums_.at_least(
-          static_cast<std::size_t>(p.spans * p.rows * p.ld_partial) * sizeof(float), stream_));
-    }
-    launch([&] { cuda::products(p, dtype, stream_.get()); });
-  }
+  // The products of tasks_.
+  void products(const cuda::Products& launch) { products_.run(tasks_, launch); }
 
   // Items whose block tables are the device's; each table as far as the item's last row sees.
   void copy_items(const AttentionParams& p);
@@ -400,23 +376,20 @@ class CudaBackend final : public Backend {
   }
 
   const CurrentGpu gpu_;  // before everything that is made on it
+  const cudaDeviceProp properties_;
   bool exact_;
-  std::string name_;
-  int processors_ = 0;
-  bool takes_fp8_ = false;
+  std::string name_ = std::string("cuda/") + properties_.name;
   ThreadPool pool_;
   Stream stream_;
   DeviceArena arena_;
   std::vector<HostMemory> shared_;
   Lists lists_{stream_};
+  CudaProducts products_;
   std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
-  Scratch span_sums_;
   Scratch slot_sums_;
   Scratch attention_;
   std::vector<cuda::ProductTask> tasks_;
-  std::vector<cuda::ProductTask> typed_;
-  cuda::ProductPlan plan_;
   cuda::TokenSlots token_slots_;
   std::vector<AttentionItem> items_;
   std::vector<const std::int32_t*> tables_;
@@ -521,8 +494,9 @@ int cuda_count() {
   return 0;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu) {
-  return std::make_unique<CudaBackend>(threads, exact, gpu);
+std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
+                                           const FoundCublasLt* library) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu, library);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

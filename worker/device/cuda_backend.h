@@ -9,6 +9,7 @@
 #include <string>
 
 #include "worker/device/backend.h"
+#include "worker/device/cublas_lt.h"
 
 struct CUstream_st;
 
@@ -22,8 +23,10 @@ int cuda_count();
 
 // `threads` load; `exact`: activations go into products as two BF16 terms instead of one, and the
 // sums of ranks are added in the order of their numbers. `gpu` counts those that the process sees.
-// Throws as make_backend().
-std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu);
+// `library`: does products of many rows, which then are not exact, if it was found; null: it is not
+// wanted. Throws as make_backend().
+std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
+                                           const FoundCublasLt* library = nullptr);
 
 // The stream of such a backend, to measure what is on it.
 CUstream_st* stream_of(const Backend& backend);

@@ -17,7 +17,7 @@ std::string cuda_missing() {
   return cuda_problem();
 }
 std::unique_ptr<Backend> make_cuda(const BackendSpec& spec) {
-  return make_cuda_backend(spec.threads, spec.exact, spec.gpu);
+  return make_cuda_backend(spec.threads, spec.exact, spec.gpu, spec.exact ? nullptr : &cublas_lt());
 }
 int count_gpus() {
   return cuda_count();

@@ -1,0 +1,82 @@
+#include "worker/device/cuda_products.h"
+
+namespace dsm::device {
+
+using namespace kernels;  // parameter structs
+
+std::string CudaProducts::use_library(const FoundCublasLt& library) {
+  if (!library) return "long prompts by its own products: " + library.error();
+  try {
+    library_ = std::make_unique<LibraryProduct>(*library, capability_, stream_);
+  } catch (const CudaError& error) {
+    return std::string("long prompts by its own products: ") + error.what();
+  }
+  return "long prompts by cuBLASLt";
+}
+
+void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch) {
+  launch.exact = exact_;
+  if (library_ != nullptr) by_library(tasks, launch);
+  // One launch for each pair of types.
+  for (const DType dtype :
+       {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32}) {
+    for (const bool fp8_rows : {false, true}) {
+      chosen_.clear();
+      for (const cuda::ProductTask& task : tasks) {
+        if (task.rows > 0 && task.w.dtype == dtype && cuda::fp8_rows(task) == fp8_rows) {
+          chosen_.push_back(task);
+        }
+      }
+      launch.fp8_rows = fp8_rows;
+      if (!chosen_.empty()) by_kernel(launch, dtype);
+    }
+  }
+}
+
+// Takes what it does out of tasks. The library's sums are finished as ours are, as one span.
+void CudaProducts::by_library(std::vector<cuda::ProductTask>& tasks, const cuda::Products& launch) {
+  for (cuda::ProductTask& task : tasks) {
+    const auto parts = library_->parts_of(task);
+    for (const cuda::ProductPart& part : parts) {
+      cuda::Products p = launch;
+      chosen_.assign(1, task);
+      cuda::take_part(part, p, chosen_.front());
+      plan(p, DType::kBF16);
+      p.spans = 1;
+      give_partial_sums(p);
+      lists_.send();
+      library_->multiply(p, chosen_.front(), p.partial, p.ld_partial);
+      cuda::finish_products(p, stream_.get());
+      check(cudaGetLastError(), "start a kernel");
+    }
+    if (!parts.empty()) task.rows = 0;
+  }
+}
+
+void CudaProducts::by_kernel(cuda::Products launch, DType dtype) {
+  plan(launch, dtype);
+  if (plan_.spans_apart) give_partial_sums(launch);
+  lists_.send();
+  cuda::products(launch, dtype, stream_.get());
+  check(cudaGetLastError(), "start a kernel");
+}
+
+void CudaProducts::plan(cuda::Products& launch, DType dtype) {
+  cuda::plan_products(chosen_, dtype, processors_, plan_);
+  launch.tasks = lists_.put(chosen_);
+  launch.tiles = lists_.put(plan_.tiles);
+  launch.tile_count = static_cast<int>(plan_.tiles.size());
+  launch.tile_rows = plan_.tile_rows;
+  launch.panels = plan_.panels;
+  launch.spans = plan_.spans;
+  launch.wide_x = cuda::wide_rows(chosen_, launch.ldx);
+}
+
+void CudaProducts::give_partial_sums(cuda::Products& launch) {
+  launch.ld_partial = std::int64_t{launch.panels} * kPanel;
+  launch.partial = static_cast<float*>(span_sums_.at_least(
+      static_cast<std::size_t>(launch.spans * launch.rows * launch.ld_partial) * sizeof(float),
+      stream_));
+}
+
+}  // namespace dsm::device

@@ -1,0 +1,54 @@
+// The matrix products of the CUDA backend: which kernel takes which of them, and their scratch
+// memory. For the backend's thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/product_plan.h"
+#include "worker/device/cublas_lt.h"
+#include "worker/device/cuda_memory.h"
+#include "worker/device/library_product.h"
+
+namespace dsm::device {
+
+class CudaProducts {
+ public:
+  // `exact`: activations as two BF16 terms.
+  CudaProducts(const cudaDeviceProp& gpu, bool exact, Lists& lists, const Stream& stream)
+      : processors_(gpu.multiProcessorCount),
+        capability_(gpu.major),
+        exact_(exact),
+        lists_(lists),
+        stream_(stream) {}
+
+  // Products of many rows are the library's from now on. For the log: whether it is there.
+  std::string use_library(const FoundCublasLt& library);
+
+  // Whether kernels multiply FP8 by FP8.
+  bool takes_fp8() const { return capability_ >= 9; }
+
+  // The products of tasks, whose list is used up, and what `launch` says is done with the sums.
+  void run(std::vector<kernels::cuda::ProductTask>& tasks, kernels::cuda::Products launch);
+
+ private:
+  void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
+                  const kernels::cuda::Products& launch);
+  // Of chosen_.
+  void by_kernel(kernels::cuda::Products launch, kernels::DType dtype);
+  void plan(kernels::cuda::Products& launch, kernels::DType dtype);
+  void give_partial_sums(kernels::cuda::Products& launch);
+
+  const int processors_;
+  const int capability_;  // its first number
+  const bool exact_;
+  Lists& lists_;
+  const Stream& stream_;
+  std::unique_ptr<LibraryProduct> library_;
+  std::vector<kernels::cuda::ProductTask> chosen_;
+  kernels::cuda::ProductPlan plan_;
+  Scratch span_sums_;
+};
+
+}  // namespace dsm::device
