@@ -1,14 +1,19 @@
 // What a layer's KV cache keeps its values in, and how many.
 #pragma once
 
+#include <optional>
+
 #include "kernels/params.h"
 #include "worker/device/backend.h"
+#include "worker/model/kv_room.h"
 
 namespace dsm::model {
 
 struct KvSpec {
   int num_blocks = 0;                           // of engine::kBlockTokens tokens
   kernels::DType dtype = kernels::DType::kF32;  // kF32, kBF16 or kF8E4M3
+  // With num_blocks 0: load() finds out how many there is room for, and make_cache() makes them.
+  std::optional<KvRoom> room = std::nullopt;
 };
 
 // Caches of one layer. Grouped-query attention's has heads of `dim` values; latent attention's

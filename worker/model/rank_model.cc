@@ -11,6 +11,8 @@
 #include "worker/model/attention.h"
 #include "worker/model/device_check.h"
 #include "worker/model/head.h"
+#include "worker/model/kv_room.h"
+#include "worker/model/lone_rank.h"
 #include "worker/model/manifest.h"
 #include "worker/model/mlp.h"
 #include "worker/model/mtp.h"
@@ -50,7 +52,26 @@ Result<std::int64_t> verify(const std::filesystem::path& dir, const Checkpoint& 
   return plan->bytes();
 }
 
+std::unique_ptr<device::Backend> backend_of(const RankSpec& rank) {
+  return device::make_backend({.device = rank.device,
+                               .threads = rank.threads,
+                               .exact = rank.deterministic,
+                               .gpu = rank.gpu,
+                               .ops = rank.ops});
+}
+
 }  // namespace
+
+// A rank without a cache: what it is made of, until its Impl takes it over.
+struct RankModel::Loaded {
+  ModelConfig config;
+  RankSpec rank;
+  kernels::DType kv_type = kernels::DType::kF32;
+  int max_tokens = 0;
+  std::unique_ptr<device::Backend> backend;
+  ModelWeights weights;  // in the backend's memory
+  int room = 0;
+};
 
 struct RankModel::Impl {
   Impl(const ModelConfig& model, const RankSpec& spec, KvSpec kv, int max_tokens,
@@ -170,8 +191,46 @@ std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all
   return head.run(step, wanted, weights.final_norm, weights.head, sampled_vocab);
 }
 
-RankModel::RankModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RankModel::RankModel(std::unique_ptr<Loaded> loaded) : loaded_(std::move(loaded)) {}
 RankModel::~RankModel() = default;
+
+// The largest steps run on a trial of the rank, whose backend gives back all that they took. Other
+// ranks have no part in it: the numbers that come out are nobody's.
+Result<int> RankModel::find_room(const Loaded& loaded, const KvRoom& room) {
+  Measured measured{.free = room.free_bytes(), .steps = 0};
+  const int blocks = trial_blocks(loaded.max_tokens);
+  Impl trial(loaded.config, loaded.rank, {.num_blocks = blocks, .dtype = loaded.kv_type},
+             loaded.max_tokens, backend_of(loaded.rank), loaded.weights);
+  LoneRank comm(loaded.rank.rank);
+  for (const engine::Batch& batch : largest_batches(room, loaded.max_tokens, blocks)) {
+    trial.run(batch, false, comm);
+  }
+  measured.steps = measured.free - room.free_bytes() - blocks * room.bytes_per_block;
+  return kv_blocks_for(room, measured);
+}
+
+int RankModel::kv_room() const {
+  return loaded_->room > 0 && impl_ != nullptr ? impl_->num_blocks : loaded_->room;
+}
+
+void RankModel::build(int blocks) {
+  impl_ = std::make_unique<Impl>(
+      loaded_->config, loaded_->rank, KvSpec{.num_blocks = blocks, .dtype = loaded_->kv_type},
+      loaded_->max_tokens, std::move(loaded_->backend), std::move(loaded_->weights));
+}
+
+Status RankModel::make_cache(int blocks) {
+  if (impl_ != nullptr && blocks <= impl_->num_blocks) return {};
+  if (impl_ != nullptr || blocks > loaded_->room) {
+    return fail(ErrorKind::kExhausted,
+                "the group has agreed on " + std::to_string(blocks) +
+                    " KV blocks, and there is room for " +
+                    std::to_string(impl_ != nullptr ? impl_->num_blocks : loaded_->room) +
+                    ": something else is in the device's memory");
+  }
+  build(blocks);
+  return {};
+}
 
 Result<std::unique_ptr<RankModel>> RankModel::load(
     const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
@@ -185,7 +244,8 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     return std::unexpected(ok.error());
   }
   if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || rank.verify_part < 0 ||
-      rank.verify_part >= rank.verify_parts || kv.num_blocks < 1 || max_batch_tokens < 1) {
+      rank.verify_part >= rank.verify_parts || kv.num_blocks < (kv.room ? 0 : 1) ||
+      max_batch_tokens < 1) {
     return fail(ErrorKind::kInvalid,
                 "rank " + std::to_string(rank.rank) + " of " + std::to_string(rank.size) +
                     " with " + std::to_string(rank.threads) + " threads, " +
@@ -216,18 +276,22 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     };
   }
   try {
-    auto backend = device::make_backend({.device = rank.device,
-                                         .threads = rank.threads,
-                                         .exact = rank.deterministic,
-                                         .gpu = rank.gpu,
-                                         .ops = rank.ops});
+    auto backend = backend_of(rank);
     auto weights = load_weights(*checkpoint, config, slice_of(rank), *backend, progress);
     if (!weights) return std::unexpected(weights.error());
     if (rank.fp8_activations) {
       if (auto ok = check_fp8_weights(*weights); !ok) return std::unexpected(ok.error());
     }
-    return std::unique_ptr<RankModel>(new RankModel(std::make_unique<Impl>(
-        config, rank, kv, max_batch_tokens, std::move(backend), std::move(*weights))));
+    auto loaded = std::make_unique<Loaded>(
+        Loaded{config, rank, kv.dtype, max_batch_tokens, std::move(backend), std::move(*weights)});
+    if (kv.num_blocks == 0) {
+      const auto room = find_room(*loaded, *kv.room);
+      if (!room) return std::unexpected(room.error());
+      loaded->room = *room;
+    }
+    std::unique_ptr<RankModel> model(new RankModel(std::move(loaded)));
+    if (kv.num_blocks > 0) model->build(kv.num_blocks);
+    return model;
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kExhausted,
                 "not enough memory for the weights, " + std::to_string(kv.num_blocks) +
@@ -240,6 +304,7 @@ void RankModel::join(comm::Communicator& comm) {
 }
 
 std::span<const float> RankModel::forward(const engine::Batch& batch, comm::Communicator& comm) {
+  require(impl_ != nullptr, "there is no cache yet");
   return impl_->run(batch, false, comm);
 }
 
@@ -266,10 +331,10 @@ std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,
 }
 
 const ModelConfig& RankModel::config() const {
-  return impl_->c;
+  return loaded_->config;
 }
 std::string_view RankModel::device() const {
-  return impl_->backend->name();
+  return (impl_ != nullptr ? impl_->backend : loaded_->backend)->name();
 }
 
 }  // namespace dsm::model

@@ -73,6 +73,12 @@ class RankModel {
       int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);
   ~RankModel();
 
+  // KV blocks that there is room for, once they are made their number; 0 where it was given.
+  int kv_room() const;
+  // Before the first step where their number was not given. A cache that is there stays, also for
+  // fewer blocks than it has. kExhausted: there is no room for so many.
+  Status make_cache(int blocks);
+
   // Collective: the ranks of an epoch have met. Before the first forward() of it, where the device
   // is not the CPU. Throws comm::CommError.
   void join(comm::Communicator& comm);
@@ -102,8 +108,12 @@ class RankModel {
 
  private:
   struct Impl;
-  explicit RankModel(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  struct Loaded;
+  explicit RankModel(std::unique_ptr<Loaded> loaded);
+  static Result<int> find_room(const Loaded& loaded, const KvRoom& room);
+  void build(int blocks);
+  std::unique_ptr<Loaded> loaded_;
+  std::unique_ptr<Impl> impl_;  // null before the cache is made
 };
 
 }  // namespace dsm::model
