@@ -6,16 +6,21 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <thread>
 
+#include "worker/device/gpu.h"
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
 #include "worker/grpc/grpc_server.h"
+#include "worker/health/watch.h"
 #include "worker/last_words.h"
 #include "worker/startup.h"
 
@@ -59,7 +64,8 @@ server::GroupView group_view(const group::GroupState& state) {
                           .phase = std::string(group::to_string(rank.phase)),
                           .loaded_bytes = rank.loaded_bytes,
                           .total_bytes = rank.total_bytes,
-                          .error = rank.error});
+                          .error = rank.error,
+                          .device = rank.device});
   }
   return view;
 }
@@ -107,14 +113,29 @@ struct Base {
   std::optional<grpc_api::GrpcServer> grpc;
 };
 
-// Waits for a signal; nullopt when this process could do no more before one came.
-template <typename Group>
-std::optional<int> wait_for_signal(Base& base, const Group& group) {
+// Waits for a signal; nullopt when this process could do no more before one came, or `done`.
+template <typename Group, typename Done>
+std::optional<int> wait_for_signal(Base& base, const Group& group, const Done& done) {
   for (;;) {
+    const group::GroupState state = group.state();
+    if (state.ended || done(state)) return std::nullopt;
     base.look();
     if (const auto signal = base.signals.wait(kLook)) return signal;
-    if (group.state().ended) return std::nullopt;
   }
+}
+template <typename Group>
+std::optional<int> wait_for_signal(Base& base, const Group& group) {
+  return wait_for_signal(base, group, [](const group::GroupState&) { return false; });
+}
+
+// Of the GPUs of this process's ranks; null without one.
+template <typename Group>
+std::unique_ptr<health::Watch> watch_gpus(Base& base, const Startup& startup, Group& group) {
+  return health::watch_gpus(
+      device::gpu_buses(startup.model.device, startup.model.local_ranks),
+      startup.group.first_rank(), base.registry,
+      [&group](int rank, const health::DeviceHealth& health) { group.device_is(rank, health); },
+      base.clock, base.log);
 }
 
 // The operator reads a reason before a colon off the termination message.
@@ -130,6 +151,19 @@ std::string failure_of(const Group& group) {
   return state.reason + ": " + state.message;
 }
 
+// Says last what has failed. Where a GPU is lost, a rank's thread may wait for it for ever, so
+// nothing waits for that thread.
+template <typename Group>
+int give_up_on(const Group& group, const std::string& failure) {
+  const int status = give_up(failure);
+  const group::GroupState state = group.state();
+  const bool lost = std::ranges::any_of(state.ranks, [](const group::RankState& rank) {
+    return rank.device.level == health::Level::kFatal;
+  });
+  if (lost) std::_Exit(status);
+  return status;
+}
+
 int run_leader(Base& base, const Startup& startup, const server::ServedModel& model) {
   group::LeaderGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
                            base.log, startup.shared_adapters);
@@ -138,11 +172,22 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
     base.server.stop(0);
     return give_up(started.error().message);
   }
+  const auto watch = watch_gpus(base, startup, group);
+  engine::SchedulerConfig scheduler = startup.scheduler;
+  if (startup.model.kv_room) {
+    // How much the cache holds is known when all ranks have their weights.
+    const auto known = [](const group::GroupState& state) { return state.kv_blocks > 0; };
+    const auto signal = wait_for_signal(base, group, known);
+    scheduler.num_blocks = group.state().kv_blocks;
+    if (signal || scheduler.num_blocks == 0) {
+      base.stop();
+      return signal ? 0 : give_up_on(group, failure_of(group));
+    }
+  }
   server::WorkerMetrics metrics(base.registry, model.name, model.max_model_len,
-                                startup.scheduler.num_blocks,
-                                model.adapters ? model.adapters->limit() : 0);
-  auto engine = std::make_unique<engine::Engine>(startup.scheduler, group, base.clock, base.log,
-                                                 startup.probe);
+                                scheduler.num_blocks, model.adapters ? model.adapters->limit() : 0);
+  auto engine =
+      std::make_unique<engine::Engine>(scheduler, group, base.clock, base.log, startup.probe);
   server::Api api(model, *engine, metrics, base.drain, base.clock, base.log,
                   static_cast<std::size_t>(base.options.unread_bytes));
   base.server.serve(api, *engine, metrics);
@@ -167,7 +212,7 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
   api.stop();
   base.stop();
   engine.reset();
-  return signal ? 0 : give_up(failure);
+  return signal ? 0 : give_up_on(group, failure);
 }
 
 // A follower outlives its leader: told to stop, it goes on working until the leader has let go of
@@ -176,6 +221,7 @@ int run_follower(Base& base, const Startup& startup) {
   group::FollowerGroup group(startup.group, model_loader(startup.model, base.log), base.clock,
                              base.log, startup.held_adapters);
   base.server.watch_group([&group] { return group_view(group.state()); });
+  const auto watch = watch_gpus(base, startup, group);
   const auto signal = wait_for_signal(base, group);
   if (signal) {
     base.drain.begin(/*at_once=*/true);
@@ -188,7 +234,7 @@ int run_follower(Base& base, const Startup& startup) {
   }
   const std::string failure = signal ? "" : failure_of(group);
   base.server.stop(0);
-  return signal ? 0 : give_up(failure);
+  return signal ? 0 : give_up_on(group, failure);
 }
 
 int run(int argc, const char* const* argv) {

@@ -35,6 +35,15 @@ class ModelExecutor final : public group::RankExecutor {
                       " tokens");
   }
 
+  int kv_room() const override { return model_->kv_room(); }
+  void make_cache(int blocks) override try {
+    if (const Status made = model_->make_cache(blocks); !made) {
+      throw DeviceError(made.error().message);
+    }
+  } catch (const std::bad_alloc&) {
+    throw DeviceError("not enough memory for " + std::to_string(blocks) + " KV blocks");
+  }
+
  private:
   void choose(const engine::Batch& batch, std::span<const float> logits, engine::Samples& samples) {
     std::size_t used = 0;
@@ -71,6 +80,11 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
   return [spec = std::move(spec), log = std::move(log)](
              int rank,
              const group::LoadProgress& progress) -> Result<std::unique_ptr<group::RankExecutor>> {
+    const device::BackendSpec computes{
+        .device = spec.device, .threads = spec.threads_per_rank, .gpu = rank % spec.local_ranks};
+    if (auto sound = device::check_gpu(computes, spec.device_check); !sound) {
+      return std::unexpected(sound.error());
+    }
     auto model = model::RankModel::load(
         spec.dir, spec.config,
         {.rank = rank,

@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "base/log.h"
 #include "worker/device/devices.h"
+#include "worker/device/gpu_check.h"
 #include "worker/group/rank_executor.h"
 #include "worker/model/adapter_store.h"
 #include "worker/model/config.h"
@@ -19,6 +21,7 @@ struct ModelSpec {
   int ranks = 1;
   int local_ranks = 1;  // of this process: consecutive, from a multiple of their number on
   device::Device device = device::Device::kCpu;
+  device::CheckKind device_check = device::CheckKind::kOff;  // before weights are loaded
   int threads_per_rank = 1;
   model::KvSpec kv;
   int max_batch_tokens = 0;

@@ -36,8 +36,12 @@ void declare(Flags& flags, Options& o, std::string& modules) {
             "Tokens of prompt and answer together; 0: what the model allows");
   flags.add("max-num-seqs", &o.max_num_seqs, "Sequences in one step");
   flags.add("max-num-batched-tokens", &o.max_num_batched_tokens, "Tokens in one step");
-  flags.add("kv-cache-tokens", &o.kv_cache_tokens,
-            "Tokens that the KV cache holds; 0: every sequence's full context, within 1 GiB");
+  flags.add(
+      "kv-cache-tokens", &o.kv_cache_tokens,
+      "Tokens that the KV cache holds; 0: what --kv-cache-fraction says on a GPU, on a CPU every "
+      "sequence's full context, within the memory limit or else 1 GiB");
+  flags.add("kv-cache-fraction", &o.kv_cache_fraction,
+            "Part of a GPU's memory that the KV cache takes of what weights and steps leave");
   flags.add("kv-cache-dtype", &o.kv_cache_dtype,
             "What keys and values are kept in: fp32, bf16 or fp8 (a scale for each 128 values). "
             "Half or about a quarter of fp32's memory, and other answers");
@@ -73,6 +77,10 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("device", &o.device,
             "What computes: cpu, cuda (a GPU, in a program built with it) or auto (a GPU where "
             "there is one that can be used)");
+  flags.add(
+      "device-check", &o.device_check,
+      "Whether a GPU is asked for its memory, its speed and a product before it gets weights: "
+      "off, quick (up to 2 GiB of its memory) or full (nearly all that is free)");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("lora-modules", &modules,
             "LoRA adapters from the start, by the names under which requests choose them: "
@@ -153,6 +161,12 @@ Status check_speculation(const Options& o) {
   return in_range("speculative-tokens", tokens, 1, kMaxSpeculativeTokens);
 }
 
+Status check_fraction(double fraction) {
+  if (fraction > 0 && fraction <= 1) return {};
+  return wrong("kv-cache-fraction",
+               "is " + std::to_string(fraction) + ", expected more than 0 and at most 1");
+}
+
 Status read_modules(const std::string& text, Options& o) {
   std::istringstream all(text);
   for (std::string one; std::getline(all, one, ',');) {
@@ -222,8 +236,12 @@ Status check(const Options& o) {
   if (o.kv_cache_dtype != "fp32" && o.kv_cache_dtype != "bf16" && o.kv_cache_dtype != "fp8") {
     return wrong("kv-cache-dtype", "is '" + o.kv_cache_dtype + "', expected fp32, bf16 or fp8");
   }
+  if (auto fraction = check_fraction(o.kv_cache_fraction); !fraction) return fraction;
   if (o.device != "auto" && o.device != "cpu" && o.device != "cuda") {
     return wrong("device", "is '" + o.device + "', expected auto, cpu or cuda");
+  }
+  if (o.device_check != "off" && o.device_check != "quick" && o.device_check != "full") {
+    return wrong("device-check", "is '" + o.device_check + "', expected off, quick or full");
   }
   if (auto quantization = check_quantization(o); !quantization) return quantization;
   if (auto adapters = check_adapters(o); !adapters) return adapters;

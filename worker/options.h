@@ -35,7 +35,10 @@ struct Options {
   int max_model_len = 0;  // 0: what the model allows
   int max_num_seqs = 16;
   int max_num_batched_tokens = 512;
-  int kv_cache_tokens = 0;  // 0: max_num_seqs full contexts, as far as memory allows (kv_size.h)
+  // 0: on a CPU max_num_seqs full contexts, as far as memory allows (kv_size.h); on a GPU
+  // kv_cache_fraction of what weights and steps leave of its memory (model/kv_room.h).
+  int kv_cache_tokens = 0;
+  double kv_cache_fraction = 0.9;
   std::string kv_cache_dtype = "fp32";
   bool prefix_caching = true;
   int max_waiting = 1024;
@@ -47,6 +50,7 @@ struct Options {
   std::string activation_quantization = "none";
   std::string weight_quantization = "auto";
   std::string device = "auto";
+  std::string device_check = "quick";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
   // Adapters from the start as (name, folder); --lora-modules is name=path,name=path.

@@ -10,6 +10,7 @@
 #include "worker/adapter_startup.h"
 #include "worker/cores.h"
 #include "worker/device/devices.h"
+#include "worker/device/gpu.h"
 #include "worker/grammar/grammar.h"
 #include "worker/kv_size.h"
 #include "worker/memory_limit.h"
@@ -120,12 +121,8 @@ Status check_stored(const Options& options, const model::ModelConfig& config) {
   return {};
 }
 
-Result<std::int64_t> cache_tokens(const Options& options,
-                                  const engine::SchedulerConfig& scheduler) {
-  const fs::path file = fs::path(options.model) / "config.json";
-  const auto shape = sizing::parse_shape(read_file(file), file.string());
-  if (!shape) return std::unexpected(shape.error());
-  const sizing::Ask ask{
+sizing::Ask memory_ask(const Options& options, const engine::SchedulerConfig& scheduler) {
+  return {
       .device = sizing::Device::kCpu,
       .cut = {.tensor = options.tensor_parallel,
               .drafts = model_drafts(scheduler),
@@ -137,11 +134,47 @@ Result<std::int64_t> cache_tokens(const Options& options,
       .context = scheduler.max_model_len,
       .kv_tokens = options.kv_cache_tokens,
       .step = {.batch_tokens = scheduler.max_batch_tokens, .sequences = scheduler.max_num_seqs}};
-  return kv_cache_tokens(*shape, ask,
-                         {.limit = memory_limit(), .adapters = options.has_adapters()});
 }
 
-Result<engine::SchedulerConfig> scheduler_config(const Options& options,
+Result<sizing::Shape> shape_of(const Options& options) {
+  const fs::path file = fs::path(options.model) / "config.json";
+  return sizing::parse_shape(read_file(file), file.string());
+}
+
+// A GPU says itself how many there is room for, when it has the weights; one request of the longest
+// context must fit.
+bool kv_by_gpu(const Options& options, device::Device device) {
+  return device == device::Device::kCuda && options.kv_cache_tokens == 0;
+}
+
+Result<std::int64_t> cache_tokens(const Options& options, device::Device device,
+                                  const engine::SchedulerConfig& scheduler) {
+  if (kv_by_gpu(options, device)) return scheduler.max_model_len;
+  const auto shape = shape_of(options);
+  if (!shape) return std::unexpected(shape.error());
+  // The cgroup's limit is the host's memory.
+  const bool host = device == device::Device::kCpu;
+  return kv_cache_tokens(
+      *shape, memory_ask(options, scheduler),
+      {.limit = host ? memory_limit() : std::nullopt, .adapters = options.has_adapters()});
+}
+
+Result<std::optional<model::KvRoom>> kv_room(const Options& options, device::Device device,
+                                             const engine::SchedulerConfig& scheduler) {
+  if (!kv_by_gpu(options, device)) return std::nullopt;
+  const auto shape = shape_of(options);
+  if (!shape) return std::unexpected(shape.error());
+  sizing::Ask ask = memory_ask(options, scheduler);
+  ask.sharing = 1;  // each rank has a GPU's memory to itself
+  return model::KvRoom{
+      .bytes_per_block = sizing::need_of(*shape, ask, 0).cache_per_token * engine::kBlockTokens,
+      .longest = scheduler.max_model_len,
+      .sequences = scheduler.max_num_seqs,
+      .fraction = options.kv_cache_fraction,
+      .free_bytes = device::free_gpu_bytes};
+}
+
+Result<engine::SchedulerConfig> scheduler_config(const Options& options, device::Device device,
                                                  const model::ModelConfig& config) {
   engine::SchedulerConfig scheduler;
   scheduler.max_num_seqs = options.max_num_seqs;
@@ -161,7 +194,7 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options,
                                          ", the model allows " +
                                          std::to_string(config.max_positions));
   }
-  const auto tokens = cache_tokens(options, scheduler);
+  const auto tokens = cache_tokens(options, device, scheduler);
   if (!tokens) return std::unexpected(tokens.error());
   scheduler.num_blocks =
       static_cast<int>((*tokens + engine::kBlockTokens - 1) / engine::kBlockTokens);
@@ -312,8 +345,10 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   }
   const auto device = usable_device(options, *config);
   if (!device) return std::unexpected(device.error());
-  const auto scheduler = scheduler_config(options, *config);
+  const auto scheduler = scheduler_config(options, *device, *config);
   if (!scheduler) return std::unexpected(scheduler.error());
+  const auto room = kv_room(options, *device, *scheduler);
+  if (!room) return std::unexpected(room.error());
   auto group = group_options(options, digest(options, *scheduler));
   if (!group) return std::unexpected(group.error());
 
@@ -323,8 +358,11 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .ranks = options.tensor_parallel,
                             .local_ranks = options.local_ranks(),
                             .device = *device,
+                            .device_check = *device::check_kind(options.device_check),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
-                            .kv = {scheduler->num_blocks, kv_dtype(options)},
+                            .kv = {.num_blocks = *room ? 0 : scheduler->num_blocks,
+                                   .dtype = kv_dtype(options),
+                                   .room = *room},
                             .max_batch_tokens = scheduler->max_batch_tokens,
                             .drafts = model_drafts(*scheduler),
                             .deterministic = options.deterministic,
@@ -362,7 +400,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                         {"local_ranks", options.local_ranks()},
                         {"threads_per_rank", startup.model.threads_per_rank},
                         {"max_model_len", scheduler->context_limit()},
-                        {"kv_tokens", scheduler->num_blocks * engine::kBlockTokens},
+                        {"kv_tokens", *room ? 0 : scheduler->num_blocks * engine::kBlockTokens},
                         {"kv_cache_dtype", options.kv_cache_dtype}});
   return startup;
 }

@@ -37,6 +37,7 @@ inline constexpr std::string_view kOOMKilled = "OOMKilled";
 inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader says Failed
 inline constexpr std::string_view kProbeFailed = "ProbeFailed";    // its answers are wrong
 inline constexpr std::string_view kDeviceError = "DeviceError";    // of a rank, as it says itself
+inline constexpr std::string_view kDeviceDegraded = "DeviceDegraded";  // the same, and it serves
 inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
 inline constexpr std::string_view kDraining = "Draining";
@@ -95,6 +96,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kWorkerFailed,
                                            kProbeFailed,
                                            kDeviceError,
+                                           kDeviceDegraded,
                                            kPodLost,
                                            kNodeLost,
                                            kDraining,

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "operator/api/reasons.h"
 #include "operator/api/status.h"
 #include "operator/plan/children.h"
 #include "operator/plan/pod.h"
@@ -85,6 +86,33 @@ TEST_F(Look1, how_far_a_group_is_is_written_at_most_every_second) {
   EXPECT_EQ(next.requeue_after, Millis(1000));
   seen.now += Seconds(1);
   EXPECT_TRUE(plan(seen).status);
+}
+
+TEST_F(Look1, a_gpu_that_a_person_should_look_at_is_told_while_the_group_serves) {
+  LeaderStatus& leader = seen.leaders["pod-uid"];
+  leader.reason = api::kDeviceDegraded;
+  leader.message = "rank 0: GPU 3: a memory row waits to be remapped";
+  Plan next = plan(seen);
+  ASSERT_TRUE(next.status);
+  const json group = (*next.status)["groups"][0];
+  EXPECT_EQ(group["phase"], "Ready");
+  EXPECT_EQ(group["reason"], "DeviceDegraded");
+  EXPECT_EQ(group["message"], leader.message);
+  for (const auto& condition : (*next.status)["conditions"]) {
+    if (condition["type"] == "Ready") {
+      EXPECT_EQ(condition["status"], "True");
+    }
+    if (condition["type"] == "Degraded") {
+      EXPECT_EQ(condition["status"], "True");
+      EXPECT_EQ(condition["reason"], "DeviceDegraded");
+      EXPECT_NE(condition["message"].get<std::string>().find(leader.message), std::string::npos);
+    }
+  }
+  seen.model["status"] = *next.status;
+  leader.reason = "Formed";
+  next = plan(seen);
+  ASSERT_TRUE(next.status) << "it is over at once";
+  EXPECT_FALSE((*next.status)["groups"][0].contains("reason"));
 }
 
 TEST_F(Look1, a_silent_leader_leaves_the_last_numbers_standing) {

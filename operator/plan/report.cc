@@ -60,6 +60,11 @@ class Reporter {
  private:
   const Group& at(std::size_t i) const { return f_.groups[i]; }
 
+  static bool has_degraded_device(const Group& group) {
+    return group.ready && group.leader_status != nullptr &&
+           group.leader_status->reason == api::kDeviceDegraded;
+  }
+
   void count() {
     const auto& d = f_.decision;
     const auto ready_of = [&](const std::vector<std::size_t>& some) {
@@ -97,6 +102,10 @@ class Reporter {
       out.message = group.cause->message;
     } else {
       out.phase = "Ready";
+      if (has_degraded_device(group)) {
+        out.reason = api::kDeviceDegraded;
+        out.message = group.leader_status->message;
+      }
       if (group.leaving) {
         out.reason = api::kNodeDraining;
         out.message = "node " + group.leaving->node + " " + group.leaving->why +
@@ -313,6 +322,11 @@ class Reporter {
       return yes(recovering_->cause->reason,
                  "group " + recovering_->name +
                      " has served and is coming back: " + recovering_->cause->message);
+    }
+    if (const auto group = std::ranges::find_if(f_.groups, has_degraded_device);
+        group != f_.groups.end()) {
+      return yes(api::kDeviceDegraded,
+                 "group " + group->name + " serves, but " + group->leader_status->message);
     }
     return no(api::kAsWanted, "nothing is wrong");
   }

@@ -214,11 +214,13 @@ struct FollowerGroup::Impl {
       host = options.advertise_host.empty() ? channel->local_host() : options.advertise_host;
     }
     log.info("epoch starts", {{"epoch", m.epoch}});
-    ranks->start(m.epoch, make_gloo_epoch({.first_rank = options.first_rank(),
-                                           .local_ranks = options.ranks_per_pod,
-                                           .size = options.tensor_parallel,
-                                           .host = host},
-                                          meeting));
+    ranks->start(m.epoch,
+                 make_gloo_epoch({.first_rank = options.first_rank(),
+                                  .local_ranks = options.ranks_per_pod,
+                                  .size = options.tensor_parallel,
+                                  .host = host},
+                                 meeting),
+                 m.kv_blocks);
     return true;
   }
   bool handle(const StoreValue& m) {
@@ -439,6 +441,9 @@ FollowerGroup::~FollowerGroup() = default;
 
 GroupState FollowerGroup::state() const {
   return impl_->state();
+}
+void FollowerGroup::device_is(int rank, health::DeviceHealth health) {
+  impl_->ranks->device_is(rank, std::move(health));
 }
 
 }  // namespace dsm::group

@@ -25,6 +25,8 @@ class FollowerGroup {
 
   // Any thread.
   GroupState state() const;
+  // How the GPU of a rank of this pod is, see RankThreads. The leader is told, too.
+  void device_is(int rank, health::DeviceHealth health);
 
  private:
   struct Impl;

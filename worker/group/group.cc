@@ -20,6 +20,14 @@ Status validate(const GroupOptions& o) {
   return {};
 }
 
+int smallest_kv_room(const std::vector<RankState>& ranks) {
+  int smallest = 0;
+  for (const RankState& rank : ranks) {
+    if (rank.kv_room > 0 && (smallest == 0 || rank.kv_room < smallest)) smallest = rank.kv_room;
+  }
+  return smallest;
+}
+
 std::string_view to_string(Phase phase) {
   switch (phase) {
     case Phase::kStarting:

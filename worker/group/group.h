@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "worker/health/device_health.h"
 
 namespace dsm::group {
 
@@ -69,9 +70,14 @@ struct RankState {
   std::uint64_t total_bytes = 0;
   std::string error;
   std::string reason = {};  // of kFailed: LoadFailed or DeviceError
+  int kv_room = 0;          // KV blocks that it has room for; 0: not known, or not asked
+  health::DeviceHealth device = {};
 
   bool operator==(const RankState&) const = default;
 };
+
+// The smallest kv_room of those that have one; 0: none has.
+int smallest_kv_room(const std::vector<RankState>& ranks);
 
 // A snapshot. The leader's has all ranks of the group, a follower's its own.
 struct GroupState {
@@ -87,6 +93,8 @@ struct GroupState {
   // This process can do no more: one of its own ranks has failed, or the group is condemned. Its
   // program ends, so that it begins anew.
   bool ended = false;
+  // Of the leader: KV blocks that all ranks have agreed on; 0: not yet, or their number was given.
+  int kv_blocks = 0;
   std::vector<RankState> ranks;
   std::string last_error;  // why the last epoch ended
 

@@ -66,6 +66,8 @@ struct Controls {
   }
   std::mutex mutex;
   std::map<engine::AdapterId, std::weak_ptr<const engine::Adapter>> adapters;  // in memory
+  std::atomic<int> kv_room{0};  // blocks that its ranks say they have room for
+  std::atomic<int> kv_made{0};  // blocks that its ranks made last
 };
 
 // Every rank computes the same tokens and compares them with the others', so that a rank that was
@@ -114,9 +116,17 @@ class FakeRank final : public RankExecutor {
     return samples;
   }
 
+  int kv_room() const override { return cache_ > 0 ? cache_ : controls_->kv_room.load(); }
+  void make_cache(int blocks) override {
+    if (blocks > kv_room()) throw DeviceError("no room for the cache");
+    if (cache_ == 0) cache_ = blocks;
+    controls_->kv_made = cache_;
+  }
+
  private:
   int rank_;
   std::shared_ptr<Controls> controls_;
+  int cache_ = 0;  // blocks
   FakeModel model_{32};
 };
 

@@ -144,6 +144,99 @@ TEST(Group, OfALeaderThatLostItsDeviceHasEnded) {
   EXPECT_FALSE(request.finished());
 }
 
+health::DeviceHealth gpu(health::Level level, const std::string& message) {
+  health::DeviceHealth health;
+  health.level = level;
+  health.device = "GPU 3";
+  health.message = message;
+  health.temperature_celsius = 61;
+  return health;
+}
+
+TEST(Group, TellsItsLeaderHowTheGpusOfAllPodsAre) {
+  TestGroup group(2, 1);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.leader->device_is(0, gpu(health::Level::kHealthy, ""));
+  group.followers[1]->device_is(1, gpu(health::Level::kDegraded, "GPU 3: hot"));
+  ASSERT_TRUE(eventually(
+      [&] { return group.leader->state().ranks.at(1).device.level == health::Level::kDegraded; }));
+  const GroupState state = group.leader->state();
+  EXPECT_EQ(state.ranks[0].device.level, health::Level::kHealthy);
+  EXPECT_EQ(state.ranks[1].device, gpu(health::Level::kDegraded, "GPU 3: hot"));
+  EXPECT_TRUE(state.ready()) << "it computes";
+  EXPECT_TRUE(group.answers({5, 6}, 4));
+}
+
+// The rank's own thread hangs, as one that waits for a GPU which has fallen off the bus.
+TEST(Group, OfARankWhoseGpuIsLostGoesOnWhenThatStartsAnew) {
+  TestGroup group(2, 1);
+  group.start();
+  Request request(*group.engine, {5, 6}, 400);
+  ASSERT_TRUE(eventually([&] { return request.received() > 3; }));
+  group.controls[1]->hang_on_rank = 1;
+  group.followers[1]->device_is(1, gpu(health::Level::kFatal, "GPU 3: Xid 79"));
+  EXPECT_TRUE(group.followers[1]->state().ended);
+  EXPECT_EQ(group.followers[1]->state().reason, "DeviceError");
+  EXPECT_EQ(group.followers[1]->state().message, "rank 1: GPU 3: Xid 79");
+  ASSERT_TRUE(eventually([&] { return group.leader->state().reason == "DeviceError"; }));
+  EXPECT_FALSE(group.leader->state().ended);
+  group.controls[1]->hang_on_rank = -1;
+  group.followers[1].reset();
+  group.start_follower(1);
+  ASSERT_TRUE(eventually([&] { return request.finished().has_value(); }));
+  EXPECT_EQ(request.tokens(), FakeModel::answer({5, 6}, 400));
+}
+
+TEST(Group, AgreesOnTheSmallestKvRoomAndKeepsTheNumber) {
+  TestGroup group(2, 1);
+  group.controls[0]->kv_room = 70;
+  group.controls[1]->kv_room = 50;
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_EQ(group.leader->state().kv_blocks, 50);
+  EXPECT_EQ(group.controls[0]->kv_made, 50);
+  EXPECT_EQ(group.controls[1]->kv_made, 50);
+  // A rank that comes back may have more room, and makes no more of it.
+  group.followers[1].reset();
+  group.controls[1]->kv_room = 90;
+  group.controls[1]->kv_made = 0;
+  group.start_follower(1);
+  ASSERT_TRUE(eventually([&] { return group.controls[1]->kv_made == 50; }));
+  ASSERT_TRUE(group.becomes_ready());
+  // One that has less says so, and the leader goes on waiting for a better one.
+  group.followers[1].reset();
+  group.controls[1]->kv_room = 40;
+  group.start_follower(1);
+  ASSERT_TRUE(eventually([&] { return group.followers[1]->state().ended; }));
+  EXPECT_EQ(group.followers[1]->state().message, "rank 1: no room for the cache");
+  EXPECT_FALSE(group.leader->state().ended);
+  EXPECT_EQ(group.leader->state().kv_blocks, 50);
+}
+
+TEST(Group, AsksNoMoreOfARankThanTheCacheThatItHas) {
+  TestGroup group(2, 1);
+  group.controls[0]->kv_room = 50;
+  group.controls[1]->kv_room = 70;
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  group.stop_leader();
+  group.controls[0]->kv_room = 60;
+  group.start_leader();
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_EQ(group.leader->state().kv_blocks, 50);
+  EXPECT_EQ(group.controls[1]->loads, 1);
+}
+
+TEST(Group, OfWhichNoRankSaysItsKvRoomAgreesOnNone) {
+  EXPECT_EQ(smallest_kv_room({}), 0);
+  std::vector<RankState> ranks(3);
+  EXPECT_EQ(smallest_kv_room(ranks), 0);
+  ranks[1].kv_room = 9;
+  ranks[2].kv_room = 7;
+  EXPECT_EQ(smallest_kv_room(ranks), 7);
+}
+
 TEST(Group, TellsAllPodsThatItIsCondemnedAndDoesNotMeetAgain) {
   TestGroup group(3, 1);
   group.start();

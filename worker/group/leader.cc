@@ -344,7 +344,19 @@ struct LeaderGroup::Impl {
            std::ranges::all_of(pods, [](const auto& p) { return p.second.loaded(); });
   }
 
+  // All ranks are loaded. The engine knows the number from the first epoch on, so it stays.
+  void agree_on_kv_blocks() {
+    if (kv_blocks > 0) return;
+    std::vector<RankState> all = ranks->states();
+    for (const auto& [index, pod] : pods) {
+      all.insert(all.end(), pod.ranks.begin(), pod.ranks.end());
+    }
+    kv_blocks = smallest_kv_room(all);
+    if (kv_blocks > 0) log.info("KV cache by memory", {{"blocks", kv_blocks}});
+  }
+
   void begin_epoch() {
+    agree_on_kv_blocks();
     for (const auto& [index, pod] : pods) {
       epoch = std::max(epoch, pod.highest_epoch);
     }
@@ -373,10 +385,10 @@ struct LeaderGroup::Impl {
       for (auto& [index, pod] : pods) {
         pod.joined = false;
       }
-      send_to_pods(encode(Start{.epoch = epoch}));
+      send_to_pods(encode(Start{.epoch = epoch, .kv_blocks = kv_blocks}));
     }
     log.info("epoch starts", {{"epoch", epoch}});
-    ranks->start(epoch, std::move(comms));
+    ranks->start(epoch, std::move(comms), kv_blocks);
   }
 
   void become_ready_if_all_joined() {
@@ -527,6 +539,7 @@ struct LeaderGroup::Impl {
   std::deque<engine::Samples> samples;
   std::optional<Error> last_loss;
   std::string condemned;  // why; empty: it is not
+  int kv_blocks = 0;      // that the ranks have agreed on; 0: not yet, or there is nothing to agree
   std::chrono::nanoseconds slowest_step{0};
   const std::shared_ptr<SharedAdapters> adapters;  // null: there are none
   AdapterRoll roll;
@@ -548,6 +561,7 @@ GroupState LeaderGroup::Impl::state() const {
   s.live = ranks->stuck_for() < kStuck;
   const std::lock_guard lock(mutex);
   s.epoch = epoch;
+  s.kv_blocks = kv_blocks;
   s.last_error = last_loss ? last_loss->message : "";
   std::string missing;
   for (int index = 1; index < options.pods(); ++index) {
@@ -633,6 +647,9 @@ std::uint16_t LeaderGroup::control_port() const {
 }
 GroupState LeaderGroup::state() const {
   return impl_->state();
+}
+void LeaderGroup::device_is(int rank, health::DeviceHealth health) {
+  impl_->ranks->device_is(rank, std::move(health));
 }
 
 Status LeaderGroup::submit(engine::Batch batch) {

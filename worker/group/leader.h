@@ -36,6 +36,8 @@ class LeaderGroup final : public engine::Runner {
   Status start();
   std::uint16_t control_port() const;
   GroupState state() const;
+  // How the GPU of a rank of this pod is, see RankThreads.
+  void device_is(int rank, health::DeviceHealth health);
 
   Status submit(engine::Batch batch) override;
   Result<std::optional<engine::Samples>> poll(TimePoint deadline) override;

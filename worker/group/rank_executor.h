@@ -23,6 +23,13 @@ class RankExecutor {
   // other ranks return is ignored. Called on the rank's own thread. Throws comm::CommError when the
   // group is broken and DeviceError; any other exception counts as a failed step.
   virtual engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) = 0;
+
+  // How many KV blocks this rank has room for, or has made, where the ranks are to agree on a
+  // number; 0: it was given to all of them.
+  virtual int kv_room() const { return 0; }
+  // Makes the cache, with the number that all have agreed on. Called before the ranks connect, in
+  // each epoch; a later number is not larger, and the cache stays as it is. Throws DeviceError.
+  virtual void make_cache(int /*blocks*/) {}
 };
 
 // Bytes of weights that are in place, and how many there will be.

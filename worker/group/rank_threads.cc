@@ -33,6 +33,7 @@ struct RankThreads::Impl {
     std::uint64_t epoch = 0;
     std::shared_ptr<EpochComms> connect;
     BatchPtr batch;
+    int kv_blocks = 0;
   };
 
   Impl(int first_rank, int count, RankLoader l, Clock& c, Logger lg, Events e)
@@ -75,6 +76,7 @@ struct RankThreads::Impl {
         if (work->connect) {
           comm = nullptr;
           held = work->connect;
+          if (work->kv_blocks > 0) make_cache(i, *executor, work->kv_blocks);
           comm = &held->open(i);
           executor->join(*comm);
           joined(i, seen);
@@ -108,10 +110,11 @@ struct RankThreads::Impl {
     auto executor = guarded_load(rank);
     {
       const std::lock_guard lock(mutex);
-      if (executor) {
+      if (executor && rank.state.phase != Phase::kFailed) {
         rank.state.phase = Phase::kRendezvous;
         rank.state.loaded_bytes = rank.state.total_bytes;
-      } else {
+        rank.state.kv_room = (*executor)->kv_room();
+      } else if (!executor) {
         rank.state.phase = Phase::kFailed;
         rank.state.reason =
             executor.error().kind == ErrorKind::kExhausted ? kDeviceError : kLoadFailed;
@@ -162,7 +165,7 @@ struct RankThreads::Impl {
       }
       if (comms && epoch != seen) {
         rank.inside = epoch;
-        return Work{.epoch = epoch, .connect = comms, .batch = nullptr};
+        return Work{.epoch = epoch, .connect = comms, .batch = nullptr, .kv_blocks = kv_blocks};
       }
       if (comms && rank.inside == epoch && !rank.queue.empty()) {
         BatchPtr batch = std::move(rank.queue.front());
@@ -177,10 +180,17 @@ struct RankThreads::Impl {
     }
   }
 
+  // From here on there is room for no more.
+  void make_cache(int i, RankExecutor& executor, int blocks) {
+    executor.make_cache(blocks);
+    const std::lock_guard lock(mutex);
+    ranks[at(i)].state.kv_room = executor.kv_room();
+  }
+
   void joined(int i, std::uint64_t in_epoch) {
     {
       const std::lock_guard lock(mutex);
-      if (!comms || epoch != in_epoch) {
+      if (!comms || epoch != in_epoch || ranks[at(i)].state.phase == Phase::kFailed) {
         return;
       }
       ranks[at(i)].state.phase = Phase::kReady;
@@ -224,6 +234,34 @@ struct RankThreads::Impl {
 
   // --- any thread ---
 
+  // The rank's thread may be in a call that does not return any more, so it is left as it is.
+  void device_is(int rank_number, health::DeviceHealth health) {
+    const bool fatal = health.level == health::Level::kFatal;
+    std::uint64_t in_epoch = 0;
+    bool lost = false;
+    const std::string why = health.message;
+    {
+      const std::lock_guard lock(mutex);
+      const auto rank =
+          std::ranges::find_if(ranks, [&](const Rank& r) { return r.state.rank == rank_number; });
+      if (rank == ranks.end()) return;
+      rank->state.device = std::move(health);
+      lost = fatal && rank->state.phase != Phase::kFailed;
+      if (lost) {
+        rank->queue.clear();
+        rank->state.phase = Phase::kFailed;
+        rank->state.reason = kDeviceError;
+        rank->state.error = why;
+        log.info("device failed", {{"rank", rank_number}, {"error", why}});
+      }
+      in_epoch = epoch;
+    }
+    events.changed();
+    if (lost) {
+      events.broken(in_epoch, {.kind = ErrorKind::kTransient, .message = "device error: " + why});
+    }
+  }
+
   void abort() {
     std::shared_ptr<EpochComms> over;
     {
@@ -260,6 +298,7 @@ struct RankThreads::Impl {
   std::vector<Rank> ranks;
   std::shared_ptr<EpochComms> comms;  // of the epoch under way, if there is one
   std::uint64_t epoch = 0;            // under way or the last
+  int kv_blocks = 0;                  // for its caches
   std::size_t joined_count = 0;
   bool stopping = false;
 };
@@ -271,9 +310,10 @@ RankThreads::RankThreads(int first_rank, int count, RankLoader loader, Clock& cl
 
 RankThreads::~RankThreads() = default;
 
-void RankThreads::start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms) {
+void RankThreads::start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms, int kv_blocks) {
   {
     const std::lock_guard lock(impl_->mutex);
+    impl_->kv_blocks = kv_blocks;
     impl_->comms = std::move(comms);
     impl_->epoch = epoch;
     impl_->joined_count = 0;
@@ -299,6 +339,10 @@ void RankThreads::submit(std::uint64_t epoch, std::shared_ptr<const engine::Batc
 
 void RankThreads::abort() {
   impl_->abort();
+}
+
+void RankThreads::device_is(int rank, health::DeviceHealth health) {
+  impl_->device_is(rank, std::move(health));
 }
 
 std::vector<RankState> RankThreads::states() const {

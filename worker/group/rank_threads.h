@@ -39,11 +39,16 @@ class RankThreads {
   RankThreads& operator=(const RankThreads&) = delete;
 
   // Epochs grow. The one before was abort()ed or never started.
-  void start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms);
+  // `kv_blocks`: for RankExecutor::make_cache(); 0: there is nothing to make.
+  void start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms, int kv_blocks = 0);
   // Ignored when `epoch` is not the one under way.
   void submit(std::uint64_t epoch, std::shared_ptr<const engine::Batch> batch);
   // Ends the epoch under way, if any: steps are given up, executors keep their weights.
   void abort();
+
+  // How the GPU of one of the ranks is; kFatal ends the rank as a DeviceError does, also where its
+  // thread waits for the GPU and does not come back.
+  void device_is(int rank, health::DeviceHealth health);
 
   std::vector<RankState> states() const;
   bool loaded() const;  // all of them

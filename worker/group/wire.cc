@@ -144,6 +144,27 @@ void read(Reader& r, Refused& m) {
   m.message = r.text();
 }
 
+void write(Writer& w, const health::DeviceHealth& d) {
+  w.number(static_cast<std::uint8_t>(d.level));
+  w.text(d.device);
+  w.text(d.message);
+  w.number(d.utilisation_percent);
+  w.number(d.temperature_celsius);
+  w.number(d.power_watts);
+  w.number(d.memory_used);
+  w.number(d.memory_total);
+}
+void read(Reader& r, health::DeviceHealth& d) {
+  d.level = r.choice(health::Level::kFatal);
+  d.device = r.text();
+  d.message = r.text();
+  d.utilisation_percent = r.number<std::uint32_t>();
+  d.temperature_celsius = r.number<std::uint32_t>();
+  d.power_watts = r.number<std::uint32_t>();
+  d.memory_used = r.number<std::uint64_t>();
+  d.memory_total = r.number<std::uint64_t>();
+}
+
 void write(Writer& w, const Progress& m) {
   w.number(static_cast<std::uint32_t>(m.ranks.size()));
   for (const RankState& rank : m.ranks) {
@@ -153,10 +174,13 @@ void write(Writer& w, const Progress& m) {
     w.number(rank.total_bytes);
     w.text(rank.error);
     w.text(rank.reason);
+    w.number(static_cast<std::int32_t>(rank.kv_room));
+    write(w, rank.device);
   }
 }
 void read(Reader& r, Progress& m) {
-  constexpr std::size_t kSmallest = 4 + 1 + 8 + 8 + 4 + 4;
+  constexpr std::size_t kDevice = 1 + 4 + 4 + 3 * 4 + 2 * 8;
+  constexpr std::size_t kSmallest = 4 + 1 + 8 + 8 + 4 + 4 + 4 + kDevice;
   m.ranks.resize(r.count(kSmallest));
   for (RankState& rank : m.ranks) {
     rank.rank = r.number<std::int32_t>();
@@ -165,14 +189,18 @@ void read(Reader& r, Progress& m) {
     rank.total_bytes = r.number<std::uint64_t>();
     rank.error = r.text();
     rank.reason = r.text();
+    rank.kv_room = r.number<std::int32_t>();
+    read(r, rank.device);
   }
 }
 
 void write(Writer& w, const Start& m) {
   w.number(m.epoch);
+  w.number(m.kv_blocks);
 }
 void read(Reader& r, Start& m) {
   m.epoch = r.number<std::uint64_t>();
+  m.kv_blocks = r.number<std::int32_t>();
 }
 
 void write(Writer& w, const StoreValue& m) {

@@ -26,7 +26,7 @@
 
 namespace dsm::group {
 
-inline constexpr std::uint8_t kWireVersion = 5;
+inline constexpr std::uint8_t kWireVersion = 6;
 inline constexpr std::size_t kMaxFrame = 16U << 20;
 inline constexpr std::size_t kMaxGreeting = 4096;  // before the other side has proved itself
 
@@ -61,6 +61,7 @@ struct Progress {
 // leader: make communicators for this epoch; the KV cache is empty.
 struct Start {
   std::uint64_t epoch = 0;
+  std::int32_t kv_blocks = 0;  // that the ranks have agreed on; 0: the number was given
   bool operator==(const Start&) const = default;
 };
 // both: one entry of the epoch's rendezvous; the leader passes it on to the other followers.

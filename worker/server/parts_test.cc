@@ -79,6 +79,38 @@ TEST(WorkerStatus, a_leader_is_not_ready_before_the_probe_is_answered) {
   EXPECT_TRUE(ready_health(view).good);
 }
 
+TEST(WorkerStatus, tells_how_each_ranks_device_is_and_why_a_person_should_look) {
+  WorkerView view;
+  view.group.phase = "Ready";
+  view.group.reason = "Formed";
+  view.group.ranks.resize(3);
+  view.group.ranks[2].rank = 2;
+  view.group.ranks[1].device = {.level = health::Level::kHealthy,
+                                .device = "GPU 1",
+                                .message = "",
+                                .utilisation_percent = 87,
+                                .temperature_celsius = 61,
+                                .power_watts = 412,
+                                .memory_used = 5,
+                                .memory_total = 9};
+  json line = json::parse(status_json(view, {}));
+  EXPECT_EQ(line["reason"], "Formed");
+  EXPECT_FALSE(line["ranks"][0].contains("device")) << "a CPU is nothing to tell of";
+  EXPECT_EQ(line["ranks"][1]["device"],
+            json::parse(R"({"name":"GPU 1","health":"Healthy","message":"","utilisationPercent":87,
+                            "temperatureCelsius":61,"powerWatts":412,"memoryUsedBytes":5,
+                            "memoryTotalBytes":9})"));
+  view.group.ranks[2].device.level = health::Level::kDegraded;
+  view.group.ranks[2].device.message = "GPU 2: hot";
+  line = json::parse(status_json(view, {}));
+  EXPECT_EQ(line["phase"], "Ready");
+  EXPECT_EQ(line["reason"], "DeviceDegraded");
+  EXPECT_EQ(line["message"], "rank 2: GPU 2: hot");
+  EXPECT_TRUE(ready_health(view).good);
+  view.draining = true;
+  EXPECT_EQ(json::parse(status_json(view, {}))["reason"], "Draining");
+}
+
 TEST(WorkerStatus, the_three_health_answers_are_different_questions) {
   WorkerView view;
   EXPECT_FALSE(startup_health(view).good);

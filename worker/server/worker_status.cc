@@ -10,9 +10,42 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kProbing = "Probing";
 constexpr const char* kProbingMessage = "the ranks have met and answer the probe";
+constexpr const char* kDeviceDegraded = "DeviceDegraded";
 
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Json device_json(const health::DeviceHealth& device) {
+  return {{"name", device.device},
+          {"health", health::to_string(device.level)},
+          {"message", device.message},
+          {"utilisationPercent", device.utilisation_percent},
+          {"temperatureCelsius", device.temperature_celsius},
+          {"powerWatts", device.power_watts},
+          {"memoryUsedBytes", device.memory_used},
+          {"memoryTotalBytes", device.memory_total}};
+}
+
+Json rank_json(const RankView& rank) {
+  Json json = {{"rank", rank.rank},
+               {"phase", rank.phase},
+               {"loadedBytes", rank.loaded_bytes},
+               {"totalBytes", rank.total_bytes},
+               {"error", rank.error}};
+  if (rank.device.level != health::Level::kUnknown) json["device"] = device_json(rank.device);
+  return json;
+}
+
+// The first of the ranks whose device a person should look at, while all of them compute; empty:
+// there is none, or something else is to be told first.
+std::string degraded_device(const WorkerView& view) {
+  if (view.phase() != "Ready") return "";
+  for (const RankView& rank : view.group.ranks) {
+    if (rank.device.level != health::Level::kDegraded) continue;
+    return "rank " + std::to_string(rank.rank) + ": " + rank.device.message;
+  }
+  return "";
 }
 
 }  // namespace
@@ -58,19 +91,19 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
   for (const RankView& rank : view.group.ranks) {
     loaded += rank.loaded_bytes;
     total += rank.total_bytes;
-    ranks.push_back({{"rank", rank.rank},
-                     {"phase", rank.phase},
-                     {"loadedBytes", rank.loaded_bytes},
-                     {"totalBytes", rank.total_bytes},
-                     {"error", rank.error}});
+    ranks.push_back(rank_json(rank));
   }
   const std::string& error =
       view.group.last_error.empty() ? stats.last_error : view.group.last_error;
+  const std::string degraded = degraded_device(view);
   const Json json = {{"phase", view.phase()},
-                     {"reason", view.draining    ? "Draining"
-                                : view.probing() ? kProbing
-                                                 : view.group.reason},
-                     {"message", view.probing() ? kProbingMessage : view.group.message},
+                     {"reason", view.draining       ? "Draining"
+                                : view.probing()    ? kProbing
+                                : !degraded.empty() ? kDeviceDegraded
+                                                    : view.group.reason},
+                     {"message", view.probing()      ? kProbingMessage
+                                 : !degraded.empty() ? degraded
+                                                     : view.group.message},
                      {"model", identity.model},
                      {"namespace", identity.ns},
                      {"revision", identity.revision},

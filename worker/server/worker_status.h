@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/http/message.h"
 #include "worker/engine/engine.h"
+#include "worker/health/device_health.h"
 
 namespace dsm::server {
 
@@ -28,6 +29,7 @@ struct RankView {
   std::uint64_t loaded_bytes = 0;
   std::uint64_t total_bytes = 0;
   std::string error;
+  health::DeviceHealth device = {};
 };
 
 // The group as this process sees it; the server room does not know how groups work.
