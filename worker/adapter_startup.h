@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "worker/device/devices.h"
 #include "worker/group/adapters.h"
 #include "worker/model/adapter_store.h"
 #include "worker/options.h"

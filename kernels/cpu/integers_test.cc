@@ -196,6 +196,8 @@ TEST(Integers, PiecesStandSideBySideWithZerosBetween) {
   const Tensor one(40, 131, 4);
   const Tensor two(50, 131, 5);
   for (const DType dtype : kIntegers) {
+    const std::vector<float> first = one.rounded(dtype).values;
+    const std::vector<float> last = two.rounded(dtype).values;
     const Packed packed(
         {one.slice(5, 30, 0, 131, dtype), {.n = 26, .k = 131}, two.slice(0, 50, 0, 131, dtype)});
     ASSERT_EQ(packed.matrix.dtype, dtype);
