@@ -1,5 +1,6 @@
 // The measuring itself on the emulated GPU, whose times mean nothing: every operator and step is
 // there once for each number of rows, with the work that belongs to it.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -43,7 +44,7 @@ struct Kept {
 
   std::function<void(const Measurement&)> keep() {
     return [this](const Measurement& m) {
-      EXPECT_EQ(m.device, "cuda/emulated");
+      EXPECT_THAT(m.device, ::testing::StartsWith("cuda/emulated"));
       EXPECT_GT(m.seconds, 0) << m.name;
       EXPECT_GT(m.work.bytes, 0) << m.name;
       by_name[m.name].push_back(m);

@@ -102,6 +102,14 @@ struct GlooCommunicator::Impl {
   }
 
   void connect(Rendezvous& rendezvous) {
+    // Before a peer can know the address: Gloo does not look again at an empty message that came
+    // before there was a buffer for it, and a peer that is connected may send at once.
+    for_each_peer([&](int peer) {
+      for (unsigned half = 0; half < 2; ++half) {
+        receivers[half][at(peer)] = context->getPair(peer)->createRecvBuffer(
+            static_cast<int>(half), received(half, peer), kCapacity);
+      }
+    });
     for_each_peer([&](int peer) {
       const std::vector<char> address = context->getPair(peer)->address().bytes();
       rendezvous.set(address_key(options.rank, peer), {address.begin(), address.end()});
@@ -114,10 +122,6 @@ struct GlooCommunicator::Impl {
       }
       const std::string address = rendezvous.get(address_key(peer, options.rank));
       gloo::transport::Pair& pair = *context->getPair(peer);
-      for (unsigned half = 0; half < 2; ++half) {
-        receivers[half][at(peer)] =
-            pair.createRecvBuffer(static_cast<int>(half), received(half, peer), kCapacity);
-      }
       pair.connect({address.begin(), address.end()});
       for (unsigned half = 0; half < 2; ++half) {
         senders[half][at(peer)] =

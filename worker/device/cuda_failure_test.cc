@@ -39,7 +39,7 @@ TEST(CudaFailure, InParallelWorkIsThrownByWhoAskedForIt) {
 TEST(CudaFailure, SumsOverRanksNeedThemToHaveBeenJoined) {
   const auto backend = make_cuda_backend(1, true, 0);
   const auto comms = comm::make_thread_communicators(2);
-  EXPECT_THROW(backend->add_over_ranks(*comms.front(), {}), std::logic_error);
+  EXPECT_THROW(backend->add_over_ranks(*comms.front(), {.count = 16}), std::logic_error);
 }
 
 TEST(CudaFailure, MoreRanksThanGpusAreRefusedBeforeTheyLoad) {
