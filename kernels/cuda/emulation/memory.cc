@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/cuda/emulation/graph.h"
 #include "kernels/cuda/emulation/raw_memory.h"
 #include "kernels/cuda/emulation/stream.h"
 
@@ -101,6 +102,7 @@ DeviceAccess::~DeviceAccess() {
 using namespace dsm::emulation;
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  if (!allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
   Device& all = device();
   const std::lock_guard lock(all.mutex);
   *memory = bytes <= kTotalBytes - all.bytes ? allocate(bytes) : nullptr;
@@ -126,6 +128,7 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
+  if (!allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
   *memory = allocate(bytes);
   return *memory != nullptr ? cudaSuccess : set_error(cudaErrorMemoryAllocation);
 }

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <set>
 
+#include "kernels/cuda/emulation/graph.h"
+
 namespace {
 
 struct Queue {
@@ -88,6 +90,7 @@ std::shared_ptr<Mark> mark_of(cudaEvent_t event) {
 namespace dsm::emulation {
 
 void enqueue(cudaStream_t stream, Work work) {
+  if (capture(stream, work)) return;
   const std::lock_guard lock(state().mutex);
   stream_of(stream).queue->work.push_back(std::move(work));
 }
@@ -112,6 +115,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (!dsm::emulation::allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
   work_all(stream_of(stream));
   return cudaSuccess;
 }

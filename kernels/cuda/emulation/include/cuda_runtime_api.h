@@ -20,6 +20,8 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
   cudaErrorNotReady = 600,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
@@ -107,3 +109,5 @@ struct cudaLaunchConfig_t {
 };
 
 // NOLINTEND(readability-identifier-naming)
+
+#include "kernels/cuda/emulation/graph_api.h"
