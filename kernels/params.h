@@ -178,6 +178,24 @@ struct Group {
   int end = 0;
 };
 
+// A router's choice as groups of slots, sorted by expert: tokens * (1 + top_k) slots. The first
+// group is all tokens in order, with weight one, for a shared expert; group 1 + e is the tokens
+// that chose expert first_expert + e, rising, with the router's weights.
+struct GroupExpertsParams {
+  const std::int32_t* chosen = nullptr;  // [tokens, top_k], rising for a token
+  const float* weights = nullptr;        // [tokens, top_k]
+  int tokens = 0;
+  int first_expert = 0;  // of those that have groups; choices of others are passed over
+  int experts = 0;
+  int top_k = 0;
+
+  std::int32_t* token = nullptr;  // [slots]
+  float* weight = nullptr;        // [slots]
+  Group* groups = nullptr;        // [1 + experts]
+  // [tokens, 1 + top_k] a token's slots in the order of groups; -1: of a choice that has none
+  std::int32_t* slot = nullptr;
+};
+
 // h[s, j] = silu(g) * u * weight[s] with [g | u] = x[token[s]] times the group's gate and up rows.
 // Panel p of a gate_up matrix holds 32 gate columns (j = 32 p ..) and then the same 32 up columns.
 // `start` is in that order, too.
@@ -196,6 +214,9 @@ struct GateUpParams {
   const float* start = nullptr;  // [slots of groups[0], panels * 64], lds
   std::int64_t lds = 0;
   Fp8Rows x_fp8 = {};  // x
+  // What has made token and groups of a router's choice, which are data then; null: they are the
+  // caller's lists.
+  const GroupExpertsParams* routing = nullptr;
 };
 
 // partial[t] = balanced tree over this rank's segments of (one FMA chain through the groups that
@@ -221,6 +242,8 @@ struct RowParallelParams {
   const SegmentedMatrix* adapter_w = nullptr;   // [adapter_count], as w
   int adapter_count = 0;
   Fp8Rows h_fp8 = {};  // h
+
+  const GroupExpertsParams* routing = nullptr;  // as in GateUpParams
 };
 
 // y[i] = residual[i] + the balanced tree over the ranks' partial sums; ranks is 2, 4 or 8.

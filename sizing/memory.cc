@@ -42,6 +42,15 @@ std::int64_t indexer_bytes(const Shape& s, std::int64_t batch_tokens) {
   return kIndexRows * blocks * kBlockTokens * kFloat + batch_tokens * blocks * 8;
 }
 
+// The router's logits and choices; tokens, weights and numbers of the experts' slots; the groups'
+// bounds.
+std::int64_t routing_values(const Shape& s, const WeightCut& cut, std::int64_t batch_tokens) {
+  if (s.experts == 0) return 0;
+  const std::int64_t slots = 1 + s.experts_per_token;
+  return batch_tokens * (round_up(s.experts, 16) + 2 * s.experts_per_token + 3 * slots) +
+         2 * (1 + s.experts / (cut.expert_parallel ? cut.tensor : 1));
+}
+
 // Keys and values of a past, all heads of it, and the block of the cache that they are made of.
 std::int64_t expanded_values(const Shape& s, const WeightCut& cut) {
   if (!s.latent || s.index_heads > 0 || cut.deterministic || s.value % 16 != 0) return 0;
@@ -77,11 +86,11 @@ std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize&
   std::int64_t width = (drafts ? 7 : 3) * s.hidden + attention_width(s, cut) + mlp_width(s, cut);
   if (cpu && cut.tensor > 1) width += cut.tensor * s.hidden;  // all ranks' partial sums
   const std::int64_t values = t * width + expanded_values(s, cut);
-  // Ids, places, slots with their weights, the router's logits and choices: 4 bytes on both.
-  const std::int64_t routing =
-      3 + 2 * (1 + s.experts_per_token) + round_up(s.experts, 16) + 2 * s.experts_per_token;
+  // Ids, places, slots with their weights: 4 bytes on both.
+  const std::int64_t lists = t * 5;
   const std::int64_t angles = s.max_positions * s.rope;  // sine and cosine of half as many pairs
-  return values * (cpu ? kFloat : 2) + (t * routing + angles) * kFloat + indexer_bytes(s, t);
+  return values * (cpu ? kFloat : 2) + (lists + routing_values(s, cut, t) + angles) * kFloat +
+         indexer_bytes(s, t);
 }
 
 std::int64_t logit_bytes(const Shape& s, const WeightCut& cut, const StepSize& step, Device device,

@@ -52,10 +52,13 @@ __global__ void combine_kernel(const CombineParams p) {
   if (item >= static_cast<std::int64_t>(p.tokens) * p.n) return;
   const std::int64_t token = item / p.n;
   const std::int64_t column = item % p.n;
+  const std::int64_t first = p.first != nullptr ? p.first[token] : token * p.each;
+  const std::int64_t end = p.first != nullptr ? p.first[token + 1] : first + p.each;
   float sum = 0.0F;
-  for (int i = p.first[token]; i < p.first[token + 1]; ++i) {
+  for (std::int64_t i = first; i < end; ++i) {
+    if (p.slots[i] < 0) continue;  // never the first
     const float part = p.x[static_cast<std::int64_t>(p.slots[i]) * p.n + column];
-    sum = i == p.first[token] ? part : sum + part;
+    sum = i == first ? part : sum + part;
   }
   const std::int64_t at = token * p.ldy + column;
   p.y[at] = p.residual != nullptr ? p.residual[at] + sum : sum;

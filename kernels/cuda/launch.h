@@ -38,12 +38,17 @@ struct ProductTask {
   Fp8Rows x_fp8 = {};            // x
   const float* start = nullptr;  // swiglu: added to the sums; row r at start + r * lds; null: none
 };
-// A part of a task for one thread block: up to tile_rows rows from `row` on.
+// A part of a task for one thread block: up to tile_rows rows from `row` on; none from the task's
+// last on.
 struct ProductTile {
   std::int32_t task = 0;
   std::int32_t row = 0;
 };
+inline constexpr std::int32_t kNoRow = 0x7fffffff;
 
+// Of weights.
+inline constexpr DType kProductTypes[] = {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4,
+                                          DType::kF32};
 constexpr int max_tile_rows(DType dtype) {
   return dtype == DType::kF32 ? 32 : 64;
 }
@@ -97,7 +102,9 @@ void gather_bf16(const Products& params, const ProductTask& task, std::uint16_t*
 // 1] of x.
 struct CombineParams {
   const float* x = nullptr;             // [slots, n]
-  const std::int32_t* first = nullptr;  // [tokens + 1]
+  const std::int32_t* first = nullptr;  // [tokens + 1]; null: `each` for every token, of which
+                                        // negative ones are none
+  int each = 0;
   const std::int32_t* slots = nullptr;
   const float* residual = nullptr;  // [tokens, n], ldy; null: none; may be y
   float* y = nullptr;               // [tokens, n], ldy

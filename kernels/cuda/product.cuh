@@ -153,7 +153,8 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
   const int panel = static_cast<int>(blockIdx.y);
   const int spans = spans_of(w);
   const int first_span = static_cast<int>(blockIdx.z);       // of one, unless spans meet in memory
-  if (panel * kPanel >= w.n || first_span >= spans) return;  // the whole thread block does
+  if (tile.row >= task.rows) return;                         // the whole thread block does
+  if (panel * kPanel >= w.n || first_span >= spans) return;  // and here
   const int last_span = p.partial != nullptr ? first_span + 1 : spans;
   const int splits = splits_of(w);
   const int thread = static_cast<int>(threadIdx.x);

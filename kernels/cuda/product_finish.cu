@@ -9,7 +9,7 @@ __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products 
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
   const int panel = static_cast<int>(blockIdx.y);
-  if (panel * kPanel >= task.w.n) return;
+  if (tile.row >= task.rows || panel * kPanel >= task.w.n) return;
   const int spans = spans_of(task.w) < p.spans ? spans_of(task.w) : p.spans;
   const int thread = static_cast<int>(threadIdx.x);
   const int column = thread % (kPanel / 4) * 4;

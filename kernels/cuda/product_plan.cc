@@ -24,12 +24,8 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
       plan.tiles.push_back({static_cast<std::int32_t>(i), row});
     }
   }
-  const auto blocks = static_cast<std::int64_t>(plan.tiles.size()) * plan.panels;
-  // Each processor has two blocks at a time. A block that goes through all spans of a long matrix
-  // takes long, so the last ones leave much of the device idle unless there are many; against that
-  // stands the writing and reading of the partial sums, which of up to 16 rows are few.
-  const int enough = plan.tile_rows == 16 ? 8 : 2;
-  plan.spans_apart = plan.spans > 1 && blocks < std::int64_t{enough} * processors;
+  plan.spans_apart = spans_apart(plan.spans, plan.tile_rows, static_cast<int>(plan.tiles.size()),
+                                 plan.panels, processors);
 }
 
 int library_rows(int major) {

@@ -14,10 +14,17 @@ struct ProductPlan {
   int tile_rows = 0;
   int panels = 0;
   int spans = 0;
-  // The blocks are too few for the device unless each takes one span alone; the spans then meet in
-  // memory.
   bool spans_apart = false;
 };
+
+// The blocks are too few for the device unless each takes one span alone; the spans then meet in
+// memory. Each processor has two blocks at a time. A block that goes through all spans of a long
+// matrix takes long, so the last ones leave much of the device idle unless there are many; against
+// that stands the writing and reading of the partial sums, which of up to 16 rows are few.
+constexpr bool spans_apart(int spans, int tile_rows, int tiles, int panels, int processors) {
+  const int enough = tile_rows == 16 ? 8 : 2;
+  return spans > 1 && std::int64_t{tiles} * panels < std::int64_t{enough} * processors;
+}
 
 // `processors`: of the device, each of which holds a block or two at a time. Reuses plan.tiles.
 void plan_products(std::span<const ProductTask> tasks, DType dtype, int processors,

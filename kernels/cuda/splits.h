@@ -30,5 +30,8 @@ DSM_HOST_DEVICE int split_end(const PackedMatrix& w, int split) {
 // Attention: the positions of a split are those of consecutive blocks of the KV cache.
 inline constexpr int kSplitBlocks = 4;
 inline constexpr int kSplitPositions = kSplitBlocks * kKvBlock;
+constexpr int splits_of_positions(int positions) {
+  return (positions + kSplitPositions - 1) / kSplitPositions;
+}
 
 }  // namespace dsm::kernels::cuda

@@ -45,6 +45,9 @@ class CountingBackend final : public device::Backend {
                    int begin, int end) override {
     return inner_->pack_panels(pieces, into, begin, end);
   }
+  device::SharedMemory data_of(const void* from, std::size_t bytes) override {
+    return inner_->data_of(from, bytes);
+  }
   void write(void* to, const void* from, std::size_t bytes) override {
     inner_->write(to, from, bytes);
   }
@@ -52,9 +55,19 @@ class CountingBackend final : public device::Backend {
     inner_->parallel(items, work);
   }
   void wait() override { inner_->wait(); }
+  void keep(device::List list) override { inner_->keep(list); }
+  void stage(std::span<const device::List> lists,
+             std::span<const kernels::AttentionItem> items) override {
+    inner_->stage(lists, items);
+  }
+  bool records() const override { return inner_->records(); }
+  void repeat(const device::RepeatKey& key, const std::function<void()>& operators) override {
+    inner_->repeat(key, operators);
+  }
   void copy(float* to, const float* from, std::size_t count) override {
     inner_->copy(to, from, count);
   }
+  void clear(float* to, std::size_t count) override { inner_->clear(to, count); }
   void embedding(const kernels::EmbeddingParams& p) override { inner_->embedding(p); }
   void rms_norm(const kernels::RmsNormParams& p) override { inner_->rms_norm(p); }
   void quantise(const kernels::QuantiseParams& p) override { inner_->quantise(p); }
@@ -74,6 +87,7 @@ class CountingBackend final : public device::Backend {
   void index_select(const kernels::IndexSelectParams& p) override { inner_->index_select(p); }
   void attention(const kernels::AttentionParams& p) override { inner_->attention(p); }
   void router(const kernels::RouterParams& p) override { inner_->router(p); }
+  void group_experts(const kernels::GroupExpertsParams& p) override { inner_->group_experts(p); }
 
  private:
   std::unique_ptr<device::Backend> inner_ = device::make_cpu_backend(1, kernels::best_ops());

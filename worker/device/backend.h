@@ -10,9 +10,11 @@
 //            by data_of().
 //   lists    what the host says to an operator: tokens, places, row_index, groups with their
 //            slots' tokens and weights, matrices' descriptions, items with their block tables, the
-//            factors of quantise. Anywhere the host can read; read before the call returns.
-//   results  what the host reads after wait(): logits, the router's choice. allocate_shared() and
-//            share().
+//            factors of quantise. Anywhere the host can read; read before the call returns. Those
+//            that many operators are given can be sent once: keep(), stage().
+//   results  what the host reads after wait(): logits. allocate_shared() and share().
+// A router's choice is data where group_experts() makes groups of it, which are data as well: the
+// host does not see them. Where the host makes them, the choice is a result and they are lists.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +39,19 @@ struct RankSumParams {
   float* parts = nullptr;  // [ranks, count] scratch memory
   std::int64_t count = 0;  // multiple of 16
   float* y = nullptr;      // [count] the sum is added to it
+};
+
+struct List {
+  const void* data = nullptr;
+  std::size_t bytes = 0;
+};
+
+// Steps whose operators are the same, with the same parameters but for what stage() is given.
+struct RepeatKey {
+  int tokens = 0;
+  int positions = 0;  // that their places stand below
+
+  bool operator==(const RepeatKey&) const = default;
 };
 
 class Backend {
@@ -70,6 +85,19 @@ class Backend {
   // All operators called so far are done.
   virtual void wait() = 0;
 
+  // A list that stays as it is as long as operators are called.
+  virtual void keep(List list) = 0;
+  // Lists that stay as they are until the next stage() or wait(), and items whose block tables are
+  // among them.
+  virtual void stage(std::span<const List> lists,
+                     std::span<const kernels::AttentionItem> items) = 0;
+  // Calls `operators`, which calls operators and nothing else, or does what they did when repeat()
+  // called them before with this key and staged lists of the same sizes: their parameters depend on
+  // nothing else.
+  virtual void repeat(const RepeatKey& key, const std::function<void()>& operators) = 0;
+  // That repeat() does so: then steps should be padded to few keys.
+  virtual bool records() const = 0;
+
   // Products with FP8 weights take rows in FP8 (Fp8Rows); elsewhere nobody writes or reads those.
   virtual bool takes_fp8() const { return false; }
 
@@ -100,6 +128,7 @@ class Backend {
   virtual void index_select(const kernels::IndexSelectParams& params) = 0;
   virtual void attention(const kernels::AttentionParams& params) = 0;
   virtual void router(const kernels::RouterParams& params) = 0;
+  virtual void group_experts(const kernels::GroupExpertsParams& params) = 0;
 };
 
 template <class T>

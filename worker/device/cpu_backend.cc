@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/group_experts.h"
 #include "worker/device/thread_pool.h"
 
 namespace dsm::device {
@@ -93,6 +94,10 @@ class CpuBackend final : public Backend {
   }
 
   void wait() override {}
+  void keep(List) override {}
+  void stage(std::span<const List>, std::span<const AttentionItem>) override {}
+  bool records() const override { return false; }
+  void repeat(const RepeatKey&, const std::function<void()>& operators) override { operators(); }
 
   void copy(float* to, const float* from, std::size_t count) override {
     std::copy_n(from, count, to);
@@ -224,6 +229,8 @@ class CpuBackend final : public Backend {
   void router(const RouterParams& p) override {
     light(p.tokens, p.experts * 8, [&](int begin, int end) { ops_.router(p, begin, end); });
   }
+
+  void group_experts(const GroupExpertsParams& p) override { kernels::group_experts(p); }
 
  private:
   // Blocks of a token's past that have scores: none where all of it is attended to.

@@ -9,6 +9,8 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/splits.h"
+#include "worker/device/cuda_experts.h"
+#include "worker/device/cuda_graphs.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_products.h"
 #include "worker/device/cuda_ranks.h"
@@ -94,7 +96,10 @@ class CudaBackend final : public Backend {
 
   SharedMemory share(std::size_t bytes) override {
     return {static_cast<std::byte*>(host_memory(std::max<std::size_t>(bytes, 1)).release()),
-            [](std::byte* memory) { FreeHost{}(memory); }};
+            [this](std::byte* memory) {
+              stream_.memory_moves();
+              FreeHost{}(memory);
+            }};
   }
 
   PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
@@ -154,7 +159,21 @@ class CudaBackend final : public Backend {
     if (failure) std::rethrow_exception(failure);
   }
 
-  void wait() override { stream_.wait(); }
+  void wait() override {
+    stream_.wait();
+    sent_.unstage();
+  }
+
+  void keep(List list) override { sent_.keep(list, arena_); }
+  void stage(std::span<const List> lists, std::span<const AttentionItem> items) override {
+    sent_.stage(lists, items);
+  }
+  bool records() const override { return true; }
+  // What goes to a library is not recorded: it has launches of its own.
+  void repeat(const RepeatKey& key, const std::function<void()>& operators) override {
+    if (products_.may_use_library(key.tokens)) return operators();
+    graphs_.repeat(key, operators);
+  }
 
   bool takes_fp8() const override { return products_.takes_fp8(); }
 
@@ -202,6 +221,7 @@ class CudaBackend final : public Backend {
   }
 
   void gate_up(const GateUpParams& p) override {
+    if (p.routing != nullptr) return routed_gate_up(p);
     const int slots = group_tasks(p.groups, p.group_count, nullptr, 0, p.h, p.ldh);
     for (int g = 0; g < p.group_count; ++g) {
       tasks_[at(g)].w = p.w[g];
@@ -219,6 +239,7 @@ class CudaBackend final : public Backend {
   }
 
   void row_parallel(const RowParallelParams& p) override {
+    if (p.routing != nullptr) return routed_row_parallel(p);
     const PackedMatrix& first = p.w[0].part[0];
     const bool alone = p.group_count == 1 && p.adapter_count == 0;  // its slots are the tokens
     const int slots = p.groups[p.group_count - 1].end;
@@ -327,6 +348,11 @@ class CudaBackend final : public Backend {
     launch([&] { cuda::router(p, stream_.get()); });
   }
 
+  void group_experts(const GroupExpertsParams& p) override {
+    if (p.tokens == 0) return;
+    launch([&] { cuda::group_experts(p, stream_.get()); });
+  }
+
  private:
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
@@ -342,6 +368,9 @@ class CudaBackend final : public Backend {
     kernel();
     check(cudaGetLastError(), "start a kernel");
   }
+
+  void routed_gate_up(const GateUpParams& p);
+  void routed_row_parallel(const RowParallelParams& p);
 
   // One task for each group, on its slots of x (null: set by the caller) and y. The number of
   // slots.
@@ -371,8 +400,8 @@ class CudaBackend final : public Backend {
   // The products of tasks_.
   void products(const cuda::Products& launch) { products_.run(tasks_, launch); }
 
-  // Items whose block tables are the device's; each table as far as the item's last row sees.
-  void copy_items(const AttentionParams& p);
+  // The items with block tables of the device, each as far as the item's last row sees.
+  const AttentionItem* device_items(const AttentionParams& p);
 
   void leave_ranks() {
     stream_.waits_by({});
@@ -387,29 +416,74 @@ class CudaBackend final : public Backend {
   Stream stream_;
   DeviceArena arena_;
   std::vector<HostMemory> shared_;
-  Lists lists_{stream_};
+  SentLists sent_{stream_};
+  Lists lists_{stream_, sent_};
+  CudaGraphs graphs_{stream_, lists_, sent_};
   CudaProducts products_;
   std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
   Scratch slot_sums_;
   Scratch attention_;
+  CudaExperts experts_{stream_, lists_, properties_.multiProcessorCount, exact_};
   std::vector<cuda::ProductTask> tasks_;
   cuda::TokenSlots token_slots_;
   std::vector<AttentionItem> items_;
   std::vector<const std::int32_t*> tables_;
 };
 
+// The first group's slots are the tokens: an ordinary product.
+void CudaBackend::routed_gate_up(const GateUpParams& p) {
+  require(p.start == nullptr && p.x_fp8.values == nullptr,
+          "adapters and rows in FP8 want groups of the host's");
+  tasks_.assign(1, {.w = p.w[0], .x = p.x, .y = p.h, .first_row = 0, .rows = p.routing->tokens});
+  products(
+      {.ldx = p.ldx, .ldy = p.ldh, .swiglu = true, .weight = p.weight, .rows = p.routing->tokens});
+  experts_.gate_up(p);
+}
+
+void CudaBackend::routed_row_parallel(const RowParallelParams& p) {
+  require(p.adapter_count == 0 && p.h_fp8.values == nullptr,
+          "adapters and rows in FP8 want groups of the host's");
+  const int n = p.w[0].part[0].n;
+  const int each = 1 + p.routing->top_k;
+  for (int g = 0; g < p.group_count; ++g) {
+    require(p.w[g].count == 1, "a row-parallel weight is cut into segments");
+  }
+  auto* sums = static_cast<float*>(
+      slot_sums_.at_least(at(p.tokens) * at(each) * at(n) * sizeof(float), stream_));
+  tasks_.assign(1, {.w = p.w[0].part[0],
+                    .x = p.h + p.w[0].offset[0],
+                    .y = sums,
+                    .first_row = 0,
+                    .rows = p.tokens});
+  products({.ldx = p.ldh, .ldy = n, .rows = p.tokens});
+  experts_.row_parallel(p, sums);
+  const cuda::CombineParams combine{.x = sums,
+                                    .each = each,
+                                    .slots = p.routing->slot,
+                                    .residual = p.residual,
+                                    .y = p.y,
+                                    .ldy = p.ldy,
+                                    .tokens = p.tokens,
+                                    .n = n};
+  launch([&] { cuda::combine(combine, stream_.get()); });
+}
+
 int last_position(const AttentionParams& p, const AttentionItem& item) {
   return p.places[(item.row_end - 1) / p.heads].position;
 }
 
-void CudaBackend::copy_items(const AttentionParams& p) {
+const AttentionItem* CudaBackend::device_items(const AttentionParams& p) {
+  if (const auto* there = sent_.find(p.items, at(p.item_count) * sizeof *p.items)) {
+    return reinterpret_cast<const AttentionItem*>(there);
+  }
   items_.assign(p.items, p.items + p.item_count);
   TableLists tables(lists_);
   for (std::size_t i = items_.size(); i-- > 0;) {
     AttentionItem& item = items_[i];
     item.block_table = tables.put(item.block_table, last_position(p, item) / kKvBlock + 1);
   }
+  return lists_.put(items_);
 }
 
 void CudaBackend::index_select(const IndexSelectParams& params) {
@@ -433,7 +507,6 @@ void CudaBackend::attention(const AttentionParams& params) {
   const KvLayer& kv = params.kv;
   require(kv.dtype == DType::kF32 || (kv.key_dim % 16 == 0 && kv.plain_dim % 16 == 0),
           "keys that are rounded come in steps of 16 dimensions");
-  copy_items(params);
   int most_rows = 0;
   int most_splits = 0;
   int tokens = 0;
@@ -443,8 +516,9 @@ void CudaBackend::attention(const AttentionParams& params) {
     most_splits = std::max(most_splits, last_position(params, item) / cuda::kSplitPositions + 1);
     tokens = std::max(tokens, (item.row_end - 1) / params.heads + 1);
   }
+  if (graphs_.positions() > 0) most_splits = cuda::splits_of_positions(graphs_.positions());
   cuda::AttentionLaunch part{.params = params};
-  part.params.items = lists_.put(items_);
+  part.params.items = device_items(params);
   part.params.places = list(params.places, tokens);
   part.item_rows = most_rows <= 8 ? 8 : most_rows <= 16 ? 16 : kAttentionRows;
   part.splits = most_splits;

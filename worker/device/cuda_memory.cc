@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 #include <utility>
+
+#include "worker/device/cuda_sent_lists.h"
 
 namespace dsm::device {
 namespace {
@@ -62,6 +65,7 @@ void* DeviceArena::allocate(std::size_t bytes, const Stream& stream) {
 void* Scratch::at_least(std::size_t bytes, const Stream& stream) {
   if (bytes > size_) {
     stream.wait();
+    stream.memory_moves();
     memory_.reset();
     size_ = 0;
     memory_ = device_memory(bytes);
@@ -70,8 +74,11 @@ void* Scratch::at_least(std::size_t bytes, const Stream& stream) {
   return memory_.get();
 }
 
-Lists::Lists(const Stream& stream)
-    : stream_(stream), current_(buffer(kListBytes)), other_(buffer(kListBytes)) {}
+Lists::Lists(const Stream& stream, const SentLists& sent)
+    : stream_(stream),
+      sent_lists_(sent),
+      current_(buffer(kListBytes)),
+      other_(buffer(kListBytes)) {}
 
 Lists::Buffer Lists::buffer(std::size_t bytes) {
   return {host_memory(bytes), device_memory(bytes), bytes};
@@ -85,7 +92,25 @@ void Lists::next_buffer(std::size_t bytes) {
   sent_ = used_ = 0;
 }
 
+void Lists::record(Buffer* buffer) {
+  recorded_ = buffer;
+  recorded_bytes_ = 0;
+}
+
+const std::byte* Lists::put_recorded(const void* from, std::size_t bytes) {
+  if (recorded_->size - recorded_bytes_ < aligned(bytes)) {
+    throw std::logic_error("CUDA backend: the same operators have more lists than before");
+  }
+  std::memcpy(static_cast<std::byte*>(recorded_->host.get()) + recorded_bytes_, from, bytes);
+  const auto* to = static_cast<const std::byte*>(recorded_->device.get()) + recorded_bytes_;
+  recorded_bytes_ += aligned(bytes);
+  return to;
+}
+
 const std::byte* Lists::put_bytes(const void* from, std::size_t bytes) {
+  if (const std::byte* there = sent_lists_.find(from, bytes)) return there;
+  taken_ += aligned(bytes);
+  if (recorded_ != nullptr) return put_recorded(from, bytes);
   if (current_.size - used_ < aligned(bytes)) next_buffer(aligned(bytes));
   std::memcpy(static_cast<std::byte*>(current_.host.get()) + used_, from, bytes);
   const auto* to = static_cast<const std::byte*>(current_.device.get()) + used_;
@@ -94,7 +119,7 @@ const std::byte* Lists::put_bytes(const void* from, std::size_t bytes) {
 }
 
 void Lists::send() {
-  if (sent_ == used_) return;
+  if (sent_ == used_ || recorded_ != nullptr) return;
   check(cudaMemcpyAsync(static_cast<std::byte*>(current_.device.get()) + sent_,
                         static_cast<std::byte*>(current_.host.get()) + sent_, used_ - sent_,
                         cudaMemcpyHostToDevice, stream_.get()),

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -33,6 +34,9 @@ class Stream {
   ~Stream() { cudaStreamDestroy(stream_); }
 
   cudaStream_t get() const { return stream_; }
+  // How often memory has moved that work on the stream may have used.
+  std::uint64_t moves() const { return moves_; }
+  void memory_moves() const { ++moves_; }
   void synchronise() const { check(cudaStreamSynchronize(stream_), "wait for the GPU"); }
   bool done() const {
     const cudaError_t status = cudaStreamQuery(stream_);
@@ -55,6 +59,23 @@ class Stream {
  private:
   std::function<void()> waiter_;
   cudaStream_t stream_ = nullptr;
+  mutable std::uint64_t moves_ = 0;
+};
+
+// A place among the work on a stream.
+class Event {
+ public:
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "create an event"); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event() { cudaEventDestroy(event_); }
+
+  void record(const Stream& stream) { check(cudaEventRecord(event_, stream.get()), "mark work"); }
+  // What came before record() is done.
+  void wait() const { check(cudaEventSynchronize(event_), "wait for the GPU"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
 };
 
 struct FreeDevice {
@@ -93,17 +114,29 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
+class SentLists;
+
 // Lists on their way from the host to kernels: put() keeps a copy and gives its address on the
 // device, send() puts the copying of all of them on the stream, after which kernels may read them.
 // They stand in two buffers in turn. A full one is left alone until the other is full as well, so
-// the lists of one operator, which are far smaller than a buffer, stay until it is done.
+// the lists of one operator, which are far smaller than a buffer, stay until it is done. Those that
+// the GPU has been sent already (cuda_sent_lists.h) stay where they are.
 class Lists {
  public:
-  explicit Lists(const Stream& stream);
+  struct Buffer {
+    HostMemory host;
+    DeviceMemory device;
+    std::size_t size = 0;
+  };
+  static Buffer buffer(std::size_t bytes);
+
+  Lists(const Stream& stream, const SentLists& sent);
 
   template <class T>
   const T* put(const T* from, std::size_t count) {
-    return count == 0 ? nullptr : reinterpret_cast<const T*>(put_bytes(from, count * sizeof(T)));
+    return count == 0 ? nullptr
+                      : reinterpret_cast<const T*>(
+                            put_bytes(static_cast<const void*>(from), count * sizeof(T)));
   }
   template <class T>
   const T* put(const std::vector<T>& from) {
@@ -111,17 +144,21 @@ class Lists {
   }
   void send();
 
+  // Bytes that put() has taken so far.
+  std::size_t taken() const { return taken_; }
+  // put() fills `buffer`, and nothing is sent, until it is called with null.
+  void record(Buffer* buffer);
+
  private:
-  struct Buffer {
-    HostMemory host;
-    DeviceMemory device;
-    std::size_t size = 0;
-  };
-  static Buffer buffer(std::size_t bytes);
   const std::byte* put_bytes(const void* from, std::size_t bytes);
+  const std::byte* put_recorded(const void* from, std::size_t bytes);
   void next_buffer(std::size_t bytes);
 
   const Stream& stream_;
+  const SentLists& sent_lists_;
+  Buffer* recorded_ = nullptr;
+  std::size_t recorded_bytes_ = 0;
+  std::size_t taken_ = 0;
   Buffer current_;
   Buffer other_;
   std::size_t sent_ = 0;  // [sent_, used_) of the current one waits for send()

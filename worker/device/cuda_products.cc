@@ -18,8 +18,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
   launch.exact = exact_;
   if (library_ != nullptr) by_library(tasks, launch);
   // One launch for each pair of types.
-  for (const DType dtype :
-       {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4, DType::kF32}) {
+  for (const DType dtype : cuda::kProductTypes) {
     for (const bool fp8_rows : {false, true}) {
       chosen_.clear();
       for (const cuda::ProductTask& task : tasks) {

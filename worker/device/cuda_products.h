@@ -26,6 +26,11 @@ class CudaProducts {
   // Products of many rows are the library's from now on. For the log: whether it is there.
   std::string use_library(const FoundCublasLt& library);
 
+  // Whether products of so many rows may be the library's.
+  bool may_use_library(int rows) const {
+    return library_ != nullptr && rows >= kernels::cuda::library_rows(capability_);
+  }
+
   // Whether kernels multiply FP8 by FP8.
   bool takes_fp8() const { return capability_ >= 9; }
 

@@ -263,6 +263,31 @@ TEST_F(LibraryProductTest, WhatTheLibraryDoesNotTakeIsOurs) {
   EXPECT_EQ(g_multiplied, 0);
 }
 
+// Its launches are its own, so a graph of ours shall not hold them.
+TEST_F(LibraryProductTest, StepsOfManyRowsAreNotRecorded) {
+  const WeightPiece weight = piece(DType::kBF16, 64, 64, 0);
+  const PackedMatrix w = device_.load(weight);
+  const float* x = device_.put(random_floats(size(rows_, 64), 13));
+  auto* y = allocate<float>(*device_.backend, size(rows_, 64));
+  int called = 0;
+  const auto repeat = [&](int rows) {
+    for (int i = 0; i < 4; ++i) {
+      device_.backend->stage({}, {});
+      device_.backend->repeat({.tokens = rows, .positions = 1024}, [&] {
+        ++called;
+        device_.backend->linear({.x = x, .ldx = 64, .w = &w, .y = y, .ldy = 64, .rows = rows});
+      });
+      device_.backend->wait();
+    }
+  };
+  repeat(rows_);
+  EXPECT_EQ(g_multiplied, 4);
+  EXPECT_EQ(called, 4);
+  repeat(20);
+  EXPECT_EQ(g_multiplied, 4);
+  EXPECT_EQ(called, 6) << "the first and the one that is recorded";
+}
+
 TEST_F(LibraryProductTest, TheNameSaysWhetherTheLibraryIsThere) {
   EXPECT_NE(device_.backend->name().find("long prompts by cuBLASLt"), std::string::npos);
   const FoundCublasLt missing = std::unexpected("cuBLASLt is not there: no such file");

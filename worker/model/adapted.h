@@ -17,8 +17,13 @@ class Adapted {
   Adapted(device::Backend& backend, const ModelConfig& config, int ranks, int max_tokens,
           int max_rank);
 
+  // Rows may have adapters at all.
+  bool takes_any() const { return segments_ != nullptr; }
+
   // The batch's rows in order. `adapter` may be null.
   void clear() { runs_.clear(); }
+  // No row has an adapter.
+  bool empty() const { return runs_.empty(); }
   void add(const AdapterWeights* adapter, int begin, int size);
 
   // y[t] += b (a x[t]) for tokens that have it.

@@ -29,6 +29,7 @@ class AttentionItems {
 
   const kernels::AttentionItem* data() const { return items_.data(); }
   int count() const { return static_cast<int>(items_.size()); }
+  std::span<const kernels::AttentionItem> all() const { return items_; }
   int heads() const { return heads_; }
 
  private:
@@ -44,6 +45,8 @@ class LatentAttention {
   LatentAttention(Step& step, int layers, const KvSpec& kv, bool expands);
   // Once per batch, before its layers.
   void prepare(const Step& step);
+  // Those of every layer.
+  std::span<const kernels::AttentionItem> items() const { return items_.all(); }
   // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective.
   void run(Step& step, int layer, const LayerWeights& w);
 
@@ -78,6 +81,7 @@ class GroupedAttention {
  public:
   GroupedAttention(Step& step, int layers, const KvSpec& kv);
   void prepare(const Step& step) { items_.build(step, step.runs); }
+  std::span<const kernels::AttentionItem> items() const { return items_.all(); }
   void run(Step& step, int layer, const LayerWeights& w);
 
  private:

@@ -1,5 +1,7 @@
 // How many KV blocks a rank has room for on a device whose memory is its own: what is left beside
-// the weights when the largest steps have run, times a fraction. Nothing grows afterwards.
+// the weights when the largest steps have run and are recorded, times a fraction. Nothing grows
+// afterwards but the records of other steps (Backend::repeat()), of some MiB each: they fit into
+// what the fraction leaves.
 #pragma once
 
 #include <cstdint>

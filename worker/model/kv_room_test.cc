@@ -167,11 +167,10 @@ TEST(RankOnAGpu, has_a_cache_of_what_is_left_and_takes_no_more_in_its_largest_st
   EXPECT_GT((blocks + 1) * room.bytes_per_block, left * 9 / 10);
   ASSERT_TRUE((*model)->make_cache(blocks));
   const auto comms = comm::make_thread_communicators(1);
-  std::int64_t free = 0;
   for (const engine::Batch& batch : largest_batches(room, kMaxTokens, blocks)) {
-    (void)(*model)->forward(batch, *comms[0]);
-    free = kSeen - (all - device::free_gpu_bytes());
+    for (int time = 0; time < 2; ++time) (void)(*model)->forward(batch, *comms[0]);  // and recorded
   }
+  const std::int64_t free = kSeen - (all - device::free_gpu_bytes());
   EXPECT_GE(free, 0) << "it fits into what was seen";
   EXPECT_LT(free, left / 10 + 20 * kMiB) << "the trial had lists of its own, 16 MiB";
   for (const engine::Batch& batch : largest_batches(room, kMaxTokens, blocks)) {

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
+#include "kernels/group_experts.h"
+
 namespace dsm::model {
 
 using device::allocate;
+using device::allocate_shared;
 
 namespace {
 
@@ -12,59 +15,112 @@ int inputs_of(const kernels::SegmentedMatrix& w) {
   return w.offset[w.count - 1] + w.part[w.count - 1].k;
 }
 
+// Who makes groups of the router's choice. The host, who waits for it, where adapters add slots to
+// a product and where rows in FP8 stand beside those in FP32.
+bool groups_on_device(const Step& step) {
+  return step.adapted.empty() && !step.quantises;
+}
+
 }  // namespace
 
 Mlp::Mlp(Step& step)
-    : experts_(experts_of(step.c.num_experts, step.rank, step.ranks, step.expert_parallel)),
-      groups_(1 + static_cast<std::size_t>(experts_.size())) {
+    : experts_(experts_of(step.c.num_experts, step.rank, step.ranks, step.expert_parallel)) {
   const ModelConfig& c = step.c;
   const auto t = static_cast<std::size_t>(step.max_tokens);
-  const auto top_k = static_cast<std::size_t>(c.experts_per_token);
-  router_logits_ = allocate<float>(
-      step.backend, t * static_cast<std::size_t>(kernels::round_up(c.num_experts, 16)));
-  chosen_ = device::allocate_shared<std::int32_t>(step.backend, t * top_k);
-  chosen_weights_ = device::allocate_shared<float>(step.backend, t * top_k);
+  const std::size_t slots = t * (1 + static_cast<std::size_t>(c.experts_per_token));
+  if (c.num_experts > 0) {
+    router_logits_ = allocate<float>(
+        step.backend, t * static_cast<std::size_t>(kernels::round_up(c.num_experts, 16)));
+    on_device_ = make_routing(step, false);
+    if (step.quantises || step.adapted.takes_any()) on_host_ = make_routing(step, true);
+  }
   const int expert =
       step.expert_parallel ? c.moe_intermediate_size : c.moe_intermediate_size / step.ranks;
   const int widest = std::max(std::max(c.intermediate_size, c.shared_width()) / step.ranks, expert);
   hidden_stride_ = kernels::round_up(widest, 32);
-  hidden_ =
-      allocate<float>(step.backend, t * (1 + top_k) * static_cast<std::size_t>(hidden_stride_));
-  hidden_fp8_ = step.fp8_rows(t * (1 + top_k), static_cast<std::size_t>(widest));
+  hidden_ = allocate<float>(step.backend, slots * static_cast<std::size_t>(hidden_stride_));
+  hidden_fp8_ = step.fp8_rows(slots, static_cast<std::size_t>(widest));
+  if (step.quantises) {
+    ones_.assign(slots, 1.0F);
+    step.backend.keep({ones_.data(), ones_.size() * sizeof ones_[0]});
+  }
+}
+
+Mlp::Routing Mlp::make_routing(const Step& step, bool for_host) const {
+  const auto take = [&]<class T>(T*& to, std::size_t count) {
+    to = for_host ? allocate_shared<T>(step.backend, count) : allocate<T>(step.backend, count);
+  };
+  const auto t = static_cast<std::size_t>(step.max_tokens);
+  const auto top_k = static_cast<std::size_t>(step.c.experts_per_token);
+  Routing made;
+  take(made.chosen, t * top_k);
+  take(made.weights, t * top_k);
+  made.groups = {.chosen = made.chosen,
+                 .weights = made.weights,
+                 .first_expert = experts_.begin,
+                 .experts = experts_.size(),
+                 .top_k = step.c.experts_per_token};
+  take(made.groups.token, t * (1 + top_k));
+  take(made.groups.weight, t * (1 + top_k));
+  take(made.groups.groups, 1 + static_cast<std::size_t>(experts_.size()));
+  take(made.groups.slot, t * (1 + top_k));
+  return made;
 }
 
 void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   step.norm(w.mlp_norm);
-  groups_[0] = {0, step.tokens};
-  if (w.router.n > 0) route(step, w);
+  everyone_ = {0, step.tokens};
+  const bool on_device = groups_on_device(step);
+  const kernels::GroupExpertsParams* routing =
+      w.router.n > 0 ? &route(step, w, on_device).groups : nullptr;
   const auto count = static_cast<int>(w.gate_up.size());
-  // Where activations are rounded to FP8, they are before the router's weight goes in.
   const Step::Input input = step.input(w.gate_up[0], step.normed, step.c.hidden_size);
-  kernels::GateUpParams gate_up{input.x,         step.c.hidden_size,
-                                step.slot_token, step.quantises ? step.slot_one : step.slot_weight,
-                                groups_.data(),  w.gate_up.data(),
-                                count,           hidden_,
-                                hidden_stride_};
-  gate_up.x_fp8 = input.fp8;
+  kernels::GateUpParams gate_up{.x = input.x,
+                                .ldx = step.c.hidden_size,
+                                .token = step.slot_token,
+                                .weight = step.slot_weight,
+                                .groups = &everyone_,
+                                .w = w.gate_up.data(),
+                                .group_count = count,
+                                .h = hidden_,
+                                .ldh = hidden_stride_,
+                                .x_fp8 = input.fp8};
+  if (routing != nullptr) {
+    gate_up.token = routing->token;
+    // Where activations are rounded to FP8, they are before the router's weight goes in.
+    gate_up.weight = step.quantises ? ones_.data() : routing->weight;
+    gate_up.groups = routing->groups;
+    if (on_device) gate_up.routing = routing;
+  }
   step.adapted.gate_up(layer, step.tokens, gate_up);
   step.backend.gate_up(gate_up);
-  for (std::size_t g = 0; step.quantises && g < w.down.size(); ++g) {
-    const auto [begin, end] = groups_[g];
-    step.round_rows(hidden_ + begin * hidden_stride_, hidden_stride_, end - begin,
-                    inputs_of(w.down[g]), step.slot_weight + begin, hidden_fp8_, begin);
-  }
+  if (step.quantises) round_hidden(step, w, routing);
   kernels::RowParallelParams down{.h = hidden_,
                                   .ldh = hidden_stride_,
-                                  .groups = groups_.data(),
+                                  .token = gate_up.token,
+                                  .groups = gate_up.groups,
                                   .w = w.down.data(),
                                   .group_count = count,
-                                  .h_fp8 = hidden_fp8_};
+                                  .h_fp8 = hidden_fp8_,
+                                  .routing = gate_up.routing};
   step.adapted.row_parallel(layer, &AdapterLayer::down, down);
   step.add_row_parallel(down);
 }
 
-void Mlp::route(Step& step, const LayerWeights& w) {
+void Mlp::round_hidden(Step& step, const LayerWeights& w,
+                       const kernels::GroupExpertsParams* routing) {
+  step.round_rows(hidden_, hidden_stride_, step.tokens, inputs_of(w.down[0]), nullptr, hidden_fp8_);
+  if (routing == nullptr || routing->experts == 0) return;
+  // Experts' slots stand one after the other, and experts are of one width.
+  const int slots = routing->groups[routing->experts].end - step.tokens;
+  step.round_rows(hidden_ + step.tokens * hidden_stride_, hidden_stride_, slots,
+                  inputs_of(w.down[1]), routing->weight + step.tokens, hidden_fp8_, step.tokens);
+}
+
+const Mlp::Routing& Mlp::route(Step& step, const LayerWeights& w, bool on_device) {
   const ModelConfig& c = step.c;
+  Routing& routing = on_device ? on_device_ : on_host_;
+  routing.groups.tokens = step.tokens;
   const std::int64_t ld = kernels::round_up(c.num_experts, 16);
   step.backend.linear({.x = step.normed,
                        .ldx = c.hidden_size,
@@ -84,38 +140,15 @@ void Mlp::route(Step& step, const LayerWeights& w) {
                        .top_k = c.experts_per_token,
                        .normalise = c.normalise_topk,
                        .scale = static_cast<float>(c.routed_scale),
-                       .chosen = chosen_,
-                       .weights = chosen_weights_});
-  step.backend.wait();
-  group_by_expert(step);
-}
-
-// Sorts (token, choice) pairs of this rank's experts by expert, tokens rising within one.
-void Mlp::group_by_expert(Step& step) {
-  const int top_k = step.c.experts_per_token;
-  const int pairs = step.tokens * top_k;
-  const auto here = [&](int pair) {
-    return chosen_[pair] >= experts_.begin && chosen_[pair] < experts_.end;
-  };
-  const auto group_of = [&](int pair) -> kernels::Group& {
-    return groups_[1 + static_cast<std::size_t>(chosen_[pair] - experts_.begin)];
-  };
-  for (std::size_t g = 1; g < groups_.size(); ++g) groups_[g].end = 0;
-  for (int i = 0; i < pairs; ++i) {
-    if (here(i)) ++group_of(i).end;
+                       .chosen = routing.chosen,
+                       .weights = routing.weights});
+  if (on_device) {
+    step.backend.group_experts(routing.groups);
+  } else {
+    step.backend.wait();
+    kernels::group_experts(routing.groups);
   }
-  int at = step.tokens;
-  for (std::size_t g = 1; g < groups_.size(); ++g) {
-    const int count = groups_[g].end;
-    groups_[g] = {at, at};
-    at += count;
-  }
-  for (int i = 0; i < pairs; ++i) {
-    if (!here(i)) continue;
-    const int slot = group_of(i).end++;
-    step.slot_token[slot] = i / top_k;
-    step.slot_weight[slot] = chosen_weights_[i];
-  }
+  return routing;
 }
 
 }  // namespace dsm::model

@@ -18,17 +18,28 @@ class Mlp {
   void run(Step& step, int layer, const LayerWeights& w);
 
  private:
-  void route(Step& step, const LayerWeights& w);
-  void group_by_expert(Step& step);
+  // A router's choice and the groups made of it.
+  struct Routing {
+    std::int32_t* chosen = nullptr;  // [T, top_k]
+    float* weights = nullptr;        // [T, top_k]
+    kernels::GroupExpertsParams groups;
+  };
+  Routing make_routing(const Step& step, bool for_host) const;
+  const Routing& route(Step& step, const LayerWeights& w, bool on_device);
+  // Rounds the hidden parts to FP8 and multiplies them by the router's weights. `routing`: null
+  // where there are no experts.
+  void round_hidden(Step& step, const LayerWeights& w, const kernels::GroupExpertsParams* routing);
 
-  float* router_logits_;   // [T, experts rounded up to 16]
-  std::int32_t* chosen_;   // [T, top_k]
-  float* chosen_weights_;  // [T, top_k]
-  float* hidden_;          // [T * (1 + top_k), widest MLP part]
+  float* hidden_;  // [T * (1 + top_k), widest MLP part]
   std::int64_t hidden_stride_;
   kernels::Fp8Rows hidden_fp8_;
-  Share experts_;                       // this rank's
-  std::vector<kernels::Group> groups_;  // all tokens, then the slots of each expert of this rank
+  kernels::Group everyone_;
+  // Where there are experts.
+  Share experts_;                   // this rank's
+  float* router_logits_ = nullptr;  // [T, experts rounded up to 16]
+  Routing on_device_;               // data
+  Routing on_host_;                 // results and lists; where a step may need it
+  std::vector<float> ones_;         // [T * (1 + top_k)]; empty unless the step `quantises`
 };
 
 }  // namespace dsm::model

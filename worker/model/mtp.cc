@@ -137,6 +137,12 @@ void Mtp::run_layer() {
   for (int i = 0; i < step_.tokens; ++i) {
     if (step_.places[i].position == 0) step_.token_ids[i] = -1;
   }
+  std::visit(
+      [&](auto& kind) {
+        kind.prepare(step_);
+        step_.stage(kind.items(), wanted_);
+      },
+      attention_);
   step_.backend.embedding({step_.token_ids, weights_.embedding, weights_.embedding_dtype, step_.x,
                            step_.tokens, width});
   step_.backend.rms_norm(
@@ -144,12 +150,7 @@ void Mtp::run_layer() {
   step_.backend.rms_norm({states_, width, nullptr, mtp_.state_norm, joined_ + width, 2 * width,
                           step_.tokens, width, eps});
   step_.linear({.x = joined_, .w = &mtp_.join, .y = step_.x, .ldy = width});
-  std::visit(
-      [&](auto& kind) {
-        kind.prepare(step_);
-        kind.run(step_, step_.c.num_layers, mtp_.layer);
-      },
-      attention_);
+  std::visit([&](auto& kind) { kind.run(step_, step_.c.num_layers, mtp_.layer); }, attention_);
   mlp_.run(step_, step_.c.num_layers, mtp_.layer);
 }
 

@@ -1,5 +1,6 @@
 #include "worker/model/rank_model.h"
 
+#include <algorithm>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -16,6 +17,7 @@
 #include "worker/model/manifest.h"
 #include "worker/model/mlp.h"
 #include "worker/model/mtp.h"
+#include "worker/model/padded_step.h"
 #include "worker/model/resident_adapters.h"
 #include "worker/model/weights.h"
 
@@ -99,12 +101,24 @@ struct RankModel::Impl {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
     wanted.reserve(static_cast<std::size_t>(max_tokens));
     held.reserve(static_cast<std::size_t>(max_tokens));
+    for (const LayerWeights& layer : weights.layers) keep(layer);
+    if (weights.mtp) keep(weights.mtp->layer);
+  }
+
+  // Experts' descriptions are many.
+  void keep(const LayerWeights& w) {
+    if (w.router.n == 0) return;
+    backend->keep({w.gate_up.data(), w.gate_up.size() * sizeof w.gate_up[0]});
+    backend->keep({w.down.data(), w.down.size() * sizeof w.down[0]});
   }
 
   void prepare(const engine::Batch& batch, bool all);
   void add_row(const engine::Row& row);
   const AdapterWeights* adapter_of(const engine::Row& row);
   void layer(int index, const LayerWeights& w);
+  bool repeats(const engine::Batch& batch, bool all) const;
+  void pad();
+  void compute();
   std::span<const float> run(const engine::Batch& batch, bool all, comm::Communicator& comm);
 
   const ModelConfig c;
@@ -120,6 +134,9 @@ struct RankModel::Impl {
   Head head;
   std::optional<Mtp> mtp;
   std::vector<std::int32_t> wanted;  // tokens of the batch whose logits are asked for
+  std::size_t asked = 0;             // so many of them; the others are padding
+  device::RepeatKey key;             // of a step that may be repeated; no tokens: it may not
+  PaddedStep padded;
   std::vector<std::shared_ptr<const AdapterWeights>> held;  // of the rows, while they are computed
 };
 
@@ -166,7 +183,31 @@ void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
     const int logits = all ? size : row.logits;  // of the last tokens
     for (int i = step.tokens - logits; i < step.tokens; ++i) wanted.push_back(i);
   }
-  std::visit([&](auto& kind) { kind.prepare(step); }, attention);
+  asked = wanted.size();
+  key = {};
+  if (step.tokens > 0 && repeats(batch, all)) pad();
+  std::visit(
+      [&](auto& kind) {
+        kind.prepare(step);
+        step.stage(kind.items(), wanted);
+      },
+      attention);
+}
+
+// A step of decoding that has no more in it than what is staged. Drafts follow a step as it was
+// asked for, ranks wait for each other in between, an indexer's work depends on the positions, and
+// the host groups experts whose activations are in FP8 (mlp.cc).
+bool RankModel::Impl::repeats(const engine::Batch& batch, bool all) const {
+  return backend->records() && step.ranks == 1 && !mtp && !c.indexer && !step.quantises && !all &&
+         decodes(batch);
+}
+
+void RankModel::Impl::pad() {
+  std::int32_t last = 0;
+  for (int i = 0; i < step.tokens; ++i) last = std::max(last, step.places[i].position);
+  key = padded_key(step.tokens, last, step.max_tokens);
+  padded.pad(step, key);
+  for (int i = static_cast<int>(asked); i < step.tokens; ++i) wanted.push_back(i);
 }
 
 void RankModel::Impl::layer(int index, const LayerWeights& w) {
@@ -174,21 +215,31 @@ void RankModel::Impl::layer(int index, const LayerWeights& w) {
   mlp.run(step, index, w);
 }
 
+void RankModel::Impl::compute() {
+  backend->embedding({step.token_ids, weights.embedding, weights.embedding_dtype, step.x,
+                      step.tokens, c.hidden_size});
+  for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
+  if (!wanted.empty()) head.compute(step, wanted, weights.final_norm, weights.head);
+}
+
 std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all,
                                             comm::Communicator& comm) {
   prepare(batch, all);
   if (step.tokens == 0) return {};
   step.comm = &comm;
-  backend->embedding({step.token_ids, weights.embedding, weights.embedding_dtype, step.x,
-                      step.tokens, c.hidden_size});
-  for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
+  if (!wanted.empty()) head.reserve(step, wanted.size(), weights.head);
+  if (key.tokens > 0) {
+    backend->repeat(key, [this] { compute(); });
+  } else {
+    compute();
+  }
   held.clear();
   step.adapted.clear();
   if (wanted.empty()) {
     backend->wait();  // the host writes the next batch's lists
     return {};
   }
-  return head.run(step, wanted, weights.final_norm, weights.head, sampled_vocab);
+  return head.gather(step, asked, weights.head, sampled_vocab);
 }
 
 RankModel::RankModel(std::unique_ptr<Loaded> loaded) : loaded_(std::move(loaded)) {}
@@ -204,6 +255,7 @@ Result<int> RankModel::find_room(const Loaded& loaded, const KvRoom& room) {
   LoneRank comm(loaded.rank.rank);
   for (const engine::Batch& batch : largest_batches(room, loaded.max_tokens, blocks)) {
     trial.run(batch, false, comm);
+    if (trial.backend->records()) trial.run(batch, false, comm);
   }
   measured.steps = measured.free - room.free_bytes() - blocks * room.bytes_per_block;
   return kv_blocks_for(room, measured);
@@ -317,6 +369,7 @@ std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,
                                                   std::span<const DraftRow> rows,
                                                   comm::Communicator& comm) {
   if (!impl_->mtp) throw std::logic_error("draft: not asked for when the model was loaded");
+  Mtp& mtp = *impl_->mtp;
   Step& step = impl_->step;
   require(batch.rows.size() == step.runs.size(), "is not the one that forward() has computed");
   for (std::size_t i = 0; i < step.runs.size(); ++i) {
@@ -327,7 +380,7 @@ std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,
     step.runs[i].block_table = row.block_table.data();
   }
   step.comm = &comm;
-  return impl_->mtp->run(rows, impl_->sampled_vocab);
+  return mtp.run(rows, impl_->sampled_vocab);
 }
 
 const ModelConfig& RankModel::config() const {

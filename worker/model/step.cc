@@ -1,6 +1,7 @@
 #include "worker/model/step.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace dsm::model {
 
@@ -35,23 +36,25 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
       adapted(device, config, size.ranks, size.tokens, size.adapter_rank) {
   const auto t = static_cast<std::size_t>(max_tokens);
   const auto hidden = static_cast<std::size_t>(c.hidden_size);
-  const auto slots = t * (1 + static_cast<std::size_t>(c.experts_per_token));
   token_ids = allocate_shared<std::int32_t>(backend, t);
   places = allocate_shared<kernels::TokenPlace>(backend, t);
   x = allocate<float>(backend, t * hidden);
   normed = allocate<float>(backend, t * hidden);
-  slot_token = allocate_shared<std::int32_t>(backend, slots);
-  slot_weight = allocate_shared<float>(backend, slots);
+  slot_token = allocate_shared<std::int32_t>(backend, t);
+  slot_weight = allocate_shared<float>(backend, t);
+  std::iota(slot_token, slot_token + t, 0);
+  std::fill_n(slot_weight, t, 1.0F);
+  backend.keep({slot_token, t * sizeof *slot_token});
+  backend.keep({slot_weight, t * sizeof *slot_weight});
   partial_ = allocate<float>(backend, t * hidden);
   // The prediction layer joins two states.
   const auto widest = std::max(2 * hidden, static_cast<std::size_t>(c.q_lora_rank));
   rounded_ = quantises ? allocate<float>(backend, t * widest) : nullptr;
   rounded_fp8_ = fp8_rows(t, widest);
-  slot_one = quantises ? allocate_shared<float>(backend, slots) : nullptr;
-  if (quantises) std::fill_n(slot_one, slots, 1.0F);
   parts_ =
       ranks > 1 ? allocate<float>(backend, t * hidden * static_cast<std::size_t>(ranks)) : nullptr;
   runs.reserve(t);
+  lists_.reserve(t + 3);
 }
 
 void Step::clear() {
@@ -68,10 +71,22 @@ void Step::add_token(std::int32_t id, std::int32_t position) {
   TokenRun& run = runs.back();
   token_ids[tokens] = id;
   places[tokens] = {position, run.block_table[position / kernels::kKvBlock]};
-  slot_token[tokens] = tokens;
-  slot_weight[tokens] = 1.0F;
   ++run.size;
   ++tokens;
+}
+
+void Step::stage(std::span<const kernels::AttentionItem> items,
+                 std::span<const std::int32_t> wanted) {
+  const auto count = static_cast<std::size_t>(tokens);
+  lists_.clear();
+  lists_.push_back({token_ids, count * sizeof *token_ids});
+  lists_.push_back({places, count * sizeof *places});
+  lists_.push_back({wanted.data(), wanted.size_bytes()});
+  for (const TokenRun& run : runs) {
+    lists_.push_back(
+        {run.block_table, static_cast<std::size_t>(run.blocks) * sizeof(std::int32_t)});
+  }
+  backend.stage(lists_, items);
 }
 
 void Step::norm(const float* weight) {
@@ -125,7 +140,7 @@ void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const floa
 
 void Step::add_row_parallel(kernels::RowParallelParams params) {
   params.tokens = tokens;
-  params.token = slot_token;
+  if (params.token == nullptr) params.token = slot_token;
   params.ldy = c.hidden_size;
   if (ranks == 1) {
     params.residual = x;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "worker/comm/communicator.h"
@@ -41,6 +42,10 @@ struct Step {
   void clear();
   void add_run(const std::int32_t* block_table, int blocks);
   void add_token(std::int32_t id, std::int32_t position);
+  // Sends the batch's lists to the device, before its operators are called: tokens, places, block
+  // tables, attention's items and the tokens whose outputs are wanted. What is in them stays as it
+  // is until the next call.
+  void stage(std::span<const kernels::AttentionItem> items, std::span<const std::int32_t> wanted);
 
   // normed = rms_norm(x) * weight, all tokens.
   void norm(const float* weight);
@@ -59,8 +64,8 @@ struct Step {
                   const kernels::Fp8Rows& fp8, int first = 0);
   // For rows of up to `width` values; none unless they are rounded and the backend takes them.
   kernels::Fp8Rows fp8_rows(std::size_t rows, std::size_t width) const;
-  // x += the product over all ranks' segments. Collective. Sets params' token, tokens, y, ldy and
-  // residual.
+  // x += the product over all ranks' segments. Collective. Sets params' tokens, y, ldy and
+  // residual, and token where it is null: the slots are the batch's tokens.
   void add_row_parallel(kernels::RowParallelParams params);
 
   const ModelConfig& c;
@@ -81,14 +86,13 @@ struct Step {
   kernels::TokenPlace* places;  // [T]
   float* x;                     // [T, hidden] the residual stream
   float* normed;                // [T, hidden]
-  // Slots of row-parallel products: the first T are the batch's tokens with weight one; after them
-  // stand the tokens of the experts of the layer in work.
-  std::int32_t* slot_token;  // [T * (1 + top_k)]
-  float* slot_weight;        // [T * (1 + top_k)]
+  // Slots that are the batch's tokens.
+  std::int32_t* slot_token;  // [T] 0, 1, 2, ...
+  float* slot_weight;        // [T] ones
   Adapted adapted;           // of the batch's rows
-  float* slot_one;           // [T * (1 + top_k)] ones; null unless `quantises`
 
  private:
+  std::vector<device::List> lists_;
   float* rounded_;  // [T, widest input]
   kernels::Fp8Rows rounded_fp8_;
   float* partial_;  // [T, hidden] this rank's part of a row-parallel sum

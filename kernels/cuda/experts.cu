@@ -1,0 +1,108 @@
+// The router's choice as groups, without the host: integers alone, so the same as the CPU's.
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/experts.h"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int kWarps = 8;
+constexpr unsigned kAllLanes = 0xffffffffU;
+
+__device__ int lanes_before(unsigned lanes, int lane) {
+  return __popc(lanes & ((1U << lane) - 1U));
+}
+
+// Where the slot of a pair of a token and a choice stands.
+__device__ std::int64_t place_of(const GroupExpertsParams& p, int pair) {
+  return static_cast<std::int64_t>(pair / p.top_k) * (1 + p.top_k) + 1 + pair % p.top_k;
+}
+
+// One warp for an expert. It goes through all pairs of a token and a choice twice, 32 at a time:
+// once to count those of lower experts and its own, once to give its own their slots in order.
+__global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const GroupExpertsParams p) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int expert = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
+  const int pairs = p.tokens * p.top_k;
+  if (expert >= p.experts) return;  // the whole warp does
+  // Slots of the first group are shared out over the experts' warps.
+  for (int t = expert * kWarp + lane; t < p.tokens; t += p.experts * kWarp) {
+    p.token[t] = t;
+    p.weight[t] = 1.0F;
+    p.slot[static_cast<std::int64_t>(t) * (1 + p.top_k)] = t;
+  }
+  // Choices without a group are shared out in the same way.
+  for (int i = expert * kWarp + lane; i < pairs; i += p.experts * kWarp) {
+    const int of = p.chosen[i] - p.first_expert;
+    if (of < 0 || of >= p.experts) p.slot[place_of(p, i)] = -1;
+  }
+  int lower = 0;
+  int own = 0;
+  for (int begin = 0; begin < pairs; begin += kWarp) {
+    const int chosen = begin + lane < pairs ? p.chosen[begin + lane] - p.first_expert : p.experts;
+    lower += __popc(__ballot_sync(kAllLanes, chosen >= 0 && chosen < expert));
+    own += __popc(__ballot_sync(kAllLanes, chosen == expert));
+  }
+  int slot = p.tokens + lower;
+  if (lane == 0) {
+    if (expert == 0) p.groups[0] = {0, p.tokens};
+    p.groups[1 + expert] = {slot, slot + own};
+  }
+  if (own == 0) return;
+  for (int begin = 0; begin < pairs; begin += kWarp) {
+    const int pair = begin + lane;
+    const bool mine = pair < pairs && p.chosen[pair] - p.first_expert == expert;
+    const unsigned lanes = __ballot_sync(kAllLanes, mine);
+    if (mine) {
+      const int at = slot + lanes_before(lanes, lane);
+      p.token[at] = pair / p.top_k;
+      p.weight[at] = p.weights[pair];
+      p.slot[place_of(p, pair)] = at;
+    }
+    slot += __popc(lanes);
+  }
+}
+
+// One warp, 32 experts at a time.
+__global__ void __launch_bounds__(kWarp) expert_tasks_kernel(const ExpertTasks p) {
+  const int lane = static_cast<int>(threadIdx.x);
+  int next = 0;  // tile
+  for (int begin = 0; begin < p.experts; begin += kWarp) {
+    const int expert = begin + lane;
+    int tiles = 0;
+    if (expert < p.experts) {
+      const Group group = p.groups[1 + expert];
+      const PackedMatrix w =
+          p.segmented != nullptr ? p.segmented[1 + expert].part[0] : p.w[1 + expert];
+      const int offset = p.segmented != nullptr ? p.segmented[1 + expert].offset[0] : 0;
+      const int rows = w.dtype == p.dtype ? group.end - group.begin : 0;
+      p.tasks[expert] = {w, p.x + group.begin * p.x_step + offset, p.y + group.begin * p.y_step,
+                         group.begin, rows};
+      tiles = (rows + p.tile_rows - 1) / p.tile_rows;
+    }
+    int before = tiles;  // of this expert and those of lower lanes
+    for (int step = 1; step < kWarp; step *= 2) {
+      const int lower = __shfl_up_sync(kAllLanes, before, step);
+      if (lane >= step) before += lower;
+    }
+    const int all = __shfl_sync(kAllLanes, before, kWarp - 1);
+    for (int i = 0; i < tiles; ++i) {
+      p.tiles[next + before - tiles + i] = {expert, i * p.tile_rows};
+    }
+    next += all;
+  }
+  for (int i = next + lane; i < p.tile_count; i += kWarp) p.tiles[i] = {0, kNoRow};
+}
+
+}  // namespace
+
+void group_experts(const GroupExpertsParams& p, Stream stream) {
+  const auto blocks = static_cast<unsigned>((p.experts + kWarps - 1) / kWarps);
+  launch(group_experts_kernel, blocks, kWarp * kWarps, 0, stream, p);
+}
+
+void expert_tasks(const ExpertTasks& p, Stream stream) {
+  launch(expert_tasks_kernel, 1, kWarp, 0, stream, p);
+}
+
+}  // namespace dsm::kernels::cuda

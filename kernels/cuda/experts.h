@@ -1,0 +1,45 @@
+// Experts whose groups stay on the device: the router's choice as groups, and products of groups
+// whose sizes the host does not know. As launch.h says of its functions.
+#pragma once
+
+#include "kernels/cuda/launch.h"
+
+namespace dsm::kernels::cuda {
+
+void group_experts(const GroupExpertsParams& params, Stream stream);
+
+// Writes the tasks and tiles of a product of groups [1, 1 + experts), for those whose weights have
+// one type. The number of tiles is known by its bound alone: those beyond the last have no rows.
+struct ExpertTasks {
+  const Group* groups = nullptr;  // [1 + experts]
+  int experts = 0;
+  // One of the two, [1 + experts]. Of segmented weights, which have one segment, x is cut at it.
+  const PackedMatrix* w = nullptr;
+  const SegmentedMatrix* segmented = nullptr;
+  DType dtype = DType::kF32;
+  const float* x = nullptr;
+  std::int64_t x_step = 0;  // from a slot's row of x to the next's; 0: rows are named by a list
+  float* y = nullptr;       // [slots], y_step
+  std::int64_t y_step = 0;
+  int tile_rows = 0;
+  int tile_count = 0;  // the bound
+
+  ProductTask* tasks = nullptr;  // [experts]
+  ProductTile* tiles = nullptr;  // [tile_count]
+};
+void expert_tasks(const ExpertTasks& params, Stream stream);
+
+// Tiles of `pairs` rows in groups of `experts` at most, however they are spread.
+constexpr int most_expert_tiles(int pairs, int experts, int tile_rows) {
+  const int started = pairs < experts ? pairs : experts;  // groups that have any row
+  const int tiles = pairs / tile_rows + started;
+  return tiles < pairs ? tiles : pairs;
+}
+// Rows of a tile for groups of this size on average.
+constexpr int expert_tile_rows(int pairs, int experts, DType dtype) {
+  int rows = 16;
+  while (rows * experts < pairs && rows < max_tile_rows(dtype)) rows *= 2;
+  return rows;
+}
+
+}  // namespace dsm::kernels::cuda

@@ -1,0 +1,92 @@
+#include "worker/device/cuda_experts.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/splits.h"
+
+namespace dsm::device {
+
+using namespace kernels;  // parameter structs
+
+void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) {
+  ++shape.experts;
+  shape.panels = std::max(shape.panels, panels_of(w));
+  shape.spans = std::max(shape.spans, cuda::spans_of(w));
+  shape.wide = shape.wide && w.scale_phase % 4 == 0 && offset % 4 == 0;
+}
+
+void CudaExperts::gate_up(const GateUpParams& p) {
+  const GroupExpertsParams& routing = *p.routing;
+  for (const DType dtype : cuda::kProductTypes) {
+    Shape shape;
+    for (int g = 1; g <= routing.experts; ++g) {
+      if (p.w[g].dtype == dtype) add(p.w[g], 0, shape);
+    }
+    if (shape.experts == 0) continue;
+    products({.w = lists_.put(p.w, static_cast<std::size_t>(p.group_count)),
+              .dtype = dtype,
+              .x = p.x,
+              .y = p.h,
+              .y_step = p.ldh},
+             {.token = p.token, .ldx = p.ldx, .ldy = p.ldh, .swiglu = true, .weight = p.weight},
+             routing, shape);
+  }
+}
+
+void CudaExperts::row_parallel(const RowParallelParams& p, float* sums) {
+  const GroupExpertsParams& routing = *p.routing;
+  const std::int64_t n = p.w[0].part[0].n;
+  for (const DType dtype : cuda::kProductTypes) {
+    Shape shape;
+    for (int g = 1; g <= routing.experts; ++g) {
+      if (p.w[g].part[0].dtype == dtype) add(p.w[g].part[0], p.w[g].offset[0], shape);
+    }
+    if (shape.experts == 0) continue;
+    products({.segmented = lists_.put(p.w, static_cast<std::size_t>(p.group_count)),
+              .dtype = dtype,
+              .x = p.h,
+              .x_step = p.ldh,
+              .y = sums,
+              .y_step = n},
+             {.ldx = p.ldh, .ldy = n}, routing, shape);
+  }
+}
+
+void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
+                           const GroupExpertsParams& routing, const Shape& shape) {
+  const int pairs = routing.tokens * routing.top_k;
+  tasks.groups = routing.groups;
+  tasks.experts = routing.experts;
+  tasks.tile_rows = cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
+  tasks.tile_count = cuda::most_expert_tiles(pairs, shape.experts, tasks.tile_rows);
+  const std::size_t task_bytes =
+      static_cast<std::size_t>(tasks.experts) * sizeof(cuda::ProductTask);
+  auto* plan = static_cast<std::byte*>(plan_.at_least(
+      task_bytes + static_cast<std::size_t>(tasks.tile_count) * sizeof(cuda::ProductTile),
+      stream_));
+  tasks.tasks = reinterpret_cast<cuda::ProductTask*>(plan);
+  tasks.tiles = reinterpret_cast<cuda::ProductTile*>(plan + task_bytes);
+
+  p.tasks = tasks.tasks;
+  p.tiles = tasks.tiles;
+  p.tile_count = tasks.tile_count;
+  p.tile_rows = tasks.tile_rows;
+  p.panels = shape.panels;
+  p.spans = shape.spans;
+  p.exact = exact_;
+  p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
+  p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
+  if (cuda::spans_apart(p.spans, p.tile_rows, p.tile_count, p.panels, processors_)) {
+    p.ld_partial = std::int64_t{p.panels} * kPanel;
+    p.partial = static_cast<float*>(span_sums_.at_least(
+        static_cast<std::size_t>(p.spans * p.rows * p.ld_partial) * sizeof(float), stream_));
+  }
+  lists_.send();
+  cuda::expert_tasks(tasks, stream_.get());
+  cuda::products(p, tasks.dtype, stream_.get());
+  check(cudaGetLastError(), "start a kernel");
+}
+
+}  // namespace dsm::device

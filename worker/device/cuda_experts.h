@@ -1,0 +1,42 @@
+// The CUDA backend's products of experts whose groups stay on the GPU (kernels/cuda/experts.h): the
+// host knows how many slots there are and not whose they are, so thread blocks are started for the
+// most tiles that there can be.
+#pragma once
+
+#include "kernels/cuda/experts.h"
+#include "worker/device/cuda_memory.h"
+
+namespace dsm::device {
+
+class CudaExperts {
+ public:
+  // `processors`, `exact`: as plan_products() and Products have them.
+  CudaExperts(const Stream& stream, Lists& lists, int processors, bool exact)
+      : stream_(stream), lists_(lists), processors_(processors), exact_(exact) {}
+
+  // The slots of all groups but the first, which is an ordinary product.
+  void gate_up(const kernels::GateUpParams& params);
+  // sums [slots, n] of the same slots.
+  void row_parallel(const kernels::RowParallelParams& params, float* sums);
+
+ private:
+  // What the experts' weights of one type have in common.
+  struct Shape {
+    int experts = 0;
+    int panels = 0;
+    int spans = 0;
+    bool wide = true;  // four inputs of each can be loaded at a time
+  };
+  static void add(const kernels::PackedMatrix& w, int offset, Shape& shape);
+  void products(kernels::cuda::ExpertTasks tasks, kernels::cuda::Products products,
+                const kernels::GroupExpertsParams& routing, const Shape& shape);
+
+  const Stream& stream_;
+  Lists& lists_;
+  int processors_;
+  bool exact_;
+  Scratch plan_;  // tasks and tiles
+  Scratch span_sums_;
+};
+
+}  // namespace dsm::device
