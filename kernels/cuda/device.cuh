@@ -10,8 +10,9 @@
 
 namespace dsm::kernels::cuda {
 
-// What a thread block gets of dynamic shared memory without being asked for.
-inline constexpr int kPlainSharedBytes = 48 << 10;
+// What a thread block gets of dynamic shared memory without being asked for: 48 KiB together with
+// the kernel's own shared variables, which take less than a third of that beside dynamic memory.
+inline constexpr int kPlainSharedBytes = 32 << 10;
 
 // Puts kernel(args...) on the stream, with `threads` threads in a block, a multiple of 32, and
 // `shared_bytes` for dynamic_shared(). A failure is CUDA's last error.

@@ -58,21 +58,21 @@ void SentLists::stage(std::span<const List> lists, std::span<const kernels::Atte
   staged_.clear();
   sizes_.clear();
   used_ = 0;
+  kernels::AttentionItem* to = nullptr;
+  if (!items.empty()) {
+    to = reinterpret_cast<kernels::AttentionItem*>(take(items.data(), items.size_bytes()));
+  }
   for (const List& list : lists) {
     if (list.bytes > 0) std::memcpy(take(list.data, list.bytes), list.data, list.bytes);
   }
-  std::ranges::sort(staged_, {}, &Sent::host);
-  if (!items.empty()) {
-    auto* to = reinterpret_cast<kernels::AttentionItem*>(take(items.data(), items.size_bytes()));
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      to[i] = items[i];
-      const std::byte* table = find(items[i].block_table, sizeof *items[i].block_table);
-      if (table == nullptr) throw std::logic_error("stage: an item's block table is not a list");
-      to[i].block_table = reinterpret_cast<const std::int32_t*>(table);
-    }
-    std::ranges::sort(staged_, {}, &Sent::host);
-  }
   if (used_ == 0) return;
+  std::ranges::sort(staged_, {}, &Sent::host);  // for find()
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    to[i] = items[i];
+    const std::byte* table = find(items[i].block_table, sizeof *items[i].block_table);
+    if (table == nullptr) throw std::logic_error("stage: an item's block table is not a list");
+    to[i].block_table = reinterpret_cast<const std::int32_t*>(table);
+  }
   check(cudaMemcpyAsync(device_.get(), host_.get(), used_, cudaMemcpyHostToDevice, stream_.get()),
         "copy a step's lists");
   copied_.record(stream_);

@@ -66,9 +66,10 @@ TEST(GpuCheckOnADevice, a_product_of_the_backend_is_the_cpus) {
 }
 
 TEST(Gpu, tells_its_free_memory) {
+  constexpr std::int64_t kMuch = 64 << 20;  // little comes out of what the driver has taken already
   const std::int64_t before = free_gpu_bytes();
-  const DeviceMemory memory = device_memory(kBytes);
-  EXPECT_LE(free_gpu_bytes(), before - kBytes);
+  const DeviceMemory memory = device_memory(kMuch);
+  EXPECT_LE(free_gpu_bytes(), before - kMuch);
 }
 
 }  // namespace
