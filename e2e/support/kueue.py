@@ -33,7 +33,7 @@ class Kueue:
 
     def start(self) -> None:
         self.env.k("apply", "--server-side", "-f", str(self.config / "crd/bases"))
-        self.env.k("wait", "--for=condition=Established", "crd", f"workloads.{GROUP}", f"clusterqueues.{GROUP}")
+        until("Kueue's definitions in the API", self._defined, 60)
         authority = self._make_root()
         command = self.env.in_cluster_network("chroot", str(self.root), "/kueue", "--config=/config.json", "--zap-log-level=2")
         with open(self.root / "log", "w", encoding="utf-8") as log:
@@ -51,6 +51,11 @@ class Kueue:
 
     def log(self) -> str:
         return (self.root / "log").read_text(encoding="utf-8")[-8000:]
+
+    def _defined(self) -> bool:
+        """Asked one by one: kubectl wait fails on a definition that has no conditions yet."""
+        return all(self.env.run(self.env.kubectl, "get", plural, "--all-namespaces", check=False).returncode == 0
+                   for plural in (f"workloads.{GROUP}", f"clusterqueues.{GROUP}", f"localqueues.{GROUP}"))
 
     def _ready(self) -> bool:
         assert self.process is not None and self.process.poll() is None, self.log()
