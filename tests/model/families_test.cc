@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/model/chunked.h"
 #include "tests/model/model_fixture.h"
 #include "worker/comm/thread_comm.h"
 
@@ -23,21 +24,6 @@ struct FamilyCase {
   const char* name;
   std::vector<int> ranks;  // that cut it, beside 1
 };
-
-// Logits of every position of the tokens, fed in chunks that end at `cuts`.
-Logits chunked(RankModel& model, comm::Communicator& comm, const Tokens& tokens,
-               std::vector<std::size_t> cuts, engine::BlockId first_block = 0) {
-  Logits logits;
-  std::size_t begin = 0;
-  cuts.push_back(tokens.size());
-  const auto table = blocks_for(tokens.size(), first_block);
-  for (const auto cut : cuts) {
-    const auto span = model.forward_all({1, {make_row(tokens, begin, cut, table)}}, comm);
-    logits.insert(logits.end(), span.begin(), span.end());
-    begin = cut;
-  }
-  return logits;
-}
 
 class Families : public testing::TestWithParam<FamilyCase> {
  protected:

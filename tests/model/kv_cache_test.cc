@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/model/chunked.h"
 #include "tests/model/model_fixture.h"
 #include "worker/comm/thread_comm.h"
 
@@ -68,20 +69,6 @@ class KvCacheTypes : public testing::TestWithParam<CacheCase> {
   }
   static Tokens longest() { return load_goldens(GetParam().golden).back().tokens; }
 
-  // Logits of every position of the tokens, fed in chunks that end at `cuts`.
-  static Logits chunked(RankModel& model, comm::Communicator& comm, const Tokens& tokens,
-                        std::vector<std::size_t> cuts, engine::BlockId first_block = 0) {
-    Logits logits;
-    std::size_t begin = 0;
-    cuts.push_back(tokens.size());
-    const auto table = blocks_for(tokens.size(), first_block);
-    for (const auto cut : cuts) {
-      const auto span = model.forward_all({1, {make_row(tokens, begin, cut, table)}}, comm);
-      logits.insert(logits.end(), span.begin(), span.end());
-      begin = cut;
-    }
-    return logits;
-  }
   static void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
     ASSERT_EQ(got.size(), wanted.size());
     EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);

@@ -7,10 +7,10 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
-#include <random>
 
 #include "kernels/cuda/emulation/memory.h"
 #include "kernels/cuda/emulation/stream.h"
+#include "worker/device/backend_fixture.h"
 #include "worker/device/cpu_backend.h"
 #include "worker/device/cuda_backend.h"
 
@@ -123,38 +123,15 @@ FoundCublasLt fake_library() {
       .multiply = multiply};
 }
 
-std::vector<float> random_floats(std::size_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 std::size_t size(int rows, int columns) {
   return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
 }
 
-struct Side {
-  std::unique_ptr<Backend> backend;
-
-  float* put(const std::vector<float>& values) const {
-    auto* to = allocate<float>(*backend, values.size());
-    backend->write(to, values.data(), values.size() * sizeof(float));
-    return to;
-  }
-  std::vector<float> get(const float* from, std::size_t count) const {
-    auto* shared = allocate_shared<float>(*backend, count);
-    backend->copy(shared, from, count);
-    backend->wait();
-    return {shared, shared + count};
-  }
-  PackedMatrix load(const WeightPiece& piece) const {
-    const PackedMatrix packed = backend->reserve({&piece, 1});
-    EXPECT_TRUE(backend->pack_panels({&piece, 1}, packed, 0, panels_of(packed)));
-    return packed;
-  }
-};
+PackedMatrix load(const Side& side, const WeightPiece& piece) {
+  const PackedMatrix packed = side.backend->reserve({&piece, 1});
+  EXPECT_TRUE(side.backend->pack_panels({&piece, 1}, packed, 0, panels_of(packed)));
+  return packed;
+}
 
 class LibraryProductTest : public testing::Test {
  protected:
@@ -207,7 +184,7 @@ TEST_F(LibraryProductTest, ALinearOfManyRowsIsNear) {
       const WeightPiece weight = piece(dtype, n, k, first);
       const auto x = random_floats(size(rows_, k + 1), 7);
       const auto run = [&](const Side& side) {
-        const PackedMatrix w = side.load(weight);
+        const PackedMatrix w = load(side, weight);
         EXPECT_EQ(w.dtype, dtype);
         auto* y = side.put(random_floats(size(rows_, n), 8));
         side.backend->linear({.x = side.put(x),
@@ -238,7 +215,7 @@ TEST_F(LibraryProductTest, OnlyTheGroupsOfManyRowsAreTheLibrarys) {
   const Group groups[] = {{0, rows_}, {rows_, slots}};
   const auto weights = random_floats(token.size(), 10);
   const auto run = [&](const Side& side) {
-    const PackedMatrix w[] = {side.load(weight), side.load(weight)};
+    const PackedMatrix w[] = {load(side, weight), load(side, weight)};
     auto* h = allocate<float>(*side.backend, token.size() * 64);
     side.backend->gate_up({side.put(random_floats(size(rows_, kInputs), 11)), kInputs, token.data(),
                            weights.data(), groups, w, 2, h, 64});
@@ -251,7 +228,7 @@ TEST_F(LibraryProductTest, OnlyTheGroupsOfManyRowsAreTheLibrarys) {
 TEST_F(LibraryProductTest, WhatTheLibraryDoesNotTakeIsOurs) {
   const WeightPiece weight = piece(DType::kBF16, 64, 64, 0);
   const auto run = [&](const Side& side, int rows) {
-    const PackedMatrix w = side.load(weight);
+    const PackedMatrix w = load(side, weight);
     auto* y = allocate<float>(*side.backend, size(rows, 64));
     const auto x = random_floats(size(rows, 64), 12);
     side.backend->linear({.x = side.put(x), .ldx = 64, .w = &w, .y = y, .ldy = 64, .rows = rows});
@@ -266,7 +243,7 @@ TEST_F(LibraryProductTest, WhatTheLibraryDoesNotTakeIsOurs) {
 // Its launches are its own, so a graph of ours shall not hold them.
 TEST_F(LibraryProductTest, StepsOfManyRowsAreNotRecorded) {
   const WeightPiece weight = piece(DType::kBF16, 64, 64, 0);
-  const PackedMatrix w = device_.load(weight);
+  const PackedMatrix w = load(device_, weight);
   const float* x = device_.put(random_floats(size(rows_, 64), 13));
   auto* y = allocate<float>(*device_.backend, size(rows_, 64));
   int called = 0;
