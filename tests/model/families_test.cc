@@ -100,6 +100,7 @@ TEST_P(Families, TheNumberOfRanksDoesNotMatter) {
     auto comms = comm::make_thread_communicators(size);
     std::vector<Logits> got(static_cast<std::size_t>(size));
     std::vector<std::thread> ranks;
+    ranks.reserve(static_cast<std::size_t>(size));
     for (int rank = 0; rank < size; ++rank) {
       ranks.emplace_back([&, rank] {
         const auto at = static_cast<std::size_t>(rank);
@@ -148,6 +149,7 @@ void expect_loose_within_bound(const std::string& dir, int size, bool expert_par
   SCOPED_TRACE(std::to_string(size) + " ranks");
   auto comms = comm::make_thread_communicators(size);
   std::vector<std::thread> ranks;
+  ranks.reserve(static_cast<std::size_t>(size));
   for (int rank = 0; rank < size; ++rank) {
     ranks.emplace_back([&, rank] {
       auto& comm = *comms[static_cast<std::size_t>(rank)];

@@ -124,6 +124,7 @@ TEST_P(KvCacheTypes, TheNumberOfRanksDoesNotMatter) {
     auto comms = comm::make_thread_communicators(2);
     std::vector<Logits> got(2);
     std::vector<std::thread> ranks;
+    ranks.reserve(2);
     for (int rank = 0; rank < 2; ++rank) {
       ranks.emplace_back([&, rank] {
         const auto at = static_cast<std::size_t>(rank);

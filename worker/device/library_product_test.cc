@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -179,9 +180,13 @@ class LibraryProductTest : public testing::Test {
 };
 
 TEST_F(LibraryProductTest, ALinearOfManyRowsIsNear) {
+  constexpr std::array<std::array<int, 3>, 3> kShapes = {
+      {{64, 64, 0}, {100, 131, 0}, {40, 200, 77}}};
   for (const DType dtype : {DType::kBF16, DType::kF8E4M3}) {
-    for (const auto& [n, k, first] : {std::array{64, 64, 0}, {100, 131, 0}, {40, 200, 77}}) {
-      const WeightPiece weight = piece(dtype, n, k, first);
+    for (const auto& shape : kShapes) {
+      const int n = shape[0];
+      const int k = shape[1];
+      const WeightPiece weight = piece(dtype, n, k, shape[2]);
       const auto x = random_floats(size(rows_, k + 1), 7);
       const auto run = [&](const Side& side) {
         const PackedMatrix w = load(side, weight);
