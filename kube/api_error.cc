@@ -23,13 +23,13 @@ bool ApiError::expired() const {
 
 ErrorKind kind_of(int http_code) {
   switch (http_code) {
-    case 401:
     case 403:
       return ErrorKind::kDenied;
     case 404:
       return ErrorKind::kNotFound;
     case 409:
       return ErrorKind::kConflict;
+    case 401:  // our token is not believed: that passes, when the file with it is written anew
     case 408:
     case 410:  // list again: the world moved on
       return ErrorKind::kTransient;

@@ -79,7 +79,7 @@ TEST_F(ClientTest, AnUnauthorizedRequestIsTriedOnceMoreWithAFreshToken) {
   transport_.next(status_answer(401, "Unauthorized"));
   const auto refused = client().get(kPods, "ns", "p");
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().kind, ErrorKind::kDenied);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kTransient);  // not a refusal of what was asked
   EXPECT_EQ(transport_.refreshed(), 2);
 }
 

@@ -32,6 +32,7 @@ inline constexpr std::string_view kImagePull = "ImagePull";
 inline constexpr std::string_view kContainerConfig = "ContainerConfig";
 inline constexpr std::string_view kLoadingWeights = "LoadingWeights";
 inline constexpr std::string_view kRendezvous = "Rendezvous";
+inline constexpr std::string_view kLeaderSilent = "LeaderSilent";  // its status cannot be had
 inline constexpr std::string_view kCrashLoop = "CrashLoop";
 inline constexpr std::string_view kOOMKilled = "OOMKilled";
 inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader says Failed
@@ -91,6 +92,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kContainerConfig,
                                            kLoadingWeights,
                                            kRendezvous,
+                                           kLeaderSilent,
                                            kCrashLoop,
                                            kOOMKilled,
                                            kWorkerFailed,

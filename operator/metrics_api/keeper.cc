@@ -109,7 +109,9 @@ std::optional<Serving> Keeper::look_at_secret(bool leading) {
       secret ? serving_of(*secret) : fail(ErrorKind::kNotFound, "there is no certificate yet");
   const Serving* there = serving ? &*serving : nullptr;
   if (leading && must_renew(there, place_, clock_.wall_now())) {
-    return renew(there, secret ? text(*secret, "/metadata/resourceVersion") : "");
+    // Where the Secret was deleted, what we serve with until all have the new one is still known.
+    return renew(there == nullptr && used_ ? &*used_ : there,
+                 secret ? text(*secret, "/metadata/resourceVersion") : "");
   }
   if (!serving) {
     trouble("the metrics api waits for its certificate", serving.error().message);
@@ -191,7 +193,10 @@ bool Keeper::keep(const Group& group, const Json& there, const Serving& serving)
     if (!made) return trouble("cannot make APIService " + name, made.error().message);
     log_.info("made an APIService", {{"name", name}});
   } else if (!plan::says_the_same(wanted, there)) {
-    wanted["metadata"]["uid"] = text(there, "/metadata/uid");
+    // Of this very state: it may have become somebody else's meanwhile.
+    for (const char* field : {"uid", "resourceVersion"}) {
+      wanted["metadata"][field] = there["metadata"].value(field, "");
+    }
     const auto mended = writes_.apply(kube::kApiServices, "", name, wanted);
     if (!mended) return trouble("cannot mend APIService " + name, mended.error().message);
     log_.info("applied an APIService", {{"name", name}});

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "kube/config.h"
 #include "kube/testing/scripted_transport.h"
 
@@ -50,6 +52,13 @@ class Cluster {
       writes_.push_back(request.method + " " + path);
       Json object = Json::parse(request.body);
       if (request.method == "POST") name = object["metadata"]["name"];
+      if (request.method == "PATCH" && !taker_.is_null())
+        objects_[name] = std::exchange(taker_, {});
+      // Where a version is given, the write is of that version alone.
+      const Json version = object["metadata"].value("resourceVersion", Json());
+      if (!version.is_null() && version != objects_[name]["metadata"]["resourceVersion"]) {
+        return status_answer(409, "Conflict");
+      }
       object["metadata"]["resourceVersion"] = std::to_string(++version_);
       object["metadata"]["uid"] = "uid-of-" + name;
       objects_[name] = object;
@@ -65,6 +74,16 @@ class Cluster {
   void remove(const std::string& name) {
     const std::lock_guard lock(mutex_);
     objects_.erase(name);
+  }
+  // Right before the next PATCH somebody puts this in the place of what is patched.
+  void take_over(Json object) {
+    const std::lock_guard lock(mutex_);
+    object["metadata"]["resourceVersion"] = "9999";
+    taker_ = std::move(object);
+  }
+  bool taken_over() {
+    const std::lock_guard lock(mutex_);
+    return taker_.is_null();
   }
   // Of the last DELETE.
   Json deleted_with() {
@@ -85,6 +104,7 @@ class Cluster {
   std::map<std::string, Json> objects_;
   std::vector<std::string> writes_;
   std::vector<Json> bodies_;  // of DELETEs
+  Json taker_;
   int version_ = 0;
 };
 
@@ -170,6 +190,30 @@ TEST_F(KeeperTest, ACertificateIsRenewedInTimeAndTheOldAuthorityStaysTrusted) {
   const Json bundle = cluster.get(kExternalService)["spec"]["caBundle"];
   EXPECT_THAT(kube::base64_decode(bundle.get<std::string>()).value(), HasSubstr(first.authorities));
   EXPECT_GT(keeper.certificate_until(), until);
+}
+
+TEST_F(KeeperTest, TheAuthorityOfACertificateWhoseSecretWasDeletedStaysTrusted) {
+  keeper.lead(true);
+  keeper.start();
+  next_state();
+  const Serving first = serving_of(cluster.get("dsm-metrics-api-tls")).value();
+  cluster.remove("dsm-metrics-api-tls");
+  after(Keeper::kLook);
+  after(Keeper::kLook);
+  const Json bundle = cluster.get(kExternalService)["spec"]["caBundle"];
+  EXPECT_THAT(kube::base64_decode(bundle.get<std::string>()).value(), HasSubstr(first.authorities));
+}
+
+TEST_F(KeeperTest, AnApiServiceThatSomebodyTakesMeanwhileStaysTheirs) {
+  keeper.lead(true);
+  keeper.start();
+  next_state();
+  cluster.take_over(foreign(kExternalService, "keda", "metrics"));
+  clock.advance(kCertificateLife - kRenewBefore + std::chrono::hours(1));
+  keeper.lead(true);  // the new certificate is to be written there, and finds it taken
+  while (!cluster.taken_over()) std::this_thread::yield();
+  EXPECT_EQ(after(Keeper::kLookAgain), (plan::MetricsApi{State::kCustom, "Service keda/metrics"}));
+  EXPECT_EQ(cluster.get(kExternalService)["spec"]["service"]["namespace"], "keda");
 }
 
 TEST_F(KeeperTest, BesideAForeignServerOfExternalMetricsItTakesCustomOnesUntilTheOthersAreFree) {

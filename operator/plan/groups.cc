@@ -186,6 +186,14 @@ std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
   if (group.leader_status != nullptr) {
     if (auto cause = leader_cause(*group.leader_status)) return cause;
   }
+  const PodView* leader = group.leader();
+  if (group.leader_status == nullptr && leader != nullptr && leader->ready_at) {
+    return Cause{"Starting", api::kLeaderSilent,
+                 "its pods are ready, but its leader " + leader->name +
+                     " has not told the operator so: is the way from the operator to its port for "
+                     "status open?",
+                 *leader->ready_at + kLeaderPatience <= observed.now};
+  }
   return Cause{"Starting", api::kStarting, "the ranks load their weights and meet", false};
 }
 
@@ -261,11 +269,14 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
       group.work = it->second.running + it->second.queue_depth;
     }
   }
-  // The leader knows at once what the kubelet finds out some seconds later.
-  group.ready = whole && !(group.leader_status != nullptr && leader_cause(*group.leader_status));
+  const api::GroupStatus* before = said_before(context.before, group.name);
+  // The leader knows at once what the kubelet finds out some seconds later. A group becomes ready
+  // by its leader's word; while the leader is not heard, it stays what it was.
+  group.ready =
+      whole && (group.leader_status != nullptr ? !leader_cause(*group.leader_status)
+                                               : before != nullptr && before->phase == "Ready");
   group.ended = !any_stays;
   group.leader_going = leader == nullptr || leader->deletion.has_value();
-  const api::GroupStatus* before = said_before(context.before, group.name);
   group.served = group.ready || (before != nullptr && before->served);
   group.restarts = count_restarts(group.pods, before, context.recovery, observed.now);
   find_failed_nodes(group, observed);

@@ -55,6 +55,9 @@ inline constexpr Seconds kStuckAfter{60};
 // A pod whose volumes and network are not there so long after it got its node waits for them.
 inline constexpr Seconds kVolumePatience{60};
 
+// A leader whose pod is ready for so long and that says nothing cannot be reached.
+inline constexpr Seconds kLeaderPatience{15};
+
 // A pod that is deleted and will not be ended by its kubelet.
 bool pod_stuck(const PodView& pod, const Observed& observed);
 

@@ -214,9 +214,32 @@ TEST_F(OneGroup, is_not_ready_while_its_leader_says_that_it_is_not) {
   }
   seen.leaders["u0"].phase = "Ready";
   EXPECT_TRUE(group().ready);
+}
+
+TEST_F(OneGroup, becomes_ready_by_its_leaders_word_and_stays_so_while_the_leader_is_not_heard) {
+  for (PodView& pod : seen.pods) pod.ready = true;
+  seen.pods[0].ready_at = kNow - Seconds(5);
+  Group found = group();
+  EXPECT_FALSE(found.ready);
+  ASSERT_TRUE(found.cause);
+  EXPECT_EQ(found.cause->reason, api::kLeaderSilent);
+  EXPECT_FALSE(found.cause->hard);
+  seen.pods[0].ready_at = kNow - kLeaderPatience;
+  EXPECT_TRUE(group().cause->hard);
   // What was said long ago does not count.
-  seen.leaders["u0"].phase = "Failed";
+  seen.leaders["u0"].phase = "Ready";
   seen.leaders["u0"].received = kNow - kStatusStale - Seconds(1);
+  EXPECT_FALSE(group().ready);
+  seen.leaders["u0"].received = kNow;
+  EXPECT_TRUE(group().ready);
+
+  api::GroupStatus& said = before.groups.emplace_back();
+  said.name = "m-abcd1234-0";
+  said.phase = "Ready";
+  seen.leaders.clear();
+  EXPECT_TRUE(group().ready);
+  seen.leaders["u0"].received = kNow - kStatusStale - Seconds(1);
+  seen.leaders["u0"].phase = "Failed";
   EXPECT_TRUE(group().ready);
 }
 
@@ -228,6 +251,8 @@ TEST_F(OneGroup, has_served_once_it_was_ready) {
   EXPECT_TRUE(group().served);
   before.groups.clear();
   for (PodView& pod : seen.pods) pod.ready = true;
+  seen.leaders["u0"].phase = "Ready";
+  seen.leaders["u0"].received = kNow;
   EXPECT_TRUE(group().ready);
   EXPECT_TRUE(group().served);
 }

@@ -12,8 +12,14 @@ ModelLoad load_of(std::string model, const std::string& uid, const std::vector<P
   for (const PodView& pod : pods) {
     if (pod.index != 0 || pod.owner_uid != uid) continue;
     const auto line = leaders.find(pod.uid);
-    if (line == leaders.end() || line->second.received + kLoadStale < now) {
-      if (pod.ready && !pod.deletion) load.unknown = "its leader " + pod.name + " is silent";
+    const bool spoke = line != leaders.end();
+    if (!spoke || line->second.received + kLoadStale < now) {
+      // The process that spoke still has what it had; a later one has nothing yet.
+      const bool has_some =
+          spoke && pod.running && (!pod.started || *pod.started <= line->second.received);
+      if ((pod.ready || has_some) && !pod.deletion) {
+        load.unknown = "its leader " + pod.name + " is silent";
+      }
       continue;
     }
     const LeaderStatus& status = line->second;

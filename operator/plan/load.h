@@ -26,7 +26,7 @@ struct ModelLoad {
 
 // `uid` is the model's own, `pods` those with its label, `leaders` their lines by uid of the pod.
 // Every leader that speaks counts, also one that is not ready (its group comes back, or it drains
-// what it has); every ready one must speak.
+// what it has); every one that is ready, or that spoke since its process began, must speak.
 ModelLoad load_of(std::string model, const std::string& uid, const std::vector<PodView>& pods,
                   const std::map<std::string, LeaderStatus>& leaders, WallTime now);
 

@@ -75,6 +75,19 @@ TEST_F(Load, counts_what_an_unready_leader_still_has_and_does_not_wait_for_one_t
   EXPECT_EQ(load().queue_depth, 7);
 }
 
+TEST_F(Load, is_not_known_when_a_leader_falls_silent_and_is_not_ready_any_more) {
+  PodView& pod = leader("hangs", 6, 5);
+  pod.ready = false;
+  pod.running = true;
+  pod.started = now - Seconds(60);
+  EXPECT_THAT(load().unknown, HasSubstr("m-hangs"));
+  pod.started = now - Seconds(1);  // what it had is lost
+  EXPECT_THAT(load().unknown, IsEmpty());
+  pod.started = now - Seconds(60);
+  pod.running = false;
+  EXPECT_THAT(load().unknown, IsEmpty());
+}
+
 TEST_F(Load, is_that_of_the_models_own_leaders) {
   leader("other", 0, 9).owner_uid = "an earlier model";
   leader("rank", 0, 9).index = 1;

@@ -277,7 +277,8 @@ Result<Millis> Controller::reconcile(const std::string& key) {
     if (outcome.error) return std::unexpected(*outcome.error);
     // What was written is in the store already, so the watch will bring no news of it: look again
     // until there is nothing left to write.
-    if (!plan.remove.empty() || !plan.children.empty() || !plan.create_pods.empty()) {
+    if (outcome.overtaken || !plan.remove.empty() || !plan.children.empty() ||
+        !plan.create_pods.empty()) {
       queue_.add(key);
     }
   }

@@ -51,7 +51,11 @@ class Answers {
     changed_.notify_all();
     if (request.method == "DELETE") return json_answer(200, {{"kind", "Status"}});
     if (kind == "DeepSeekModel") {
+      if (edit_first_ > 0) set_replicas(std::exchange(edit_first_, 0));
       model_["status"] = object["status"];
+      for (Json& group : model_["status"]["groups"]) {
+        if (heard_) group["phase"] = "Ready";
+      }
       model_["metadata"]["resourceVersion"] = version;
       return json_answer(200, model_);
     }
@@ -123,10 +127,19 @@ class Answers {
   // An event of the model's watch that says `replicas`.
   std::string edit(int replicas) {
     const std::lock_guard lock(mutex_);
-    model_["spec"]["replicas"] = replicas;
-    model_["metadata"]["generation"] = replicas;
+    set_replicas(replicas);
     model_["metadata"]["resourceVersion"] = std::to_string(++version_);
     return Json{{"type", "MODIFIED"}, {"object", model_}}.dump() + "\n";
+  }
+  // From here on statuses say that groups are ready, as if their leaders had been heard.
+  void hear_leaders() {
+    const std::lock_guard lock(mutex_);
+    heard_ = true;
+  }
+  // Somebody edits the model right before the next status is written, and its watch is late.
+  void edit_before_status(int replicas) {
+    const std::lock_guard lock(mutex_);
+    edit_first_ = replicas;
   }
   void await(const std::string& what, int count) {
     std::unique_lock lock(mutex_);
@@ -138,6 +151,10 @@ class Answers {
   }
 
  private:
+  void set_replicas(int replicas) {
+    model_["spec"]["replicas"] = replicas;
+    model_["metadata"]["generation"] = replicas;
+  }
   HttpResponse read(const std::string& path) {
     const std::lock_guard lock(mutex_);
     if (path == "/api/v1/namespaces/ns/pods") {
@@ -176,6 +193,8 @@ class Answers {
   Json secret_;
   std::vector<Json> pods_;
   std::string lost_;
+  int edit_first_ = 0;
+  bool heard_ = false;
 };
 
 class ControllerTest : public ::testing::Test {
@@ -246,6 +265,7 @@ TEST_F(ControllerTest, ScalingDownRemovesOneWholeGroup) {
 }
 
 TEST_F(ControllerTest, ACordonedNodeBringsTheModelsThatHavePodsOnItBack) {
+  answers_.hear_leaders();
   start();
   transport_.feed("/api/v1/nodes", answers_.node("n1", false));
   controller_.lead(true);
@@ -280,6 +300,15 @@ TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {
   transport_.feed(kModels, answers_.edit(2));
   answers_.await("POST Pod", 4);
   answers_.await("POST PodDisruptionBudget", 2);
+  controller_.stop();
+  EXPECT_EQ(answers_.count("POST Pod"), 4);
+}
+
+TEST_F(ControllerTest, AnEditThatTheAnswerToAStatusBringsIsActedOn) {
+  answers_.edit_before_status(2);
+  start();
+  controller_.lead(true);
+  answers_.await("POST Pod", 4);
   controller_.stop();
   EXPECT_EQ(answers_.count("POST Pod"), 4);
 }

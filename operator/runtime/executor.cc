@@ -197,6 +197,7 @@ void Executor::write_status(const Json& status, Run& run) {
   if (answer) {
     ++run.outcome.writes;
     run.outcome.status_written = true;
+    run.outcome.overtaken = !same_but_for_status(trimmed(*answer), run.model);
     store_.models.put(std::move(*answer));
     return;
   }

@@ -19,6 +19,9 @@ struct Outcome {
   int writes = 0;              // requests that changed something
   std::optional<Error> error;  // the first failure; the model is to be looked at again
   bool status_written = false;
+  // The answer to a status shows a model that was edited since it was looked at. Its watch may
+  // bring no news of that, since the answer is newer.
+  bool overtaken = false;
   bool cut_off = false;  // a request was not answered: whether it took effect is not known
 };
 

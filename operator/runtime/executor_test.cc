@@ -102,6 +102,20 @@ TEST_F(ExecutorTest, AStatusIsAppliedToTheIncarnationThatWasLookedAt) {
   EXPECT_EQ(body["status"], (Json{{"replicas", 1}}));
 }
 
+TEST_F(ExecutorTest, AModelThatWasEditedMeanwhileIsNoticedInTheAnswerToItsStatus) {
+  plan::Plan plan;
+  plan.status = Json{{"replicas", 1}};
+  Json answer = kModel;
+  answer["metadata"]["resourceVersion"] = "7";
+  answer["metadata"]["managedFields"] = Json::array({{{"manager", "kubectl"}}});
+  answer["status"] = {{"replicas", 1}};
+  transport_.next(json_answer(200, answer));
+  EXPECT_FALSE(run(plan).overtaken);
+  answer["spec"] = {{"replicas", 2}};
+  transport_.next(json_answer(200, answer));
+  EXPECT_TRUE(run(plan).overtaken);
+}
+
 TEST_F(ExecutorTest, AnswersAreInTheStoreBeforeTheWatchBringsThem) {
   transport_.next(json_answer(201, child("Pod", "r1-0", "7")));
   plan::Plan plan;

@@ -19,6 +19,12 @@ ObjectId id_of(const Json& object) {
   return id;
 }
 
+Json without_version(Json object) {
+  const auto metadata = object.find("metadata");
+  if (metadata != object.end() && metadata->is_object()) metadata->erase("resourceVersion");
+  return object;
+}
+
 }  // namespace
 
 ObjectId id_of_model(const Json& model) {
@@ -79,13 +85,13 @@ Json trimmed_autoscaler(Json object) {
 }
 
 bool same_object(const Json& a, const Json& b) {
-  if (a == b) return true;
-  Json left = a;
-  Json right = b;
-  for (Json* each : {&left, &right}) {
-    const auto metadata = each->find("metadata");
-    if (metadata != each->end() && metadata->is_object()) metadata->erase("resourceVersion");
-  }
+  return a == b || without_version(a) == without_version(b);
+}
+
+bool same_but_for_status(const Json& a, const Json& b) {
+  Json left = without_version(a);
+  Json right = without_version(b);
+  for (Json* each : {&left, &right}) each->erase("status");
   return left == right;
 }
 

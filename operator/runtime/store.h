@@ -46,6 +46,8 @@ Json trimmed_autoscaler(Json object);
 Json trimmed_budget(Json object);
 // Equal but for the resource version.
 bool same_object(const Json& a, const Json& b);
+// Equal but for what a write of the status changes.
+bool same_but_for_status(const Json& a, const Json& b);
 
 // Kept as they are read.
 template <typename T>

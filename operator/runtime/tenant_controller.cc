@@ -313,6 +313,8 @@ std::optional<Error> TenantController::write_status(const std::string& name, con
                      {"status", status}};
   auto answer = writes_.apply_status(kube::kDeepSeekTenants, "", name, body);
   if (answer) {
+    // It may have been edited since; then the answer is newer than what its watch brings of that.
+    if (!same_but_for_status(trimmed(*answer), tenant->object)) queue_.add(name);
     store_.tenants.put(*std::move(answer));
     return std::nullopt;
   }
