@@ -34,9 +34,11 @@ def test_a_killed_rank_comes_back_and_the_survivor_keeps_its_process(env, namesp
     leader = next(p for p in by_role(model, "leader")
                   if p.metadata.labels["deepseek-operator.io/group"] == group)
     with Load(env, model) as load:
+        begin = time.monotonic()
         env.run("kill", "-9", pid_of(env, victim))
         until("a restart of the killed rank", lambda: restarts(model, victim.metadata.name) == 1, 60)
         model.wait_settled(2)
+        load.notes.append(f"both groups serve again {time.monotonic() - begin:.1f} s after a rank was killed")
     assert restarts(model, leader.metadata.name) == 0
     assert load.report["ok"] > 0
     wait_answer(env, model)
@@ -50,11 +52,13 @@ def test_a_killed_leader_comes_back(env, namespace, make_model, local_only):
     model.wait_settled(2)
     victim = by_role(model, "leader")[0]
     with Load(env, model) as load:
+        begin = time.monotonic()
         env.run("kill", "-9", pid_of(env, victim))
         until("a restart of the killed leader", lambda: restarts(model, victim.metadata.name) == 1, 60)
         model.wait_settled(2)
-    # What ran on it is lost, and said so to the client; nothing else is.
-    assert load.report["ok"] > 0
+        load.notes.append(f"both groups serve again {time.monotonic() - begin:.1f} s after a leader was killed")
+    # What ran on it is lost, and the client may ask again; nothing else is.
+    load.assert_only_retryable_failures()
     wait_answer(env, model)
 
 

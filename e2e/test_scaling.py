@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from datetime import datetime
 
 import pytest
 from kubernetes import client
@@ -30,13 +31,18 @@ def raw(env, model, metric: str, *more: str):
     return env.run(env.kubectl, "get", "--raw", path, *more, check=False)
 
 
-def served(env, model, metric: str = "dsm_queue_depth") -> int:
+def item(env, model, metric: str) -> dict:
+    """What is served; LookupError: it is not known at this moment."""
     done = raw(env, model, metric)
     if done.returncode != 0:
         raise LookupError(done.stderr)
     items = json.loads(done.stdout)["items"]
     assert len(items) == 1 and items[0]["metricLabels"] == {"model": model.name}, items
-    return int(items[0]["value"])
+    return items[0]
+
+
+def served(env, model, metric: str = "dsm_queue_depth") -> int:
+    return int(item(env, model, metric)["value"])
 
 
 def scaling(model, status: str, reason: str) -> bool:
@@ -45,13 +51,15 @@ def scaling(model, status: str, reason: str) -> bool:
 
 
 class Recorder(threading.Thread):
-    """Looks twice a second at what is served, wanted and ready."""
+    """Looks twice a second at what is served, wanted and ready, and at how old the served number is."""
 
     def __init__(self, env, model):
         super().__init__(daemon=True)
         self.env, self.model = env, model
         self.begin = time.monotonic()
         self.rows: list[tuple[float, int | None, int, int]] = []
+        self.ages: list[tuple[float, float]] = []  # (when, seconds)
+        self.unknown = 0  # looks at which there was no number
         self.ending = threading.Event()
 
     def now(self) -> float:
@@ -59,10 +67,15 @@ class Recorder(threading.Thread):
 
     def run(self) -> None:
         while not self.ending.wait(0.5):
+            queue = None
+            asked = time.time()
             try:
-                queue = served(self.env, self.model)
-            except LookupError:  # not known at this moment
-                queue = None
+                there = item(self.env, self.model, "dsm_queue_depth")
+                queue = int(there["value"])
+                told = datetime.fromisoformat(there["timestamp"])
+                self.ages.append((self.now(), asked - told.timestamp()))
+            except LookupError:
+                self.unknown += 1
             at = self.now()
             body = self.model.get()
             self.rows.append((at, queue, body["spec"]["replicas"], body["status"].get("readyReplicas", 0)))
@@ -131,8 +144,13 @@ def test_groups_grow_with_the_queue_and_shrink_after_it(env, operator, namespace
     during = [row[1] for row in recorder.rows if queued < row[0] < ended and row[1] is not None]
     assert during and min(during) > 0, recorder.rows
     assert shrunk - ended > WINDOW_S - 2
-    print(f"grew to 3 groups {grown - queued:.1f} s after the queue was seen, "
-          f"shrank to 1 group {shrunk - ended:.1f} s after the load ended (window {WINDOW_S} s)")
+    ages = sorted(age for at, age in recorder.ages if queued < at < ended)
+    steady.notes += [
+        f"grew to 3 groups {grown - queued:.1f} s after the queue was seen",
+        f"shrank to 1 group {shrunk - ended:.1f} s after the load ended (window {WINDOW_S} s)",
+        f"age of the served number under load, of which up to 1 s because its time is cut to seconds: "
+        f"median {ages[len(ages) // 2]:.1f} s, most {ages[-1]:.1f} s",
+        f"{recorder.unknown} of {len(recorder.rows)} looks found no number"]
 
 
 def api_service(env, name: str) -> dict:

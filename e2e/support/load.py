@@ -12,7 +12,7 @@ from support.model import Model
 from support.wait import until
 
 
-# What each load of this run counted, for the summary at the end: (test, report without the answers).
+# What each load of this run counted, for the summary at the end: (test, report).
 REPORTS: list[tuple[str, dict]] = []
 
 
@@ -49,11 +49,16 @@ class Load:
             self.proxy.terminate()
         self.report = json.loads(output.strip().splitlines()[-1])
         test = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[-1].split(" ")[0]
-        REPORTS.append((test, {**{k: v for k, v in self.report.items() if k != "answers"}, "notes": self.notes}))
+        REPORTS.append((test, {**self.report, "notes": self.notes}))
+        assert self.report["wrong"] == 0, self.report
 
     def assert_no_failures(self) -> None:
         assert self.report["ok"] > 0, self.report
         assert self.report["failed"] == 0, self.report
+
+    def assert_only_retryable_failures(self) -> None:
+        assert self.report["ok"] > 0, self.report
+        assert self.report["retryable"] == self.report["failed"], self.report
 
 
 def ask(env: Environment, model: Model, question: str, /, thinking: bool = False, path: str = "/chat/completions",

@@ -1,4 +1,5 @@
-"""A steady stream of chat requests through the official OpenAI client, and a count of those that failed.
+"""A steady stream of chat requests through the official OpenAI client, and a count of those that failed or were
+answered wrongly.
 
 Run as a program inside the cluster's network: it prints one JSON line when it gets SIGTERM. The client does not
 retry: a failed request is a failed request. Each worker thread opens connections anew from time to time, as many
@@ -12,9 +13,17 @@ import threading
 import time
 from collections import Counter
 
+import httpx
 import openai
 
-QUESTIONS = [("What is 17+25?", "42"), ("What is the capital of France?", "Paris"), ("What is 3 times 4?", "12")]
+QUESTIONS = [("What is 17+25?", "42"), ("What is the capital of France?", "Paris"), ("What is 20+13?", "33")]
+
+
+def retryable(error: Exception) -> bool:
+    """Whether a client may simply ask again: the connection broke, or the answer says so."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in (429, 503)
+    return isinstance(error, (openai.APIError, ConnectionError, httpx.TransportError))
 
 
 class Traffic:
@@ -22,10 +31,9 @@ class Traffic:
         self.url, self.model = url, model
         self.stop = threading.Event()
         self.lock = threading.Lock()
-        self.ok, self.wrong, self.slowest = 0, 0, 0.0
+        self.ok, self.wrong, self.retryable, self.slowest = 0, 0, 0, 0.0
         self.errors: Counter[str] = Counter()
         self.examples: list[str] = []
-        self.answers: set[tuple[str, str]] = set()
         self.workers = [threading.Thread(target=self.work, args=(i,), daemon=True) for i in range(threads)]
 
     def ask(self, client: openai.OpenAI, question: str) -> str:
@@ -48,29 +56,35 @@ class Traffic:
         while not self.stop.is_set():
             if client is None or count % 20 == 0:
                 client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=90)
-            question, _ = QUESTIONS[count % len(QUESTIONS)]
+            question, right = QUESTIONS[count % len(QUESTIONS)]
             count += 1
             begin = time.monotonic()
             try:
                 answer = self.ask(client, question)
                 with self.lock:
-                    self.ok += 1
-                    self.answers.add((question, answer))
+                    if right in answer:
+                        self.ok += 1
+                    else:
+                        self.wrong += 1
+                        self.example(f"{question} was answered with {answer!r}")
                     self.slowest = max(self.slowest, time.monotonic() - begin)
             except Exception as error:  # every kind of failure counts, and is named in the report
                 with self.lock:
                     self.errors[type(error).__name__] += 1
-                    if len(self.examples) < 5:
-                        cause = f" <- {error.__cause__!r}" if error.__cause__ else ""
-                        self.examples.append(f"{time.strftime('%H:%M:%S')} {error!r}{cause}"[:300])
+                    self.retryable += retryable(error)
+                    self.example(f"{error!r}" + (f" <- {error.__cause__!r}" if error.__cause__ else ""))
                 client = None
                 self.stop.wait(0.2)
 
+    def example(self, what: str) -> None:
+        if len(self.examples) < 5:
+            self.examples.append(f"{time.strftime('%H:%M:%S')} {what}"[:300])
+
     def report(self) -> dict:
         with self.lock:
-            return {"ok": self.ok, "failed": sum(self.errors.values()), "errors": dict(self.errors),
-                    "examples": self.examples, "slowest_s": round(self.slowest, 3),
-                    "answers": sorted(self.answers)}
+            return {"ok": self.ok, "wrong": self.wrong, "failed": sum(self.errors.values()),
+                    "retryable": self.retryable, "errors": dict(self.errors), "examples": self.examples,
+                    "slowest_s": round(self.slowest, 3)}
 
 
 def main() -> None:
