@@ -35,6 +35,7 @@ class ModelExecutor final : public group::RankExecutor {
                       " tokens");
   }
 
+  std::uint64_t moves() const override { return model_->moves(); }
   int kv_room() const override { return model_->kv_room(); }
   void make_cache(int blocks) override try {
     if (const Status made = model_->make_cache(blocks); !made) {

@@ -3,23 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/cpu/pack.h"
 #include "kernels/ops.h"
+#include "kernels/random_floats.h"
 
 namespace dsm::kernels {
 namespace {
-
-std::vector<float> random_floats(std::size_t count, unsigned seed, float scale = 1.0F) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0F, scale);
-  std::vector<float> values(count);
-  for (auto& value : values) value = normal(random);
-  return values;
-}
 
 // A weight [n, k] in FP32.
 struct Weight {

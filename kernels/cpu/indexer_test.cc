@@ -10,17 +10,10 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/random_floats.h"
 
 namespace dsm::kernels {
 namespace {
-
-std::vector<float> random_floats(std::size_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (auto& value : values) value = normal(random);
-  return values;
-}
 
 std::size_t at(std::int64_t row, std::int64_t width, std::int64_t column) {
   return static_cast<std::size_t>(row * width + column);

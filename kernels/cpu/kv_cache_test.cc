@@ -6,22 +6,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/random_floats.h"
 
 namespace dsm::kernels {
 namespace {
-
-std::vector<float> random_floats(std::size_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (auto& value : values) value = normal(random);
-  return values;
-}
 
 std::size_t size(std::int64_t count) {
   return static_cast<std::size_t>(count);

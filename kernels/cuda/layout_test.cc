@@ -14,17 +14,10 @@
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/splits.h"
 #include "kernels/ops.h"
+#include "kernels/random_floats.h"
 
 namespace dsm::kernels::cuda {
 namespace {
-
-std::vector<float> random_floats(std::size_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 // D += A B as PTX's mma.m16n8k16 has it, by the places that its manual gives the registers.
 void multiply(float (*sums)[4], const FragmentA* a, const FragmentB* b, int product) {

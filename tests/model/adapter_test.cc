@@ -2,7 +2,6 @@
 // (tests/goldens/make_lora_goldens.py) and against themselves: a row has the same bits whatever
 // adapters the others in its batch have, however it is chunked and cut over ranks.
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <thread>
 
@@ -79,10 +78,6 @@ class Adapters : public testing::TestWithParam<const char*> {
       begin = cut;
     }
     return logits;
-  }
-  static void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
-    ASSERT_EQ(got.size(), wanted.size());
-    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);
   }
 };
 

@@ -1,7 +1,6 @@
 // The model against itself: the same row has the same bits however it is run. One prompt longer
 // than YaRN's original context is the reference, computed whole, alone, by one rank with one
 // thread.
-#include <cstring>
 #include <exception>
 #include <optional>
 #include <thread>
@@ -69,11 +68,6 @@ class Determinism : public testing::Test {
       begin = cut;
     }
     return logits;
-  }
-
-  static void expect_same_bits(const Logits& got, const Logits& wanted) {
-    ASSERT_EQ(got.size(), wanted.size());
-    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
   }
 
   static std::unique_ptr<RankModel> model_;

@@ -2,7 +2,6 @@
 // (tests/goldens/make_family_goldens.py) and against itself: the same row has the same bits however
 // it is run. determinism_test.cc does the second for the default model in more ways.
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <thread>
 
@@ -31,11 +30,6 @@ class Families : public testing::TestWithParam<FamilyCase> {
   static std::vector<GoldenCase> goldens() { return load_goldens(dir() + "/golden"); }
   static std::unique_ptr<RankModel> load(RankSpec spec = {}) {
     return load_checkpoint(dir(), spec);
-  }
-
-  static void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
-    ASSERT_EQ(got.size(), wanted.size());
-    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);
   }
 };
 

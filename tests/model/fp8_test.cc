@@ -137,11 +137,6 @@ std::vector<float> logits_of(const fs::path& dir, RankSpec spec = {}) {
   return logits_of(*load(dir, spec), comm);
 }
 
-void expect_same_bits(const std::vector<float>& got, const std::vector<float>& wanted) {
-  ASSERT_EQ(got.size(), wanted.size());
-  EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
-}
-
 TEST(Fp8, LogitsAreThoseOfTheReference) {
   const auto reference = golden();
   const auto logits = logits_of(kFp8Model);

@@ -1,7 +1,6 @@
 // KV caches in BF16 and FP8: how far logits are from those of FP32, for the default model and every
 // family, and that within a type a row has the same bits however it is run.
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <thread>
 
@@ -68,11 +67,6 @@ class KvCacheTypes : public testing::TestWithParam<CacheCase> {
     return load_checkpoint(GetParam().dir, spec, dtype);
   }
   static Tokens longest() { return load_goldens(GetParam().golden).back().tokens; }
-
-  static void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
-    ASSERT_EQ(got.size(), wanted.size());
-    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);
-  }
 };
 
 TEST_P(KvCacheTypes, LogitsAreWithinTheirBoundOfFp32s) {

@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "worker/model/rank_model.h"
@@ -41,6 +43,11 @@ inline std::unique_ptr<RankModel> load_checkpoint(const std::string& dir, RankSp
 }
 inline std::unique_ptr<RankModel> load_tiny(RankSpec spec) {
   return load_checkpoint(kTinyModel, spec);
+}
+
+inline void expect_same_bits(std::span<const float> got, std::span<const float> wanted) {
+  ASSERT_EQ(got.size(), wanted.size());
+  EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size_bytes()), 0);
 }
 
 // Blocks first, first + step, ... enough for `tokens` positions.

@@ -123,11 +123,6 @@ std::vector<float> logits_of(const fs::path& dir, const RankSpec& spec) {
   return logits_of(dir, spec, comm);
 }
 
-void expect_same_bits(const std::vector<float>& got, const std::vector<float>& wanted) {
-  ASSERT_EQ(got.size(), wanted.size());
-  EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
-}
-
 class RoundedWeights : public testing::TestWithParam<const char*> {};
 
 TEST_P(RoundedWeights, GiveTheBitsOfACheckpointThatHoldsThem) {

@@ -98,11 +98,6 @@ class SparseBits : public testing::Test {
     const auto logits = model->forward({1, {make_row(text, begin, end, table)}}, comm);
     return {logits.begin(), logits.end()};
   }
-  static void expect_same_bits(const std::vector<float>& got, const std::vector<float>& wanted) {
-    ASSERT_EQ(got.size(), wanted.size());
-    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
-  }
-
   NoComm comm;
   const std::unique_ptr<RankModel> model = load_checkpoint(kSource, {});
   // Eight times as long as what is selected.

@@ -1,31 +1,14 @@
 #include "worker/comm/nccl.h"
 
-#include <dlfcn.h>
-
 #include <string>
+
+#include "base/shared_library.h"
 
 namespace dsm::comm {
 namespace {
 
 constexpr const char* kLibrary = "libnccl.so.2";
 constexpr int kOldest = 21400;  // 2.14.0
-
-// Looks up functions until one is missing.
-class Library {
- public:
-  explicit Library(void* handle) : handle_(handle) {}
-
-  template <class Function>
-  void find(const char* name, Function*& to) {
-    to = reinterpret_cast<Function*>(dlsym(handle_, name));
-    if (to == nullptr && missing_.empty()) missing_ = name;
-  }
-  const std::string& missing() const { return missing_; }
-
- private:
-  void* handle_;
-  std::string missing_;
-};
 
 std::string dotted(int version) {
   return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
@@ -35,24 +18,22 @@ std::string dotted(int version) {
 }  // namespace
 
 Result<NcclApi> load_nccl(const char* name) {
-  // Never closed: its threads and those of CUDA know of each other to the end of the process.
-  void* handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) {
+  auto library = SharedLibrary::open({name});
+  if (!library) {
     return fail(ErrorKind::kNotFound,
-                std::string("NCCL, over which GPUs add up, cannot be loaded: ") + dlerror());
+                "NCCL, over which GPUs add up, cannot be loaded: " + library.error().message);
   }
-  Library library(handle);
   NcclApi api{};
-  library.find("ncclGetVersion", api.get_version);
-  library.find("ncclGetErrorString", api.error_string);
-  library.find("ncclGetUniqueId", api.get_unique_id);
-  library.find("ncclCommInitRankConfig", api.init_rank);
-  library.find("ncclCommGetAsyncError", api.async_error);
-  library.find("ncclCommAbort", api.abort);
-  library.find("ncclAllGather", api.all_gather);
-  library.find("ncclAllReduce", api.all_reduce);
-  if (!library.missing().empty()) {
-    return fail(ErrorKind::kNotFound, std::string(name) + " has no " + library.missing() +
+  library->find(api.get_version, "ncclGetVersion");
+  library->find(api.error_string, "ncclGetErrorString");
+  library->find(api.get_unique_id, "ncclGetUniqueId");
+  library->find(api.init_rank, "ncclCommInitRankConfig");
+  library->find(api.async_error, "ncclCommGetAsyncError");
+  library->find(api.abort, "ncclCommAbort");
+  library->find(api.all_gather, "ncclAllGather");
+  library->find(api.all_reduce, "ncclAllReduce");
+  if (!library->missing().empty()) {
+    return fail(ErrorKind::kNotFound, std::string(name) + " has no " + library->missing() +
                                           ": NCCL " + dotted(kOldest) + " or later is needed");
   }
   int version = 0;
@@ -60,6 +41,7 @@ Result<NcclApi> load_nccl(const char* name) {
     return fail(ErrorKind::kNotFound, std::string(name) + " is NCCL " + dotted(version) + ", " +
                                           dotted(kOldest) + " or later is needed");
   }
+  library->keep();  // its threads and those of CUDA know of each other to the end of the process
   return api;
 }
 

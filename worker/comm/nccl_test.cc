@@ -199,7 +199,8 @@ TEST(Nccl, SaysWhatIsMissing) {
   EXPECT_THAT(load_nccl("libno-such-library.so").error().message,
               StartsWith("NCCL, over which GPUs add up, cannot be loaded: "));
   EXPECT_THAT(load_nccl("libc.so.6").error().message,
-              HasSubstr("libc.so.6 has no ncclGetVersion: NCCL 2.14.0 or later is needed"));
+              AllOf(StartsWith("libc.so.6 has no ncclGetVersion, "),
+                    HasSubstr(": NCCL 2.14.0 or later is needed")));
 }
 
 }  // namespace

@@ -60,6 +60,8 @@ class Backend {
 
   // For the log: the device and the instruction set it uses.
   virtual std::string_view name() const = 0;
+  // Another number whenever operators have got on; 0: that cannot be seen. Any thread may ask.
+  virtual std::uint64_t moves() const { return 0; }
 
   // Zeroed, aligned to 64 bytes, alive as long as the backend. Pages are taken when they are first
   // touched.

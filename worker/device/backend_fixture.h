@@ -6,10 +6,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
+#include "kernels/random_floats.h"
 #include "worker/device/backend.h"
 #include "worker/device/devices.h"
 
@@ -22,13 +22,7 @@ inline constexpr bool kEmulated = true;
 inline constexpr bool kEmulated = false;
 #endif
 
-inline std::vector<float> random_floats(std::size_t count, unsigned seed, float scale = 1.0F) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0F, scale);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
+using kernels::random_floats;
 
 inline std::size_t size(std::int64_t count) {
   return static_cast<std::size_t>(count);

@@ -62,6 +62,7 @@ class CpuBackend final : public Backend {
       : ops_(ops), name_(std::string("cpu/") + ops.name), pool_(threads) {}
 
   std::string_view name() const override { return name_; }
+  std::uint64_t moves() const override { return pool_.moves(); }
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes); }
   void* allocate_shared(std::size_t bytes) override { return arena_.allocate(bytes); }
 

@@ -1,41 +1,30 @@
 #include "worker/device/cublas_lt.h"
 
-#include <dlfcn.h>
-
-#include <type_traits>
+#include "base/shared_library.h"
 
 namespace dsm::device {
 namespace {
 
 FoundCublasLt load() {
-  void* library = nullptr;
-  std::string why;
-  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"}) {
-    library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
-    why += (why.empty() ? "" : "; ") + std::string(::dlerror());
-  }
-  if (library == nullptr) return std::unexpected("cuBLASLt is not there: " + why);
+  auto library = SharedLibrary::open({"libcublasLt.so.13", "libcublasLt.so.12"});
+  if (!library) return std::unexpected("cuBLASLt is not there: " + library.error().message);
   CublasLt table{};
-  std::string missing;
-  const auto find = [&](const char* name, auto& function) {
-    void* const found = ::dlsym(library, name);
-    if (found == nullptr) missing = name;
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(found);
-  };
-  find("cublasLtCreate", table.create);
-  find("cublasLtDestroy", table.destroy);
-  find("cublasLtMatmulDescCreate", table.product_create);
-  find("cublasLtMatmulDescDestroy", table.product_destroy);
-  find("cublasLtMatmulDescSetAttribute", table.product_set);
-  find("cublasLtMatrixLayoutCreate", table.layout_create);
-  find("cublasLtMatrixLayoutDestroy", table.layout_destroy);
-  find("cublasLtMatmulPreferenceCreate", table.preference_create);
-  find("cublasLtMatmulPreferenceDestroy", table.preference_destroy);
-  find("cublasLtMatmulPreferenceSetAttribute", table.preference_set);
-  find("cublasLtMatmulAlgoGetHeuristic", table.heuristic);
-  find("cublasLtMatmul", table.multiply);
-  if (!missing.empty()) return std::unexpected("cuBLASLt has no function " + missing);
+  library->find(table.create, "cublasLtCreate");
+  library->find(table.destroy, "cublasLtDestroy");
+  library->find(table.product_create, "cublasLtMatmulDescCreate");
+  library->find(table.product_destroy, "cublasLtMatmulDescDestroy");
+  library->find(table.product_set, "cublasLtMatmulDescSetAttribute");
+  library->find(table.layout_create, "cublasLtMatrixLayoutCreate");
+  library->find(table.layout_destroy, "cublasLtMatrixLayoutDestroy");
+  library->find(table.preference_create, "cublasLtMatmulPreferenceCreate");
+  library->find(table.preference_destroy, "cublasLtMatmulPreferenceDestroy");
+  library->find(table.preference_set, "cublasLtMatmulPreferenceSetAttribute");
+  library->find(table.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  library->find(table.multiply, "cublasLtMatmul");
+  if (!library->missing().empty()) {
+    return std::unexpected("cuBLASLt has no function " + library->missing());
+  }
+  library->keep();
   return table;
 }
 

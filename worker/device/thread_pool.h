@@ -29,11 +29,19 @@ class ThreadPool {
   template <class Work>
   void run(int items, const Work& work) {
     if (helpers_.empty() || items <= 1) {
-      for (int i = 0; i < items; ++i) work(i);
+      for (int i = 0; i < items; ++i) {
+        alone_.store(alone_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        work(i);
+      }
       return;
     }
     fork_join(
         items, [](const void* context, int i) { (*static_cast<const Work*>(context))(i); }, &work);
+  }
+
+  // Another number whenever an item has been claimed. Any thread may ask.
+  std::uint64_t moves() const {
+    return ticket_.load(std::memory_order_relaxed) + alone_.load(std::memory_order_relaxed);
   }
 
   static constexpr int kMaxItems = (1 << 20) - 1;
@@ -49,6 +57,7 @@ class ThreadPool {
   // generation << 40 | items << 20 | next item. One word, so that a claim succeeds only in the job
   // it was read from.
   std::atomic<std::uint64_t> ticket_{0};
+  std::atomic<std::uint64_t> alone_{0};  // items that the owner did without the helpers; its own
   std::atomic<int> done_{0};
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};

@@ -21,6 +21,18 @@ TEST(ThreadPool, DoesEveryItemOnceInEveryJob) {
   }
 }
 
+TEST(ThreadPool, ShowsThatItGetsOn) {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::uint64_t before = pool.moves();
+    pool.run(5, [](int) {});
+    EXPECT_NE(pool.moves(), before);
+    before = pool.moves();
+    pool.run(1, [&](int) { EXPECT_NE(pool.moves(), before); });
+    EXPECT_EQ(pool.moves(), before + 1);
+  }
+}
+
 TEST(ThreadPool, WakesHelpersThatSleep) {
   ThreadPool pool(2);
   // The first item waits for the second: the job can end only if a helper takes part.

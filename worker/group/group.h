@@ -41,9 +41,9 @@ struct GroupOptions {
 
   Millis heartbeat{1000};          // sent this often on an idle control connection
   Millis heartbeat_timeout{6000};  // silence for so long is a lost pod
-  Millis step_timeout{10000};  // a step may take this long at least before a rank counts as hung
-  Millis form_timeout{30000};  // time for all communicators of an epoch to connect
-  Millis reconnect_min{100};   // back-off of a follower without a leader
+  Millis step_timeout{8000};       // a step in which no rank gets on for so long hangs
+  Millis form_timeout{30000};      // time for all communicators of an epoch to connect
+  Millis reconnect_min{100};       // back-off of a follower without a leader
   Millis reconnect_max{2000};
 
   int pods() const { return tensor_parallel / ranks_per_pod; }

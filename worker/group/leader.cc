@@ -4,26 +4,24 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
-#include <list>
 #include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
 
-#include "base/random.h"
 #include "worker/group/adapter_roll.h"
 #include "worker/group/channel.h"
+#include "worker/group/control_port.h"
 #include "worker/group/epoch_comms.h"
+#include "worker/group/leader_state.h"
 #include "worker/group/rank_threads.h"
+#include "worker/group/step_watch.h"
 #include "worker/group/wire.h"
 
 namespace dsm::group {
 namespace {
 
-constexpr Millis kGreetingTimeout{5000};
-constexpr Millis kAcceptRound{200};
 constexpr Millis kAdaptersRound{200};  // one that nobody needs any more is seen within this time
-constexpr std::size_t kMaxConnections = 64;  // greeted or not
 // A rank that is still in a step this long after it was given up will not come back.
 constexpr Seconds kStuck{60};
 
@@ -43,12 +41,6 @@ struct LeaderGroup::Impl {
       });
     }
   };
-  struct Connection {
-    std::shared_ptr<Channel> channel;
-    std::atomic<bool> done{false};
-    std::thread thread;
-  };
-  enum class Stage { kWaiting, kConnecting, kReady };
   struct Step {
     std::size_t tokens = 0;
     TimePoint start{};
@@ -68,7 +60,17 @@ struct LeaderGroup::Impl {
                 .joined = [this](std::uint64_t e) { on_local_joined(e); },
                 .samples = [this](std::uint64_t e,
                                   engine::Samples s) { on_samples(e, std::move(s)); },
-                .broken = [this](std::uint64_t e, Error error) { on_broken(e, 0, error); }})) {
+                .broken = [this](std::uint64_t e, Error error) { on_broken(e, 0, error); }})),
+        port(
+            options, log,
+            {.admitted = [this](const Hello& hello,
+                                const std::shared_ptr<Channel>& channel) { admit(hello, channel); },
+             .received =
+                 [this](int pod, Message& message) {
+                   return std::visit([&](auto& m) { return handle(pod, m); }, message);
+                 },
+             .ended = [this](int pod, const Channel* channel,
+                             const Error& why) { remove(pod, channel, why); }}) {
     if (adapters) {
       roll.want(adapters->wanted());
       adapters->listen([this] { wake_for_adapters(); });
@@ -87,95 +89,12 @@ struct LeaderGroup::Impl {
     }
     changed.notify_all();
     control.join();
-    if (acceptor.joinable()) {
-      acceptor.join();
-    }
-    for (Connection& c : connections) {
-      c.channel->shutdown();
-    }
-    for (Connection& c : connections) {
-      c.thread.join();
-    }
-    ranks.reset();  // its events use this object
   }
 
-  // --- connections ---
+  // --- pods come, speak and go; no lock held ---
 
-  void accept_loop(const Listener& listener) {
-    while (!is_stopping()) {
-      std::erase_if(connections, [](Connection& c) {
-        if (!c.done) {
-          return false;
-        }
-        c.thread.join();
-        return true;
-      });
-      auto socket = listener.accept(kAcceptRound);
-      if (!socket || connections.size() >= kMaxConnections) {
-        continue;  // one connection too many is closed here
-      }
-      Connection& c = connections.emplace_back();
-      c.channel = std::make_shared<Channel>(std::move(*socket));
-      c.thread = std::thread([this, &c] {
-        serve(c.channel);
-        c.done = true;
-      });
-    }
-  }
-
-  // A connection's thread, from the first byte to the last.
-  void serve(const std::shared_ptr<Channel>& channel) {
-    const std::string nonce = random_hex(16);
-    if (!channel->send(Challenge{.nonce = nonce})) {
-      return;
-    }
-    const auto first = channel->receive(kGreetingTimeout, kMaxGreeting);
-    const Hello* hello = first && *first ? std::get_if<Hello>(&**first) : nullptr;
-    if (hello == nullptr) {
-      log.info("control connection without a greeting closed", {{"peer", channel->peer()}});
-      channel->shutdown();
-      return;
-    }
-    if (const std::string why = refusal(*hello, nonce); !why.empty()) {
-      log.info("pod refused", {{"pod", hello->pod_index}, {"peer", channel->peer()}, {"why", why}});
-      (void)channel->send(Refused{.message = why});  // it is gone either way
-      channel->shutdown();
-      return;
-    }
-    if (!channel->send(Welcome{.proof = welcome_proof(options.token, nonce, hello->nonce)})) {
-      return;
-    }
-    const int pod = hello->pod_index;
-    admit(pod, *hello, channel);
-    const Error why = read_messages(pod, *channel);
-    channel->shutdown();
-    remove(pod, channel.get(), why);
-  }
-
-  std::string refusal(const Hello& hello, const std::string& nonce) const {
-    if (!same_proof(hello.proof, hello_proof(options.token, nonce, hello))) {
-      return "wrong token";
-    }
-    if (hello.pod_index < 1 || hello.pod_index >= options.pods() ||
-        hello.tensor_parallel != options.tensor_parallel ||
-        hello.ranks_per_pod != options.ranks_per_pod) {
-      return "pod " + std::to_string(hello.pod_index) + " with " +
-             std::to_string(hello.ranks_per_pod) + " of " + std::to_string(hello.tensor_parallel) +
-             " ranks does not fit into a group of " + std::to_string(options.pods()) +
-             " pods with " + std::to_string(options.ranks_per_pod) + " of " +
-             std::to_string(options.tensor_parallel) + " ranks";
-    }
-    if (hello.revision != options.revision) {
-      return "it is of revision \"" + hello.revision + "\", the group of \"" + options.revision +
-             "\"";
-    }
-    if (hello.model_digest != options.model_digest) {
-      return "its model or its settings differ from the leader's";
-    }
-    return "";
-  }
-
-  void admit(int index, const Hello& hello, const std::shared_ptr<Channel>& channel) {
+  void admit(const Hello& hello, const std::shared_ptr<Channel>& channel) {
+    const int index = hello.pod_index;
     {
       const std::lock_guard lock(mutex);
       Pod& pod = pods[index];
@@ -220,24 +139,6 @@ struct LeaderGroup::Impl {
   static Error pod_lost(int index, const std::string& why) {
     return {.kind = ErrorKind::kTransient,
             .message = "pod " + std::to_string(index) + " was lost: " + why};
-  }
-
-  // Returns why the connection ended.
-  Error read_messages(int pod, Channel& channel) {
-    for (;;) {
-      auto message = channel.receive(options.heartbeat_timeout);
-      if (!message) {
-        return message.error();
-      }
-      if (!*message) {
-        return {.kind = ErrorKind::kTransient,
-                .message = "it was silent for " +
-                           std::to_string(options.heartbeat_timeout.count()) + " ms"};
-      }
-      if (!std::visit([&](auto& m) { return handle(pod, m); }, **message)) {
-        return {.kind = ErrorKind::kInvalid, .message = "it sent what a follower does not send"};
-      }
-    }
   }
 
   // False for a message that has no place here.
@@ -442,7 +343,7 @@ struct LeaderGroup::Impl {
       if (e != epoch || stage != Stage::kReady || steps.empty()) {
         return;
       }
-      slowest_step = std::max(slowest_step, clock.now() - steps.front().start);
+      step_watch.ended(clock.now(), steps.front().start);
       steps.pop_front();
       samples.push_back(std::move(s));
     }
@@ -486,26 +387,14 @@ struct LeaderGroup::Impl {
                               std::to_string(options.form_timeout.count()) + " ms"});
         continue;
       } else if (stage == Stage::kReady && !steps.empty() &&
-                 now - steps.front().start > step_limit(steps.front().tokens)) {
+                 step_watch.hangs(now, steps.front().start, ranks->moves())) {
         end_epoch({.kind = ErrorKind::kTransient,
                    .message = "a step of " + std::to_string(steps.front().tokens) +
-                              " tokens did not end in time: a rank hangs"});
+                              " tokens does not get on: a rank hangs"});
         continue;
       }
       clock.wait_until(changed, lock, now + std::min<Millis>(options.heartbeat, Millis(200)));
     }
-  }
-
-  // How long a step may take: the floor, more for a long prompt, and always far more than what was
-  // seen, so that a slow machine is not taken for a hung one.
-  std::chrono::nanoseconds step_limit(std::size_t tokens) const {
-    const auto floor = options.step_timeout * (1 + static_cast<int>(tokens) / 64);
-    return std::max<std::chrono::nanoseconds>(floor, 20 * slowest_step);
-  }
-
-  bool is_stopping() const {
-    const std::lock_guard lock(mutex);
-    return stopping;
   }
 
   Error loss() const {
@@ -540,84 +429,39 @@ struct LeaderGroup::Impl {
   std::optional<Error> last_loss;
   std::string condemned;  // why; empty: it is not
   int kv_blocks = 0;      // that the ranks have agreed on; 0: not yet, or there is nothing to agree
-  std::chrono::nanoseconds slowest_step{0};
+  StepWatch step_watch{options.step_timeout};
   const std::shared_ptr<SharedAdapters> adapters;  // null: there are none
   AdapterRoll roll;
   TimePoint adapters_seen{};
   TimePoint adapters_told{};
   std::atomic<bool> adapters_news{false};
 
-  std::uint16_t port = 0;
-  std::list<Connection> connections;  // the acceptor's
+  // Their events use what stands above; so they are the last, and the first to go.
   std::unique_ptr<RankThreads> ranks;
-  std::thread acceptor;
+  ControlPort port;
   std::thread control;
 };
 
 GroupState LeaderGroup::Impl::state() const {
-  GroupState s;
-  s.ranks = ranks->states();
-  s.loaded = ranks->loaded();
-  s.live = ranks->stuck_for() < kStuck;
+  LeaderView view{.local = ranks->states(), .pods = {}, .condemned = "", .adapters = ""};
+  const bool loaded = ranks->loaded();
+  const bool live = ranks->stuck_for() < kStuck;
   const std::lock_guard lock(mutex);
+  for (const auto& [index, pod] : pods) {
+    view.pods[index] = pod.ranks;
+  }
+  view.stage = stage;
+  view.engine_knows = engine_epoch == epoch;
+  view.condemned = condemned;
+  if (adapters) {
+    view.adapters = roll.complaint();
+  }
+  GroupState s = state_of(options, view);
+  s.loaded = loaded;
+  s.live = live;
   s.epoch = epoch;
   s.kv_blocks = kv_blocks;
   s.last_error = last_loss ? last_loss->message : "";
-  std::string missing;
-  for (int index = 1; index < options.pods(); ++index) {
-    const auto it = pods.find(index);
-    if (it != pods.end() && !it->second.ranks.empty()) {
-      s.ranks.insert(s.ranks.end(), it->second.ranks.begin(), it->second.ranks.end());
-      continue;
-    }
-    for (int i = 0; i < options.ranks_per_pod; ++i) {
-      s.ranks.push_back({.rank = index * options.ranks_per_pod + i,
-                         .phase = Phase::kStarting,
-                         .loaded_bytes = 0,
-                         .total_bytes = 0,
-                         .error = ""});
-    }
-    if (it == pods.end()) {
-      missing += (missing.empty() ? "" : ", ") + std::to_string(index);
-    }
-  }
-  s.ended = !condemned.empty();
-  for (int i = 0; i < options.ranks_per_pod; ++i) {
-    s.ended = s.ended || s.ranks[static_cast<std::size_t>(i)].phase == Phase::kFailed;
-  }
-  const auto in_phase = [&](Phase phase) {
-    return std::ranges::find_if(s.ranks, [&](const RankState& r) { return r.phase == phase; });
-  };
-  if (const auto failed = in_phase(Phase::kFailed); failed != s.ranks.end()) {
-    s.phase = Phase::kFailed;
-    s.reason = failed->reason;
-    s.message = "rank " + std::to_string(failed->rank) + ": " + failed->error;
-  } else if (!condemned.empty()) {
-    s.phase = Phase::kFailed;
-    s.reason = "ProbeFailed";
-    s.message = condemned;
-  } else if (stage == Stage::kReady) {
-    // Until the engine has taken the epoch over it may still believe in the one before.
-    s.phase = engine_epoch == epoch ? Phase::kReady : Phase::kRendezvous;
-    s.reason = "Formed";
-    s.message = "all " + std::to_string(options.tensor_parallel) + " ranks are connected";
-  } else if (in_phase(Phase::kLoading) != s.ranks.end()) {
-    s.phase = Phase::kLoading;
-    s.reason = "LoadingWeights";
-    s.message = "weights are being loaded";
-  } else if (!missing.empty()) {
-    s.phase = Phase::kRendezvous;
-    s.reason = "WaitingForPods";
-    s.message = "waiting for pod " + missing + " of the group";
-  } else if (stage == Stage::kWaiting && adapters && !roll.complete()) {
-    s.phase = Phase::kRendezvous;
-    s.reason = "LoadingAdapters";
-    s.message = roll.complaint();
-  } else {
-    s.phase = Phase::kRendezvous;
-    s.reason = "Connecting";
-    s.message = "the ranks are connecting";
-  }
   return s;
 }
 
@@ -632,18 +476,11 @@ Status LeaderGroup::start() {
   if (impl_->options.pods() == 1) {
     return {};
   }
-  auto listener = Listener::open(impl_->options.bind_host, impl_->options.control_port);
-  if (!listener) {
-    return std::unexpected(listener.error());
-  }
-  impl_->port = listener->port();
-  impl_->acceptor =
-      std::thread([impl = impl_.get(), l = std::move(*listener)] { impl->accept_loop(l); });
-  return {};
+  return impl_->port.open();
 }
 
 std::uint16_t LeaderGroup::control_port() const {
-  return impl_->port;
+  return impl_->port.number();
 }
 GroupState LeaderGroup::state() const {
   return impl_->state();
@@ -691,7 +528,7 @@ Result<std::optional<engine::Samples>> LeaderGroup::poll(TimePoint deadline) {
 bool LeaderGroup::recover(TimePoint deadline) {
   Impl& impl = *impl_;
   std::unique_lock lock(impl.mutex);
-  while (impl.stage != Impl::Stage::kReady) {
+  while (impl.stage != Stage::kReady) {
     if (impl.clock.now() >= deadline) {
       return false;
     }

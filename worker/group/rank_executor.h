@@ -24,6 +24,10 @@ class RankExecutor {
   // group is broken and DeviceError; any other exception counts as a failed step.
   virtual engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) = 0;
 
+  // Another number whenever a step on this rank has got on; 0: that is not known. Called on any
+  // thread.
+  virtual std::uint64_t moves() const { return 0; }
+
   // How many KV blocks this rank has room for, or has made, where the ranks are to agree on a
   // number; 0: it was given to all of them.
   virtual int kv_room() const { return 0; }

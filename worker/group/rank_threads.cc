@@ -25,6 +25,7 @@ struct RankThreads::Impl {
     std::deque<BatchPtr> queue;
     std::uint64_t inside = 0;             // the epoch whose communicator the thread uses; 0: none
     std::optional<TimePoint> over_since;  // that epoch was aborted and the thread is not back yet
+    const RankExecutor* executor = nullptr;  // null: its weights are not there
     std::thread thread;
   };
 
@@ -67,6 +68,18 @@ struct RankThreads::Impl {
     if (!executor) {
       return;
     }
+    show(i, executor.get());
+    work_off(i, *executor);
+    show(i, nullptr);
+  }
+
+  void show(int i, const RankExecutor* executor) {
+    const std::lock_guard lock(mutex);
+    ranks[at(i)].executor = executor;
+  }
+
+  // Until the process stops, or the device fails.
+  void work_off(int i, RankExecutor& executor) {
     std::shared_ptr<EpochComms> held;
     comm::Communicator* comm = nullptr;
     std::uint64_t seen = 0;  // the last epoch of this thread
@@ -76,14 +89,14 @@ struct RankThreads::Impl {
         if (work->connect) {
           comm = nullptr;
           held = work->connect;
-          if (work->kv_blocks > 0) make_cache(i, *executor, work->kv_blocks);
+          if (work->kv_blocks > 0) make_cache(i, executor, work->kv_blocks);
           comm = &held->open(i);
-          executor->join(*comm);
+          executor.join(*comm);
           joined(i, seen);
         } else if (work->batch && comm == nullptr) {
           continue;  // this rank has failed in this epoch and said so
         } else if (work->batch) {
-          engine::Samples samples = executor->execute(*work->batch, *comm);
+          engine::Samples samples = executor.execute(*work->batch, *comm);
           if (comm->rank() == 0) {
             events.samples(seen, std::move(samples));
           }
@@ -362,6 +375,15 @@ bool RankThreads::loaded() const {
     }
   }
   return true;
+}
+
+std::uint64_t RankThreads::moves() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::uint64_t moves = 0;
+  for (const Impl::Rank& rank : impl_->ranks) {
+    if (rank.executor != nullptr) moves += rank.executor->moves();
+  }
+  return moves;
 }
 
 std::chrono::nanoseconds RankThreads::stuck_for() const {

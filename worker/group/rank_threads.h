@@ -52,6 +52,8 @@ class RankThreads {
 
   std::vector<RankState> states() const;
   bool loaded() const;  // all of them
+  // Another number whenever a rank has got on in its step. While an epoch is under way.
+  std::uint64_t moves() const;
   // How long the slowest thread has been in an epoch that is over; zero when none is.
   std::chrono::nanoseconds stuck_for() const;
 

@@ -386,6 +386,9 @@ std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,
 const ModelConfig& RankModel::config() const {
   return loaded_->config;
 }
+std::uint64_t RankModel::moves() const {
+  return impl_->backend->moves();
+}
 std::string_view RankModel::device() const {
   return (impl_ != nullptr ? impl_->backend : loaded_->backend)->name();
 }

@@ -105,6 +105,8 @@ class RankModel {
   const ModelConfig& config() const;
   // For the log: device and instruction set.
   std::string_view device() const;
+  // Backend::moves(); any thread may ask once there is a cache.
+  std::uint64_t moves() const;
 
  private:
   struct Impl;

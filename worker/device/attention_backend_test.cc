@@ -1,0 +1,213 @@
+// Rotation, the KV cache and attention on the device that is there against the CPU's plain table:
+// to the bit, but for sums, which are in the device's own order.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/device/backend_fixture.h"
+
+namespace dsm::device {
+namespace {
+
+using namespace kernels;
+
+RopeTable rope_of(const Side& side, int positions, int pairs, bool halves) {
+  auto cos = random_floats(size(positions) * size(pairs), 18);
+  auto sin = random_floats(size(positions) * size(pairs), 19);
+  return {side.put(cos), side.put(sin), pairs, halves};
+}
+
+TEST_F(BackendTest, RotatedQueriesAreExact) {
+  const std::vector<TokenPlace> places = {{3, 0}, {70, 1}, {9, 2}};
+  const auto q = random_floats(size(3) * 4 * 24, 20);
+  for (const bool halves : {false, true}) {
+    for (const bool in_place : {false, true}) {
+      const auto run = [&](const Side& side) {
+        auto* from = side.put(q);
+        auto* to = in_place ? from : allocate<float>(*side.backend, q.size());
+        side.backend->rope_query({from, 96, 24, 8, to, 24, in_place ? 8 : 4, places.data(),
+                                  rope_of(side, 100, 8, halves), 3, 4});
+        return side.get(to, q.size());
+      };
+      EXPECT_EQ(run(device_), run(cpu_));
+    }
+  }
+}
+
+TEST_F(BackendTest, KeysAndValuesStandInTheCache) {
+  const std::vector<TokenPlace> places = {{0, 2}, {63, 2}, {64, 0}, {130, 1}};
+  const auto latent = [&](const Side& side) {
+    const KvLayer kv{allocate<float>(*side.backend, size(3) * 48 * 64),
+                     allocate<float>(*side.backend, size(3) * 64 * 32), 1, 48, 32};
+    side.backend->kv_write({side.put(random_floats(size(4) * 50, 21)), 50,
+                            side.put(random_floats(32, 22)), places.data(), kv,
+                            rope_of(side, 200, 8, false), 4, 1e-6F});
+    auto cache = side.get(static_cast<const float*>(kv.keys), size(3) * 48 * 64);
+    const auto values = side.get(static_cast<const float*>(kv.values), size(3) * 64 * 32);
+    cache.insert(cache.end(), values.begin(), values.end());
+    return cache;
+  };
+  expect_near(latent(device_), latent(cpu_), 1e-5, "latents");
+  const auto heads = [&](const Side& side) {
+    const KvLayer kv{allocate<float>(*side.backend, size(3) * 2 * 16 * 64),
+                     allocate<float>(*side.backend, size(3) * 2 * 64 * 16), 2, 16, 16};
+    const float* k = side.put(random_floats(size(4) * 70, 23));
+    side.backend->kv_write_heads(
+        {k, k + 32, 70, places.data(), kv, rope_of(side, 200, 8, true), 4});
+    auto cache = side.get(static_cast<const float*>(kv.keys), size(3) * 2 * 16 * 64);
+    const auto values = side.get(static_cast<const float*>(kv.values), size(3) * 2 * 64 * 16);
+    cache.insert(cache.end(), values.begin(), values.end());
+    return cache;
+  };
+  EXPECT_EQ(heads(device_), heads(cpu_));
+}
+
+TEST_F(BackendTest, ExpandedKeysAreExact) {
+  const auto run = [&](const Side& side) {
+    auto* keys = allocate<float>(*side.backend, size(3) * 24 * 64);
+    side.backend->key_expand({.k = side.put(random_floats(size(64) * 3 * 16, 24)),
+                              .rotated = side.put(random_floats(size(8) * 64, 25)),
+                              .keys = keys,
+                              .rows = 50,
+                              .heads = 3,
+                              .nope = 16,
+                              .rope = 8});
+    return side.get(keys, size(3) * 24 * 64);
+  };
+  EXPECT_EQ(run(device_), run(cpu_));
+}
+
+// Sequences over a cache whose slots that no position has written are not numbers.
+struct Past {
+  int heads;  // query heads of a KV head
+  KvLayer shape;
+  std::vector<std::vector<std::int32_t>> tables;
+  std::vector<float> keys;
+  std::vector<float> values;
+  float scale;
+
+  Past(const KvLayer& kv, int query_heads, const std::vector<int>& lengths)
+      : heads(query_heads), shape(kv), scale(1.0F / std::sqrt(static_cast<float>(kv.key_dim))) {
+    std::int32_t blocks = 0;
+    for (const int length : lengths) blocks += (length + kKvBlock - 1) / kKvBlock;
+    std::int32_t block = blocks;  // from the end, so that tables do not rise
+    const auto nan = std::numeric_limits<float>::quiet_NaN();
+    keys.assign(size(blocks) * size(kv.heads) * size(kv.key_dim) * kKvBlock, nan);
+    values.assign(size(blocks) * size(kv.heads) * size(kv.value_dim) * kKvBlock, nan);
+    std::mt19937 random(26);
+    std::normal_distribution<float> normal;
+    for (const int length : lengths) {
+      tables.emplace_back();
+      for (int at = 0; at < length; ++at) {
+        if (at % kKvBlock == 0) tables.back().push_back(--block);
+        for (int h = 0; h < kv.heads; ++h) {
+          const std::size_t head = size(block) * size(kv.heads) + size(h);
+          for (int d = 0; d < kv.key_dim; ++d) {
+            keys[(head * size(kv.key_dim) + size(d)) * kKvBlock + size(at % kKvBlock)] =
+                normal(random);
+          }
+          for (int d = 0; d < kv.value_dim; ++d) {
+            values[(head * kKvBlock + size(at % kKvBlock)) * size(kv.value_dim) + size(d)] =
+                normal(random);
+          }
+        }
+      }
+    }
+  }
+
+  // Consecutive tokens of a sequence.
+  struct Run {
+    std::size_t sequence;
+    int first_position;
+    int tokens;
+  };
+  // out [tokens, KV heads, heads, value_dim]; `query` in the order of runs.
+  std::vector<float> attend(const Side& side, const std::vector<Run>& runs,
+                            const std::vector<float>& query, int item_rows,
+                            bool staged = false) const {
+    std::vector<TokenPlace> places;
+    std::vector<AttentionItem> items;
+    for (const Run& run : runs) {
+      const auto& table = tables[run.sequence];
+      const auto begin = static_cast<int>(places.size()) * heads;
+      for (int t = 0; t < run.tokens; ++t) {
+        const int position = run.first_position + t;
+        places.push_back({position, table[size(position / kKvBlock)]});
+      }
+      const auto end = static_cast<int>(places.size()) * heads;
+      for (int h = 0; h < shape.heads; ++h) {
+        for (int at = begin; at < end; at += item_rows) {
+          items.push_back({at, std::min(end, at + item_rows), table.data(), h});
+        }
+      }
+    }
+    KvLayer kv = shape;
+    kv.keys = side.put(keys);
+    kv.values = side.put(values);
+    if (staged) {
+      std::vector<List> lists = {{places.data(), places.size() * sizeof places[0]}};
+      for (const auto& table : tables) lists.push_back({table.data(), table.size() * 4});
+      side.backend->stage(lists, items);
+    }
+    const std::size_t rows = places.size() * size(shape.heads) * size(heads);
+    auto* out = allocate<float>(*side.backend, rows * size(shape.value_dim));
+    side.backend->attention({side.put(query), out, places.data(), items.data(),
+                             static_cast<int>(items.size()), heads, kv, scale});
+    return side.get(out, rows * size(shape.value_dim));
+  }
+};
+
+TEST_F(BackendTest, AttentionIsNearForEveryLengthOfThePast) {
+  const std::vector<int> lengths = {1, 63, 64, 65, 255, 256, 257, 700};
+  std::vector<Past::Run> runs;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    const int tokens = std::min(lengths[i], 5);
+    runs.push_back({i, lengths[i] - tokens, tokens});
+  }
+  const int tokens = 1 + 7 * 5;
+  for (const auto& [heads, kv] :
+       {std::pair{16, KvLayer{.heads = 1, .key_dim = 576, .value_dim = 512}},
+        {8, KvLayer{.heads = 1, .key_dim = 160, .value_dim = 128}},
+        {7, KvLayer{.heads = 2, .key_dim = 128, .value_dim = 128}},
+        {1, KvLayer{.heads = 3, .key_dim = 20, .value_dim = 16}}}) {
+    const Past past(kv, heads, lengths);
+    const auto query =
+        random_floats(size(tokens) * size(heads) * size(kv.heads) * size(kv.key_dim), 27);
+    const auto wanted = past.attend(cpu_, runs, query, 32);
+    for (const int item_rows : {7, 16, 32}) {
+      expect_near(past.attend(device_, runs, query, item_rows), wanted, 1e-5,
+                  "keys of " + std::to_string(kv.key_dim));
+    }
+  }
+}
+
+TEST_F(BackendTest, ATokensAttentionHasTheSameBitsAloneAndInAPrompt) {
+  const KvLayer kv{.heads = 1, .key_dim = 160, .value_dim = 128};
+  const Past past(kv, 8, {400});
+  const auto query = random_floats(size(400) * 8 * 160, 28);
+  const auto all = past.attend(device_, {{0, 0, 400}}, query, 32);
+  for (const int at : {0, 63, 64, 255, 256, 399}) {
+    const auto row = query.begin() + at * 8 * 160;
+    const auto alone = past.attend(device_, {{0, at, 1}}, {row, row + std::ptrdiff_t{8} * 160}, 8);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), all.begin() + at * 8 * 128))
+        << "position " << at;
+  }
+}
+
+TEST_F(BackendTest, AttentionReadsItemsThatAreStaged) {
+  const KvLayer kv{.heads = 2, .key_dim = 32, .value_dim = 16};
+  const Past past(kv, 4, {300, 70, 5});
+  const std::vector<Past::Run> runs = {{1, 60, 10}, {0, 299, 1}, {2, 0, 5}};
+  const auto query = random_floats(size(16) * 8 * 32, 40);
+  EXPECT_EQ(past.attend(device_, runs, query, 16, true), past.attend(device_, runs, query, 16));
+}
+
+}  // namespace
+}  // namespace dsm::device
