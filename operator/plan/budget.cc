@@ -4,6 +4,8 @@
 #include <tuple>
 
 #include "operator/api/quantity.h"
+#include "operator/plan/autoscaler.h"
+#include "operator/plan/schedule.h"
 
 namespace dsm::plan {
 namespace {
@@ -28,7 +30,7 @@ class Division {
   BudgetResult divide(std::vector<BudgetModel> models) {
     std::ranges::sort(models, {}, [](const BudgetModel& m) { return std::tie(m.created, m.key); });
     for (const BudgetModel& model : models) {
-      take(model, model.held);
+      take(model.holds, 1);
       running_ += model.held > 0 ? 1 : 0;
     }
     std::string first_waiting;
@@ -43,8 +45,8 @@ class Division {
   }
 
  private:
-  void take(const BudgetModel& model, int groups) {
-    for (auto& [resource, used] : result_.used) used += groups * amount_in(model.group, resource);
+  void take(const Amounts& amounts, int times) {
+    for (auto& [resource, used] : result_.used) used += times * amount_in(amounts, resource);
   }
 
   void grow(const BudgetModel& model, const std::string& first_waiting, BudgetShare& share) {
@@ -57,7 +59,7 @@ class Division {
       if (!share.short_of.empty()) return;
       if (share.groups == 0 && model.held == 0) ++running_;
       ++share.groups;
-      take(model, 1);
+      take(model.group, 1);
     }
   }
 
@@ -101,6 +103,20 @@ Amounts group_demand(const api::Spec& spec) {
     out[resource] = std::max(out[resource], spec.parallelism.tensor * 1000.0);
   }
   return out;
+}
+
+int groups_wanted(const api::Spec& spec, WallTime now) {
+  if (!spec.scaling.on()) return spec.replicas;
+  api::Spec bounded = spec;
+  api::Scaling& scaling = bounded.scaling;
+  // With schedules that cannot be read the plan begins nothing and says so.
+  const auto bounds =
+      bounds_at({scaling.min_replicas, *scaling.max_replicas}, scaling.schedules, now);
+  if (bounds) {
+    scaling.min_replicas = bounds->bounds.min;
+    scaling.max_replicas = bounds->bounds.max;
+  }
+  return wanted_replicas(bounded);
 }
 
 std::string why_less(const std::string& tenant, const api::TenantBudget& limits,

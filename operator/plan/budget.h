@@ -29,12 +29,16 @@ inline constexpr std::string_view kDefaultMemory = "128Mi";
 // What the pods of one group request together.
 Amounts group_demand(const api::Spec& spec);
 
+// Groups that a model wants at this time: `replicas` within the bounds of its scaling.
+int groups_wanted(const api::Spec& spec, WallTime now);
+
 struct BudgetModel {
   std::string key;  // namespace/name
   WallTime created;
   int wanted = 0;  // groups
   int held = 0;    // groups that have pods, or were granted and will have them
-  Amounts group;   // group_demand()
+  Amounts holds;   // what those take, which may be of other revisions than the wanted one
+  Amounts group;   // group_demand() of the wanted one
 };
 
 struct BudgetShare {

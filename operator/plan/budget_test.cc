@@ -21,6 +21,7 @@ BudgetModel model(const std::string& name, int age_s, int wanted, int held, int 
           .created = WallTime(Seconds(1000 - age_s)),
           .wanted = wanted,
           .held = held,
+          .holds = {{kGpu, held * gpus * 1000.0}},
           .group = {{kGpu, gpus * 1000.0}}};
 }
 
@@ -54,6 +55,33 @@ TEST(Budget, what_is_held_is_never_taken_away) {
               ElementsAre(Pair("old", 0), Pair("young", 1)));
   EXPECT_THAT(groups(gpus(1), {model("a", 1, 3, 2, 4)}), ElementsAre(Pair("a", 2)))
       << "also when the budget was lowered";
+}
+
+TEST(Budget, groups_of_another_revision_take_what_they_took_when_they_were_made) {
+  BudgetModel shrunk = model("shrunk", 9, 2, 2, 1);
+  shrunk.holds = {{kGpu, 8000.0}};
+  EXPECT_THAT(groups(gpus(8), {shrunk, model("young", 1, 1, 0, 1)}),
+              ElementsAre(Pair("shrunk", 2), Pair("young", 0)));
+}
+
+TEST(Budget, what_is_wanted_keeps_to_the_bounds_of_scaling_and_its_schedules) {
+  api::Spec spec;
+  spec.replicas = 1;
+  const WallTime night = from_rfc3339("2026-01-05T23:00:00Z");
+  EXPECT_EQ(groups_wanted(spec, night), 1);
+  spec.scaling.min_replicas = 3;
+  spec.scaling.max_replicas = 6;
+  EXPECT_EQ(groups_wanted(spec, night), 3);
+  spec.replicas = 9;
+  EXPECT_EQ(groups_wanted(spec, night), 6);
+  api::Schedule schedule;
+  schedule.name = "night";
+  schedule.from = "22:00";
+  schedule.to = "06:00";
+  schedule.max_replicas = 4;
+  spec.scaling.schedules.push_back(schedule);
+  EXPECT_EQ(groups_wanted(spec, night), 4);
+  EXPECT_EQ(groups_wanted(spec, from_rfc3339("2026-01-05T12:00:00Z")), 6);
 }
 
 TEST(Budget, groups_that_drain_take_their_room_until_they_are_gone) {

@@ -77,9 +77,12 @@ std::string not_allowed(const TenantView& tenant, const api::Spec& spec) {
   }
   const std::string priority = priority_class_of(tenant);
   const std::string& wanted = spec.placement.priority_class_name;
-  if (!priority.empty() && !wanted.empty() && wanted != priority) {
+  // Pods of one class may push out those of lower ones, whoever's these are.
+  if (!wanted.empty() && wanted != priority) {
     return "spec.placement.priorityClassName: " + wanted + " is not the one of tenant " +
-           tenant.name + "; use " + priority + ", or leave it out";
+           tenant.name + "; " +
+           (priority.empty() ? "leave it out: the tenant has none (spec.priority)"
+                             : "use " + priority + ", or leave it out");
   }
   return {};
 }

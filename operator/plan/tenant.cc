@@ -143,6 +143,9 @@ class TenantPlanner {
       // It is made again once it is gone.
       plan_.remove.push_back(
           {kind, meta(*there, "namespace"), meta(*there, "name"), meta(*there, "uid")});
+    } else if (json patch = quota_patch(object, *there); !patch.is_null()) {
+      patch["metadata"]["uid"] = meta(*there, "uid");
+      write(ChildWrite::Verb::kMerge, std::move(patch));
     } else if (match == Match::kDiffers) {
       object["metadata"]["uid"] = meta(*there, "uid");
       write(ChildWrite::Verb::kApply, std::move(object));

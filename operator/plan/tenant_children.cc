@@ -216,4 +216,20 @@ Match compare(const json& wanted, const json& actual) {
   return same ? Match::kSame : Match::kDiffers;
 }
 
+json quota_patch(const json& wanted, const json& actual) {
+  if (wanted["kind"] != "ResourceQuota") return {};
+  const json there = actual.value(json::json_pointer("/spec/hard"), json::object());
+  json hard = wanted["spec"]["hard"];
+  bool stale = false;
+  for (const auto& [resource, quantity] : there.items()) {
+    if (hard.contains(resource) || !resource.starts_with("requests.")) continue;
+    hard[resource] = nullptr;
+    stale = true;
+  }
+  if (!stale) return {};
+  json patch = wanted;
+  patch["spec"]["hard"] = std::move(hard);
+  return patch;
+}
+
 }  // namespace dsm::plan

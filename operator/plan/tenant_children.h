@@ -32,4 +32,9 @@ enum class Match {
 };
 Match compare(const nlohmann::json& wanted, const nlohmann::json& actual);
 
+// A merge patch of a ResourceQuota that also has requests which the budget names no longer: what is
+// wanted, and null for those. An apply would leave them, since a POST has put them there. Null: it
+// has none.
+nlohmann::json quota_patch(const nlohmann::json& wanted, const nlohmann::json& actual);
+
 }  // namespace dsm::plan

@@ -13,6 +13,7 @@ namespace dsm::plan {
 namespace {
 
 using nlohmann::json;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -63,10 +64,18 @@ class World : public testing::Test {
       });
     }
     for (const ChildWrite& write : plan.writes) {
+      const bool merge = write.verb == ChildWrite::Verb::kMerge;
       const bool create = write.verb == ChildWrite::Verb::kCreate;
-      done.push_back((create ? "create " : "apply ") + write.kind + " " +
-                     object_name(write.object));
-      take(write.object);
+      done.push_back((create  ? "create "
+                      : merge ? "merge "
+                              : "apply ") +
+                     write.kind + " " + object_name(write.object));
+      json object = write.object;
+      if (merge) {
+        object = child(write.kind, write.name);
+        object.merge_patch(write.object);
+      }
+      take(std::move(object));
     }
     if (plan.status) {
       json object = seen.tenant->object;
@@ -212,6 +221,19 @@ TEST_F(World, serving_needs_these_paths_and_no_others) {
       {"ipBlock": {"cidr": "10.0.0.0/8"}}])"));
 }
 
+TEST_F(World, a_resource_that_leaves_the_budget_leaves_the_quota) {
+  be({{"namespaces", {"team-a"}},
+      {"budget", {{"resources", {{"cpu", 32}, {"nvidia.com/gpu", 8}}}}}});
+  settle();
+  json& quota = child("ResourceQuota", "deepseek-tenant");
+  quota["spec"]["hard"]["pods"] = "10";  // of somebody else
+  be({{"namespaces", {"team-a"}}, {"budget", {{"resources", {{"cpu", 32}}}}}});
+  EXPECT_THAT(look(), Contains("merge ResourceQuota team-a/deepseek-tenant"));
+  EXPECT_EQ(child("ResourceQuota", "deepseek-tenant")["spec"]["hard"],
+            (json{{"requests.cpu", "32"}, {"pods", "10"}}));
+  settle();
+}
+
 TEST_F(World, a_priority_with_a_value_is_a_class_that_is_made_again_for_another_value) {
   be({{"namespaces", {"team-a"}}, {"priority", {{"value", 5}}}});
   settle();
@@ -340,6 +362,10 @@ TEST(Tenancy, a_refusal_names_the_field_and_the_tenant) {
   EXPECT_EQ(not_allowed(*strict, spec), "");
   spec.placement.priority_class_name = "high";
   EXPECT_THAT(not_allowed(*strict, spec), HasSubstr("spec.placement.priorityClassName: high"));
+  const auto plain = tenant("b", {{"namespaces", {"y"}}});
+  spec.placement.priority_class_name = "deepseek-tenant-a";
+  EXPECT_THAT(not_allowed(*plain, spec), HasSubstr("leave it out: the tenant has none"));
+  spec.placement.priority_class_name = "high";
   spec.accelerator.resource = "nvidia.com/gpu";
   EXPECT_THAT(not_allowed(*strict, spec), HasSubstr("spec.accelerator.resource: nvidia.com/gpu"));
   spec.model.uri = "image:///models/tiny";

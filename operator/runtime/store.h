@@ -175,6 +175,12 @@ class Cache {
     lock.unlock();
     return Traits::open(kept);
   }
+  // The resource version; 0 when it is not there.
+  std::uint64_t version(const std::string& key) const {
+    const std::lock_guard lock(mutex_);
+    const auto at = entries_.find(key);
+    return at == entries_.end() ? 0 : at->second.id.version;
+  }
   // "" when it is not there.
   std::string uid(const std::string& key) const {
     const std::lock_guard lock(mutex_);
@@ -203,6 +209,17 @@ class Cache {
     const std::lock_guard lock(mutex_);
     std::vector<std::string> result;
     for (auto at = entries_.lower_bound(prefix); at != entries_.end(); ++at) {
+      if (!at->first.starts_with(prefix)) break;
+      result.push_back(at->first);
+    }
+    return result;
+  }
+  // Models of one namespace of which something is here, by their keys.
+  std::vector<std::string> models_in(const std::string& ns) const {
+    const std::string prefix = ns + "/";
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> result;
+    for (auto at = by_model_.lower_bound(prefix); at != by_model_.end(); ++at) {
       if (!at->first.starts_with(prefix)) break;
       result.push_back(at->first);
     }

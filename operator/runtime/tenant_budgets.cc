@@ -4,6 +4,7 @@
 #include <set>
 
 #include "operator/api/quantity.h"
+#include "operator/plan/children.h"
 
 namespace dsm::runtime {
 namespace {
@@ -15,45 +16,91 @@ std::string metadata_text(const Json& object, const char* key) {
 
 }  // namespace
 
-TenantBudgets::SpecPointer TenantBudgets::spec_of(const std::string& key, const Json& model) {
-  Json spec = model.value("spec", Json());
-  KnownSpec& known = specs_[key];
-  if (known.spec != spec) {
-    auto parsed = api::parse_spec(spec);
-    known.parsed = parsed ? std::make_shared<const api::Spec>(*std::move(parsed)) : nullptr;
-    known.spec = std::move(spec);
+const TenantBudgets::Facts& TenantBudgets::facts_of(const std::string& key, const Json& model) {
+  const std::uint64_t version = id_of_model(model).version;
+  Facts& facts = facts_[key];
+  if (facts.version != version || version == 0) {
+    auto parsed = api::parse_spec(model.value("spec", Json()));
+    facts.version = version;
+    facts.uid = metadata_text(model, "uid");
+    facts.created = from_rfc3339(metadata_text(model, "creationTimestamp"));
+    facts.going = !metadata_text(model, "deletionTimestamp").empty();
+    facts.spec = parsed ? std::make_shared<const api::Spec>(*std::move(parsed)) : nullptr;
   }
-  return known.parsed;
+  return facts;
 }
 
-int TenantBudgets::groups_held(const std::string& key, const std::string& uid) const {
-  std::set<std::pair<std::string, int>> groups;
-  for (const auto& pod : store_.pods.of_model(key)) {
-    if (pod->owner_uid == uid && pod->group >= 0) groups.emplace(pod->revision, pod->group);
+const TenantBudgets::Facts* TenantBudgets::facts_of(const std::string& key) {
+  const auto there = facts_.find(key);
+  const std::uint64_t version = store_.models.version(key);
+  if (there != facts_.end() && version != 0 && there->second.version == version) {
+    return &there->second;
   }
-  const auto reserved = reserved_.find(key);
-  const int promised =
-      reserved != reserved_.end() && reserved->second.uid == uid ? reserved->second.groups : 0;
-  return std::max(static_cast<int>(groups.size()), promised);
+  const auto model = store_.models.find(key);
+  return model ? &facts_of(key, *model) : nullptr;
+}
+
+const plan::Amounts& TenantBudgets::demand_of(const std::string& key, const std::string& revision) {
+  auto& of_model = demands_[key];
+  if (!of_model.contains(revision)) {
+    for (const auto& object : store_.revisions.of_model(key)) {
+      if (auto parsed = plan::parse_revision(*object)) {
+        of_model.emplace(parsed->name, plan::group_demand(parsed->spec));
+      }
+    }
+  }
+  static const plan::Amounts kUnknown;
+  const auto found = of_model.find(revision);
+  return found == of_model.end() ? kUnknown : found->second;
+}
+
+void TenantBudgets::add_held(const Facts* facts, plan::BudgetModel& model) {
+  std::set<std::pair<std::string, int>> groups;
+  for (const auto& pod : store_.pods.of_model(model.key)) {
+    if (pod->group >= 0) groups.emplace(pod->revision, pod->group);
+  }
+  const auto add = [&](const plan::Amounts& amounts, int times) {
+    for (const auto& [resource, amount] : amounts) model.holds[resource] += times * amount;
+  };
+  for (const auto& [revision, number] : groups) {
+    const plan::Amounts& demand = demand_of(model.key, revision);
+    add(demand.empty() ? model.group : demand, 1);
+  }
+  const auto reserved = reserved_.find(model.key);
+  const bool same = facts != nullptr && reserved != reserved_.end() &&
+                    reserved->second.uid == facts->uid && !facts->going;
+  const auto there = static_cast<int>(groups.size());
+  model.held = std::max(there, same ? reserved->second.groups : 0);
+  add(model.group, model.held - there);
 }
 
 std::vector<plan::BudgetModel> TenantBudgets::models_of(const plan::TenantView& tenant) {
   std::vector<plan::BudgetModel> models;
+  const WallTime now = clock_.wall_now();
   for (const std::string& ns : tenant.namespaces) {
     const plan::TenantPointer owner = tenants_.tenant_of(ns);
     if (owner == nullptr || owner->uid != tenant.uid) continue;
-    for (const std::string& key : store_.models.keys_in(ns)) {
-      const auto model = store_.models.find(key);
-      if (!model || !metadata_text(*model, "deletionTimestamp").empty()) continue;
-      const SpecPointer spec = spec_of(key, *model);
-      if (!spec) continue;  // it begins nothing, and what its pods hold cannot be told
+    std::set<std::string> keys;
+    for (std::string& key : store_.models.keys_in(ns)) keys.insert(std::move(key));
+    for (std::string& key : store_.pods.models_in(ns)) keys.insert(std::move(key));
+    for (const std::string& key : keys) {
+      const Facts* facts = facts_of(key);
       plan::BudgetModel one;
       one.key = key;
-      one.created = from_rfc3339(metadata_text(*model, "creationTimestamp"));
-      one.wanted = plan::not_allowed(tenant, *spec).empty() ? spec->replicas : 0;
-      one.held = groups_held(key, metadata_text(*model, "uid"));
-      one.group = plan::group_demand(*spec);
+      if (facts != nullptr) one.created = facts->created;
+      if (facts != nullptr && facts->spec) {
+        const bool grows = !facts->going && plan::not_allowed(tenant, *facts->spec).empty();
+        one.wanted = grows ? plan::groups_wanted(*facts->spec, now) : 0;
+        one.group = plan::group_demand(*facts->spec);
+      }
+      add_held(facts, one);
       models.push_back(std::move(one));
+    }
+    // Of models that are gone with all of their pods.
+    const std::string prefix = ns + "/";
+    for (auto at = demands_.lower_bound(prefix);
+         at != demands_.end() && at->first.starts_with(prefix);) {
+      at = keys.contains(at->first) ? std::next(at) : demands_.erase(at);
     }
   }
   return models;
@@ -69,23 +116,23 @@ std::optional<plan::TenantGrant> TenantBudgets::grant(const std::string& key, co
   plan::TenantGrant grant;
   grant.keys_required = !tenant->spec || tenant->spec->keys_required;
   grant.priority_class = plan::priority_class_of(*tenant);
-  const SpecPointer spec = spec_of(key, model);
+  const std::shared_ptr<const api::Spec> spec = facts_of(key, model).spec;
   if (!spec) return grant;  // the plan says so itself
   grant.not_allowed = plan::not_allowed(*tenant, *spec);
   if (!grant.not_allowed.empty()) return grant;
   const plan::BudgetResult result = plan::budget(tenant->spec->budget, models_of(*tenant));
   const auto share = result.shares.find(key);
-  if (share == result.shares.end()) return grant;  // it is being deleted
+  if (share == result.shares.end()) return grant;  // it was deleted meanwhile
   grant.groups = share->second.groups;
-  grant.waits_for =
-      plan::why_less(tenant->name, tenant->spec->budget, share->second, spec->replicas);
+  grant.waits_for = plan::why_less(tenant->name, tenant->spec->budget, share->second,
+                                   plan::groups_wanted(*spec, clock_.wall_now()));
   reserved_[key] = {metadata_text(model, "uid"), grant.groups};
   return grant;
 }
 
 void TenantBudgets::forget(const std::string& key) {
   const std::lock_guard lock(mutex_);
-  specs_.erase(key);
+  facts_.erase(key);
   reserved_.erase(key);
 }
 
@@ -95,7 +142,8 @@ TenantBudgets::Account TenantBudgets::account(const plan::TenantView& tenant) {
   const std::lock_guard lock(mutex_);
   const std::vector<plan::BudgetModel> models = models_of(tenant);
   const plan::BudgetResult result = plan::budget(tenant.spec->budget, models);
-  account.usage.models = static_cast<int>(models.size());
+  account.usage.models = static_cast<int>(std::ranges::count_if(
+      models, [&](const plan::BudgetModel& model) { return facts_.contains(model.key); }));
   for (const auto& [key, share] : result.shares) {
     account.usage.waiting += share.short_of.empty() ? 0 : 1;
     const auto granted = reserved_.find(key);

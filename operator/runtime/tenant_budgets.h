@@ -18,11 +18,11 @@ namespace dsm::runtime {
 
 class TenantBudgets {
  public:
-  // Both must outlive it.
-  TenantBudgets(const Store& store, const TenantStore& tenants)
-      : store_(store), tenants_(tenants) {}
+  // All must outlive it.
+  TenantBudgets(const Store& store, const TenantStore& tenants, Clock& clock)
+      : store_(store), tenants_(tenants), clock_(clock) {}
 
-  // nullopt: the model's namespace has no tenant.
+  // `model` is there under this key. nullopt: its namespace has no tenant.
   std::optional<plan::TenantGrant> grant(const std::string& key, const Json& model);
   void forget(const std::string& key);
 
@@ -33,10 +33,13 @@ class TenantBudgets {
   Account account(const plan::TenantView& tenant);
 
  private:
-  using SpecPointer = std::shared_ptr<const api::Spec>;  // null: the spec is wrong
-  struct KnownSpec {
-    Json spec;
-    SpecPointer parsed;
+  // What a budget reads of a model, read once for each version of it.
+  struct Facts {
+    std::uint64_t version = 0;
+    std::string uid;
+    WallTime created;
+    bool going = false;
+    std::shared_ptr<const api::Spec> spec;  // null: it is wrong
   };
   struct Reserved {
     std::string uid;
@@ -44,15 +47,22 @@ class TenantBudgets {
   };
 
   // All with mutex_ held.
-  SpecPointer spec_of(const std::string& key, const Json& model);
+  const Facts& facts_of(const std::string& key, const Json& model);
+  const Facts* facts_of(const std::string& key);  // null: there is no such model
+  // Those that are there, and those of which only pods are.
   std::vector<plan::BudgetModel> models_of(const plan::TenantView& tenant);
-  int groups_held(const std::string& key, const std::string& uid) const;
+  void add_held(const Facts* facts, plan::BudgetModel& model);
+  const plan::Amounts& demand_of(const std::string& key, const std::string& revision);
 
   const Store& store_;
   const TenantStore& tenants_;
+  Clock& clock_;
   std::mutex mutex_;
-  std::map<std::string, KnownSpec> specs_;    // parsed once for each edit
-  std::map<std::string, Reserved> reserved_;  // by model
+  // By model.
+  std::map<std::string, Facts> facts_;
+  std::map<std::string, Reserved> reserved_;
+  // What a group takes, by its revision; also of models that are gone, while pods of theirs stay.
+  std::map<std::string, std::map<std::string, plan::Amounts>> demands_;
 };
 
 }  // namespace dsm::runtime

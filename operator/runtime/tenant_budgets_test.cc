@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "operator/plan/children.h"
+
 namespace dsm::runtime {
 namespace {
 
@@ -44,7 +46,36 @@ class TenantBudgetsTest : public testing::Test {
 
   Store store_;
   TenantStore tenants_;
-  TenantBudgets budgets_{store_, tenants_};
+  // Pods of a group of that revision.
+  void run(const std::string& ns, const std::string& name, const std::string& revision, int group) {
+    store_.pods.put({{"metadata",
+                      {{"name", name + "-" + revision + "-" + std::to_string(group)},
+                       {"namespace", ns},
+                       {"uid", revision + std::to_string(group)},
+                       {"resourceVersion", std::to_string(++version_)},
+                       {"labels",
+                        {{"deepseek-operator.io/model", name},
+                         {"deepseek-operator.io/revision", revision},
+                         {"deepseek-operator.io/group", std::to_string(group)}}},
+                       {"ownerReferences", {{{"uid", "u-" + name}, {"controller", true}}}}}}});
+  }
+  // The model's revision, with so many GPUs for a group.
+  void revision(const std::string& ns, const std::string& name, int gpus, std::string* hash) {
+    Json spec = model(ns, name, 1, "01")["spec"];
+    spec["template"]["resources"]["requests"]["example.com/gpu"] = gpus;
+    const auto parsed = api::parse_spec(spec);
+    *hash = api::revision_of(*parsed);
+    Json object = plan::revision_json({name, ns, "u-" + name}, {*hash, *parsed, "worker:1", 1});
+    object["metadata"]["resourceVersion"] = std::to_string(++version_);
+    store_.revisions.put(std::move(object));
+  }
+  std::string used() {
+    return budgets_.account(*tenants_.find("a")).usage.resources.at("example.com/gpu");
+  }
+
+  int version_ = 100;
+  ManualClock clock_;
+  TenantBudgets budgets_{store_, tenants_, clock_};
 };
 
 TEST_F(TenantBudgetsTest, AModelOfNoTenantHasNoGrant) {
@@ -70,6 +101,54 @@ TEST_F(TenantBudgetsTest, TheBudgetCountsOverAllNamespacesAndARoomIsGivenOnce) {
   EXPECT_THAT(budgets_.account(*tenants_.find("a")).may_grow, ElementsAre("x/old"));
   EXPECT_EQ(grant(model("x", "old", 2, "02"))->groups, 2);
   EXPECT_THAT(budgets_.account(*tenants_.find("a")).may_grow, IsEmpty());
+}
+
+TEST_F(TenantBudgetsTest, GroupsCountWithWhatTheirOwnRevisionTakes) {
+  tenants_.tenants.put(
+      tenant({{"namespaces", {"x"}}, {"budget", {{"resources", {{"example.com/gpu", 10}}}}}}));
+  std::string large;
+  revision("x", "m", 4, &large);
+  run("x", "m", large, 0);
+  run("x", "m", large, 1);
+  // The spec says 1 now, and the groups of before are there still.
+  EXPECT_EQ(grant(model("x", "m", 2, "01"))->groups, 2);
+  EXPECT_EQ(used(), "8");
+  EXPECT_EQ(grant(model("x", "other", 5, "02"))->groups, 2);
+}
+
+TEST_F(TenantBudgetsTest, PodsOfModelsThatAreWrongOrGoOrAreGoneTakeTheirRoom) {
+  tenants_.tenants.put(
+      tenant({{"namespaces", {"x"}}, {"budget", {{"resources", {{"example.com/gpu", 10}}}}}}));
+  std::string hash;
+  revision("x", "m", 4, &hash);
+  run("x", "m", hash, 0);
+  Json object = model("x", "m", 1, "01");
+  grant(object);
+  EXPECT_EQ(used(), "4");
+  object["metadata"]["resourceVersion"] = "6";
+  object["spec"] = {{"replicas", "many"}};
+  store_.models.put(object);
+  EXPECT_EQ(used(), "4") << "its spec is wrong";
+  object["metadata"]["resourceVersion"] = "7";
+  object["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z";
+  store_.models.put(object);
+  EXPECT_EQ(used(), "4") << "it is being deleted";
+  store_.models.erase("x/m", "u-m");
+  store_.revisions.erase("x/m-" + hash, "");
+  budgets_.forget("x/m");
+  EXPECT_EQ(used(), "4") << "it is gone, and its pod drains";
+  store_.pods.erase("x/m-" + hash + "-0", hash + "0");
+  EXPECT_EQ(used(), "0");
+}
+
+TEST_F(TenantBudgetsTest, TheBoundsOfScalingSayWhatIsWanted) {
+  tenants_.tenants.put(
+      tenant({{"namespaces", {"x"}}, {"budget", {{"resources", {{"example.com/gpu", 4}}}}}}));
+  Json object = model("x", "m", 1, "01");
+  object["spec"]["scaling"] = {{"minReplicas", 3}, {"maxReplicas", 6}};
+  const auto granted = grant(object);
+  EXPECT_EQ(granted->groups, 3);
+  EXPECT_THAT(granted->waits_for, IsEmpty());
 }
 
 TEST_F(TenantBudgetsTest, WhatIsNotAllowedTakesNoRoom) {

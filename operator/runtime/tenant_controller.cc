@@ -35,7 +35,7 @@ TenantController::TenantController(TenantOptions options, kube::Client& reads, k
       models_(models),
       look_at_(std::move(look_at)),
       log_(std::move(log)),
-      budgets_(models_, store_),
+      budgets_(models_, store_, clock_),
       queue_(clock_, options_.metrics->queue_observer()) {}
 
 TenantController::~TenantController() {
@@ -284,10 +284,13 @@ std::optional<Error> TenantController::execute(const std::string& name,
   for (const plan::ChildWrite& write : plan.writes) {
     const kube::Resource* resource = tenant_resource(write.kind);
     if (resource == nullptr) continue;
-    const bool create = write.verb == plan::ChildWrite::Verb::kCreate;
+    using Verb = plan::ChildWrite::Verb;
+    const bool create = write.verb == Verb::kCreate;
     const std::string ns = meta(write.object, "namespace");
     auto answer = create ? writes_.create(*resource, ns, write.object)
-                         : writes_.apply(*resource, ns, write.name, write.object);
+                  : write.verb == Verb::kMerge
+                      ? writes_.merge_patch(*resource, ns, write.name, write.object)
+                      : writes_.apply(*resource, ns, write.name, write.object);
     const std::string key = plan::object_name(write.object);
     if (!answer) {
       note(failed(name, write.kind, key, answer.error()));
