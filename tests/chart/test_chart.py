@@ -154,3 +154,27 @@ def test_a_wrong_value_is_refused_by_name(render, setting, named):
     done = render(setting, check=False)
     assert done.returncode != 0
     assert named in done.stderr
+
+
+def conform(*files, text: str = ""):
+    return subprocess.run([ROOT / "scripts" / "kubeconform", *files], input=text, capture_output=True, text=True, check=False)
+
+
+def test_every_object_conforms_to_its_schema(objects):
+    done = conform("-summary", "-", text=yaml.safe_dump_all(objects))
+    assert done.returncode == 0, done.stdout
+    assert f"{len(objects)} resource" in done.stdout
+
+
+def test_what_users_apply_conforms_to_its_schema():
+    files = [*(ROOT / "examples").glob("*.yaml"), *(ROOT / "gitops" / "install").glob("operator.yaml")]
+    done = conform(*files)
+    assert len(files) > 2 and done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("kind, field", [("Deployment", "replicaz"), ("DeepSeekModel", "replicaz")])
+def test_a_field_that_is_not_there_does_not_conform(kind, field):
+    version = {"Deployment": "apps/v1", "DeepSeekModel": "deepseek-operator.io/v1alpha1"}[kind]
+    wrong = {"apiVersion": version, "kind": kind, "metadata": {"name": "a"}, "spec": {field: 1}}
+    done = conform("-", text=yaml.safe_dump(wrong))
+    assert done.returncode != 0 and field in done.stdout, done.stdout + done.stderr
