@@ -76,6 +76,10 @@ class World {
       pod.waiting_reason.clear();
       pod.exit_reason.clear();
       pod.exit_code = 0;
+      if (pod.index != 0) continue;
+      plan::LeaderStatus& said = o_.leaders[pod.uid];
+      said.phase = "Ready";
+      said.received = o_.now;
     }
   }
 
@@ -87,7 +91,10 @@ class World {
     const bool create = child.verb == plan::ChildWrite::Verb::kCreate;
     if (create && there != o_.children.end()) return refuse(child);
     done.wrote = true;
-    done.lines.push_back((create ? "making " : "mending ") + child.kind + " " + child.name);
+    // That a revision has served is noted on it: nothing that a person waits for.
+    if (create || child.kind != "ControllerRevision") {
+      done.lines.push_back((create ? "making " : "mending ") + child.kind + " " + child.name);
+    }
     if (create) {
       json object = child.object;
       object["metadata"]["uid"] = new_uid();

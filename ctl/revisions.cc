@@ -54,9 +54,13 @@ Result<const KeptRevision*> choose(const json& model, const std::vector<KeptRevi
   if (serving != wanted) {
     if (const KeptRevision* last = find(kept, serving)) return last;
   }
-  const auto other =
-      std::ranges::find_if(kept, [&](const KeptRevision& k) { return k.revision.name != wanted; });
-  if (other != kept.end()) return &*other;
+  // One that has served; the newest, where it is not known which have.
+  for (const bool served : {true, false}) {
+    const auto other = std::ranges::find_if(kept, [&](const KeptRevision& k) {
+      return k.revision.name != wanted && k.revision.served == served;
+    });
+    if (other != kept.end()) return &*other;
+  }
   return fail(ErrorKind::kInvalid, "there is no other revision to go back to");
 }
 

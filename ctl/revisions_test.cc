@@ -80,6 +80,16 @@ TEST_F(Revisions, after_a_whole_rollout_it_goes_to_the_one_before) {
   EXPECT_EQ(back().value().to, revision_a);
 }
 
+TEST_F(Revisions, it_goes_to_the_newest_that_has_served) {
+  json bad = b;
+  bad["model"]["revision"] = "bad";
+  example.revisions.push_back(revision_object(bad, 3));
+  json& first = example.revisions[0];
+  first["metadata"]["annotations"][std::string(api::kServedAnnotation)] = "true";
+  example.model["status"]["currentRevision"] = name_of_revision(b);
+  EXPECT_EQ(back()->to, revision_a);
+}
+
 TEST_F(Revisions, in_the_middle_of_a_rollout_it_goes_to_the_one_that_served) {
   json c = b;
   c["model"]["revision"] = "c";

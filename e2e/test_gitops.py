@@ -55,6 +55,50 @@ def test_twenty_moves_of_an_autoscaler_leave_no_drift(env, namespace, make_model
     assert model.get()["metadata"]["generation"] == live["metadata"]["generation"]
 
 
+def test_a_hundred_looks_write_nothing_to_what_the_operator_has_made(env, namespace, make_model):
+    model = make_model("untouched", {"replicas": 1, "scaling": {"maxReplicas": 3}})
+    model.apply()
+    model.wait_settled(1)
+    kinds = "pods,services,secrets,controllerrevisions,poddisruptionbudgets,horizontalpodautoscalers"
+
+    def written() -> dict[tuple, list]:
+        """Who has written what of each child, and when; statuses are others' to write."""
+        children = json.loads(env.k("get", kinds, "-n", namespace, "-o", "json", "--show-managed-fields"))["items"]
+        return {(one["kind"], one["metadata"]["name"]): [
+            (entry["manager"], entry["operation"], entry["time"]) for entry in one["metadata"]["managedFields"]
+            if entry.get("subresource") != "status"] for one in children if "ownerReferences" in one["metadata"]}
+
+    until("an autoscaler", lambda: any(kind == "HorizontalPodAutoscaler" for kind, _ in written()), 60)
+    before = written()
+    assert len({kind for kind, _ in before}) == 6, before
+    assert all(manager == OPERATOR for entries in before.values() for manager, *_ in entries), before
+    status = model.get()["status"]
+    for look in range(100):  # each is a change of the model, which is looked at
+        env.k("annotate", "dsm", model.name, "-n", namespace, "--overwrite", f"look={look}")
+    model.patch_spec({"recovery": {"maxRestarts": 7}})
+    until("the last change in the status", lambda: _seen(model), 30)
+    assert written() == before
+    now = model.get()["status"]
+    assert {**now, "observedGeneration": 0, "conditions": 0} == {**status, "observedGeneration": 0, "conditions": 0}
+
+
+def test_helm_waits_until_a_model_of_a_chart_serves(env, namespace, make_model, tmp_path):
+    """Helm's --wait reads a status as kstatus does."""
+    model = make_model("charted", {"replicas": 1})
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: charted, version: 0.1.0}")
+    (tmp_path / "templates" / "model.yaml").write_text(json.dumps(model.body))
+    env.run(env.helm, "install", "charted", str(tmp_path), "-n", namespace, "--wait", "--timeout", "180s", timeout=240)
+    assert model.settled(1), model.get()["status"]
+    model.body["spec"]["image"] = "localhost/no-such-image:1"
+    (tmp_path / "templates" / "model.yaml").write_text(json.dumps(model.body))
+    done = env.run(env.helm, "upgrade", "charted", str(tmp_path), "-n", namespace, "--wait", "--timeout", "20s",
+                   check=False, timeout=120)
+    assert done.returncode != 0, done.stdout
+    env.run(env.helm, "rollback", "charted", "1", "-n", namespace, "--wait", "--timeout", "180s", timeout=240)
+    assert _seen(model) and model.condition("Ready")["status"] == "True", model.get()["status"]
+
+
 def _seen(model) -> bool:
     live = model.get()
     return live["status"]["observedGeneration"] == live["metadata"]["generation"]

@@ -8,6 +8,7 @@ import uuid
 from datetime import datetime
 
 from kubernetes import client
+from support.model import Model
 from support.wait import until
 
 ONE_POD = {"replicas": 1, "parallelism": {"tensor": 1}}
@@ -116,6 +117,27 @@ def test_a_model_beyond_the_budget_waits_and_starts_when_there_is_room(env, name
     assert "spec.model.uri" in condition["message"]
     assert tenant.name in condition["message"]
     assert not foreign.pods()
+
+
+def test_a_budget_counts_over_the_namespaces_of_a_tenant(env, namespace, make_namespace, make_model, make_tenant):
+    other = make_namespace()
+    # A pod of the example requests less than one CPU, two groups of one more than its budget.
+    pod = {**ONE_POD, "template": {"resources": {"requests": {"cpu": "200m"}}}}
+    tenant = make_tenant({"namespaces": [namespace, other], "budget": {"resources": {"cpu": "500m"}},
+                          "keys": {"required": False}})
+    tenant.apply()
+    tenant.wait_ready()
+    first = make_model("first", {**pod, "replicas": 2})
+    first.apply()
+    first.wait_settled(2)
+    second = Model(env, other, "second", pod)
+    second.apply()
+    condition = until("QuotaExceeded", lambda: second.condition("Ready")
+                      if second.condition("Ready").get("reason") == "QuotaExceeded" else None, 20)
+    assert "500m cpu" in condition["message"] and not second.pods()
+    assert until("what is used", lambda: tenant.get()["status"].get("used"), 10) == {"cpu": "400m"}
+    first.scale(1)
+    second.wait_settled(1)
 
 
 def test_keys_open_the_models_and_are_revoked_within_a_second(env, local_only, namespace, make_model, make_tenant):

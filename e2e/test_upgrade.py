@@ -1,5 +1,6 @@
 """From the previous chart to the present one and away again, under traffic."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ def test_an_upgrade_of_the_chart_touches_no_model(env, namespace, make_model, pr
 
         uninstall(env)
         assert crds() == set(CRDS)
+        # An APIService without a server behind it would keep every namespace from ending.
+        services = json.loads(env.k("get", "apiservices", "-o", "json"))["items"]
+        assert not [one for one in services if one["metadata"]["name"].endswith(".metrics.k8s.io")]
+        env.k("create", "namespace", "e2e-short-lived")
+        env.k("delete", "namespace", "e2e-short-lived", "--timeout=30s")
         assert model.get()["spec"]["replicas"] == 1
         # One that comes back takes the model as it is.
         install_present(env)

@@ -27,6 +27,8 @@ inline constexpr std::string_view kManagedByValue = "deepseek-operator";
 inline constexpr std::string_view kModelLabel = "deepseek-operator.io/model";
 // The revision that a pod was made from; also the name of its ControllerRevision's last part.
 inline constexpr std::string_view kRevisionLabel = "deepseek-operator.io/revision";
+// On a ControllerRevision that has been rolled out whole.
+inline constexpr std::string_view kServedAnnotation = "deepseek-operator.io/served";
 // Number of the group among those of its revision.
 inline constexpr std::string_view kGroupLabel = "deepseek-operator.io/group";
 // Number of the pod in its group; 0 is the leader.

@@ -1,7 +1,6 @@
 #include "operator/plan/actions.h"
 
 #include <algorithm>
-#include <set>
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
@@ -9,6 +8,7 @@
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/cold_start.h"
 #include "operator/plan/disruption.h"
+#include "operator/plan/history.h"
 #include "operator/plan/pod.h"
 
 namespace dsm::plan {
@@ -133,26 +133,6 @@ Revision new_revision(const Look& look) {
     revision.number = std::max(revision.number, other.number + 1);
   }
   return revision;
-}
-
-void remove_old_revisions(const Look& look, const std::vector<Group>& groups, Plan& plan) {
-  std::set<std::string> used = {look.revision, look.before.current_revision,
-                                look.before.updated_revision};
-  for (const Group& group : groups) used.insert(group.revision);
-  std::vector<const Revision*> unused;
-  for (const auto& [name, revision] : look.revisions) {
-    if (!used.contains(name)) unused.push_back(&revision);
-  }
-  const api::Rollout rollout = look.spec ? look.spec->rollout : api::Rollout{};
-  const auto kept = static_cast<std::size_t>(rollout.history_limit);
-  if (unused.size() <= kept) return;
-  std::ranges::sort(unused, std::greater<>(), &Revision::number);
-  for (std::size_t i = kept; i < unused.size(); ++i) {
-    const auto name = api::revision_object(look.owner.name, unused[i]->name);
-    const json* object = look.child("ControllerRevision", name);
-    plan.remove.push_back({"apps/v1", "ControllerRevision", name, meta(*object, "uid"),
-                           "nothing has used it for a long time"});
-  }
 }
 
 void plan_autoscaler(const Look& look, const std::vector<Group>& groups, ChildPlanner& children,
@@ -341,7 +321,7 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
   plan_autoscaler(look, groups, children, plan);
   for (json& budget : wanted_budgets(look, groups)) children.want(std::move(budget));
   remove_unused_budgets(look, groups, plan);
-  remove_old_revisions(look, groups, plan);
+  plan_history(look, groups, plan);
   Obstacles obstacles = children.take();
   const bool needs_names = !look.spec || look.spec->parallelism.pods_per_group() > 1;
   obstacles.no_pods = !token || !revision || (needs_names && !names);

@@ -86,8 +86,10 @@ std::optional<Revision> parse_revision(const json& object) {
   auto parsed = api::parse_spec(spec);
   if (!parsed) return std::nullopt;
   const auto number = object.find("revision");
+  const json notes = object.value(json::json_pointer("/metadata/annotations"), json());
   return Revision{name, *std::move(parsed), image,
-                  number != object.end() && number->is_number_integer() ? number->get<long>() : 0};
+                  number != object.end() && number->is_number_integer() ? number->get<long>() : 0,
+                  notes.is_object() && notes.contains(api::kServedAnnotation)};
 }
 
 std::string controller_uid(const json& object) {

@@ -21,9 +21,10 @@ struct Owner {
 // the spec was changed and the operator was upgraded.
 struct Revision {
   std::string name;
-  api::Spec spec;     // replicas, scaling and rollout are defaults
-  std::string image;  // resolved
-  long number = 0;    // order of making
+  api::Spec spec;       // replicas, scaling and rollout are defaults
+  std::string image;    // resolved
+  long number = 0;      // in the order in which they were wanted, or have served (history.h)
+  bool served = false;  // it has been rolled out whole
 };
 
 // metadata of a child: name, namespace, labels that every child has, owner.

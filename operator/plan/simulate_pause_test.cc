@@ -4,6 +4,9 @@
 namespace dsm::plan {
 namespace {
 
+using testing::_;
+using testing::Pair;
+
 TEST_F(History, a_paused_rollout_changes_nothing_until_it_goes_on) {
   ready();
   sim.least_ready = 2;
@@ -67,6 +70,55 @@ TEST_F(History, as_many_unused_revisions_are_kept_as_the_history_limit_says) {
   sim.edit({{"rollout", {{"historyLimit", 4}}}, {"engine", {{"maxNumSeqs", 9}}}});
   ASSERT_TRUE(sim.settle());
   EXPECT_EQ(sim.children("ControllerRevision").size(), 4U);
+}
+
+// The numbers of its revisions, and "+" where one is known to have served, by the number of
+// sequences that tells them apart.
+std::map<int, std::string> revisions(const Simulation& sim) {
+  std::map<int, std::string> out;
+  for (const json& child : sim.children()) {
+    if (child["kind"] != "ControllerRevision") continue;
+    const json served = child.value(
+        json::json_pointer("/metadata/annotations/deepseek-operator.io~1served"), json());
+    const json spec = child["data"]["spec"];
+    out[spec["engine"]["maxNumSeqs"]] = child["revision"].dump() + (served.is_null() ? "" : "+");
+  }
+  return out;
+}
+
+TEST_F(History, revisions_are_numbered_in_the_order_in_which_they_served) {
+  sim.bad_image = "bad:1";
+  const auto be = [&](int sequences, const char* image) {
+    sim.edit({{"engine", {{"maxNumSeqs", sequences}}}, {"image", image}});
+    ASSERT_TRUE(sim.settle());
+  };
+  be(1, "good:1");
+  EXPECT_THAT(revisions(sim), ElementsAre(Pair(1, "1"))) << "alone there is nothing to tell apart";
+  be(2, "good:1");
+  EXPECT_THAT(revisions(sim), ElementsAre(Pair(1, "1+"), Pair(2, "2+")));
+  sim.edit({{"engine", {{"maxNumSeqs", 3}}}, {"image", "bad:1"}});
+  sim.run(60);
+  EXPECT_THAT(revisions(sim), ElementsAre(Pair(1, "1+"), Pair(2, "2+"), Pair(3, "3")));
+  be(2, "good:1");
+  EXPECT_THAT(revisions(sim), ElementsAre(Pair(1, "1+"), Pair(2, "4+"), Pair(3, "3")));
+  be(4, "good:1");
+  EXPECT_THAT(revisions(sim),
+              ElementsAre(Pair(1, "1+"), Pair(2, "4+"), Pair(3, "3"), Pair(4, "5+")));
+}
+
+TEST_F(History, revisions_that_never_served_are_forgotten_first) {
+  sim.bad_image = "bad:1";
+  sim.edit({{"rollout", {{"historyLimit", 2}}}, {"engine", {{"maxNumSeqs", 1}}}});
+  ASSERT_TRUE(sim.settle());
+  sim.edit({{"engine", {{"maxNumSeqs", 2}}}});
+  ASSERT_TRUE(sim.settle());
+  for (int bad = 3; bad < 6; ++bad) {
+    sim.edit({{"engine", {{"maxNumSeqs", bad}}}, {"image", "bad:1"}});
+    sim.run(30);
+  }
+  sim.edit({{"engine", {{"maxNumSeqs", 2}}}, {"image", nullptr}});
+  ASSERT_TRUE(sim.settle());
+  EXPECT_THAT(revisions(sim), ElementsAre(Pair(1, "1+"), Pair(2, _), Pair(5, _)));
 }
 
 }  // namespace
