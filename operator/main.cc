@@ -146,19 +146,19 @@ class Operator {
     options.place = {own_namespace(), options_.metrics_api_service, options_.metrics_api_owner};
     return std::make_unique<metrics_api::MetricsApi>(
         std::move(options), metrics_api::Clients{reads_, writes_, reviews_},
-        [this](const std::string& ns) { return view_of(ns); },
+        [this](const std::string& ns, const std::string& model) { return view_of(ns, model); },
         [this](plan::MetricsApi state) { controller_.metrics_api(std::move(state)); }, registry_,
         log_);
   }
-  metrics_api::View view_of(const std::string& ns) const {
-    return {controller_.synced(), controller_.loads(ns)};
+  metrics_api::View view_of(const std::string& ns, const std::string& model) const {
+    return {controller_.synced(), controller_.loads(ns, model)};
   }
   std::unique_ptr<keda::KedaServer> make_keda() {
     if (options_.keda_port == 0) return nullptr;
     return std::make_unique<keda::KedaServer>(
         keda::KedaOptions{options_.listen, static_cast<std::uint16_t>(options_.keda_port)},
         [this](const std::string& ns, const std::string& model, const std::string& metric) {
-          return metrics_api::number_of(view_of(ns), model, metric);
+          return metrics_api::number_of(view_of(ns, model), model, metric);
         },
         log_);
   }

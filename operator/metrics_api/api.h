@@ -20,7 +20,7 @@ namespace dsm::metrics_api {
 // What is known when a call is answered.
 struct View {
   bool synced = false;                 // the caches have had their first lists
-  std::vector<plan::ModelLoad> loads;  // of the models of the call's namespace
+  std::vector<plan::ModelLoad> loads;  // of the models that the call may mean
 };
 
 http::Response answer(const Call& call, const View& view);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/http/message.h"
+#include "operator/api/names.h"
 
 namespace dsm::metrics_api {
 namespace {
@@ -95,6 +96,15 @@ Result<Call> call_of(std::string path, std::string_view query) {
     }
   }
   return call;
+}
+
+std::string Call::only_model() const {
+  if (kind == Kind::kObject) return model;
+  for (const Requirement& one : selector) {
+    const bool named = one.key == api::kMetricModelLabel && one.op == Requirement::Op::kIn;
+    if (named && one.values.size() == 1) return one.values.front();
+  }
+  return {};
 }
 
 }  // namespace dsm::metrics_api

@@ -51,6 +51,8 @@ struct Call {
   std::string metric;
   Selector selector;  // over the metric's labels
 
+  // The only model that can be meant, as autoscalers ask; empty: any of the namespace may be.
+  std::string only_model() const;
   bool asks_numbers() const { return kind == Kind::kExternal || kind == Kind::kObject; }
 };
 

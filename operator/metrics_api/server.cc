@@ -68,7 +68,8 @@ void MetricsServer::take(std::shared_ptr<http::Exchange> exchange) {
 
 void MetricsServer::decide(http::Exchange& exchange, const Call& call, const Verdict& verdict) {
   if (!verdict.allowed) return respond(exchange, status_answer(403, verdict.why));
-  respond(exchange, answer(call, call.asks_numbers() ? source_(call.ns) : View()));
+  respond(exchange,
+          answer(call, call.asks_numbers() ? source_(call.ns, call.only_model()) : View()));
 }
 
 void MetricsServer::respond(http::Exchange& exchange, http::Response response) {

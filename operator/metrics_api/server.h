@@ -21,8 +21,8 @@ namespace dsm::metrics_api {
 
 class MetricsServer {
  public:
-  // What is known of a namespace. On any thread.
-  using Source = std::function<View(const std::string& ns)>;
+  // What is known of a model; `model` empty: of all in the namespace. On any thread.
+  using Source = std::function<View(const std::string& ns, const std::string& model)>;
   // Whom to believe; nullptr: not known yet.
   using Trust = std::function<std::shared_ptr<const ProxyTrust>()>;
 

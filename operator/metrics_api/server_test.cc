@@ -74,12 +74,18 @@ class MetricsServerTest : public testing::Test {
   std::shared_ptr<const ProxyTrust> trust;
   std::atomic<bool> known = true;
   View view;
+  std::mutex asked_mutex;
+  std::string asked_of;  // the model of the last question; "": of any
   MetricsRegistry registry;
   MetricsServer server{{.host = "127.0.0.1", .threads = 1, .tls = tls},
                        access,
                        clock,
                        [this] { return known ? trust : nullptr; },
-                       [this](const std::string& ns) { return ns == "ns" ? view : View{true, {}}; },
+                       [this](const std::string& ns, const std::string& model) {
+                         const std::lock_guard lock(asked_mutex);
+                         asked_of = model;
+                         return ns == "ns" ? view : View{true, {}};
+                       },
                        registry,
                        Logger()};
 };
@@ -90,6 +96,10 @@ TEST_F(MetricsServerTest, AnswersWhomTheApiServerAllowsAndAsksOnce) {
   EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200"));
   EXPECT_THAT(answer, HasSubstr(R"("value":"7")"));
   EXPECT_THAT(get(kQueue, kJane), HasSubstr("HTTP/1.1 200"));
+  {
+    const std::lock_guard lock(asked_mutex);
+    EXPECT_EQ(asked_of, "r1") << "the loads of all others need not be summed up";
+  }
   ASSERT_EQ(transport.requests().size(), 1U);
   EXPECT_THAT(transport.requests()[0].body, HasSubstr(R"("user":"jane")"));
   EXPECT_THAT(metrics_text(registry),

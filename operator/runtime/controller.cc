@@ -163,11 +163,14 @@ std::optional<plan::ModelLoad> Controller::load_of(const std::string& key) const
                        clock_.wall_now());
 }
 
-std::vector<plan::ModelLoad> Controller::loads(const std::string& ns) const {
+std::vector<plan::ModelLoad> Controller::loads(const std::string& ns,
+                                               const std::string& model) const {
   std::vector<plan::ModelLoad> result;
   const std::lock_guard lock(streams_mutex_);
   if (!streams_) return result;
-  for (const std::string& key : store_.models.keys_in(ns)) {
+  const std::vector<std::string> keys =
+      model.empty() ? store_.models.keys_in(ns) : std::vector<std::string>{ns + "/" + model};
+  for (const std::string& key : keys) {
     if (auto load = load_of(key)) result.push_back(*std::move(load));
   }
   return result;

@@ -63,8 +63,8 @@ class Controller {
 
   // Who serves the metrics that autoscalers read. Looks at every model when it changes.
   void metrics_api(plan::MetricsApi now);
-  // What the models of a namespace have to do, as their leaders say.
-  std::vector<plan::ModelLoad> loads(const std::string& ns) const;
+  // What a model has to do, as its leaders say; `model` empty: what all of the namespace have.
+  std::vector<plan::ModelLoad> loads(const std::string& ns, const std::string& model) const;
   // Those of all models, by namespace.
   std::map<std::string, std::vector<plan::ModelLoad>> loads() const;
   // Called when a leader of a model has said something new, on the streams' threads. Before

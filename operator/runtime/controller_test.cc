@@ -332,12 +332,14 @@ TEST_F(ControllerTest, AnAutoscalerIsMadeOnceTheMetricsAreKnownToBeOurs) {
 
 TEST_F(ControllerTest, AModelWithoutLeadersHasAKnownLoadOfZeroInItsOwnNamespace) {
   start();
-  const auto loads = controller_.loads("ns");
+  const auto loads = controller_.loads("ns", "");
   ASSERT_EQ(loads.size(), 1u);
   EXPECT_EQ(loads[0].model, "r1");
   EXPECT_EQ(loads[0].unknown, "");
   EXPECT_EQ(loads[0].queue_depth, 0);
-  EXPECT_TRUE(controller_.loads("n").empty());
+  EXPECT_TRUE(controller_.loads("n", "").empty());
+  EXPECT_EQ(controller_.loads("ns", "r1").size(), 1u);
+  EXPECT_TRUE(controller_.loads("ns", "r2").empty());
   const auto all = controller_.loads();
   ASSERT_EQ(all.size(), 1u);
   EXPECT_EQ(all.at("ns").size(), 1u);
