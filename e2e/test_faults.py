@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager
 
 from kubernetes import client
+from support.hang import busiest_thread, held_still
 from support.load import Load, wait_answer
 from support.wait import until
 
@@ -43,6 +44,33 @@ def test_a_killed_rank_comes_back_and_the_survivor_keeps_its_process(env, namesp
     assert load.report["ok"] > 0
     wait_answer(env, model)
     # The lost rank is not the leader: its clients see a pause, not an error.
+    load.assert_no_failures()
+
+
+def test_a_rank_that_hangs_is_found_while_its_process_goes_on(env, namespace, make_model, local_only):
+    model = make_model("frozen")
+    model.apply()
+    model.wait_settled(2)
+    victim = by_role(model, "worker")[0]
+    group = victim.metadata.labels["deepseek-operator.io/group"]
+    leader = next(p for p in by_role(model, "leader")
+                  if p.metadata.labels["deepseek-operator.io/group"] == group)
+
+    def log() -> str:
+        return env.k("logs", "-n", namespace, leader.metadata.name)
+
+    # Enough clients that each group always has a step under way.
+    with Load(env, model, threads=6) as load:
+        wait_answer(env, model)
+        begin = time.monotonic()
+        with held_still(busiest_thread(pid_of(env, victim))):
+            until("a step that does not get on", lambda: "a rank hangs" in log(), 60)
+            load.notes.append(f"found {time.monotonic() - begin:.1f} s after a rank stood still")
+        formed = log().count("group formed")
+        until("another epoch", lambda: log().count("group formed") > formed, 60)
+        load.notes.append(f"both groups serve again {time.monotonic() - begin:.1f} s after it")
+        model.wait_settled(2)
+    assert restarts(model, victim.metadata.name) == restarts(model, leader.metadata.name) == 0
     load.assert_no_failures()
 
 
