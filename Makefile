@@ -85,6 +85,12 @@ test-gpu: ## Tests on this machine's GPU, packed for another one as build/gpu-te
 	@scripts/gpu-tests pack
 	@scripts/gpu-tests run
 
+.PHONY: sanitize-gpu
+sanitize-gpu: ## The GPU tests under compute-sanitizer, packed as build/gpu-sanitizer.tar.gz; exit code 77 without a GPU
+	@scripts/gpu-tests pack
+	@scripts/gpu-sanitizer pack
+	@scripts/gpu-sanitizer run
+
 .PHONY: e2e
 e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yours)
 	@scripts/e2e $(E2E_ARGS)
