@@ -30,7 +30,7 @@ def test_it_serves_its_namespace_and_may_nothing_elsewhere(env, operator_of_one,
         model.scale(1)
         model.wait_settled(1)
     load.assert_no_failures()
-    assert "status" not in elsewhere.get() and not elsewhere.pods()
+    assert elsewhere.get()["status"] == {"observedGeneration": -1} and not elsewhere.pods()
 
     account = client.CoreV1Api().list_namespaced_pod(
         NAMESPACE, label_selector="app.kubernetes.io/name=deepseek-operator").items[0].spec.service_account_name
