@@ -62,11 +62,11 @@ def test_a_rank_that_hangs_is_found_while_its_process_goes_on(env, namespace, ma
     # Enough clients that each group always has a step under way.
     with Load(env, model, threads=6) as load:
         wait_answer(env, model)
+        formed = log().count("group formed")
         begin = time.monotonic()
         with held_still(busiest_thread(pid_of(env, victim))):
             until("a step that does not get on", lambda: "a rank hangs" in log(), 60)
             load.notes.append(f"found {time.monotonic() - begin:.1f} s after a rank stood still")
-        formed = log().count("group formed")
         until("another epoch", lambda: log().count("group formed") > formed, 60)
         load.notes.append(f"both groups serve again {time.monotonic() - begin:.1f} s after it")
         model.wait_settled(2)
