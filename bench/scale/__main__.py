@@ -1,4 +1,4 @@
-"""What the operator costs with a thousand models; a table on standard output, and one of it beside its peer.
+"""What the operator costs with a thousand models; a table on standard output, and one of it beside its peers.
 
 Run by `make bench-operator`. Nothing is asserted: the column "aim" says what we want, the others what was seen.
 """
@@ -7,19 +7,24 @@ import argparse
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from localcluster.layout import layout
 from localcluster.shell import Failure, say
 
-from . import audit, compare, lws, phases, report, usage
+from . import audit, compare, phases, report, usage
+from .compare import Measured
 from .control_plane import ControlPlane
 from .deepseek import Lease, Operator
+from .kserve import KServe
 from .lws import LeaderWorkerSet
+from .peer import Peer
 from .phases import REPLICAS, SHORT_LEASE, Costs
 from .subject import GROUPS, PODS
 
 NAMESPACES = [f"team-{i}" for i in range(10)]
+PEERS = {kind.program: kind for kind in (LeaderWorkerSet, KServe)}
 
 
 def arguments() -> argparse.Namespace:
@@ -31,8 +36,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--edits", type=int, default=100, help="one for each of the first models, at most 100")
     parser.add_argument("--kills", type=int, default=5, help="of the leader")
     parser.add_argument("--nodes", type=int, default=100)
-    parser.add_argument("--peer", choices=("lws", "none"), default="lws",
-                        help="LeaderWorkerSet's controller (built at the first time) is asked the same afterwards")
+    parser.add_argument("--peer", choices=(*PEERS, "all", "none"), default="all",
+                        help="whose controller (built at the first time) is asked the same afterwards: "
+                             "LeaderWorkerSet's, KServe's, or one after the other")
     parser.add_argument("--limit", type=float, default=1800, help="seconds until a phase that does not end is given up")
     parser.add_argument("--cluster", default="scale", help=argparse.SUPPRESS)
     for program in ("operator", "programs", "helm"):
@@ -73,32 +79,53 @@ def measure(plane: ControlPlane, operator: Operator, log: audit.Log, args: argpa
     return table.markdown(), costs
 
 
-def measure_peer(plane: ControlPlane, program: Path, log: audit.Log, args: argparse.Namespace, ours: Costs) -> str:
-    """When nothing of ours is left that it would have to look at."""
-    plane.remove_namespaces(NAMESPACES, args.limit)
-    plane.namespaces(NAMESPACES)
-    peer = LeaderWorkerSet(plane, program, args.helm)
-    peer.start()
-    bench = phases.Bench(plane, peer, log, NAMESPACES)
-    theirs = phases.costs(bench, args.models, args.minutes, args.edits, args.limit)
-    return compare.table(Operator.name, ours, peer.name, theirs)
+def build_peers(wanted: str) -> dict[type[Peer], Path]:
+    """The folders of the programs that could be built."""
+    folders: dict[type[Peer], Path] = {}
+    for program, kind in PEERS.items():
+        if wanted not in (program, "all"):
+            continue
+        folder = kind.build()
+        if folder is None:
+            say(f"{kind.title}'s controller could not be built (why is said above): it is left out")
+        else:
+            folders[kind] = folder
+    return folders
+
+
+def measure_peers(plane: ControlPlane, folders: dict[type[Peer], Path], log: audit.Log,
+                  args: argparse.Namespace) -> Iterator[Measured]:
+    """Each when nothing is left of the one before that it would have to look at."""
+    running: Peer | None = None
+    for kind, folder in folders.items():
+        plane.remove_namespaces(NAMESPACES, args.limit)
+        if running is not None:
+            running.stop()  # not earlier: its objects may have finalizers
+        plane.namespaces(NAMESPACES)
+        running = kind(plane, folder, args.helm)
+        running.start()
+        bench = phases.Bench(plane, running, log, NAMESPACES)
+        yield Measured(running.name, phases.costs(bench, args.models, args.minutes, args.edits, args.limit))
 
 
 def run(args: argparse.Namespace) -> None:
-    program = lws.build() if args.peer == "lws" else None
-    if args.peer == "lws" and program is None:
-        say("LeaderWorkerSet's controller could not be built (why is said above): only our operator is measured")
-    policy = audit.policy(Operator.users + LeaderWorkerSet.users, phases.EDITOR,
-                          (Operator.resource, LeaderWorkerSet.resource))
+    folders = build_peers(args.peer)
+    subjects = (Operator, *folders)
+    policy = audit.policy([user for each in subjects for user in each.users], phases.EDITOR,
+                          [each.resource for each in subjects])
     print(f"{time.strftime('%Y-%m-%d', time.gmtime())}, {usage.machine()}", flush=True)
     plane = ControlPlane(layout(args.cluster), args.programs, policy, args.nodes)
     plane.namespaces(NAMESPACES)
     log = audit.Log(plane.audit_log)
     table, ours = measure(plane, Operator(plane, args.operator, args.helm), log, args)
     print(f"load at the end {usage.load()}\n\n{table}", flush=True)
-    if program is not None:
-        beside = measure_peer(plane, program, log, args, ours)
-        print(f"\nload at the end {usage.load()}\n\n{beside}")
+    theirs: list[Measured] = []
+    try:
+        for each in measure_peers(plane, folders, log, args):
+            theirs.append(each)
+    finally:  # one that fails takes nothing from the others
+        if theirs:
+            print(f"\nload at the end {usage.load()}\n\n{compare.table(Measured(Operator.name, ours), theirs)}")
 
 
 def main() -> int:

@@ -12,15 +12,17 @@ from datetime import datetime
 from pathlib import Path
 
 _WRITES = frozenset(("create", "update", "patch", "delete", "deletecollection"))
+# It leaves the names of its pods to the API server, so what they begin with is only in the body of its requests.
+_NAMELESS = "system:serviceaccount:kube-system:replicaset-controller"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     user: str
-    verb: str
+    verb: str  # "dry-run update" and the like where nothing was to be stored
     resource: str  # with its subresource: "pods", "deepseekmodels/status"
     namespace: str
-    name: str
+    name: str  # of a created object perhaps its beginning only
     code: int
     begin: float  # seconds since 1970: received by the API server
     end: float  # answered
@@ -40,6 +42,8 @@ def policy(users: Iterable[str], editor: str, resources: Iterable[tuple[str, str
     return {
         "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
         "rules": [
+            {"level": "Request", "users": [_NAMELESS], "verbs": ["create"],
+             "resources": [{"group": "", "resources": ["pods"]}]},
             {"level": "Metadata", "users": list(users)},
             {"level": "Metadata", "users": [editor], "verbs": ["create", "patch"],
              "resources": [{"group": version.split("/")[0], "resources": [plural]} for version, plural in resources]},
@@ -55,8 +59,10 @@ def parse(line: bytes) -> Request | None:
     if about is None:
         return None
     resource = about.get("resource", "") + ("/" + about["subresource"] if "subresource" in about else "")
+    verb = ("dry-run " if "dryRun=" in event.get("requestURI", "") else "") + event["verb"]
+    name = about.get("name") or event.get("requestObject", {}).get("metadata", {}).get("generateName", "")
     return Request(
-        event["user"]["username"], event["verb"], resource, about.get("namespace", ""), about.get("name", ""),
+        event["user"]["username"], verb, resource, about.get("namespace", ""), name,
         event.get("responseStatus", {}).get("code", 0), _seconds(event["requestReceivedTimestamp"]),
         _seconds(event["stageTimestamp"]))
 

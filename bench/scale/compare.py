@@ -1,11 +1,23 @@
-"""An operator beside its peer, both asked the same by the same API server in the same run: a table with ratios."""
+"""An operator beside its peers, all asked the same by the same API server in the same run: a table with ratios."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .audit import percentile
-from .phases import Costs, Made
+from .phases import Costs, Edits, Made, Steady
 from .report import markdown
+from .subject import PODS
+
+
+@dataclass(frozen=True)
+class Measured:
+    name: str
+    costs: Costs
+
+    @property
+    def title(self) -> str:
+        replicas = len(self.costs.steady.rss_mib)
+        return f"{self.name}, {replicas} replica{'' if replicas == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -14,36 +26,39 @@ class Row:
 
     what: str
     ours: float
-    theirs: float
+    theirs: tuple[float, ...]
     unit: str = ""
     digits: int = 1
     more_is_better: bool = False
 
-    def cells(self) -> tuple[str, str, str, str]:
-        return self.what, self._number(self.ours), self._number(self.theirs), self._ratio()
+    def cells(self) -> tuple[str, ...]:
+        """What, our number, and for each peer its number and the ratio."""
+        beside = (cell for value in self.theirs for cell in (self._number(value), self._ratio(value)))
+        return self.what, self._number(self.ours), *beside
 
     def _number(self, value: float) -> str:
         return f"{value:,.{self.digits}f}{self.unit and ' '}{self.unit}"
 
-    def _ratio(self) -> str:
+    def _ratio(self, theirs: float) -> str:
         """Their number for each of ours, turned round where more is better: above 1 ours is the better one."""
-        above, below = (self.ours, self.theirs) if self.more_is_better else (self.theirs, self.ours)
+        above, below = (self.ours, theirs) if self.more_is_better else (theirs, self.ours)
         if not below:
             return ""
         ratio = above / below
         return f"{ratio:.{0 if ratio >= 10 else 1 if ratio >= 1 else 2}f}"
 
 
-def rows(ours: Costs, theirs: Costs) -> list[Row]:
+def rows(ours: Costs, theirs: list[Costs]) -> list[Row]:
     found: list[Row] = []
-    for mine, other in zip(ours.made, theirs.made, strict=True):
-        found += _made(mine, other)
-    return found + _steady(ours, theirs) + _edits(ours, theirs)
+    for number, made in enumerate(ours.made):
+        found += _made(made, [each.made[number] for each in theirs])
+    return (found + _steady(ours.steady, [each.steady for each in theirs]) +
+            _edits(ours.edits, [each.edits for each in theirs]))
 
 
-def _made(ours: Made, theirs: Made) -> list[Row]:
+def _made(ours: Made, theirs: list[Made]) -> list[Row]:
     def row(what: str, value: Callable[[Made], float], unit: str = "", digits: int = 1, more: bool = False) -> Row:
-        return Row(f"{ours.pods:,} pods: {what}", value(ours), value(theirs), unit, digits, more)
+        return Row(f"{ours.pods:,} pods: {what}", value(ours), tuple(map(value, theirs)), unit, digits, more)
 
     return [
         row("first object received to last pod made", lambda m: m.seconds, "s"),
@@ -56,26 +71,30 @@ def _made(ours: Made, theirs: Made) -> list[Row]:
     ]
 
 
-def _steady(ours: Costs, theirs: Costs) -> list[Row]:
-    a, b = ours.steady, theirs.steady
-    minutes = f"{a.seconds / 60:g} min at rest"
+def _steady(ours: Steady, theirs: list[Steady]) -> list[Row]:
+    def row(what: str, value: Callable[[Steady], float], unit: str = "", digits: int = 1) -> Row:
+        return Row(what, value(ours), tuple(map(value, theirs)), unit, digits)
+
+    minutes = f"{ours.seconds / 60:g} min at rest"
     return [
-        Row(f"writes in {minutes}, without the Lease", sum(a.writes.values()), sum(b.writes.values()), digits=0),
-        Row(f"reads in {minutes}", a.reads, b.reads, digits=0),
-        Row("CPU at rest, share of a core, all replicas", sum(a.cpu_percent), sum(b.cpu_percent), "%"),
-        Row("RSS at rest, the larger replica", max(a.rss_mib), max(b.rss_mib), "MiB"),
-        Row("RSS at its highest so far, the larger replica", max(a.peak_mib), max(b.peak_mib), "MiB"),
+        row(f"writes in {minutes}, without the Lease", lambda s: sum(s.writes.values()), digits=0),
+        row(f"reads in {minutes}", lambda s: s.reads, digits=0),
+        row("CPU at rest, share of a core, all replicas", lambda s: sum(s.cpu_percent), "%"),
+        row("RSS at rest, the larger replica", lambda s: max(s.rss_mib), "MiB"),
+        row("RSS at its highest so far, the larger replica", lambda s: max(s.peak_mib), "MiB"),
     ]
 
 
-def _edits(ours: Costs, theirs: Costs) -> list[Row]:
-    def row(what: str, percent: int, a: list[float], b: list[float]) -> Row:
-        return Row(f"edit of the number of groups to {what}, p{percent} of {len(a)}",
-                   1e3 * percentile(a, percent), 1e3 * percentile(b, percent), "ms", digits=0)
+def _edits(ours: Edits, theirs: list[Edits]) -> list[Row]:
+    def row(what: str, percent: int, value: Callable[[Edits], list[float]]) -> Row:
+        def milliseconds(edits: Edits) -> float:
+            return 1e3 * percentile(value(edits), percent)
 
-    a, b = ours.edits, theirs.edits
-    return [row(what, percent, x, y)
-            for what, x, y in (("first write", a.first_write, b.first_write), ("first pod", a.first_pod, b.first_pod))
+        return Row(f"edit for {PODS} pods more to {what}, p{percent} of {len(value(ours))}",
+                   milliseconds(ours), tuple(map(milliseconds, theirs)), "ms", digits=0)
+
+    return [row(what, percent, value)
+            for what, value in (("first write", lambda e: e.first_write), ("first pod", lambda e: e.first_pod))
             for percent in (50, 99)]
 
 
@@ -92,7 +111,9 @@ def calls(costs: Costs) -> str:
     return f"{per_pod([made.users for made in costs.made])} ({per_pod([made.kinds for made in costs.made])})"
 
 
-def table(our_name: str, ours: Costs, their_name: str, theirs: Costs) -> str:
-    return markdown(("", our_name, their_name, "ratio"), [
-        *(row.cells() for row in rows(ours, theirs)),
-        ("calls per pod by whom, and which", calls(ours), calls(theirs), "")])
+def table(ours: Measured, theirs: list[Measured]) -> str:
+    head = ("", ours.title, *(cell for each in theirs for cell in (each.title, "ratio")))
+    return markdown(head, [
+        *(row.cells() for row in rows(ours.costs, [each.costs for each in theirs])),
+        ("calls per pod by whom, and which", calls(ours.costs),
+         *(cell for each in theirs for cell in (calls(each.costs), "")))])

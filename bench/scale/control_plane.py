@@ -85,10 +85,11 @@ class ControlPlane:
             raise RuntimeError(f"{name} does not run any more: see {self.cluster.logs}/{name}.log")
         return pid
 
-    def apply(self, manifests: str) -> None:
-        """YAML as `kubectl apply` takes it."""
+    def apply(self, manifests: str, namespace: str = "") -> None:
+        """YAML as `kubectl apply` takes it, which with a namespace is for objects that name this one or none."""
         kubectl = (f"{self._kubernetes}/kubectl", f"--kubeconfig={self._admin}")
-        run(*kubectl, "apply", "--server-side", "-f", "-", stdin=manifests)
+        where = (f"--namespace={namespace}",) if namespace else ()
+        run(*kubectl, *where, "apply", "--server-side", "-f", "-", stdin=manifests)
 
     def namespaces(self, names: list[str]) -> None:
         for name in names:

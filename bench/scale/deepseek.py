@@ -91,5 +91,8 @@ class Operator:
             "spec": {"model": {"uri": "image:///models/deepseek-tiny"}, "replicas": GROUPS,
                      "parallelism": {"tensor": PODS, "ranksPerPod": 1}}}
 
+    def grown(self) -> dict:
+        return {"spec": {"replicas": GROUPS + 1}}
+
     def is_ready(self, one: dict) -> bool:
         return has(one, "Ready")

@@ -115,8 +115,8 @@ class Bench:
                 last = time.monotonic()
         return seen
 
-    def edit(self, prefix: str, edits: int) -> Edits:
-        """One more group, an object each."""
+    def edit(self, prefix: str, edits: int, limit: float) -> Edits:
+        """The pods of one more group, an object each."""
         say(f"{edits} edits")
         resource = self.subject.resource
         self.log.read()
@@ -130,9 +130,9 @@ class Bench:
             return len(found("pods")) == edits
 
         for i in range(edits):
-            self.plane.api.merge(resource, self.namespace(i), f"{prefix}{i}", {"spec": {"replicas": GROUPS + 1}})
+            self.plane.api.merge(resource, self.namespace(i), f"{prefix}{i}", self.subject.grown())
             time.sleep(0.1)  # a quiet system is asked, not a queue
-        wait_for(f"a pod of {self.subject.name} for each of {edits} edits", all_made, 120)
+        wait_for(f"a pod of {self.subject.name} for each of {edits} edits", all_made, limit)
         seen.extend(self.quiet())
         return Edits(audit.durations(seen, EDITOR, resource[1]), found(), found("pods"))
 
@@ -175,7 +175,7 @@ def costs(bench: Bench, objects: int, minutes: float, edits: int, limit: float) 
     made = [bench.make("m", first, limit)]
     if objects > first:
         made.append(bench.make("n", objects - first, limit))
-    return Costs(made, steady(bench, minutes), bench.edit("m", min(edits, first)))
+    return Costs(made, steady(bench, minutes), bench.edit("m", min(edits, first), limit))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""What is measured: a running operator that makes groups of pods, ours or another. The phases know no more of it."""
+"""What is measured: a running operator that makes pods, ours or another. The phases know no more of it."""
 
 from typing import Protocol
 
-# An object has GROUPS groups of PODS pods: a leader and a worker.
+# An object has GROUPS groups of PODS pods: a leader and a worker. Of an operator without groups, as many pods.
 GROUPS = 5
 PODS = 2
 
@@ -18,8 +18,11 @@ class Subject(Protocol):
     def make(self, namespace: str, name: str) -> dict:
         """An object, to be created. Names have no dashes, so that `<name>-...` says whose a child is."""
 
+    def grown(self) -> dict:
+        """The merge patch by which an object gets one group's pods more."""
+
     def is_ready(self, one: dict) -> bool:
-        """Whether an object that was read says that all of its groups are ready."""
+        """Whether an object that was read says that all of its pods are ready."""
 
 
 def has(one: dict, condition: str) -> bool:

@@ -61,6 +61,15 @@ def test_renewing_the_lease_counts_as_nothing():
     assert audit.writes(seen, ("somebody",)) == []
 
 
+def test_an_update_that_stores_nothing_is_asked_for_but_no_write():
+    tried = json.loads(line(verb="update", resource="deployments", name="m0-predictor", code=200))
+    tried["requestURI"] = "/apis/apps/v1/namespaces/team-0/deployments/m0-predictor?dryRun=All"
+    seen = requests(json.dumps(tried).encode(), line(verb="update", resource="deployments", name="m0-predictor"))
+    assert audit.by_kind(audit.of_users(seen, (OPERATOR,))) == {"dry-run update deployments": 1,
+                                                               "update deployments": 1}
+    assert [r.verb for r in audit.writes(seen, (OPERATOR,))] == ["update"]
+
+
 def test_what_one_costs_is_what_all_of_its_users_ask_for():
     seen = requests(line(verb="patch", resource="statefulsets"), line(user=HELPER), line(user="somebody"))
     assert [r.user for r in audit.writes(seen, (OPERATOR, HELPER))] == [OPERATOR, HELPER]
@@ -68,10 +77,20 @@ def test_what_one_costs_is_what_all_of_its_users_ask_for():
 
 def test_the_log_has_all_of_the_users_and_what_the_editor_makes():
     rules = audit.policy((OPERATOR, HELPER), EDITOR, [("a.io/v1", "as"), ("b.io/v2", "bs")])["rules"]
-    assert rules[0] == {"level": "Metadata", "users": [OPERATOR, HELPER]}
-    assert rules[1]["users"] == [EDITOR]
-    assert rules[1]["resources"] == [{"group": "a.io", "resources": ["as"]}, {"group": "b.io", "resources": ["bs"]}]
-    assert rules[2] == {"level": "None"}
+    assert rules[1] == {"level": "Metadata", "users": [OPERATOR, HELPER]}
+    assert rules[2]["users"] == [EDITOR]
+    assert rules[2]["resources"] == [{"group": "a.io", "resources": ["as"]}, {"group": "b.io", "resources": ["bs"]}]
+    assert rules[3] == {"level": "None"}
+
+
+def test_a_pod_that_the_api_server_names_belongs_to_the_object_that_its_request_names():
+    made = json.loads(line(user="system:serviceaccount:kube-system:replicaset-controller"))
+    del made["objectRef"]["name"]
+    assert audit.parse(json.dumps(made).encode()).owner == ""
+    made["requestObject"] = {"kind": "Pod", "metadata": {"generateName": "m7-predictor-6889c77fcf-"}}
+    assert audit.parse(json.dumps(made).encode()).owner == "m7"
+    bodies = audit.policy((OPERATOR,), EDITOR, [("a.io/v1", "as")])["rules"][0]
+    assert (bodies["level"], bodies["users"], bodies["verbs"]) == ("Request", [made["user"]["username"]], ["create"])
 
 
 def test_pods_that_were_refused_are_not_made():
