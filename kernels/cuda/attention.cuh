@@ -1,8 +1,10 @@
-// What attention's kernels share: the rows of an item, which positions they attend to, and the
-// exponentials of a split.
+// What attention's kernels share, so that a row has the same bits in each of them: the rows of an
+// item, which positions they attend to, products with rows of two BF16 terms or one, exponentials,
+// and how the splits of a row, a block of the KV cache each, are merged in their order.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/kv_operands.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/splits.h"
@@ -10,12 +12,13 @@
 namespace dsm::kernels::cuda {
 
 inline constexpr int kAttentionThreads = 256;
+inline constexpr int kAttentionWarps = kAttentionThreads / 32;
+inline constexpr unsigned kAllLanes = 0xffffffffU;
 
-// The splits of a cache in BF16 or FP8 (attention_tensor.cu).
-void tensor_splits(const AttentionLaunch& launch, Stream stream);
+// Positions from one row's scores to the next in shared memory: eight more, to keep lanes on
+// different banks.
+inline constexpr int kScoreStride = kSplitPositions + 8;
 
-// Stands for a block to which no row of the item attends.
-inline constexpr std::int64_t kUnread = -1;
 // The running maximum of a row that has attended to nothing yet: below every score, and finite, so
 // that differences are numbers.
 inline constexpr float kNothing = -1e30F;
@@ -30,6 +33,11 @@ __device__ inline std::int64_t row_of_item(const AttentionParams& p, const Atten
 __device__ inline int position_of(const AttentionParams& p, const AttentionItem& item, int r) {
   return p.places[(item.row_begin + r) / p.heads].position;
 }
+// Block b of an item's sequence in the cache: KV block * heads + head.
+__device__ inline std::int64_t cache_block(const AttentionParams& p, const AttentionItem& item,
+                                           int b) {
+  return std::int64_t{item.block_table[b]} * p.kv.heads + item.kv_head;
+}
 
 // Which positions of block b of its sequence a row attends to, as bits.
 __device__ inline std::uint64_t block_mask(const AttentionParams& p, const AttentionItem& item,
@@ -42,62 +50,79 @@ __device__ inline std::uint64_t block_mask(const AttentionParams& p, const Atten
   return seen < kKvBlock ? (std::uint64_t{1} << seen) - 1 : ~std::uint64_t{0};
 }
 
-// A split as a thread block takes it.
-template <int kRows>
-struct SplitBlocks {
-  std::int64_t block[kSplitBlocks];  // KV block * heads + head, or kUnread
-  std::uint64_t mask[kRows][kSplitBlocks];
-
-  // By the whole thread block; to be read after a barrier.
-  __device__ void find(const AttentionParams& p, const AttentionItem& item, int split) {
-    const int rows = item.row_end - item.row_begin;
-    const int thread = static_cast<int>(threadIdx.x);
-    for (int i = thread; i < rows * kSplitBlocks; i += kAttentionThreads) {
-      mask[i / kSplitBlocks][i % kSplitBlocks] =
-          block_mask(p, item, i / kSplitBlocks, split * kSplitBlocks + i % kSplitBlocks);
-    }
-    __syncthreads();
-    if (thread >= kSplitBlocks) return;
-    std::uint64_t any = 0;
-    for (int r = 0; r < rows; ++r) any |= mask[r][thread];
-    block[thread] =
-        any == 0 ? kUnread
-                 : std::int64_t{item.block_table[split * kSplitBlocks + thread]} * p.kv.heads +
-                       item.kv_head;
+// In shared memory an operand stands as [terms][lanes].
+template <int kTerms>
+inline constexpr int kOperandLanes = kTerms * 32;
+template <int kTerms>
+__device__ __forceinline__ void put(const RowOperand<kTerms>& a, uint4* to, int lane) {
+#pragma unroll
+  for (int t = 0; t < kTerms; ++t) {
+    const auto& v = a.term[t].v;
+    to[t * 32 + lane] = make_uint4(v[0], v[1], v[2], v[3]);
   }
+}
+template <int kTerms>
+__device__ __forceinline__ RowOperand<kTerms> get(const uint4* from, int lane) {
+  RowOperand<kTerms> a;
+#pragma unroll
+  for (int t = 0; t < kTerms; ++t) {
+    a.term[t] = fragment_of(from[t * 32 + lane]);
+  }
+  return a;
+}
+
+// Of rows of an item, dimensions [16 step, 16 step + 16); a row past the item's counts as zeros.
+template <int kTerms>
+__device__ __forceinline__ RowOperand<kTerms> load_queries(const AttentionParams& p,
+                                                           const AttentionItem& item, int first_row,
+                                                           int step, int lane) {
+  const int rows = item.row_end - item.row_begin;
+  const auto query_of = [&](int r) {
+    return r < rows ? p.query + row_of_item(p, item, r) * p.kv.key_dim : nullptr;
+  };
+  const int row = first_row + lane / 4;
+  return row_operand<kTerms>(load_activations(query_of(row), query_of(row + 8),
+                                              first_input(step * kStepInputs, lane), p.kv.key_dim,
+                                              p.kv.key_dim % 4 == 0));
+}
+
+// sums[j] += a b[j] for kColumns products side by side. Of each the products of terms come in this
+// order, largest first, without that of both remainders: what is left out is 2^-16 of a product at
+// most, as what two terms leave of a value is.
+template <DType kType, int kTerms, int kColumns>
+__device__ __forceinline__ void multiply(float (&sums)[kColumns][4], const RowOperand<kTerms>& a,
+                                         const KvOperand<kType> (&b)[kColumns]) {
+#pragma unroll
+  for (int j = 0; j < kColumns; ++j) mma_bf16(sums[j], a.term[0].v, b[j].v[0]);
+  if constexpr (kTerms == 2) {
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) mma_bf16(sums[j], a.term[1].v, b[j].v[0]);
+  }
+  if constexpr (kKvTerms<kType> == 2) {
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) mma_bf16(sums[j], a.term[0].v, b[j].v[1]);
+  }
+}
+
+// The sum of a row's exponentials is a tree over its positions, of which a lane adds up four: 2q,
+// 2q
+// + 1, 2q + 8 and 2q + 9 of a step.
+__device__ __forceinline__ float sum_of_four(float a, float b, float c, float d) {
+  return ((a + b) + c) + d;
+}
+
+// How a row goes on with a split in which its maximum is `next`: what it has so far is multiplied
+// by `keep`, what the split gives by `take`. A split in which it attends to nothing changes no bit.
+struct Factors {
+  float keep = 1.0F;
+  float take = 0.0F;
 };
-
-// Turns a row's scores of a split into exponentials, with zeros where it does not attend; one warp.
-// mask: the row's words. score(i) is position i's place.
-template <class Score>
-__device__ void exponentials(const std::uint64_t* mask, const Score& score, float* best,
-                             float* total) {
-  constexpr int kEach = kSplitPositions / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto attends = [&](int at) { return (mask[at / kKvBlock] >> at % kKvBlock & 1) != 0; };
-  float value[kEach];
-  float top = as_float(0xff800000U);
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int at = i * 32 + lane;
-    value[i] = attends(at) ? score(at) : as_float(0xff800000U);
-    top = fmaxf(top, value[i]);
-  }
-  for (int step = 16; step > 0; step /= 2)
-    top = fmaxf(top, __shfl_xor_sync(0xffffffffU, top, step));
-  float sum = 0.0F;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int at = i * 32 + lane;
-    const float e = attends(at) ? exp_of(value[i] - top) : 0.0F;
-    score(at) = e;
-    sum += e;
-  }
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
-  if (lane == 0) {
-    *best = top;
-    *total = sum;
-  }
+__device__ __forceinline__ Factors factors_of(float best, float next) {
+  const float top = fmaxf(best, next);
+  return {exp_of(best - top), exp_of(next - top)};
+}
+__device__ __forceinline__ float merged(float so_far, float split, const Factors& factors) {
+  return fmaf(split, factors.take, so_far * factors.keep);
 }
 
 }  // namespace dsm::kernels::cuda

@@ -67,6 +67,12 @@ struct FragmentB {
   std::uint32_t v[kProducts][2];
 };
 
+// An operand A that stands in memory as 16 bytes of each lane (CUDA's uint4).
+template <class Words>
+DSM_HOST_DEVICE FragmentA fragment_of(const Words& words) {
+  return {{words.x, words.y, words.z, words.w}};
+}
+
 // Rows g and g + 8 of a step's activations.
 struct Activations {
   float v[2][4];
@@ -109,6 +115,19 @@ DSM_HOST_DEVICE FragmentA remainder(const Activations& x, const FragmentA& high)
     }
   }
   return rounded(left);
+}
+
+// Rows as operand A, in as many BF16 terms as take part.
+template <int kTerms>
+struct RowOperand {
+  FragmentA term[kTerms];
+};
+template <int kTerms>
+DSM_HOST_DEVICE RowOperand<kTerms> row_operand(const Activations& x) {
+  RowOperand<kTerms> a;
+  a.term[0] = rounded(x);
+  if constexpr (kTerms == 2) a.term[1] = remainder(x, a.term[0]);
+  return a;
 }
 
 // `panel`: [pairs of inputs][64] of BF16 pairs. Inputs [at, at + 16) of them, zero from `end` on;

@@ -114,20 +114,25 @@ struct CombineParams {
 };
 void combine(const CombineParams& params, Stream stream);
 
-// Attention in two steps: each split of 256 positions of each item gives its
+// Attention in two steps: each split of each item (a block of the cache, splits.h) gives its
 // maximum, its sum and its part of the output; then the splits are merged in order.
 struct AttentionLaunch {
   AttentionParams params;  // the items' block tables are the device's
   int first_item = 0;      // items [first_item, first_item + items)
   int items = 0;
-  int item_rows = 0;         // of the largest of them: 8, 16 or 32
-  bool exact = false;        // of a cache in BF16 or FP8: queries as two BF16 terms, else as one
+  int item_rows = 0;         // of the largest of them, at most kAttentionRows
+  bool exact = false;        // queries and exponentials as two BF16 terms, else as one
   int splits = 0;            // of the longest past among them
   float* partial = nullptr;  // [items, item_rows, splits, value_dim]
   float* best = nullptr;     // [items, item_rows, splits]
   float* total = nullptr;    // [items, item_rows, splits]
 };
 void attention(const AttentionLaunch& launch, Stream stream);
+void attention_splits(const AttentionLaunch& launch, Stream stream);  // the first step alone
+// The same bits in one step, by a thread block for each item, which goes through the splits: for
+// many rows over the same past. Items have up to kPromptRows rows and no selection; values have up
+// to kMaxPromptValueDim columns. Nothing of `splits` and the sums is read.
+void attention_of_prompts(const AttentionLaunch& launch, Stream stream);
 // The widest keys that fit into a thread block's shared memory.
 inline constexpr int kMaxKeyDim = 768;
 

@@ -4,6 +4,8 @@
 // rows: a row's bits are the same alone and among others.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/cuda/numbers.h"
 #include "kernels/params.h"
 
@@ -27,11 +29,25 @@ DSM_HOST_DEVICE int split_end(const PackedMatrix& w, int split) {
   return end < w.k ? end : w.k;
 }
 
-// Attention: the positions of a split are those of consecutive blocks of the KV cache.
-inline constexpr int kSplitBlocks = 4;
-inline constexpr int kSplitPositions = kSplitBlocks * kKvBlock;
+// Attention: a split is a block of the KV cache. Splits are merged one after the other in the order
+// of their positions, which depends on nothing else: a row's bits are the same whether its splits
+// are side by side or follow each other in one thread block.
+inline constexpr int kSplitPositions = kKvBlock;
 constexpr int splits_of_positions(int positions) {
   return (positions + kSplitPositions - 1) / kSplitPositions;
+}
+
+// (token, head) pairs of a prompt that go through the cache together, and the widest values of
+// which a thread holds all of its rows' sums.
+inline constexpr int kPromptRows = 128;
+inline constexpr int kMaxPromptValueDim = 128;
+
+// Shared memory of that: queries, a block of keys and one of values, each in steps of 16 inputs as
+// operands (attention_prompt.cu). `exact`: two terms of a query.
+constexpr std::int64_t prompt_shared_bytes(const KvLayer& kv, bool exact) {
+  const std::int64_t key = round_up(kv.key_dim, 16);
+  const int cache_bytes = kv.dtype == DType::kF32 ? 4 : 2;  // of a value's terms
+  return kPromptRows * key * (exact ? 4 : 2) + kKvBlock * (key + kv.value_dim) * cache_bytes;
 }
 
 }  // namespace dsm::kernels::cuda

@@ -18,6 +18,10 @@ namespace {
 
 using namespace kernels;
 
+// Of attention on tensor cores: 16 bits of queries, keys, exponentials and values take part, each
+// of which is a few units at most.
+constexpr double kAttentionBound = 5e-5;
+
 RopeTable rope_of(const Side& side, int positions, int pairs, bool halves) {
   auto cos = random_floats(size(positions) * size(pairs), 18);
   auto sin = random_floats(size(positions) * size(pairs), 19);
@@ -182,9 +186,47 @@ TEST_F(BackendTest, AttentionIsNearForEveryLengthOfThePast) {
         random_floats(size(tokens) * size(heads) * size(kv.heads) * size(kv.key_dim), 27);
     const auto wanted = past.attend(cpu_, runs, query, 32);
     for (const int item_rows : {7, 16, 32}) {
-      expect_near(past.attend(device_, runs, query, item_rows), wanted, 1e-5,
+      expect_near(past.attend(device_, runs, query, item_rows), wanted, kAttentionBound,
                   "keys of " + std::to_string(kv.key_dim));
     }
+  }
+}
+
+// Rows of a prompt that go through the cache together, beside a token that is decoded. Neither
+// dimensions nor rows fill the last step or tile.
+TEST_F(BackendTest, APromptsAttentionIsNear) {
+  const KvLayer kv{.heads = 2, .key_dim = 44, .value_dim = 48};
+  const Past past(kv, 3, {150, 70});
+  const std::vector<Past::Run> runs = {{0, 20, 130}, {1, 69, 1}};
+  const auto query = random_floats(size(131) * 6 * 44, 41);
+  const auto wanted = past.attend(cpu_, runs, query, 32);
+  expect_near(past.attend(device_, runs, query, 32), wanted, kAttentionBound, "prompt");
+}
+
+// Queries and exponentials with 8 bits of their fractions, over keys and values with 16.
+TEST_F(BackendTest, LooseAttentionIsWithinItsBound) {
+  const Side loose{make_backend({.device = *find_device("auto"), .exact = false})};
+  const KvLayer kv{.heads = 1, .key_dim = 64, .value_dim = 64};
+  const Past past(kv, 4, {90});
+  const std::vector<Past::Run> runs = {{0, 50, 40}};
+  const auto query = random_floats(size(40) * 4 * 64, 43);
+  const auto got = past.attend(loose, runs, query, 32);
+  expect_near(got, past.attend(cpu_, runs, query, 32), 2e-2, "loose");
+  // A token alone goes by splits.
+  const auto last = query.begin() + std::ptrdiff_t{39} * 4 * 64;
+  const auto alone = past.attend(loose, {{0, 89, 1}}, {last, query.end()}, 4);
+  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), got.end() - std::ptrdiff_t{4} * 64));
+}
+
+// What two BF16 terms leave of a value is 2^-17 of it at most.
+TEST_F(BackendTest, AttentionToOnePositionGivesItsValue) {
+  const KvLayer kv{.heads = 1, .key_dim = 32, .value_dim = 64};
+  const Past past(kv, 2, {1});
+  const auto query = random_floats(size(2) * 32, 42);
+  const auto wanted = past.attend(cpu_, {{0, 0, 1}}, query, 2);
+  const auto got = past.attend(device_, {{0, 0, 1}}, query, 2);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_NEAR(got[i], wanted[i], std::abs(wanted[i]) * 0x1p-17) << i;
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/product_plan.h"
-#include "kernels/cuda/splits.h"
+#include "worker/device/cuda_attention.h"
 #include "worker/device/cuda_experts.h"
 #include "worker/device/cuda_graphs.h"
 #include "worker/device/cuda_memory.h"
@@ -21,9 +21,6 @@ namespace dsm::device {
 namespace {
 
 using namespace kernels;  // parameter structs
-
-// What partial results of attention may take at a time, unless one item needs more.
-constexpr std::size_t kAttentionBytes = std::size_t{64} << 20;
 
 void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("CUDA backend: ") + what);
@@ -341,7 +338,12 @@ class CudaBackend final : public Backend {
 
   void index_select(const IndexSelectParams& params) override;
 
-  void attention(const AttentionParams& params) override;
+  void attention(const AttentionParams& p) override {
+    if (p.item_count == 0) return;
+    require(p.kv.dtype == DType::kF32 || (p.kv.key_dim % 16 == 0 && p.kv.plain_dim % 16 == 0),
+            "keys that are rounded come in steps of 16 dimensions");
+    attention_.run(p);
+  }
 
   void router(const RouterParams& p) override {
     if (p.tokens == 0) return;
@@ -400,9 +402,6 @@ class CudaBackend final : public Backend {
   // The products of tasks_.
   void products(const cuda::Products& launch) { products_.run(tasks_, launch); }
 
-  // The items with block tables of the device, each as far as the item's last row sees.
-  const AttentionItem* device_items(const AttentionParams& p);
-
   void leave_ranks() {
     stream_.waits_by({});
     ranks_.reset();
@@ -423,11 +422,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
   Scratch slot_sums_;
-  Scratch attention_;
+  CudaAttention attention_{properties_, exact_, stream_, lists_, sent_, graphs_};
   CudaExperts experts_{stream_, lists_, properties_.multiProcessorCount, exact_};
   std::vector<cuda::ProductTask> tasks_;
   cuda::TokenSlots token_slots_;
-  std::vector<AttentionItem> items_;
   std::vector<const std::int32_t*> tables_;
 };
 
@@ -469,23 +467,6 @@ void CudaBackend::routed_row_parallel(const RowParallelParams& p) {
   launch([&] { cuda::combine(combine, stream_.get()); });
 }
 
-int last_position(const AttentionParams& p, const AttentionItem& item) {
-  return p.places[(item.row_end - 1) / p.heads].position;
-}
-
-const AttentionItem* CudaBackend::device_items(const AttentionParams& p) {
-  if (const auto* there = sent_.find(p.items, at(p.item_count) * sizeof *p.items)) {
-    return reinterpret_cast<const AttentionItem*>(there);
-  }
-  items_.assign(p.items, p.items + p.item_count);
-  TableLists tables(lists_);
-  for (std::size_t i = items_.size(); i-- > 0;) {
-    AttentionItem& item = items_[i];
-    item.block_table = tables.put(item.block_table, last_position(p, item) / kKvBlock + 1);
-  }
-  return lists_.put(items_);
-}
-
 void CudaBackend::index_select(const IndexSelectParams& params) {
   if (params.tokens == 0) return;
   IndexSelectParams p = params;
@@ -500,44 +481,6 @@ void CudaBackend::index_select(const IndexSelectParams& params) {
   p.places = list(p.places, p.tokens);
   p.block_tables = lists_.put(tables_);
   launch([&] { cuda::index_select(p, most, stream_.get()); });
-}
-
-void CudaBackend::attention(const AttentionParams& params) {
-  if (params.item_count == 0) return;
-  const KvLayer& kv = params.kv;
-  require(kv.dtype == DType::kF32 || (kv.key_dim % 16 == 0 && kv.plain_dim % 16 == 0),
-          "keys that are rounded come in steps of 16 dimensions");
-  int most_rows = 0;
-  int most_splits = 0;
-  int tokens = 0;
-  for (int i = 0; i < params.item_count; ++i) {
-    const AttentionItem& item = params.items[i];
-    most_rows = std::max(most_rows, item.row_end - item.row_begin);
-    most_splits = std::max(most_splits, last_position(params, item) / cuda::kSplitPositions + 1);
-    tokens = std::max(tokens, (item.row_end - 1) / params.heads + 1);
-  }
-  if (graphs_.positions() > 0) most_splits = cuda::splits_of_positions(graphs_.positions());
-  cuda::AttentionLaunch part{.params = params};
-  part.params.items = device_items(params);
-  part.params.places = list(params.places, tokens);
-  part.item_rows = most_rows <= 8 ? 8 : most_rows <= 16 ? 16 : kAttentionRows;
-  part.splits = most_splits;
-  part.exact = exact_;
-  // Floats of an item: its part of the output, maxima and sums.
-  const auto sums = at(part.item_rows) * at(part.splits);
-  const std::size_t item_floats = sums * (at(params.kv.value_dim) + 2);
-  const int most_items = static_cast<int>(std::clamp<std::size_t>(
-      kAttentionBytes / (item_floats * sizeof(float)), 1, at(params.item_count)));
-  auto* scratch = static_cast<float*>(
-      attention_.at_least(at(most_items) * item_floats * sizeof(float), stream_));
-  part.partial = scratch;
-  part.best = part.partial + at(most_items) * sums * at(params.kv.value_dim);
-  part.total = part.best + at(most_items) * sums;
-  for (int begin = 0; begin < params.item_count; begin += most_items) {
-    part.first_item = begin;
-    part.items = std::min(most_items, params.item_count - begin);
-    launch([&] { cuda::attention(part, stream_.get()); });
-  }
 }
 
 }  // namespace

@@ -119,6 +119,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->multiProcessorCount = kProcessors;
   properties->major = kMajor;
   properties->minor = kMinor;
+  properties->sharedMemPerBlockOptin = kMostSharedBytes;
   return cudaSetDevice(device);
 }
 

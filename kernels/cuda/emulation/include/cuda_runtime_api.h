@@ -34,6 +34,7 @@ struct cudaDeviceProp {
   int multiProcessorCount;
   int major;
   int minor;
+  std::size_t sharedMemPerBlockOptin;
 };
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,

@@ -1,0 +1,51 @@
+// Attention of the CUDA backend: which kernel takes which items (kernels/cuda/attention_plan.h),
+// their block tables on the GPU, and its scratch memory. For the backend's thread.
+#pragma once
+
+#include <vector>
+
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/launch.h"
+#include "worker/device/cuda_graphs.h"
+#include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_sent_lists.h"
+
+namespace dsm::device {
+
+class CudaAttention {
+ public:
+  // `exact`: queries and exponentials as two BF16 terms.
+  CudaAttention(const cudaDeviceProp& gpu, bool exact, const Stream& stream, Lists& lists,
+                const SentLists& sent, const CudaGraphs& graphs)
+      : processors_(gpu.multiProcessorCount),
+        shared_bytes_(static_cast<std::int64_t>(gpu.sharedMemPerBlockOptin)),
+        exact_(exact),
+        stream_(stream),
+        lists_(lists),
+        sent_(sent),
+        graphs_(graphs) {}
+
+  void run(const kernels::AttentionParams& params);
+
+ private:
+  // Items as the GPU has them, or gets them with block tables of its own, each as far as the item's
+  // last row sees.
+  const kernels::AttentionItem* send_items(const kernels::AttentionParams& p);
+  void send_tables(const kernels::AttentionParams& p, std::vector<kernels::AttentionItem>& items);
+  // `launch` names what all items have in common; `p` is the host's.
+  void run_prompts(const kernels::AttentionParams& p, kernels::cuda::AttentionLaunch launch);
+  void run_splits(const kernels::AttentionParams& p, kernels::cuda::AttentionLaunch launch);
+
+  const int processors_;
+  const std::int64_t shared_bytes_;  // that a thread block can have
+  const bool exact_;
+  const Stream& stream_;
+  Lists& lists_;
+  const SentLists& sent_;
+  const CudaGraphs& graphs_;
+  kernels::cuda::AttentionPlan plan_;
+  std::vector<kernels::AttentionItem> items_;
+  Scratch parts_;
+};
+
+}  // namespace dsm::device
