@@ -70,6 +70,11 @@ struct Products {
   // task has x_fp8.
   bool fp8_rows = false;
 
+  // Where rows_are_packed(): the rows of each tile as operands of the tensor cores, which
+  // pack_rows() makes. [tiles][splits of all spans][8 steps][tile_rows / 16][terms][lane] of 16
+  // bytes.
+  void* x_operands = nullptr;
+
   // y = sums (+ y) (+ bias), or residual + sums ...
   bool accumulate = false;
   const float* bias = nullptr;      // [n]
@@ -86,6 +91,16 @@ struct Products {
   std::int64_t ld_partial = 0;  // panels * 64
 };
 void products(const Products& params, DType dtype, Stream stream);
+// Tiles of more rows than 16 are read by each panel's thread block: then it pays to make operands
+// of them once.
+constexpr bool rows_are_packed(const Products& p, DType dtype) {
+  return p.tile_rows > 16 && dtype != DType::kF32 && !p.fp8_rows;
+}
+constexpr std::int64_t operand_bytes_of_tile(const Products& p) {
+  constexpr std::int64_t kBytes = 8 * 8 * 32 * 16;  // of a span of 16 rows
+  return kBytes * p.spans * (p.tile_rows / 16) * (p.exact ? 2 : 1);
+}
+void pack_rows(const Products& params, DType dtype, Stream stream);
 // Adds the first params.spans spans of `partial` and does with the sums what params say.
 void finish_products(const Products& params, Stream stream);
 

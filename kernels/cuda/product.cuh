@@ -11,6 +11,8 @@
 // NaN.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fragments.h"
@@ -69,22 +71,84 @@ struct TensorSums {
   }
 };
 
-// sums += rows times the weights of a step; the lane's four inputs of it are those from `first` on.
+// Where a warp takes its rows from, of a product of up to 16: memory, in FP32. A row that is null
+// counts as zeros; `wide` as load_activations() has it.
+template <int kTerms>
+struct PlainOperands {
+  const float* const* rows;
+  bool wide;
+
+  __device__ __forceinline__ void begin(int) {}
+  __device__ __forceinline__ void next(int) {}
+  // The lane's operand of 16 rows; its four inputs of the step are those from `first` on.
+  __device__ __forceinline__ RowOperand<kTerms> get(int, int tile, int first, int end,
+                                                    int lane) const {
+    const int row = tile * kTileRows + lane / 4;
+    return row_operand<kTerms>(load_activations(rows[row], rows[row + 8], first, end, wide));
+  }
+};
+
+// And of more rows, where arithmetic and reading of rows weigh as much as weights do: operands that
+// pack_rows() has made. They are on their way to shared memory some steps before they are used, and
+// a lane reads there what it has copied itself, so nobody waits for anybody.
 template <int kTiles, int kTerms>
-__device__ __forceinline__ void tensor_step(const float* const* rows, bool wide, int first, int end,
-                                            int lane, const FragmentB& b,
-                                            TensorSums<kTiles>& sums) {
+struct PackedOperands {
+  static constexpr int kWords = kTiles * kTerms;  // of 16 bytes, of a lane and step
+  // Of a warp. 64 KiB for all warps are what the smallest GPUs have beside the sums.
+  static constexpr int kMostStages = (64 << 10) / (kSpanSplits * kWords * 32 * 16);
+  static constexpr int kStages = kMostStages < 4 ? kMostStages : 4;
+  static constexpr int kLaneWords = kStages * kWords * 32;
+  static constexpr int kSharedBytes = kSpanSplits * kLaneWords * 16;
+
+  const uint4* from;  // [steps][kTiles][kTerms][lane] of the warp's split, at its lane
+  uint4* ring;        // [kStages] of the same, at its lane
+  int steps = 0;
+
+  // Of a split of so many steps.
+  __device__ __forceinline__ void begin(int count) {
+    steps = count;
+#pragma unroll
+    for (int step = 0; step < kStages - 1; ++step) ask(step);
+  }
+  // Steps come in their order.
+  __device__ __forceinline__ void next(int step) {
+    ask(step + kStages - 1);
+    cp_async_wait<kStages - 1>();
+  }
+  __device__ __forceinline__ RowOperand<kTerms> get(int step, int tile, int, int, int) const {
+    RowOperand<kTerms> a;
+#pragma unroll
+    for (int t = 0; t < kTerms; ++t) {
+      a.term[t] = fragment_of(ring[((step % kStages * kTiles + tile) * kTerms + t) * 32]);
+    }
+    return a;
+  }
+
+ private:
+  __device__ __forceinline__ void ask(int step) {
+    if (step < steps) {
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) {
+        cp_async_16(ring + (step % kStages * kWords + i) * 32, from + (step * kWords + i) * 32);
+      }
+    }
+    cp_async_commit();
+  }
+};
+
+// sums += rows times the weights of step number `step` of a split; the lane's four inputs of it are
+// those from `first` on.
+template <int kTiles, int kTerms, class Rows>
+__device__ __forceinline__ void tensor_step(Rows& rows, int step, int first, int end, int lane,
+                                            const FragmentB& b, TensorSums<kTiles>& sums) {
+  rows.next(step);
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
-    const int row = t * kTileRows + lane / 4;
-    const Activations x = load_activations(rows[row], rows[row + 8], first, end, wide);
-    const FragmentA high = rounded(x);
+    const RowOperand<kTerms> a = rows.get(step, t, first, end, lane);
 #pragma unroll
-    for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], high.v, b.v[j]);
-    if constexpr (kTerms == 2) {
-      const FragmentA low = remainder(x, high);
+    for (int term = 0; term < kTerms; ++term) {
 #pragma unroll
-      for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], low.v, b.v[j]);
+      for (int j = 0; j < kProducts; ++j) mma_bf16(sums.v[t][j], a.term[term].v, b.v[j]);
     }
   }
 }
@@ -92,17 +156,15 @@ __device__ __forceinline__ void tensor_step(const float* const* rows, bool wide,
 // Steps whose weights are on their way from memory before they are used: 128 bytes of a lane. With
 // few rows nothing but the weights takes time, and 16 warps on a processor have 64 KiB in flight,
 // several times what an H100's bandwidth times its latency asks for (18 KiB of a processor). With
-// many rows registers are dearer.
-template <std::size_t kLaneBytes, int kTiles>
-inline constexpr int kStepsAhead = 128 / kLaneBytes / kTiles > 1
-                                       ? static_cast<int>(128 / kLaneBytes / kTiles)
-                                       : 1;
+// more rows 8 warps have half as much.
+template <std::size_t kLaneBytes>
+inline constexpr int kStepsAhead = static_cast<int>(128 / kLaneBytes);
 
 // For each step from `begin` on use(at, what load(at) gave).
-template <int kTiles, class Load, class Use>
+template <class Load, class Use>
 __device__ __forceinline__ void for_each_step(int begin, int end, int step, const Load& load,
                                               const Use& use) {
-  constexpr int kAhead = kStepsAhead<sizeof(load(begin)), kTiles>;
+  constexpr int kAhead = kStepsAhead<sizeof(load(begin))>;
   decltype(load(begin)) ahead[kAhead];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
@@ -121,27 +183,59 @@ __device__ __forceinline__ void for_each_step(int begin, int end, int step, cons
 }
 
 // sums += rows times inputs [begin, end) of a panel; load(at) gives the weights of a step.
-template <int kTiles, int kTerms, class Load>
-__device__ __forceinline__ void tensor_chain(const float* const* rows, bool wide, int begin,
-                                             int end, int lane, const Load& load,
-                                             TensorSums<kTiles>& sums) {
-  for_each_step<kTiles>(begin, end, kStepInputs, load, [&](int at, const auto& weights) {
-    tensor_step<kTiles, kTerms>(rows, wide, first_input(at, lane), end, lane, operand(weights),
-                                sums);
+template <int kTiles, int kTerms, class Rows, class Load>
+__device__ __forceinline__ void tensor_chain(Rows& rows, int begin, int end, int lane,
+                                             const Load& load, TensorSums<kTiles>& sums) {
+  rows.begin((end - begin + kStepInputs - 1) / kStepInputs);
+  for_each_step(begin, end, kStepInputs, load, [&](int at, const auto& weights) {
+    tensor_step<kTiles, kTerms>(rows, (at - begin) / kStepInputs, first_input(at, lane), end, lane,
+                                operand(weights), sums);
   });
 }
 
-// Rows in FP32, as most weights take them: their first input.
+// Rows as they stand in memory: their first input.
 struct PlainRows {
   using Row = const float*;
   static __device__ Row row(const Products& p, const ProductTask& task, std::int64_t at) {
     return task.x + at * p.ldx;
   }
+  template <int kTiles>
+  static constexpr int kSharedBytes = 0;
+  template <int kTiles>
+  static __device__ const Row* rows(const Products&, const Row* row_of_x, int, int) {
+    return row_of_x;
+  }
+};
+
+// Rows as operands of the tensor cores, made on the way or by pack_rows().
+template <int kTerms>
+struct OperandRows : PlainRows {
+  template <int kTiles>
+  using Rows =
+      std::conditional_t<kTiles == 1, PlainOperands<kTerms>, PackedOperands<kTiles, kTerms>>;
+
+  template <int kTiles>
+  static constexpr int kSharedBytes =
+      kTiles == 1 ? 0 : PackedOperands<kTiles, kTerms>::kSharedBytes;
+  template <int kTiles>
+  static __device__ __forceinline__ Rows<kTiles> rows(const Products& p, const Row* row_of_x,
+                                                      int split, int lane) {
+    if constexpr (kTiles == 1) {
+      return {row_of_x, p.wide_x};
+    } else {
+      const int warp = static_cast<int>(threadIdx.x) / 32;
+      const std::int64_t splits = std::int64_t{p.spans} * kSpanSplits;
+      return {static_cast<const uint4*>(p.x_operands) + lane +
+                  (blockIdx.x * splits + split) * (kSplitSteps * Rows<kTiles>::kWords * 32),
+              dynamic_shared<uint4>() + warp * Rows<kTiles>::kLaneWords + lane};
+    }
+  }
 };
 
 // Weights::Sums<kTiles> are a warp's sums, Weights::chain fills them with those of a split,
-// Weights::row is where it finds a row, Weights::kMostTiles is how many tiles a warp's registers
-// hold. Two blocks share a processor where rows are few.
+// Weights::row is where a row stands and Weights::rows what chain takes of a split's inputs from,
+// Weights::kMostTiles is how many tiles a warp's registers hold. Two blocks share a processor where
+// rows are few.
 template <class Weights, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
     product_kernel(const Products p) {
@@ -180,7 +274,8 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
     typename Weights::template Sums<kTiles> mine;
     mine.clear();
     if (split < splits) {
-      Weights::template chain<kTiles>(w, panel, split, row_of_x, p.wide_x, lane, mine);
+      auto rows = Weights::template rows<kTiles>(p, row_of_x, split, lane);
+      Weights::template chain<kTiles>(w, panel, split, rows, lane, mine);
     }
     const int count =
         splits - span * kSpanSplits < kSpanSplits ? splits - span * kSpanSplits : kSpanSplits;
@@ -217,16 +312,22 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
   }
 }
 
-template <class Weights>
-void launch_products(const Products& p, Stream stream) {
+template <class Weights, int kTiles>
+void launch_tiles(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels),
                   static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
+  launch(product_kernel<Weights, kTiles>, grid, kProductThreads,
+         Weights::template kSharedBytes<kTiles>, stream, p);
+}
+
+template <class Weights>
+void launch_products(const Products& p, Stream stream) {
   if (p.tile_rows == 16) {
-    launch(product_kernel<Weights, 1>, grid, kProductThreads, 0, stream, p);
+    launch_tiles<Weights, 1>(p, stream);
   } else if (p.tile_rows == 32) {
-    launch(product_kernel<Weights, 2>, grid, kProductThreads, 0, stream, p);
+    launch_tiles<Weights, 2>(p, stream);
   } else if constexpr (Weights::kMostTiles == 4) {
-    launch(product_kernel<Weights, 4>, grid, kProductThreads, 0, stream, p);
+    launch_tiles<Weights, 4>(p, stream);
   }
 }
 

@@ -30,7 +30,7 @@ struct F32Weights : PlainRows {
 
   template <int kTiles>
   static __device__ void chain(const PackedMatrix& w, int panel, int split,
-                               const float* const* rows, bool, int lane, Sums<kTiles>& sums) {
+                               const float* const* rows, int lane, Sums<kTiles>& sums) {
     const float* weights = static_cast<const float*>(w.data) +
                            static_cast<std::int64_t>(panel) * w.k * kPanel + 2 * lane;
     const int end = split_end(w, split);

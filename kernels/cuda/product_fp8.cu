@@ -6,19 +6,19 @@ namespace dsm::kernels::cuda {
 namespace {
 
 template <int kTerms>
-struct Fp8Weights : PlainRows {
+struct Fp8Weights : OperandRows<kTerms> {
   static constexpr int kMostTiles = max_tile_rows(DType::kF8E4M3) / kTileRows;
   template <int kTiles>
   using Sums = TensorSums<kTiles>;
 
-  template <int kTiles>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split,
-                               const float* const* rows, bool wide, int lane, Sums<kTiles>& sums) {
+  template <int kTiles, class Rows>
+  static __device__ void chain(const PackedMatrix& w, int panel, int split, Rows& rows, int lane,
+                               Sums<kTiles>& sums) {
     const auto* weights =
         static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel;
     const int end = split_end(w, split);
     tensor_chain<kTiles, kTerms>(
-        rows, wide, split_begin(w, split), end, lane,
+        rows, split_begin(w, split), end, lane,
         [&](int at) { return load_e4m3<4>(weights, at, end, lane, kTiles == 1); }, sums);
     sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel,
                0x1p-120F, lane);  // params.h: times 2^120

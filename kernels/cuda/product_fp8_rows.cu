@@ -20,14 +20,20 @@ struct Fp8RowWeights {
     const Fp8Rows& x = task.x_fp8;
     return {x.values + at * x.ld, x.scales + at * (x.ld / kScaleBlock)};
   }
+  template <int kTiles>
+  static constexpr int kSharedBytes = 0;
+  template <int kTiles>
+  static __device__ const Row* rows(const Products&, const Row* row_of_x, int, int) {
+    return row_of_x;
+  }
 
   template <int kTiles>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split, const Row* rows, bool,
+  static __device__ void chain(const PackedMatrix& w, int panel, int split, const Row* rows,
                                int lane, Sums<kTiles>& sums) {
     const auto* weights =
         static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel;
     const int end = split_end(w, split);
-    for_each_step<kTiles>(
+    for_each_step(
         split_begin(w, split), end, kFp8StepInputs,
         [&](int at) { return load_e4m3<8>(weights, at, end, lane, kTiles == 1); },
         [&](int at, const Fp8Words<8>& words) {

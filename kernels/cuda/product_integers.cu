@@ -7,31 +7,32 @@ namespace dsm::kernels::cuda {
 namespace {
 
 // As tensor_chain, for INT4, whose words are for two steps.
-template <int kTiles, int kTerms>
-__device__ __forceinline__ void int4_chain(const float* const* rows, bool wide,
-                                           const std::uint32_t* panel, int lead, int begin, int end,
-                                           int lane, TensorSums<kTiles>& sums) {
-  for_each_step<kTiles>(
+template <int kTiles, int kTerms, class Rows>
+__device__ __forceinline__ void int4_chain(Rows& rows, const std::uint32_t* panel, int lead,
+                                           int begin, int end, int lane, TensorSums<kTiles>& sums) {
+  rows.begin((end - begin + kPairInputs - 1) / kPairInputs * 2);
+  for_each_step(
       begin, end, kPairInputs, [&](int at) { return load_int4(panel, lead, at, end, lane); },
       [&](int at, const Int4Words& words) {
 #pragma unroll
         for (int step = 0; step < 2; ++step) {
-          tensor_step<kTiles, kTerms>(rows, wide, int4_input(at, step, lane), end, lane,
+          tensor_step<kTiles, kTerms>(rows, (at - begin) / kStepInputs + step,
+                                      int4_input(at, step, lane), end, lane,
                                       int4_operand(words, step), sums);
         }
       });
 }
 
 template <DType kType, int kTerms>
-struct IntegerWeights : PlainRows {
+struct IntegerWeights : OperandRows<kTerms> {
   static constexpr int kMostTiles = max_tile_rows(kType) / kTileRows;
   static constexpr int kInputs = inputs_per_word(kType);
   template <int kTiles>
   using Sums = TensorSums<kTiles>;
 
-  template <int kTiles>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split,
-                               const float* const* rows, bool wide, int lane, Sums<kTiles>& sums) {
+  template <int kTiles, class Rows>
+  static __device__ void chain(const PackedMatrix& w, int panel, int split, Rows& rows, int lane,
+                               Sums<kTiles>& sums) {
     const int lead = w.scale_phase % kInputs;
     const int words = (lead + w.k + kInputs - 1) / kInputs;
     const auto* weights = static_cast<const std::uint32_t*>(w.data) +
@@ -41,10 +42,10 @@ struct IntegerWeights : PlainRows {
     const int end = split_end(w, split);
     if constexpr (kType == DType::kInt8) {
       tensor_chain<kTiles, kTerms>(
-          rows, wide, begin, end, lane,
-          [&](int at) { return load_int8(weights, lead, at, end, lane); }, sums);
+          rows, begin, end, lane, [&](int at) { return load_int8(weights, lead, at, end, lane); },
+          sums);
     } else {
-      int4_chain<kTiles, kTerms>(rows, wide, weights, lead, begin, end, lane, sums);
+      int4_chain<kTiles, kTerms>(rows, weights, lead, begin, end, lane, sums);
     }
     sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel, 1.0F,
                lane);

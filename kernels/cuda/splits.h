@@ -13,6 +13,7 @@ namespace dsm::kernels::cuda {
 
 inline constexpr int kSplitInputs = kScaleBlock;
 inline constexpr int kSpanSplits = 8;
+inline constexpr int kSplitSteps = kSplitInputs / 16;  // of a tensor core
 
 DSM_HOST_DEVICE int splits_of(const PackedMatrix& w) {
   return (w.scale_phase + w.k + kSplitInputs - 1) / kSplitInputs;

@@ -68,7 +68,7 @@ class CudaBackend final : public Backend {
         properties_(properties_of(gpu)),
         exact_(exact),
         pool_(threads),
-        products_(properties_, exact, lists_, stream_) {
+        products_(properties_, exact, lists_, stream_, operands_) {
     if (library != nullptr) name_ += ", " + products_.use_library(*library);
   }
   CudaBackend(const CudaBackend&) = delete;
@@ -418,12 +418,13 @@ class CudaBackend final : public Backend {
   SentLists sent_{stream_};
   Lists lists_{stream_, sent_};
   CudaGraphs graphs_{stream_, lists_, sent_};
+  CudaOperands operands_{stream_};
   CudaProducts products_;
   std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
   Scratch slot_sums_;
   CudaAttention attention_{properties_, exact_, stream_, lists_, sent_, graphs_};
-  CudaExperts experts_{stream_, lists_, properties_.multiProcessorCount, exact_};
+  CudaExperts experts_{stream_, lists_, operands_, properties_.multiProcessorCount, exact_};
   std::vector<cuda::ProductTask> tasks_;
   cuda::TokenSlots token_slots_;
   std::vector<const std::int32_t*> tables_;

@@ -85,7 +85,7 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   }
   lists_.send();
   cuda::expert_tasks(tasks, stream_.get());
-  cuda::products(p, tasks.dtype, stream_.get());
+  operands_.multiply(p, tasks.dtype);
   check(cudaGetLastError(), "start a kernel");
 }
 

@@ -5,14 +5,20 @@
 
 #include "kernels/cuda/experts.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_operands.h"
 
 namespace dsm::device {
 
 class CudaExperts {
  public:
   // `processors`, `exact`: as plan_products() and Products have them.
-  CudaExperts(const Stream& stream, Lists& lists, int processors, bool exact)
-      : stream_(stream), lists_(lists), processors_(processors), exact_(exact) {}
+  CudaExperts(const Stream& stream, Lists& lists, CudaOperands& operands, int processors,
+              bool exact)
+      : stream_(stream),
+        lists_(lists),
+        operands_(operands),
+        processors_(processors),
+        exact_(exact) {}
 
   // The slots of all groups but the first, which is an ordinary product.
   void gate_up(const kernels::GateUpParams& params);
@@ -33,6 +39,7 @@ class CudaExperts {
 
   const Stream& stream_;
   Lists& lists_;
+  CudaOperands& operands_;
   int processors_;
   bool exact_;
   Scratch plan_;  // tasks and tiles

@@ -56,7 +56,7 @@ void CudaProducts::by_kernel(cuda::Products launch, DType dtype) {
   plan(launch, dtype);
   if (plan_.spans_apart) give_partial_sums(launch);
   lists_.send();
-  cuda::products(launch, dtype, stream_.get());
+  operands_.multiply(launch, dtype);
   check(cudaGetLastError(), "start a kernel");
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/cuda/product_plan.h"
 #include "worker/device/cublas_lt.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_operands.h"
 #include "worker/device/library_product.h"
 
 namespace dsm::device {
@@ -16,12 +17,14 @@ namespace dsm::device {
 class CudaProducts {
  public:
   // `exact`: activations as two BF16 terms.
-  CudaProducts(const cudaDeviceProp& gpu, bool exact, Lists& lists, const Stream& stream)
+  CudaProducts(const cudaDeviceProp& gpu, bool exact, Lists& lists, const Stream& stream,
+               CudaOperands& operands)
       : processors_(gpu.multiProcessorCount),
         capability_(gpu.major),
         exact_(exact),
         lists_(lists),
-        stream_(stream) {}
+        stream_(stream),
+        operands_(operands) {}
 
   // Products of many rows are the library's from now on. For the log: whether it is there.
   std::string use_library(const FoundCublasLt& library);
@@ -50,6 +53,7 @@ class CudaProducts {
   const bool exact_;
   Lists& lists_;
   const Stream& stream_;
+  CudaOperands& operands_;
   std::unique_ptr<LibraryProduct> library_;
   std::vector<kernels::cuda::ProductTask> chosen_;
   kernels::cuda::ProductPlan plan_;
