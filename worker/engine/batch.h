@@ -53,6 +53,7 @@ struct Row {
   std::int32_t logits = 0;           // so many last tokens' logits are wanted; at least `choices`
   std::int32_t choices = 0;          // after so many last tokens a token is chosen
   std::int32_t propose = 0;          // drafts that the model itself is asked for, when it can
+  std::int32_t rank = 0;             // whose KV cache its blocks are in, where each rank has one
   AdapterId adapter = kNoAdapter;    // whose weights are added to the model's
 
   // For rank 0 alone, which is in the leader's process: not sent to the other ranks.
@@ -74,7 +75,7 @@ struct Row {
 
 struct Batch {
   StepId id = 0;
-  std::vector<Row> rows;
+  std::vector<Row> rows;  // ranks rise
 
   std::size_t token_count() const;
   bool operator==(const Batch&) const;

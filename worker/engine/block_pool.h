@@ -45,6 +45,11 @@ struct BlockTimes {
   Distribution<kBlockSeconds> idle_before_evict = {};  // from its last use to its eviction
   Distribution<kBlockSeconds> reuse_gap = {};          // from a use to the next
 
+  void add(const BlockTimes& other) {
+    lifetime.add(other.lifetime);
+    idle_before_evict.add(other.idle_before_evict);
+    reuse_gap.add(other.reuse_gap);
+  }
   bool operator==(const BlockTimes&) const = default;
 };
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace dsm::engine {
 
@@ -19,6 +20,10 @@ struct Distribution {
     const auto bucket = std::ranges::lower_bound(kBounds, value) - kBounds.begin();
     ++counts[static_cast<std::size_t>(bucket)];
     sum += value;
+  }
+  void add(const Distribution& other) {
+    std::ranges::transform(counts, other.counts, counts.begin(), std::plus());
+    sum += other.sum;
   }
   bool operator==(const Distribution&) const = default;
 };

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -35,7 +36,7 @@ struct Client {
 struct Engine::Impl {
   Impl(const SchedulerConfig& config, Runner& r, Clock& c, Logger l, std::optional<Probe> p)
       : scheduler(config), runner(r), clock(c), log(std::move(l)), probe(std::move(p)) {
-    shared.stats.kv_blocks_total = config.num_blocks;
+    shared.stats.kv_blocks_total = config.num_blocks * config.kv_caches;
     round_at = clock.now();
     thread = std::thread([this] { loop(); });
   }
@@ -162,7 +163,15 @@ struct Engine::Impl {
   bool passes_probe() {
     if (!probe) return true;
     invariant(scheduler.stats().blocks_used == 0, "nobody holds KV blocks when an epoch starts");
-    ProbeRun run(*probe, scheduler.config().max_batch_tokens);
+    for (int rank = 0; rank < scheduler.config().kv_caches; ++rank) {
+      if (!passes_probe(rank)) return false;
+    }
+    return true;
+  }
+
+  // With the KV cache of this rank; the answer is the same with each.
+  bool passes_probe(int rank) {
+    ProbeRun run(*probe, scheduler.config().max_batch_tokens, rank);
     Status right;
     while (const auto batch = run.next()) {
       const auto samples = compute(*batch);
@@ -183,6 +192,9 @@ struct Engine::Impl {
     if (right) right = run.compare_first(first_answer);
     if (!right) {
       last_error = right.error().message;
+      if (scheduler.config().kv_caches > 1) {
+        last_error = "rank " + std::to_string(rank) + ": " + last_error;
+      }
       log.info("group condemned", {{"error", last_error}});
       runner.condemn(last_error);
       return false;

@@ -23,9 +23,10 @@ struct FakeShift {
 class FakeModel {
  public:
   // With `echo`, most tokens are the one that stands `echo` positions before them: such a text is
-  // easily guessed from its own past.
-  explicit FakeModel(int num_blocks, int vocab = 1000, int echo = 0)
-      : slots_(static_cast<std::size_t>(num_blocks) * kBlockTokens, -1),
+  // easily guessed from its own past. Each of `caches` has `num_blocks`.
+  explicit FakeModel(int num_blocks, int vocab = 1000, int echo = 0, int caches = 1)
+      : caches_(static_cast<std::size_t>(caches),
+                std::vector<TokenId>(static_cast<std::size_t>(num_blocks) * kBlockTokens, -1)),
         vocab_(vocab),
         echo_(echo) {}
 
@@ -43,7 +44,9 @@ class FakeModel {
   }
 
   // The KV contents are lost.
-  void forget() { slots_.assign(slots_.size(), -1); }
+  void forget() {
+    for (auto& slots : caches_) slots.assign(slots.size(), -1);
+  }
 
   // The hash of a text, token by token from kStart on.
   static constexpr std::uint64_t kStart = 0x243f6a8885a308d3ULL;
@@ -151,11 +154,12 @@ class FakeModel {
 
   TokenId& slot(const Row& row, int position) {
     const BlockId block = row.block_table.at(static_cast<std::size_t>(position / kBlockTokens));
-    return slots_.at(static_cast<std::size_t>(block) * kBlockTokens +
-                     static_cast<std::size_t>(position % kBlockTokens));
+    return caches_.at(static_cast<std::size_t>(row.rank))
+        .at(static_cast<std::size_t>(block) * kBlockTokens +
+            static_cast<std::size_t>(position % kBlockTokens));
   }
 
-  std::vector<TokenId> slots_;
+  std::vector<std::vector<TokenId>> caches_;  // the slots of each
   int vocab_;
   int echo_;
 };

@@ -35,8 +35,8 @@ Hash128 PrefixCache::child(const Hash128& parent, std::span<const TokenId> token
   return hash.finish();
 }
 
-std::optional<BlockRef> PrefixCache::find(const Hash128& key, const Hash128& parent,
-                                          std::span<const TokenId> tokens) {
+std::optional<BlockId> PrefixCache::look_up(const Hash128& key, const Hash128& parent,
+                                            std::span<const TokenId> tokens) const {
   const auto it = by_key_.find(key);
   if (it == by_key_.end()) {
     return std::nullopt;
@@ -45,7 +45,14 @@ std::optional<BlockRef> PrefixCache::find(const Hash128& key, const Hash128& par
   if (!(entry.parent == parent) || !std::ranges::equal(entry.tokens, tokens)) {
     return std::nullopt;
   }
-  return pool_.share(it->second);
+  return it->second;
+}
+
+std::optional<BlockRef> PrefixCache::find(const Hash128& key, const Hash128& parent,
+                                          std::span<const TokenId> tokens) {
+  const auto block = look_up(key, parent, tokens);
+  if (!block) return std::nullopt;
+  return pool_.share(*block);
 }
 
 void PrefixCache::insert(const Hash128& key, const Hash128& parent, std::span<const TokenId> tokens,

@@ -35,6 +35,9 @@ class PrefixCache {
   // The key of the block that holds these kBlockTokens tokens after `parent`.
   Hash128 child(const Hash128& parent, std::span<const TokenId> tokens) const;
 
+  // The block with these contents. find() holds it.
+  std::optional<BlockId> look_up(const Hash128& key, const Hash128& parent,
+                                 std::span<const TokenId> tokens) const;
   std::optional<BlockRef> find(const Hash128& key, const Hash128& parent,
                                std::span<const TokenId> tokens);
   // The block now holds these contents. When the same contents are cached already, nothing changes.

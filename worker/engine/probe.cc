@@ -36,8 +36,8 @@ Probe default_probe(int vocab_size, int context_limit) {
   return probe;
 }
 
-ProbeRun::ProbeRun(const Probe& probe, int max_batch_tokens)
-    : probe_(probe), max_batch_tokens_(max_batch_tokens) {}
+ProbeRun::ProbeRun(const Probe& probe, int max_batch_tokens, int rank)
+    : probe_(probe), max_batch_tokens_(max_batch_tokens), rank_(rank) {}
 
 int ProbeRun::chunk() const {
   const int known = static_cast<int>(probe_.prompt.size() + answer_.size());
@@ -54,6 +54,7 @@ std::optional<Batch> ProbeRun::next() const {
   row.start = computed_;
   row.tokens.assign(text.begin() + computed_, text.begin() + end);
   row.block_table = {0};
+  row.rank = rank_;
   row.choices = end == std::ssize(text) ? 1 : 0;
   row.logits = row.choices;
   if (row.choices == 0) row.next = text[static_cast<std::size_t>(end)];

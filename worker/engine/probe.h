@@ -2,7 +2,8 @@
 // users is computed. It shows that the ranks which have met hold the right weights and compute with
 // them. Its steps are those of a request (the prompt in chunks, then token by token, greedily), but
 // the scheduler knows nothing of them: they use KV block 0, which nobody holds when an epoch
-// starts, so no block is taken, no prefix is cached and nothing is counted.
+// starts, so no block is taken, no prefix is cached and nothing is counted. Where each rank has a
+// KV cache of its own it is asked once for each, since every rank attends for itself.
 //
 // An answer is right when all logits are finite, its tokens are those that the checkpoint says, and
 // it is the one of this process's first epoch: where nothing may change a bit, to the last bit of
@@ -43,8 +44,8 @@ class ProbeRun {
   // logarithm. Rounding moves it far less; weights that are wrong move it further.
   static constexpr float kTie = 1.0F;
 
-  // `probe` outlives the run.
-  ProbeRun(const Probe& probe, int max_batch_tokens);
+  // `probe` outlives the run. `rank`: as Row's.
+  ProbeRun(const Probe& probe, int max_batch_tokens, int rank = 0);
 
   // The next step; nullopt: the answer is whole.
   std::optional<Batch> next() const;
@@ -65,6 +66,7 @@ class ProbeRun {
 
   const Probe& probe_;
   int max_batch_tokens_;
+  int rank_;
   int computed_ = 0;                      // positions in the KV block
   std::vector<PositionLogprobs> answer_;  // so far
 };

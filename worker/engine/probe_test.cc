@@ -23,6 +23,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 // What rank 0 gives to a step: a token, and how likely it and others were.
 Samples gave(TokenId token, std::vector<TokenLogprob> top = {}) {
@@ -120,6 +121,8 @@ TEST(DefaultProbe, FitsIntoAnyContext) {
   EXPECT_THAT(default_probe(1536, 2048).prompt, SizeIs(16));
 }
 
+constexpr int kCaches = 4;
+
 // A group whose weights can go bad.
 class Ranks final : public Runner {
  public:
@@ -135,9 +138,10 @@ class Ranks final : public Runner {
     changed_.wait_until(lock, deadline, [&] { return lost_ || (pending_ && !hangs_); });
     if (lost_) return std::unexpected(*lost_);
     if (!pending_ || hangs_) return std::nullopt;
+    const bool bad = pending_->rows[0].rank == bad_rank_;
     Samples samples = model_.run(*std::exchange(pending_, std::nullopt));
     for (Sample& sample : samples.samples) {
-      sample.all_finite = finite_;
+      sample.all_finite = finite_ && !bad;
       for (TokenId& token : sample.tokens) token += bad_;
     }
     return samples;
@@ -162,6 +166,9 @@ class Ranks final : public Runner {
 
   void go_bad(TokenId by) {
     change([&] { bad_ = by; });
+  }
+  void go_bad_on(int rank) {
+    change([&] { bad_rank_ = rank; });
   }
   void compute_nonsense() {
     change([&] { finite_ = false; });
@@ -195,11 +202,12 @@ class Ranks final : public Runner {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  FakeModel model_{16};
+  FakeModel model_{16, 1000, 0, kCaches};
   std::optional<Batch> pending_;
   std::optional<Error> lost_;
   std::string why_;
   TokenId bad_ = 0;
+  int bad_rank_ = -1;
   bool finite_ = true;
   bool hangs_ = false;
   int epochs_ = 0;
@@ -208,10 +216,13 @@ class Ranks final : public Runner {
 const std::vector<TokenId> kPrompt = {5, 6, 7};
 
 struct ProbedEngine : ::testing::Test {
-  void start(std::vector<TokenId> expected = {}) {
+  void start(std::vector<TokenId> expected = {}, int kv_caches = 1) {
     engine = std::make_unique<Engine>(
-        SchedulerConfig{
-            .max_num_seqs = 2, .max_batch_tokens = 64, .max_model_len = 256, .num_blocks = 16},
+        SchedulerConfig{.max_num_seqs = 2,
+                        .max_batch_tokens = 64,
+                        .max_model_len = 256,
+                        .num_blocks = 16,
+                        .kv_caches = kv_caches},
         ranks, clock, Logger(),
         Probe{.prompt = kPrompt, .answer_tokens = 3, .expected = std::move(expected)});
   }
@@ -304,6 +315,18 @@ TEST_F(ProbedEngine, CondemnsRanksWhoseLogitsAreNotFinite) {
   ranks.compute_nonsense();
   start();
   EXPECT_THAT(ranks.wait_for_verdict(), HasSubstr("not a finite number"));
+}
+
+TEST_F(ProbedEngine, AsksEveryRankThatHasACacheOfItsOwn) {
+  ranks.go_bad_on(kCaches - 1);
+  start({}, kCaches);
+  EXPECT_THAT(ranks.wait_for_verdict(), StartsWith("rank 3: the answer to the probe is wrong"));
+}
+
+TEST_F(ProbedEngine, TheUsageIsOfAllCachesTogether) {
+  start({}, kCaches);
+  wait_until_serving();
+  EXPECT_EQ(engine->stats().kv_blocks_total, kCaches * 16);
 }
 
 TEST_F(ProbedEngine, CondemnsRanksThatAnswerOtherThanInAnEarlierEpoch) {

@@ -23,12 +23,13 @@ bool served_before(const Sequence* a, const Sequence* b) {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerConfig& config)
-    : config_(config),
-      pool_(config.num_blocks),
-      cache_(pool_, random_hash_key(), config_.kv_cache_dtype),
-      last_arrival_(TimePoint::min() + 2 * kMaxPriority * kPriorityWorth) {
+    : config_(config), last_arrival_(TimePoint::min() + 2 * kMaxPriority * kPriorityWorth) {
   const Status valid = validate(config);
   invariant(valid.has_value(), "the scheduler's configuration was validated");
+  const Hash128 hash_key = random_hash_key();
+  for (int i = 0; i < config.kv_caches; ++i) {
+    caches_.emplace_back(config.num_blocks, hash_key, config.kv_cache_dtype);
+  }
   totals_.speculation.accepted_per_position.resize(
       static_cast<std::size_t>(config.speculation.tokens));
 }
@@ -49,7 +50,8 @@ void Scheduler::submit(SequenceId id, GenerateRequest request, TimePoint arrived
   s->prompt_size = s->size();
   s->request = std::move(request);
   const auto& adapter = s->request.adapter;
-  s->keys.push_back(cache_.root(s->request.cache_salt, adapter ? adapter->id : kNoAdapter));
+  s->keys.push_back(
+      caches_.front().prefixes.root(s->request.cache_salt, adapter ? adapter->id : kNoAdapter));
   if (const auto deadline = s->request.deadline) deadlines_.emplace(*deadline, id);
   enqueue(*s);
   sequences_.emplace(id, std::move(s));
@@ -82,7 +84,7 @@ std::vector<Output> Scheduler::expire(TimePoint now) {
 
 Batch Scheduler::schedule(TimePoint now) {
   invariant(!in_flight_, "one step at a time");
-  pool_.advance(now);
+  for (KvCache& cache : caches_) cache.pool.advance(now);
   Batch batch;
   batch.id = next_step_++;
   InFlight& step = in_flight_.emplace(InFlight{.id = batch.id, .rows = {}});
@@ -93,14 +95,14 @@ Batch Scheduler::schedule(TimePoint now) {
     budget -= tokens;
   };
 
-  // Preemption shortens running_ from its end, where no row was planned yet.
+  // Preemption takes those out of running_ that come after all for which a row was planned.
   const std::uint64_t preemptions_before = totals_.preemptions;
-  for (std::size_t i = 0; i < running_.size() && budget > 0; ++i) {
+  for (std::size_t i = 0; i < running_.size() && budget > 0;) {
     Sequence& s = *running_[i];
-    if (!reserve(s, s.computed + next_tokens(s, budget))) {
-      break;  // it was itself the last
-    }
+    // Who was itself the last has gone, and the next one, of another cache, stands in its place.
+    if (!reserve(s, s.computed + next_tokens(s, budget))) continue;
     plan(s);
+    ++i;
   }
   // Who was just preempted waits; there is no room for it in this step, nor for guesses.
   if (totals_.preemptions == preemptions_before) {
@@ -111,6 +113,8 @@ Batch Scheduler::schedule(TimePoint now) {
     }
     for (const PlannedRow& row : step.rows) add_drafts(row, budget);
   }
+  std::ranges::stable_sort(step.rows, {},
+                           [](const PlannedRow& row) { return row.sequence->cache; });
   for (PlannedRow& row : step.rows) {
     Sequence& s = *row.sequence;
     Row made = make_row(s, row.tokens, config_.vocab_size, proposals(s));
@@ -133,48 +137,64 @@ int Scheduler::next_tokens(const Sequence& s, int budget) const {
   return s.scores_prompt() ? std::min(tokens, kScoredChunk) : tokens;
 }
 
+KvCache& Scheduler::cache_of(const Sequence& s) {
+  return caches_[static_cast<std::size_t>(s.cache)];
+}
+
 // Makes the sequence's blocks cover `positions`; preempts from the end until there is room. False
 // when the sequence itself had to go.
 bool Scheduler::reserve(Sequence& s, int positions) {
   while (static_cast<int>(s.blocks.size()) < blocks_for(positions)) {
-    if (auto block = pool_.allocate()) {
+    if (auto block = cache_of(s).pool.allocate()) {
       s.blocks.push_back(std::move(*block));
-      continue;
+    } else if (&preempt_last(s.cache) == &s) {
+      return false;
     }
-    const bool is_last = running_.back() == &s;
-    invariant(!is_last || running_.size() > 1, "one sequence alone fits into the cache");
-    preempt_last();
-    if (is_last) return false;
   }
   return true;
 }
 
-void Scheduler::preempt_last() {
-  Sequence& s = *running_.back();
-  running_.pop_back();
+Sequence& Scheduler::preempt_last(int cache) {
+  invariant(caches_[static_cast<std::size_t>(cache)].running > 1,
+            "one sequence alone fits into a cache");
+  const auto last = std::find_if(running_.rbegin(), running_.rend(),
+                                 [cache](const Sequence* s) { return s->cache == cache; });
+  Sequence& s = **last;
+  running_.erase(std::next(last).base());
   back_to_queue(s);
   enqueue(s);
   ++totals_.preemptions;
+  return s;
 }
 
-// Room for the running ones to grow into, so that a newcomer is not preempted at once.
-int Scheduler::reserve_blocks() const {
-  return running_.empty() ? 0 : 1 + static_cast<int>(running_.size()) / 16;
-}
-
-// Moves the front of the queue to running_ when there is a place and blocks for all of its tokens.
+// Moves the front of the queue to running_ when there is a place and, in one of the caches, blocks
+// for all of its tokens.
 Sequence* Scheduler::admit_next() {
   if (waiting_.empty() || running_.size() >= static_cast<std::size_t>(config_.max_num_seqs)) {
     return nullptr;
   }
   Sequence& s = *waiting_.front();
-  std::vector<BlockRef> hits = cached_prefix(s);
-  if (is_being_computed(s, hits.size())) return nullptr;
-  const int needed = blocks_for(s.size()) - static_cast<int>(hits.size());
-  if (pool_.free_count() < needed + reserve_blocks()) return nullptr;
+  add_keys(s);
+  std::vector<std::vector<BlockId>> found;
+  std::vector<CacheOffer> offers;
+  for (const KvCache& cache : caches_) {
+    found.push_back(cached_prefix(s, cache));
+    offers.push_back(offer(s, static_cast<int>(offers.size()), found.back()));
+  }
+  const auto chosen = choose_cache(offers, blocks_for(s.size()));
+  if (!chosen || offers[static_cast<std::size_t>(*chosen)].coming > 0) return nullptr;
+  admit(s, *chosen, found[static_cast<std::size_t>(*chosen)]);
+  return &s;
+}
 
-  s.blocks = std::move(hits);
-  for (const BlockRef& hit : s.blocks) pool_.count_reuse(hit.id());
+void Scheduler::admit(Sequence& s, int cache, const std::vector<BlockId>& found) {
+  s.cache = cache;
+  KvCache& own = cache_of(s);
+  ++own.running;
+  for (const BlockId id : found) {
+    s.blocks.push_back(own.pool.share(id));
+    own.pool.count_reuse(id);
+  }
   s.offered_blocks = static_cast<int>(s.blocks.size());
   s.computed = s.offered_blocks * kBlockTokens;
   if (!std::exchange(s.admitted_before, true)) {
@@ -191,39 +211,62 @@ Sequence* Scheduler::admit_next() {
   // The free blocks were counted, so nobody is preempted for this.
   const bool reserved = reserve(s, s.size());
   invariant(reserved, "free blocks were counted before admission");
-  return &s;
 }
 
-// The cached blocks with which the sequence's text begins. At least the last token is computed,
-// because its logits choose the next one; as a shared block is never written to, the block that
-// holds it is not taken from the cache. Who wants the prompt's log probabilities needs its logits.
-std::vector<BlockRef> Scheduler::cached_prefix(Sequence& s) {
-  std::vector<BlockRef> hits;
-  if (!config_.prefix_caching || s.scores_prompt()) return hits;
+// Who wants the prompt's log probabilities needs its logits, and reads no cache.
+void Scheduler::add_keys(Sequence& s) const {
+  if (!config_.prefix_caching || s.scores_prompt()) return;
   for (int block = static_cast<int>(s.keys.size()) - 1; block < s.size() / kBlockTokens; ++block) {
-    s.keys.push_back(cache_.child(s.keys.back(), s.block_tokens(block)));
+    s.keys.push_back(caches_.front().prefixes.child(s.keys.back(), s.block_tokens(block)));
   }
+}
+
+// The blocks of the cache with which the sequence's text begins. At least the last token is
+// computed, because its logits choose the next one; as a shared block is never written to, the
+// block that holds it is not taken from the cache.
+std::vector<BlockId> Scheduler::cached_prefix(const Sequence& s, const KvCache& cache) const {
+  std::vector<BlockId> found;
+  if (!config_.prefix_caching || s.scores_prompt()) return found;
   for (int block = 0; block < (s.size() - 1) / kBlockTokens; ++block) {
     const auto i = static_cast<std::size_t>(block);
-    auto hit = cache_.find(s.keys[i + 1], s.keys[i], s.block_tokens(block));
+    const auto hit = cache.prefixes.look_up(s.keys[i + 1], s.keys[i], s.block_tokens(block));
     if (!hit) break;
-    hits.push_back(std::move(*hit));
+    found.push_back(*hit);
   }
-  return hits;
+  return found;
 }
 
-// Whether a running sequence is about to compute the given full block of `s`, whose blocks before
-// it are cached.
-bool Scheduler::is_being_computed(const Sequence& s, std::size_t block) const {
-  if (!config_.prefix_caching || s.scores_prompt() ||
-      static_cast<int>(block) >= (s.size() - 1) / kBlockTokens) {
-    return false;
+CacheOffer Scheduler::offer(const Sequence& s, int cache, const std::vector<BlockId>& found) const {
+  const KvCache& at = caches_[static_cast<std::size_t>(cache)];
+  const auto unheld =
+      std::ranges::count_if(found, [&](BlockId id) { return at.pool.ref_count(id) == 0; });
+  const int size = static_cast<int>(found.size());
+  return {.free = at.pool.free_count() - static_cast<int>(unheld),
+          .reserve = at.reserve(),
+          .found = size,
+          .coming = being_computed(s, cache, size),
+          .kept = static_cast<int>(at.prefixes.size())};
+}
+
+// Full blocks of `s`, after the first `found`, that a running sequence of the cache is about to
+// compute.
+int Scheduler::being_computed(const Sequence& s, int cache, int found) const {
+  if (!config_.prefix_caching || s.scores_prompt()) return 0;
+  const int full = (s.size() - 1) / kBlockTokens;
+  int most = 0;
+  for (const Sequence* r : running_) {
+    if (r->cache != cache || r->scores_prompt() || r->computed >= (found + 1) * kBlockTokens) {
+      continue;
+    }
+    const int known = std::min(full, static_cast<int>(r->keys.size()) - 1);
+    int same = found;
+    while (same < known && r->keys[static_cast<std::size_t>(same) + 1] ==
+                               s.keys[static_cast<std::size_t>(same) + 1]) {
+      ++same;
+    }
+    most = std::max(most, same - found);
   }
-  return std::ranges::any_of(running_, [&](const Sequence* r) {
-    return !r->scores_prompt() && r->keys.size() > block + 1 &&
-           r->computed < static_cast<int>(block + 1) * kBlockTokens &&
-           r->keys[block + 1] == s.keys[block + 1];
-  });
+  return most;
 }
 
 // Puts guesses behind the text of a sequence that decodes, as far as budget and free blocks go.
@@ -250,8 +293,9 @@ void Scheduler::add_drafts(const PlannedRow& row, int& budget) {
   s.drafts.erase(std::ranges::find_if(s.drafts, [&](TokenId t) { return s.ends_with(t); }),
                  s.drafts.end());
   const int wanted = blocks_for(s.size() + static_cast<int>(s.drafts.size()));
-  while (static_cast<int>(s.blocks.size()) < wanted && pool_.free_count() > reserve_blocks()) {
-    auto block = pool_.allocate();
+  KvCache& cache = cache_of(s);
+  while (static_cast<int>(s.blocks.size()) < wanted && cache.pool.free_count() > cache.reserve()) {
+    auto block = cache.pool.allocate();
     if (!block) break;
     s.blocks.push_back(std::move(*block));
   }
@@ -279,16 +323,32 @@ SchedulerStats Scheduler::stats() const {
   for (const Sequence* s : running_) {
     if (s->request.adapter) stats.running_adapters.insert(s->request.adapter->name);
   }
-  stats.blocks_used = pool_.used_count();
-  stats.block_times = pool_.times();
+  for (const KvCache& cache : caches_) {
+    stats.blocks_used += cache.pool.used_count();
+    stats.block_times.add(cache.pool.times());
+  }
   return stats;
 }
 
 void Scheduler::check_invariants() const {
-  std::vector<int> refs(static_cast<std::size_t>(pool_.size()), 0);
   invariant(std::ranges::is_sorted(running_, served_before), "running sequences are in order");
   invariant(std::ranges::is_sorted(waiting_, served_before), "the queue is in order");
+  for (const Sequence* s : waiting_) {
+    invariant(s->blocks.empty() && s->computed == 0 && s->cache < 0,
+              "a waiting sequence holds no blocks");
+  }
+  invariant(sequences_.size() == running_.size() + waiting_.size(), "no sequence is lost");
+  for (int i = 0; i < config_.kv_caches; ++i) check_cache(i);
+}
+
+void Scheduler::check_cache(int index) const {
+  const KvCache& cache = caches_[static_cast<std::size_t>(index)];
+  const BlockPool& pool = cache.pool;
+  std::vector<int> refs(static_cast<std::size_t>(pool.size()), 0);
+  int running = 0;
   for (const Sequence* s : running_) {
+    if (s->cache != index) continue;
+    ++running;
     invariant(static_cast<int>(s->blocks.size()) >= blocks_for(s->computed),
               "the block table covers the computed positions");
     invariant(static_cast<int>(s->blocks.size()) <= blocks_for(s->size()),
@@ -297,24 +357,21 @@ void Scheduler::check_invariants() const {
     for (std::size_t i = 0; i < s->blocks.size(); ++i) {
       const BlockId id = s->blocks[i].id();
       ++refs[static_cast<std::size_t>(id)];
-      invariant(pool_.ref_count(id) == 1 || pool_.is_cached(id),
+      invariant(pool.ref_count(id) == 1 || pool.is_cached(id),
                 "a block is shared only when its contents are cached");
       invariant(static_cast<int>(i) < s->computed / kBlockTokens ||
-                    (pool_.ref_count(id) == 1 && !pool_.is_cached(id)),
+                    (pool.ref_count(id) == 1 && !pool.is_cached(id)),
                 "a block that is still written to has one owner and is not cached");
     }
   }
-  for (const Sequence* s : waiting_) {
-    invariant(s->blocks.empty() && s->computed == 0, "a waiting sequence holds no blocks");
-  }
-  invariant(sequences_.size() == running_.size() + waiting_.size(), "no sequence is lost");
+  invariant(running == cache.running, "the cache's count of running sequences is right");
   int used = 0;
-  for (BlockId id = 0; id < pool_.size(); ++id) {
-    invariant(pool_.ref_count(id) == refs[static_cast<std::size_t>(id)],
+  for (BlockId id = 0; id < pool.size(); ++id) {
+    invariant(pool.ref_count(id) == refs[static_cast<std::size_t>(id)],
               "each reference to a block is held by a running sequence");
-    used += pool_.ref_count(id) > 0 ? 1 : 0;
+    used += pool.ref_count(id) > 0 ? 1 : 0;
   }
-  invariant(used == pool_.used_count(), "the pool's count of used blocks is right");
+  invariant(used == pool.used_count(), "the pool's count of used blocks is right");
 }
 
 }  // namespace dsm::engine

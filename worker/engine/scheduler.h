@@ -9,6 +9,10 @@
 // preempted: its blocks are freed and it goes back to the queue with the tokens it has, to be
 // recomputed. The first can always take what it needs, so everything ends.
 //
+// Where each rank has a KV cache of its own, a sequence is put into one when it is admitted
+// (placement.h), and stays there until it ends or is preempted: only the last of the same cache
+// makes room for it. The rows of a batch are in the order of their caches.
+//
 // A sequence at the front of the queue whose next full block is being computed by a running one
 // waits for it and then shares it; so several answers to one prompt compute the prompt once.
 //
@@ -33,8 +37,8 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "worker/engine/batch.h"
-#include "worker/engine/block_pool.h"
-#include "worker/engine/prefix_cache.h"
+#include "worker/engine/kv_cache.h"
+#include "worker/engine/placement.h"
 #include "worker/engine/request.h"
 #include "worker/engine/scheduler_config.h"
 
@@ -70,7 +74,7 @@ struct SchedulerStats {
   int running = 0;
   std::set<std::string> waiting_adapters = {};  // names
   std::set<std::string> running_adapters = {};
-  int blocks_used = 0;
+  int blocks_used = 0;                  // of all caches
   std::uint64_t started = 0;            // requests that have left the queue
   std::uint64_t prompt_tokens = 0;      // computed or found in the cache, once per request
   std::uint64_t generation_tokens = 0;  // handed out
@@ -123,6 +127,8 @@ class Scheduler {
   void check_invariants() const;
 
  private:
+  void check_cache(int index) const;
+
   struct PlannedRow {
     Sequence* sequence = nullptr;
     int tokens = 0;  // without drafts
@@ -136,12 +142,15 @@ class Scheduler {
 
   // scheduler.cc: what the next step is
   int next_tokens(const Sequence& s, int budget) const;
+  KvCache& cache_of(const Sequence& s);
   bool reserve(Sequence& s, int positions);
-  void preempt_last();
+  Sequence& preempt_last(int cache);
   Sequence* admit_next();
-  std::vector<BlockRef> cached_prefix(Sequence& s);
-  bool is_being_computed(const Sequence& s, std::size_t block) const;
-  int reserve_blocks() const;
+  void admit(Sequence& s, int cache, const std::vector<BlockId>& found);
+  void add_keys(Sequence& s) const;
+  std::vector<BlockId> cached_prefix(const Sequence& s, const KvCache& cache) const;
+  CacheOffer offer(const Sequence& s, int cache, const std::vector<BlockId>& found) const;
+  int being_computed(const Sequence& s, int cache, int found) const;
   void add_drafts(const PlannedRow& row, int& budget);
   int proposals(const Sequence& s) const;
   void enqueue(Sequence& s);
@@ -157,8 +166,7 @@ class Scheduler {
   void remove_finished();
 
   SchedulerConfig config_;
-  BlockPool pool_;
-  PrefixCache cache_;
+  std::deque<KvCache> caches_;
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
   std::deque<Sequence*> waiting_;   // both in the order in which they are served
   std::vector<Sequence*> running_;  // these hold blocks

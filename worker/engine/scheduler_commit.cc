@@ -96,12 +96,13 @@ void Scheduler::count_drafts(std::size_t drafts, std::size_t accepted) {
 
 void Scheduler::cache_full_blocks(Sequence& s) {
   if (!config_.prefix_caching) return;
+  PrefixCache& prefixes = cache_of(s).prefixes;
   for (; s.offered_blocks < s.computed / kBlockTokens; ++s.offered_blocks) {
     const auto i = static_cast<std::size_t>(s.offered_blocks);
     if (s.keys.size() == i + 1) {
-      s.keys.push_back(cache_.child(s.keys[i], s.block_tokens(s.offered_blocks)));
+      s.keys.push_back(prefixes.child(s.keys[i], s.block_tokens(s.offered_blocks)));
     }
-    cache_.insert(s.keys[i + 1], s.keys[i], s.block_tokens(s.offered_blocks), s.blocks[i]);
+    prefixes.insert(s.keys[i + 1], s.keys[i], s.block_tokens(s.offered_blocks), s.blocks[i]);
   }
 }
 
@@ -109,9 +110,11 @@ void Scheduler::back_to_queue(Sequence& s) {
   invariant(!s.in_step, "a sequence in the step under way keeps its blocks");
   // From the end: the start of a text is what others are most likely to share, it is evicted last.
   while (!s.blocks.empty()) {
-    pool_.touch(s.blocks.back().id());
+    cache_of(s).pool.touch(s.blocks.back().id());
     s.blocks.pop_back();
   }
+  if (s.cache >= 0) --cache_of(s).running;
+  s.cache = -1;
   s.computed = 0;
   s.offered_blocks = 0;
   s.drafts.clear();
@@ -165,7 +168,7 @@ std::vector<Output> Scheduler::requeue_all() {
   }
   running_.clear();
   remove_finished();
-  cache_.clear();
+  for (KvCache& cache : caches_) cache.prefixes.clear();
   return ended;
 }
 

@@ -58,7 +58,8 @@ Status validate(const SchedulerConfig& config) {
   for (const Status& status :
        {positive(config.max_num_seqs, "max-num-seqs"),
         positive(config.max_batch_tokens, "max-num-batched-tokens"),
-        positive(config.num_blocks, "KV blocks"), positive(config.max_waiting, "max-waiting")}) {
+        positive(config.num_blocks, "KV blocks"), positive(config.kv_caches, "KV caches"),
+        positive(config.max_waiting, "max-waiting")}) {
     if (!status) return status;
   }
   if (config.max_waiting_tokens < 0) {

@@ -35,7 +35,8 @@ struct SchedulerConfig {
   int max_num_seqs = 16;       // sequences in one step
   int max_batch_tokens = 512;  // tokens in one step, drafts included
   int max_model_len = 2048;    // prompt and generated tokens of one sequence
-  int num_blocks = 512;        // KV blocks of kBlockTokens
+  int num_blocks = 512;        // KV blocks of kBlockTokens, of each cache
+  int kv_caches = 1;           // one for all ranks, or one for each rank
   bool prefix_caching = true;
   std::string kv_cache_dtype = "fp32";  // blocks of one type are no hits for another
   int max_waiting = 1024;               // accepted and not running; more are refused
@@ -43,7 +44,7 @@ struct SchedulerConfig {
   int vocab_size = 0;  // of the model; 0 = not known: requests with a constraint are refused
   SpeculationConfig speculation = {};
 
-  // Tokens that one sequence can have: the model's limit or what the whole cache holds.
+  // Tokens that one sequence can have: the model's limit or what a whole cache holds.
   int context_limit() const;
 };
 

@@ -70,7 +70,7 @@ class History {
         config_(draw_config()),
         echo_(draw(0, 2) * 3),
         scheduler_(config_),
-        model_(config_.num_blocks, kVocab, echo_) {}
+        model_(config_.num_blocks, kVocab, echo_, config_.kv_caches) {}
 
   void run(int steps) {
     for (int i = 0; i < steps && !testing::Test::HasFatalFailure(); ++i) {
@@ -122,6 +122,7 @@ class History {
     c.max_batch_tokens = draw(c.max_num_seqs, 150);
     c.max_model_len = draw(20, 400);
     c.num_blocks = draw(1, 12);
+    c.kv_caches = one_in(3) ? draw(2, 4) : 1;
     c.prefix_caching = !one_in(4);
     c.vocab_size = kVocab;
     c.speculation.method = static_cast<SpeculationConfig::Method>(draw(0, 2));
@@ -216,18 +217,20 @@ class History {
   void check(const Batch& batch) {
     ASSERT_LE(batch.token_count(), static_cast<std::size_t>(config_.max_batch_tokens));
     ASSERT_LE(batch.rows.size(), static_cast<std::size_t>(config_.max_num_seqs));
-    std::map<BlockId, SequenceId> written;
+    ASSERT_TRUE(std::ranges::is_sorted(batch.rows, {}, &Row::rank));
+    std::map<std::pair<int, BlockId>, SequenceId> written;
     for (const Row& row : batch.rows) {
       check_row(row);
       const int end = row.start + static_cast<int>(row.tokens.size());
       for (int block = row.start / kBlockTokens; block <= (end - 1) / kBlockTokens; ++block) {
         const BlockId id = row.block_table[static_cast<std::size_t>(block)];
-        ASSERT_TRUE(written.emplace(id, row.sequence).second) << "two rows write to one block";
+        ASSERT_TRUE(written.emplace(std::pair(row.rank, id), row.sequence).second)
+            << "two rows write to one block";
       }
     }
     for (const Row& row : batch.rows) {
       for (const BlockId id : row.block_table) {
-        const auto it = written.find(id);
+        const auto it = written.find({row.rank, id});
         ASSERT_TRUE(it == written.end() || it->second == row.sequence)
             << "a block is read by one row while another writes to it";
       }

@@ -58,6 +58,7 @@ Row make_row(Sequence& s, int tokens, int vocab_size, int propose) {
   Row row;
   row.sequence = s.id;
   row.start = s.computed;
+  row.rank = s.cache;
   if (s.request.adapter) row.adapter = s.request.adapter->id;
   row.sampling = s.request.sampling;
   std::vector<std::uint32_t> masks;

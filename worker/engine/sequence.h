@@ -29,6 +29,7 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt, then generated ones
   int prompt_size = 0;
   int computed = 0;  // tokens whose keys and values are in `blocks`
+  int cache = -1;    // the KV cache that `blocks` are in; -1: it waits
   std::vector<BlockRef> blocks;
   std::vector<Hash128> keys;  // keys[0] = the salt's root, keys[i + 1] = key of block i
   int offered_blocks = 0;     // full blocks that the cache has been told of

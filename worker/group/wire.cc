@@ -234,10 +234,11 @@ void write(Writer& w, const RunBatch& m) {
     w.number(row.choices);
     w.number(row.propose);
     w.number(row.adapter);
+    w.number(row.rank);
   }
 }
 void read(Reader& r, RunBatch& m) {
-  constexpr std::size_t kSmallest = 8 + 4 + 4 + 4 + 4 + 4 + 4 + 4;
+  constexpr std::size_t kSmallest = 8 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 4;
   m.epoch = r.number<std::uint64_t>();
   m.batch.id = r.number<engine::StepId>();
   m.batch.rows.resize(r.count(kSmallest));
@@ -250,6 +251,7 @@ void read(Reader& r, RunBatch& m) {
     row.choices = r.number<std::int32_t>();
     row.propose = r.number<std::int32_t>();
     row.adapter = r.number<engine::AdapterId>();
+    row.rank = r.number<std::int32_t>();
   }
 }
 

@@ -21,6 +21,7 @@ std::vector<Message> examples() {
     row.choices = i / 2;
     row.propose = 3 - i;
     row.adapter = 2 * i;
+    row.rank = i;
     run.batch.rows.push_back(row);
   }
   return {Challenge{.nonce = "abc"},
