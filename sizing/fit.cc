@@ -67,8 +67,9 @@ std::string remedies(const Shape& shape, const Ask& ask, const Fit& found, const
     break;
   }
   if (found.max_kv_tokens > 0) {
-    text += ", or set " + std::string(ask.kv_tokens > 0 ? words.kv_tokens : words.context) +
-            " to at most " + std::to_string(found.max_kv_tokens);
+    const bool total = ask.kv_tokens > 0;
+    text += ", or set " + std::string(total ? words.kv_tokens : words.context) + " to at most " +
+            std::to_string(total ? found.max_kv_tokens : found.max_kv_tokens / caches_of(ask.cut));
   }
   return text;
 }
@@ -89,10 +90,13 @@ Need need_of(const Shape& shape, const Ask& ask, std::int64_t have) {
 
 Fit fit(const Shape& shape, const Ask& ask, std::int64_t have) {
   Fit made{.parts = need_of(shape, ask, have), .have = have};
-  made.kv_tokens = whole_blocks(ask.kv_tokens > 0 ? ask.kv_tokens : ask.context);
-  made.need = made.parts.fixed() + times(made.parts.cache_per_token, made.kv_tokens);
+  const std::int64_t caches = caches_of(ask.cut);
+  const std::int64_t each =  // cache
+      whole_blocks(ask.kv_tokens > 0 ? (ask.kv_tokens + caches - 1) / caches : ask.context);
+  made.kv_tokens = times(each, caches);
+  made.need = made.parts.fixed() + times(made.parts.cache_per_token, each);
   made.max_kv_tokens = std::max<std::int64_t>(0, have - made.parts.fixed()) /
-                       made.parts.cache_per_token / kBlockTokens * kBlockTokens;
+                       made.parts.cache_per_token / kBlockTokens * kBlockTokens * caches;
   made.fits = made.kv_tokens <= made.max_kv_tokens;
   return made;
 }
@@ -105,9 +109,10 @@ std::string sentence(const Shape& shape, const Ask& ask, const Fit& fit, const W
   }
   return holder(ask) + " needs " + bytes_text(fit.need) + " (weights " + bytes_text(parts.weights) +
          ", KV cache of " + std::to_string(fit.kv_tokens) + " tokens " +
-         bytes_text(times(parts.cache_per_token, fit.kv_tokens)) + ", scratch memory " +
-         bytes_text(parts.scratch) + ", reserve " + bytes_text(parts.reserve) + ") and has " +
-         bytes_text(fit.have) + ". " + remedies(shape, ask, fit, words);
+         bytes_text(times(parts.cache_per_token, fit.kv_tokens / caches_of(ask.cut))) +
+         ", scratch memory " + bytes_text(parts.scratch) + ", reserve " +
+         bytes_text(parts.reserve) + ") and has " + bytes_text(fit.have) + ". " +
+         remedies(shape, ask, fit, words);
 }
 
 std::string bytes_text(std::int64_t bytes) {

@@ -15,9 +15,10 @@ struct Ask {
   Device device = Device::kCpu;
   WeightCut cut = {};
   KvType kv_type = KvType::kF32;
-  std::int64_t sharing = 1;    // ranks of one pod, which share its memory; GPUs have their own
-  std::int64_t context = 0;    // tokens of the longest request
-  std::int64_t kv_tokens = 0;  // that the cache shall hold; 0: one such request at least
+  std::int64_t sharing = 1;  // ranks of one pod, which share its memory; GPUs have their own
+  std::int64_t context = 0;  // tokens of the longest request
+  // That the group shall cache; 0: one such request at least, in each of its caches.
+  std::int64_t kv_tokens = 0;
   StepSize step = {};
 };
 
@@ -26,7 +27,7 @@ struct Need {
   std::int64_t weights = 0;
   std::int64_t scratch = 0;  // with the logits
   std::int64_t reserve = 0;  // everything else: libraries, the tokenizer, what allocators hold back
-  std::int64_t cache_per_token = 0;
+  std::int64_t cache_per_token = 0;  // of a token in each rank's cache
 
   std::int64_t fixed() const { return weights + scratch + reserve; }
 };

@@ -156,6 +156,45 @@ TEST(Fit, ranks_of_a_pod_share_its_memory_and_accelerators_have_their_own) {
   EXPECT_EQ(need_of(shape, ask, 0).weights, accelerator.weights);
 }
 
+TEST(Fit, attention_on_each_rank_takes_weights_and_caches_as_many_times_the_tokens) {
+  const Shape shape = public_shape("deepseek-v3");
+  Ask ask = ask_for(8192, 8);
+  ask.device = Device::kGpu;
+  const Need together = need_of(shape, ask, 0);
+  const Fit before = fit(shape, ask, 139 * kGiB);
+  ask.cut.data_parallel_attention = true;
+  const Need apart = need_of(shape, ask, 0);
+  EXPECT_EQ(apart.cache_per_token, together.cache_per_token) << "of a token in each cache";
+  // Seven eighths of q_b, kv_b and o, which have 172 million weights in each of 61 layers, in FP8.
+  EXPECT_NEAR(static_cast<double>(apart.weights - together.weights) / 1e9, 61 * 0.172 * 7 / 8, 0.1);
+  const Fit after = fit(shape, ask, 139 * kGiB);
+  ASSERT_TRUE(before.fits && after.fits);
+  EXPECT_EQ(before.kv_tokens, 8192);
+  EXPECT_EQ(after.kv_tokens, 8 * 8192) << "one request in each";
+  EXPECT_EQ(after.max_kv_tokens % (8 * kBlockTokens), 0);
+  EXPECT_GT(after.max_kv_tokens, 4 * before.max_kv_tokens);
+  // A number of tokens is that of all caches together.
+  ask.kv_tokens = 100'000;
+  const Fit given = fit(shape, ask, 139 * kGiB);
+  EXPECT_EQ(given.kv_tokens, 8 * 12'544);
+  EXPECT_EQ(given.need, given.parts.fixed() + 12'544 * given.parts.cache_per_token);
+}
+
+TEST(Fit, of_attention_on_each_rank_names_a_context_that_fits_one_cache) {
+  const Shape shape = public_shape("deepseek-v3");
+  Ask ask = ask_for(163'840, 8);
+  ask.device = Device::kGpu;
+  ask.cut.data_parallel_attention = true;
+  const Fit found = fit(shape, ask, 115 * kGiB);
+  ASSERT_FALSE(found.fits);
+  ASSERT_GT(found.max_kv_tokens, 0);
+  const std::int64_t each = found.max_kv_tokens / 8;
+  EXPECT_THAT(sentence(shape, ask, found, kWords),
+              HasSubstr("or set context to at most " + std::to_string(each)));
+  ask.context = each;
+  EXPECT_TRUE(fit(shape, ask, 115 * kGiB).fits);
+}
+
 // What the example gives the default model, with the worker's own defaults.
 TEST(Fit, the_default_model_fits_into_little) {
   const Shape tiny = shape_of(config_of("models/deepseek-tiny/config.json"));

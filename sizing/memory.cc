@@ -20,7 +20,7 @@ std::int64_t kv_heads_of(const Shape& s, const WeightCut& cut) {
 
 // Values for each token of a step.
 std::int64_t attention_width(const Shape& s, const WeightCut& cut) {
-  const std::int64_t heads = s.heads / cut.tensor;
+  const std::int64_t heads = s.heads / attention_ranks(cut);
   if (!s.latent) return (3 * heads + 2 * kv_heads_of(s, cut)) * s.head;
   const std::int64_t key = s.kv_lora + s.rope;
   const std::int64_t index =
@@ -55,7 +55,8 @@ std::int64_t routing_values(const Shape& s, const WeightCut& cut, std::int64_t b
 std::int64_t expanded_values(const Shape& s, const WeightCut& cut) {
   if (!s.latent || s.index_heads > 0 || cut.deterministic || s.value % 16 != 0) return 0;
   const std::int64_t slots = std::min(kExpandedPositions, round_up(s.max_positions, kBlockTokens));
-  return s.heads / cut.tensor * (slots * (s.nope + s.rope + s.value) + kBlockTokens * s.nope) +
+  return s.heads / attention_ranks(cut) *
+             (slots * (s.nope + s.rope + s.value) + kBlockTokens * s.nope) +
          kBlockTokens * (s.kv_lora + s.rope);
 }
 

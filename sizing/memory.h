@@ -21,6 +21,11 @@ enum class KvType {
   kFp8,  // a scale for each 128 values; a latent's rotated key in BF16
 };
 
+// KV caches of a group: one, of which every rank has its part of each token, or one for each rank.
+constexpr std::int64_t caches_of(const WeightCut& cut) {
+  return cut.data_parallel_attention ? cut.tensor : 1;
+}
+
 // Of one token, in all layers of one rank.
 std::int64_t cache_bytes_per_token(const Shape& shape, const WeightCut& cut, KvType type);
 

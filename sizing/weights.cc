@@ -65,9 +65,9 @@ class Counter {
 
   // This rank's part of hidden x (units * unit), whose inputs are cut: each segment is packed
   // alone.
-  std::int64_t segmented(std::int64_t units, std::int64_t unit) const {
-    const std::int64_t count = cpu_ && cut_.deterministic ? kSegments / cut_.tensor : 1;
-    const std::int64_t local = units / cut_.tensor;
+  std::int64_t segmented(std::int64_t units, std::int64_t unit, std::int64_t ranks) const {
+    const std::int64_t count = cpu_ && cut_.deterministic ? kSegments / ranks : 1;
+    const std::int64_t local = units / ranks;
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       sum += projection(s_.hidden, (local * (i + 1) / count - local * i / count) * unit);
@@ -81,7 +81,7 @@ class Counter {
     return projection(cpu_ ? blocks(local, kPanel / 2) * kPanel : 2 * local, s_.hidden);
   }
   std::int64_t expert(std::int64_t width) const {
-    return gate_up(width / cut_.tensor) + segmented(width, 1);
+    return gate_up(width / cut_.tensor) + segmented(width, 1, cut_.tensor);
   }
   // Those that the router chooses from.
   std::int64_t experts() const {
@@ -90,7 +90,7 @@ class Counter {
   }
 
   std::int64_t latent() const {
-    const std::int64_t heads = s_.heads / cut_.tensor;
+    const std::int64_t heads = s_.heads / attention_ranks(cut_);
     const std::int64_t key_up = matrix(s_.kv_lora, s_.nope);
     std::int64_t sum =
         projection(s_.q_lora + s_.kv_lora + s_.rope, s_.hidden) + vector(s_.q_lora) +
@@ -112,8 +112,8 @@ class Counter {
   }
 
   std::int64_t layer(std::int64_t index) const {
-    std::int64_t sum =
-        (s_.latent ? latent() : grouped()) + segmented(s_.heads, s_.value) + 2 * vector(s_.hidden);
+    std::int64_t sum = (s_.latent ? latent() : grouped()) +
+                       segmented(s_.heads, s_.value, attention_ranks(cut_)) + 2 * vector(s_.hidden);
     if (!s_.has_experts(index)) return sum + expert(s_.mlp);
     sum += plain(s_.experts, s_.hidden) + (s_.router_bias ? vector(s_.experts) : 0);
     return sum + expert(s_.shared_experts * s_.expert) + experts();

@@ -21,10 +21,17 @@ struct WeightCut {
   bool drafts = false;           // with the multi-token-prediction layer
   bool deterministic = true;     // false: with what expands the keys of long prompts
   bool expert_parallel = false;  // ranks have whole experts, not a part of each
+  // Ranks have latent attention whole, and a KV cache each for sequences of their own.
+  bool data_parallel_attention = false;
   // 8 or 4: matrices of attention and MLPs are rounded to integers of so many bits, with an FP32
   // scale for each 128 inputs of an output; 0: they stay as they are stored.
   int weight_bits = 0;
 };
+
+// Ranks between which the heads of attention are divided.
+constexpr std::int64_t attention_ranks(const WeightCut& cut) {
+  return cut.data_parallel_attention ? 1 : cut.tensor;
+}
 
 std::int64_t weight_bytes(const Shape& shape, const WeightCut& cut, Device device);
 

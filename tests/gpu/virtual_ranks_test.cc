@@ -42,6 +42,13 @@ struct Answer {
 Answer answer_of(const std::string& dir, RankSpec spec, const GoldenCase& golden,
                  std::size_t count) {
   Answer answer;
+  // Where ranks attend to rows of their own, the last of them does.
+  const auto row_of = [&spec](const Tokens& tokens, std::size_t begin,
+                              std::vector<engine::BlockId> table) {
+    engine::Row row = make_row(tokens, begin, tokens.size(), std::move(table));
+    row.rank = spec.data_parallel_attention ? spec.size - 1 : 0;
+    return row;
+  };
   auto first = comm::make_thread_communicators(spec.size);
   auto second = comm::make_thread_communicators(spec.size);
   std::vector<std::thread> ranks;
@@ -54,15 +61,13 @@ Answer answer_of(const std::string& dir, RankSpec spec, const GoldenCase& golden
       const auto model = load_checkpoint(dir, own);
       const auto at = static_cast<std::size_t>(rank);
       model->join(*first[at]);
-      model->forward(
-          {1,
-           {make_row(golden.tokens, 0, golden.tokens.size(), blocks_for(golden.tokens.size(), 7))}},
-          *first[at]);
+      model->forward({1, {row_of(golden.tokens, 0, blocks_for(golden.tokens.size(), 7))}},
+                     *first[at]);
       comm::Communicator& comm = *second[at];
       model->join(comm);
       auto tokens = golden.tokens;
       const auto table = blocks_for(tokens.size() + count);
-      const auto all = model->forward_all({2, {make_row(tokens, 0, tokens.size(), table)}}, comm);
+      const auto all = model->forward_all({2, {row_of(tokens, 0, table)}}, comm);
       std::vector<float> last;
       const auto vocab = static_cast<std::ptrdiff_t>(model->config().vocab_size);
       if (rank == 0) {
@@ -78,8 +83,7 @@ Answer answer_of(const std::string& dir, RankSpec spec, const GoldenCase& golden
         }
         comm.broadcast(std::as_writable_bytes(std::span(&next, 1)), 0);
         tokens.push_back(next);
-        const auto row =
-            model->forward({3, {make_row(tokens, tokens.size() - 1, tokens.size(), table)}}, comm);
+        const auto row = model->forward({3, {row_of(tokens, tokens.size() - 1, table)}}, comm);
         last.assign(row.begin(), row.end());
       }
     });
@@ -103,6 +107,7 @@ void expect_like_one_rank(const std::string& dir, const GoldenCase& golden, Rank
   RankSpec alone = spec;
   alone.size = 1;
   alone.expert_parallel = false;
+  alone.data_parallel_attention = false;
   const Answer wanted = answer_of(dir, alone, golden, 0);
   const Answer got = answer_of(dir, spec, golden, spec.deterministic ? kContinued : 0);
   EXPECT_LT(difference(got.logits, wanted.logits), bound);
@@ -121,6 +126,15 @@ TEST(VirtualRanks, ExpertsInPartAndAsAWhole) {
   expect_like_one_rank(kExperts, golden, {.size = 2}, kBound);
   expect_like_one_rank(kExperts, golden,
                        {.size = 2, .deterministic = false, .expert_parallel = true}, kLooseBound);
+}
+
+TEST(VirtualRanks, AttentionOfRowsOfTheirOwn) {
+  const GoldenCase golden = load_goldens(std::string(kExperts) + "/golden")[kText];
+  expect_like_one_rank(kExperts, golden, {.size = 2, .data_parallel_attention = true}, kBound);
+  expect_like_one_rank(
+      kExperts, golden,
+      {.size = 2, .deterministic = false, .expert_parallel = true, .data_parallel_attention = true},
+      kLooseBound);
 }
 
 TEST(VirtualRanks, ThrowWhenTheGroupIsAborted) {

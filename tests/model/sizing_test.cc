@@ -78,6 +78,9 @@ class CountingBackend final : public device::Backend {
   void add_over_ranks(comm::Communicator& ranks, const device::RankSumParams& p) override {
     inner_->add_over_ranks(ranks, p);
   }
+  void gather_over_ranks(comm::Communicator& ranks, const device::RankGatherParams& p) override {
+    inner_->gather_over_ranks(ranks, p);
+  }
   void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
   void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
   void latent_read(const kernels::LatentReadParams& p) override { inner_->latent_read(p); }
@@ -153,12 +156,15 @@ void expect_bytes(const std::string& dir, const ModelConfig& config, const Weigh
   const int bits = !slice.round_to ? 0 : *slice.round_to == kernels::DType::kInt8 ? 8 : 4;
   SCOPED_TRACE(std::to_string(slice.ranks) + (slice.mtp ? " ranks, drafts" : " ranks") +
                (slice.segmented ? "" : ", loose") +
-               (slice.expert_parallel ? ", whole experts" : "") + ", bits " + std::to_string(bits));
+               (slice.expert_parallel ? ", whole experts" : "") +
+               (slice.data_parallel_attention ? ", whole attention" : "") + ", bits " +
+               std::to_string(bits));
   const Shape shape = shape_at(dir + "/config.json");
   const sizing::WeightCut cut{.tensor = slice.ranks,
                               .drafts = slice.mtp,
                               .deterministic = slice.segmented,
                               .expert_parallel = slice.expert_parallel,
+                              .data_parallel_attention = slice.data_parallel_attention,
                               .weight_bits = bits};
   constexpr int kTokens = 40;
 
@@ -176,7 +182,8 @@ void expect_bytes(const std::string& dir, const ModelConfig& config, const Weigh
              .ranks = slice.ranks,
              .threads = 1,
              .tokens = kTokens,
-             .expert_parallel = slice.expert_parallel},
+             .expert_parallel = slice.expert_parallel,
+             .data_parallel_attention = slice.data_parallel_attention},
             backend);
   Attention attention = make_attention(step, config.num_layers + (slice.mtp ? 1 : 0),
                                        {blocks, cache.dtype}, slice.expands);
@@ -202,6 +209,9 @@ TEST_P(Sizing, is_what_is_allocated) {
       WeightSlice slice{.rank = ranks - 1, .ranks = ranks, .segmented = exact, .expands = !exact};
       expect_bytes(dir, *config, slice);
       slice.round_to = exact ? kernels::DType::kInt4 : kernels::DType::kInt8;
+      expect_bytes(dir, *config, slice);
+      if (!check_data_parallel_attention(*config)) continue;
+      slice.data_parallel_attention = true;
       expect_bytes(dir, *config, slice);
     }
     if (!check_expert_parallel(*config, ranks, false)) continue;

@@ -41,6 +41,13 @@ struct RankSumParams {
   float* y = nullptr;      // [count] the sum is added to it
 };
 
+// What every rank of a group has.
+struct RankGatherParams {
+  const float* mine = nullptr;  // [count]
+  float* parts = nullptr;       // [ranks, count] all ranks'
+  std::int64_t count = 0;
+};
+
 struct List {
   const void* data = nullptr;
   std::size_t bytes = 0;
@@ -114,11 +121,13 @@ class Backend {
   virtual void tree_sum(const kernels::TreeSumParams& params) = 0;
 
   // The ranks of an epoch have met: connects this one's device with theirs. Before the epoch's
-  // first add_over_ranks(). Collective. Throws comm::CommError. What was connected before is so no
-  // more.
+  // first exchange between ranks. Collective. Throws comm::CommError. What was connected before is
+  // so no more.
   virtual void join(comm::Communicator& /*ranks*/) {}
   // Collective, with the ranks of the last join(). The same bits on all ranks.
   virtual void add_over_ranks(comm::Communicator& ranks, const RankSumParams& params) = 0;
+  // Likewise.
+  virtual void gather_over_ranks(comm::Communicator& ranks, const RankGatherParams& params) = 0;
 
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;

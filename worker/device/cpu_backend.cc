@@ -171,6 +171,11 @@ class CpuBackend final : public Backend {
     tree_sum({p.parts, ranks.size(), p.count, p.y, p.y});
   }
 
+  void gather_over_ranks(comm::Communicator& ranks, const RankGatherParams& p) override {
+    const auto count = static_cast<std::size_t>(p.count);
+    ranks.all_gather({p.mine, count}, {p.parts, count * static_cast<std::size_t>(ranks.size())});
+  }
+
   void kv_write(const KvWriteParams& p) override {
     light(p.tokens, p.kv.key_dim, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
   }

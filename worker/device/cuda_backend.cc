@@ -300,6 +300,16 @@ class CudaBackend final : public Backend {
     tree_sum({p.parts, ranks.size(), p.count, p.y, p.y});
   }
 
+  void gather_over_ranks(comm::Communicator& ranks, const RankGatherParams& p) override {
+    if (p.count == 0) return;
+    if (ranks.size() == 1) {
+      copy(p.parts, p.mine, static_cast<std::size_t>(p.count));
+      return;
+    }
+    require(ranks_ != nullptr, "the ranks have not been joined");
+    ranks_->all_gather(p.mine, p.parts, static_cast<std::size_t>(p.count));
+  }
+
   void kv_write(const KvWriteParams& params) override {
     if (params.tokens == 0) return;
     KvWriteParams p = params;

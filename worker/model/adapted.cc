@@ -12,19 +12,21 @@ constexpr std::size_t kMostParts = 3;
 
 }  // namespace
 
-Adapted::Adapted(device::Backend& backend, const ModelConfig& c, int ranks, int max_tokens,
+Adapted::Adapted(device::Backend& backend, const ModelConfig& c, Ranks ranks, int max_tokens,
                  int max_rank)
     : backend_(backend) {
   if (max_rank == 0) return;
   const auto t = static_cast<std::size_t>(max_tokens);
-  const int widest = std::max(c.intermediate_size, c.shared_width()) / ranks;
+  const int widest = std::max(c.intermediate_size, c.shared_width()) / ranks.mlp;
   const auto both = static_cast<std::size_t>(2 * kernels::round_up(widest, kernels::kPanel / 2));
-  segments_width_ = std::int64_t{kernels::kSegments / ranks} * max_rank;
+  segments_width_ =
+      std::int64_t{kernels::kSegments / std::min(ranks.attention, ranks.mlp)} * max_rank;
   low_ = device::allocate<float>(backend, t * kMostParts * static_cast<std::size_t>(max_rank));
   start_ = device::allocate<float>(backend, t * both);
   segments_ = device::allocate<float>(backend, t * static_cast<std::size_t>(segments_width_));
   tokens_.resize(t);
   runs_.reserve(t);
+  narrowed_.reserve(t);
 }
 
 void Adapted::add(const AdapterWeights* adapter, int begin, int size) {
@@ -37,6 +39,16 @@ void Adapted::add(const AdapterWeights* adapter, int begin, int size) {
     }
   }
   runs_.push_back({adapter, begin, size});
+}
+
+void Adapted::narrow(int begin, int end) {
+  narrowed_.clear();
+  for (const Run& run : runs_) {
+    const int first = std::max(run.begin, begin);
+    const int size = std::min(run.begin + run.size, end) - first;
+    if (size > 0) narrowed_.push_back({run.adapter, first - begin, size});
+  }
+  runs_.swap(narrowed_);
 }
 
 void Adapted::product(const Run& run, const AdapterProduct& w, const float* x, std::int64_t ldx,

@@ -13,8 +13,13 @@ namespace dsm::model {
 
 class Adapted {
  public:
+  // Ranks that share the heads of attention and the width of MLPs.
+  struct Ranks {
+    int attention = 1;
+    int mlp = 1;
+  };
   // Scratch memory for `max_tokens` tokens and adapters of up to `max_rank`; 0: there are none.
-  Adapted(device::Backend& backend, const ModelConfig& config, int ranks, int max_tokens,
+  Adapted(device::Backend& backend, const ModelConfig& config, Ranks ranks, int max_tokens,
           int max_rank);
 
   // Rows may have adapters at all.
@@ -25,6 +30,9 @@ class Adapted {
   // No row has an adapter.
   bool empty() const { return runs_.empty(); }
   void add(const AdapterWeights* adapter, int begin, int size);
+  // Until widen() the batch is its tokens [begin, end) alone, numbered from 0.
+  void narrow(int begin, int end);
+  void widen() { runs_.swap(narrowed_); }
 
   // y[t] += b (a x[t]) for tokens that have it.
   void linear(int layer, AdapterProduct AdapterLayer::* which, const float* x, std::int64_t ldx,
@@ -50,6 +58,7 @@ class Adapted {
 
   device::Backend& backend_;
   std::vector<Run> runs_;
+  std::vector<Run> narrowed_;  // of narrow(), or what it has put aside
   float* low_ = nullptr;       // [T, three ranks] a x
   float* start_ = nullptr;     // [T, gate_up of the widest MLP]
   float* segments_ = nullptr;  // [T, local segments * rank] a_s x_s

@@ -49,8 +49,12 @@ Result<std::shared_ptr<AdapterStore::Loaded>> AdapterStore::read(
     if (!files) return std::unexpected(files.error());
     auto loaded = std::make_shared<Loaded>();
     for (int i = 0; i < spec_.local_ranks; ++i) {
+      const RankCut rank{spec_.first_rank + i, spec_.ranks};
       loaded->ranks.push_back(
-          cut_adapter(*files, model_, spec_.first_rank + i, spec_.ranks, spec_.segmented));
+          cut_adapter(*files, model_,
+                      {.rank = rank,
+                       .attention = attention_cut(rank, spec_.data_parallel_attention),
+                       .segmented = spec_.segmented}));
     }
     return loaded;
   } catch (const std::bad_alloc&) {

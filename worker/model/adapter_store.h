@@ -27,8 +27,9 @@ class AdapterStore {
     int ranks = 1;  // of the group
     int first_rank = 0;
     int local_ranks = 1;    // of this process, from first_rank on
-    bool segmented = true;  // as the ranks' WeightSlice
-    int max_adapters = 1;   // at a time, those that are only still in use included
+    bool segmented = true;  // these two as the ranks' WeightSlice
+    bool data_parallel_attention = false;
+    int max_adapters = 1;  // at a time, those that are only still in use included
     int max_rank = 1;
   };
   AdapterStore(ModelConfig model, Spec spec);

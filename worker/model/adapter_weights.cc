@@ -20,9 +20,8 @@ constexpr std::size_t kAlignment = 64;
 // Builds one rank's matrices.
 class Cutter {
  public:
-  // `segments`: a rank's, of a row-parallel weight.
-  Cutter(const AdapterFiles& files, int segments, AdapterWeights& into)
-      : files_(files), config_(files.config()), segments_(segments), into_(into) {}
+  Cutter(const AdapterFiles& files, bool segmented, AdapterWeights& into)
+      : files_(files), config_(files.config()), segmented_(segmented), into_(into) {}
 
   // The outputs [begin, end) of a linear, as the next columns of a product.
   struct Part {
@@ -55,17 +54,17 @@ class Cutter {
   }
 
   // As Reader::segmented in weights.cc.
-  AdapterSegments segments(const std::string& module, int units, int unit, int rank, int ranks) {
+  AdapterSegments segments(const std::string& module, int units, int unit, RankCut cut) {
     const AdapterPair* pair = files_.find(module);
     AdapterSegments made;
     if (pair == nullptr) return made;
+    made.a.count = made.b.count = segmented_ ? kSegments / cut.ranks : 1;
     const auto begin_of = [&](int segment) {
-      return static_cast<int>(std::int64_t{units} * segment / (ranks * segments_)) * unit;
+      return static_cast<int>(std::int64_t{units} * segment / (cut.ranks * made.a.count)) * unit;
     };
     const int outputs = static_cast<int>(pair->b.shape[0]);
     const PackedMatrix b = pack_dense(scaled(pair->b), outputs, config_.rank);
-    made.a.count = made.b.count = segments_;
-    const int first = rank * made.a.count;
+    const int first = cut.rank * made.a.count;
     for (int i = 0; i < made.a.count; ++i) {
       const int begin = begin_of(first + i);
       made.a.offset[i] = begin - begin_of(first);
@@ -151,18 +150,19 @@ class Cutter {
 
   const AdapterFiles& files_;
   const AdapterConfig& config_;
-  const int segments_;
+  const bool segmented_;
   AdapterWeights& into_;
 };
 
-AdapterLayer cut_layer(Cutter& cut, const ModelConfig& c, int layer, int rank, int ranks) {
+AdapterLayer cut_layer(Cutter& cut, const ModelConfig& c, int layer, const AdapterCut& ranks) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const std::string self = prefix + "self_attn.";
-  const Share heads = share_of(c.num_heads, rank, ranks);
+  const auto [rank, size] = ranks.rank;
+  const Share heads = share_of(c.num_heads, ranks.attention.rank, ranks.attention.ranks);
   AdapterLayer made;
   if (c.attention == AttentionKind::kGrouped) {
     const int dim = c.v_head_dim;
-    const Share kv = kv_heads_of(c.num_kv_heads, rank, ranks);
+    const Share kv = kv_heads_of(c.num_kv_heads, rank, size);
     made.qkv = cut.product({{self + "q_proj", heads.begin * dim, heads.size() * dim},
                             {self + "k_proj", kv.begin * dim, kv.size() * dim},
                             {self + "v_proj", kv.begin * dim, kv.size() * dim}});
@@ -174,12 +174,12 @@ AdapterLayer cut_layer(Cutter& cut, const ModelConfig& c, int layer, int rank, i
     made.q = cut.product({{self + (c.q_lora_rank > 0 ? "q_b_proj" : "q_proj"), heads.begin * qk,
                            heads.size() * qk}});
   }
-  made.output = cut.segments(self + "o_proj", c.num_heads, c.v_head_dim, rank, ranks);
+  made.output = cut.segments(self + "o_proj", c.num_heads, c.v_head_dim, ranks.attention);
   const bool experts = c.has_experts(layer);
   const std::string mlp = prefix + (experts ? "mlp.shared_experts." : "mlp.");
   const int width = experts ? c.shared_width() : c.intermediate_size;
-  made.gate_up = cut.gate_up(mlp, share_of(width, rank, ranks));
-  made.down = cut.segments(mlp + "down_proj", width, 1, rank, ranks);
+  made.gate_up = cut.gate_up(mlp, share_of(width, rank, size));
+  made.down = cut.segments(mlp + "down_proj", width, 1, ranks.rank);
   return made;
 }
 
@@ -189,12 +189,12 @@ void AdapterWeights::Free::operator()(std::byte* memory) const {
   ::operator delete[](memory, std::align_val_t(kAlignment));
 }
 
-AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model, int rank, int ranks,
-                           bool segmented) {
+AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model,
+                           const AdapterCut& cut) {
   AdapterWeights weights;
-  Cutter cutter(files, segmented ? kSegments / ranks : 1, weights);
+  Cutter cutter(files, cut.segmented, weights);
   for (int i = 0; i < model.num_layers; ++i) {
-    weights.layers.push_back(cut_layer(cutter, model, i, rank, ranks));
+    weights.layers.push_back(cut_layer(cutter, model, i, cut));
   }
   return weights;
 }

@@ -17,6 +17,7 @@
 #include "kernels/params.h"
 #include "worker/model/adapter_files.h"
 #include "worker/model/config.h"
+#include "worker/model/rank_cut.h"
 
 namespace dsm::model {
 
@@ -52,8 +53,13 @@ struct AdapterWeights {
   std::size_t bytes = 0;
 };
 
-// What a rank holds of an adapter; `segmented` as its WeightSlice.
-AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model, int rank, int ranks,
-                           bool segmented);
+struct AdapterCut {
+  RankCut rank;
+  RankCut attention;      // attention_cut()
+  bool segmented = true;  // as WeightSlice's
+};
+// What a rank holds of an adapter.
+AdapterWeights cut_adapter(const AdapterFiles& files, const ModelConfig& model,
+                           const AdapterCut& cut);
 
 }  // namespace dsm::model

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "worker/model/own_rows.h"
+
 namespace dsm::model {
 namespace {
 
@@ -41,6 +43,24 @@ Attention make_attention(Step& step, int layers, const KvSpec& kv, bool expands)
     return GroupedAttention(step, layers, kv);
   }
   return LatentAttention(step, layers, kv, expands);
+}
+
+void stage(Step& step, Attention& attention, std::span<const std::int32_t> wanted) {
+  {
+    const OwnRows own(step);
+    std::visit([&](auto& kind) { kind.prepare(step); }, attention);
+  }
+  step.stage(std::visit([](auto& kind) { return kind.items(); }, attention), wanted);
+}
+
+void attend(Step& step, Attention& attention, int layer, const LayerWeights& w) {
+  {
+    const OwnRows own(step);
+    if (step.tokens > 0) {
+      std::visit([&](auto& kind) { kind.run(step, layer, w); }, attention);
+    }
+  }
+  step.gather_x();
 }
 
 }  // namespace dsm::model

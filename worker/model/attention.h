@@ -47,7 +47,8 @@ class LatentAttention {
   void prepare(const Step& step);
   // Those of every layer.
   std::span<const kernels::AttentionItem> items() const { return items_.all(); }
-  // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective.
+  // Writes keys and values of the batch's tokens, then x += attention(norm(x)). Collective where
+  // ranks attend together.
   void run(Step& step, int layer, const LayerWeights& w);
 
  private:
@@ -99,5 +100,11 @@ class GroupedAttention {
 
 using Attention = std::variant<LatentAttention, GroupedAttention>;
 Attention make_attention(Step& step, int layers, const KvSpec& kv, bool expands);
+
+// Once per batch, before its layers: sends its lists to the device, attention's among them.
+void stage(Step& step, Attention& attention, std::span<const std::int32_t> wanted);
+// Writes keys and values, then x += attention(norm(x)), of those rows that are this rank's to
+// attend to; then every rank has x of all of them. Collective.
+void attend(Step& step, Attention& attention, int layer, const LayerWeights& w);
 
 }  // namespace dsm::model

@@ -255,6 +255,13 @@ Status check_tensor_parallel(const ModelConfig& c, int ranks) {
   return {};
 }
 
+Status check_data_parallel_attention(const ModelConfig& c) {
+  if (c.attention == AttentionKind::kLatent) return {};
+  return fail(ErrorKind::kInvalid,
+              "it is for latent attention, whose KV cache all ranks would hold alike; " +
+                  c.model_type + " has KV heads, which ranks divide between them");
+}
+
 Status check_expert_parallel(const ModelConfig& c, int ranks, bool deterministic) {
   if (c.num_experts == 0) {
     return fail(ErrorKind::kInvalid, "the model has no experts to share out");

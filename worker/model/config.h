@@ -122,5 +122,7 @@ Status check_tensor_parallel(const ModelConfig& config, int ranks);
 // kInvalid, with what to change, when its experts cannot be shared out to `ranks`, each as a whole.
 // Their sum is then added in another order, which the deterministic mode does not allow.
 Status check_expert_parallel(const ModelConfig& config, int ranks, bool deterministic);
+// kInvalid when ranks have no use for sequences of their own to attend to.
+Status check_data_parallel_attention(const ModelConfig& config);
 
 }  // namespace dsm::model

@@ -269,6 +269,14 @@ TEST(ModelConfig, TensorParallelMustDivideHeadsVocabularyAndWidths) {
               HasSubstr("num_key_value_heads 3 and tensor parallel size 2 do not fit"));
 }
 
+TEST(ModelConfig, SequencesAreSharedOutWhereRanksWouldHoldTheSameCache) {
+  auto config = *parse_model_config(tiny().dump(), "config.json");
+  EXPECT_TRUE(check_data_parallel_attention(config));
+  config.attention = AttentionKind::kGrouped;
+  EXPECT_THAT(check_data_parallel_attention(config).error().message,
+              HasSubstr("it is for latent attention"));
+}
+
 TEST(ModelConfig, ExpertsAreSharedOutInEqualNumbersInTheLooseMode) {
   auto config = *parse_model_config(tiny().dump(), "config.json");
   ASSERT_EQ(config.num_experts % 4, 0);

@@ -121,12 +121,15 @@ TEST_F(RankWithRoom, makes_the_cache_that_is_agreed_on_and_no_larger_one) {
 
 // The others have no part in a trial: it would wait for them for ever.
 TEST_F(RankWithRoom, of_a_group_is_tried_alone) {
-  for (const int rank : {0, 1}) {
-    looks_ = 0;
-    const auto model =
-        RankModel::load(kDir, config_, {.rank = rank, .size = 2}, asked(20 * kMiB), kMaxTokens, {});
-    ASSERT_TRUE(model) << model.error().message;
-    EXPECT_EQ((*model)->kv_room(), 17);
+  for (const bool sequences_of_its_own : {false, true}) {
+    for (const int rank : {0, 1}) {
+      looks_ = 0;
+      const auto model = RankModel::load(
+          kDir, config_, {.rank = rank, .size = 2, .data_parallel_attention = sequences_of_its_own},
+          asked(20 * kMiB), kMaxTokens, {});
+      ASSERT_TRUE(model) << model.error().message;
+      EXPECT_EQ((*model)->kv_room(), 17);
+    }
   }
 }
 

@@ -10,7 +10,7 @@ constexpr float kLatentEps = 1e-6F;
 }  // namespace
 
 LatentAttention::LatentAttention(Step& step, int layers, const KvSpec& kv, bool expands)
-    : heads_(share_of(step.c.num_heads, step.rank, step.ranks).size()),
+    : heads_(share_of(step.c.num_heads, step.attention.rank, step.attention.ranks).size()),
       scale_(attention_scale(step.c)),
       items_(step, heads_, 1) {
   const ModelConfig& c = step.c;
@@ -125,6 +125,7 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
                                     .group_count = 1,
                                     .h_fp8 = values_fp8_};
   step.adapted.row_parallel(layer, &AdapterLayer::output, output);
+  if (step.attends_alone()) return step.add_product(output);
   step.add_row_parallel(output);
 }
 

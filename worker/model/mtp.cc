@@ -91,7 +91,7 @@ void Mtp::take_main_states() {
   for (Sequence& sequence : sequences_) {
     const DraftRow& row = sequence.row;
     const TokenRun& run = sequence.run;
-    step_.add_run(run.block_table, run.blocks);
+    step_.add_run(run.block_table, run.blocks, run.rank);
     for (int i = 0; i < row.kept; ++i) {
       // Tokens move towards the front, so what is read here has not been written over yet.
       step_.add_token(i + 1 < row.kept ? step_.token_ids[run.begin + i + 1] : row.next,
@@ -116,7 +116,7 @@ void Mtp::take_own_states(int draft) {
   for (Sequence& sequence : sequences_) {
     const auto position = sequence.start + sequence.row.kept - 1 + draft;
     if (sequence.row.wanted <= draft || !reaches(sequence, position)) continue;
-    step_.add_run(sequence.run.block_table, sequence.run.blocks);
+    step_.add_run(sequence.run.block_table, sequence.run.blocks, sequence.run.rank);
     step_.add_token(drafts_[sequence.first + static_cast<std::size_t>(draft) - 1], position);
     state_rows_.push_back(sequence.hidden);
     wanted_.push_back(step_.tokens - 1);
@@ -137,12 +137,7 @@ void Mtp::run_layer() {
   for (int i = 0; i < step_.tokens; ++i) {
     if (step_.places[i].position == 0) step_.token_ids[i] = -1;
   }
-  std::visit(
-      [&](auto& kind) {
-        kind.prepare(step_);
-        step_.stage(kind.items(), wanted_);
-      },
-      attention_);
+  stage(step_, attention_, wanted_);
   step_.backend.embedding({step_.token_ids, weights_.embedding, weights_.embedding_dtype, step_.x,
                            step_.tokens, width});
   step_.backend.rms_norm(
@@ -150,7 +145,7 @@ void Mtp::run_layer() {
   step_.backend.rms_norm({states_, width, nullptr, mtp_.state_norm, joined_ + width, 2 * width,
                           step_.tokens, width, eps});
   step_.linear({.x = joined_, .w = &mtp_.join, .y = step_.x, .ldy = width});
-  std::visit([&](auto& kind) { kind.run(step_, step_.c.num_layers, mtp_.layer); }, attention_);
+  attend(step_, attention_, step_.c.num_layers, mtp_.layer);
   mlp_.run(step_, step_.c.num_layers, mtp_.layer);
 }
 

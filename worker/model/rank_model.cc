@@ -35,6 +35,7 @@ WeightSlice slice_of(const RankSpec& spec) {
           .segmented = cuts_segments(spec.device, spec.deterministic),
           .expands = !spec.deterministic,
           .expert_parallel = spec.expert_parallel,
+          .data_parallel_attention = spec.data_parallel_attention,
           .round_to = spec.round_weights};
 }
 
@@ -92,6 +93,7 @@ struct RankModel::Impl {
               .tokens = max_tokens,
               .adapter_rank = adapters != nullptr ? adapters->max_rank() : 0,
               .expert_parallel = spec.expert_parallel,
+              .data_parallel_attention = spec.data_parallel_attention,
               .quantises = spec.fp8_activations},
              *backend),
         attention(
@@ -163,7 +165,10 @@ void RankModel::Impl::add_row(const engine::Row& row) {
     require(block >= 0 && block < num_blocks, "a block is not in the cache");
   }
   step.adapted.add(adapter_of(row), step.tokens, static_cast<int>(size));
-  step.add_run(row.block_table.data(), static_cast<int>(row.block_table.size()));
+  const int last = step.runs.empty() ? 0 : step.runs.back().rank;
+  require(step.attends_alone() ? row.rank >= last && row.rank < step.ranks : row.rank == 0,
+          "a row is of no rank, or of one before that of another row before it");
+  step.add_run(row.block_table.data(), static_cast<int>(row.block_table.size()), row.rank);
   std::int32_t position = row.start;
   for (const auto token : row.tokens) {
     require(token >= 0 && token < c.vocab_size, "a token is not in the vocabulary");
@@ -186,12 +191,7 @@ void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
   asked = wanted.size();
   key = {};
   if (step.tokens > 0 && repeats(batch, all)) pad();
-  std::visit(
-      [&](auto& kind) {
-        kind.prepare(step);
-        step.stage(kind.items(), wanted);
-      },
-      attention);
+  stage(step, attention, wanted);
 }
 
 // A step of decoding that has no more in it than what is staged. Drafts follow a step as it was
@@ -211,7 +211,7 @@ void RankModel::Impl::pad() {
 }
 
 void RankModel::Impl::layer(int index, const LayerWeights& w) {
-  std::visit([&](auto& kind) { kind.run(step, index, w); }, attention);
+  attend(step, attention, index, w);
   mlp.run(step, index, w);
 }
 
@@ -253,7 +253,10 @@ Result<int> RankModel::find_room(const Loaded& loaded, const KvRoom& room) {
   Impl trial(loaded.config, loaded.rank, {.num_blocks = blocks, .dtype = loaded.kv_type},
              loaded.max_tokens, backend_of(loaded.rank), loaded.weights);
   LoneRank comm(loaded.rank.rank);
-  for (const engine::Batch& batch : largest_batches(room, loaded.max_tokens, blocks)) {
+  for (engine::Batch& batch : largest_batches(room, loaded.max_tokens, blocks)) {
+    if (trial.step.attends_alone()) {
+      for (engine::Row& row : batch.rows) row.rank = loaded.rank.rank;
+    }
     trial.run(batch, false, comm);
     if (trial.backend->records()) trial.run(batch, false, comm);
   }
@@ -291,6 +294,9 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
   if (rank.expert_parallel) {
     auto ok = check_expert_parallel(config, rank.size, rank.deterministic);
     if (!ok) return std::unexpected(ok.error());
+  }
+  if (rank.data_parallel_attention) {
+    if (auto ok = check_data_parallel_attention(config); !ok) return std::unexpected(ok.error());
   }
   if (auto ok = check_device(config, rank.device); !ok) {
     return std::unexpected(ok.error());

@@ -50,6 +50,9 @@ struct RankSpec {
   bool deterministic = true;
   // Each rank computes its share of the experts as a whole, not a part of each; in the loose mode.
   bool expert_parallel = false;
+  // Each rank has the weights of attention whole, attends to the rows that name it (Row::rank) and
+  // has a KV cache for them alone; latent attention's.
+  bool data_parallel_attention = false;
   // Round what goes into products with FP8 weights to FP8 as well (activations.h).
   bool fp8_activations = false;
   // kInt8 or kInt4: matrices of attention and MLPs are rounded to integers when they are loaded

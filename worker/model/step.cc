@@ -27,13 +27,15 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
     : c(config),
       rank(size.rank),
       ranks(size.ranks),
+      attention(attention_cut({size.rank, size.ranks}, size.data_parallel_attention)),
       threads(size.threads),
       max_tokens(size.tokens),
       expert_parallel(size.expert_parallel),
       quantises(size.quantises),
       backend(device),
       rope(rope_table(config, device)),
-      adapted(device, config, size.ranks, size.tokens, size.adapter_rank) {
+      adapted(device, config, {.attention = attention.ranks, .mlp = ranks}, size.tokens,
+              size.adapter_rank) {
   const auto t = static_cast<std::size_t>(max_tokens);
   const auto hidden = static_cast<std::size_t>(c.hidden_size);
   token_ids = allocate_shared<std::int32_t>(backend, t);
@@ -54,6 +56,8 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
   parts_ =
       ranks > 1 ? allocate<float>(backend, t * hidden * static_cast<std::size_t>(ranks)) : nullptr;
   runs.reserve(t);
+  own_runs.reserve(t);
+  begins_.resize(static_cast<std::size_t>(ranks) + 1);
   lists_.reserve(t + 3);
 }
 
@@ -63,8 +67,8 @@ void Step::clear() {
   adapted.clear();
 }
 
-void Step::add_run(const std::int32_t* block_table, int blocks) {
-  runs.push_back({tokens, 0, block_table, blocks});
+void Step::add_run(const std::int32_t* block_table, int blocks, int of_rank) {
+  runs.push_back({tokens, 0, block_table, blocks, of_rank});
 }
 
 void Step::add_token(std::int32_t id, std::int32_t position) {
@@ -83,6 +87,7 @@ void Step::stage(std::span<const kernels::AttentionItem> items,
   lists_.push_back({places, count * sizeof *places});
   lists_.push_back({wanted.data(), wanted.size_bytes()});
   for (const TokenRun& run : runs) {
+    if (attends_alone() && run.rank != rank) continue;
     lists_.push_back(
         {run.block_table, static_cast<std::size_t>(run.blocks) * sizeof(std::int32_t)});
   }
@@ -138,21 +143,48 @@ void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const floa
                     .y_fp8 = fp8.from(first)});
 }
 
-void Step::add_row_parallel(kernels::RowParallelParams params) {
+void Step::add_product(kernels::RowParallelParams params) {
   params.tokens = tokens;
   if (params.token == nullptr) params.token = slot_token;
   params.ldy = c.hidden_size;
-  if (ranks == 1) {
-    params.residual = x;
-    params.y = x;
-    backend.row_parallel(params);
-    return;
-  }
+  params.residual = x;
+  params.y = x;
+  backend.row_parallel(params);
+}
+
+void Step::add_row_parallel(kernels::RowParallelParams params) {
+  if (ranks == 1) return add_product(params);
+  params.tokens = tokens;
+  if (params.token == nullptr) params.token = slot_token;
+  params.ldy = c.hidden_size;
   params.y = partial_;
   backend.row_parallel(params);
   backend.add_over_ranks(
       *comm,
       {.mine = partial_, .parts = parts_, .count = std::int64_t{tokens} * c.hidden_size, .y = x});
+}
+
+// Rows are unequal in number, what ranks send is not: each sends as many as the one with the most.
+void Step::gather_x() {
+  if (!attends_alone()) return;
+  std::ranges::fill(begins_, 0);
+  for (const TokenRun& run : runs) begins_[static_cast<std::size_t>(run.rank) + 1] += run.size;
+  const std::int64_t most = *std::ranges::max_element(begins_);
+  std::partial_sum(begins_.begin(), begins_.end(), begins_.begin());
+  const auto size = static_cast<std::int64_t>(c.hidden_size);
+  const auto copy_rows = [&](int of_rank, auto&& copy) {
+    const auto at = static_cast<std::size_t>(of_rank);
+    const int count = begins_[at + 1] - begins_[at];
+    if (count > 0) copy(x + begins_[at] * size, static_cast<std::size_t>(count * size));
+  };
+  copy_rows(rank, [&](const float* own, std::size_t count) { backend.copy(partial_, own, count); });
+  backend.gather_over_ranks(*comm, {.mine = partial_, .parts = parts_, .count = most * size});
+  for (int r = 0; r < ranks; ++r) {
+    if (r == rank) continue;
+    copy_rows(r, [&](float* to, std::size_t count) {
+      backend.copy(to, parts_ + r * most * size, count);
+    });
+  }
 }
 
 }  // namespace dsm::model

@@ -11,6 +11,7 @@
 #include "worker/device/backend.h"
 #include "worker/model/adapted.h"
 #include "worker/model/config.h"
+#include "worker/model/rank_cut.h"
 #include "worker/model/rope.h"
 
 namespace dsm::model {
@@ -21,6 +22,7 @@ struct TokenRun {
   int size = 0;
   const std::int32_t* block_table = nullptr;
   int blocks = 0;  // in the table
+  int rank = 0;    // that has its cache, where each attends to sequences of its own
 };
 
 struct Step {
@@ -32,6 +34,7 @@ struct Step {
     int tokens = 0;                // of the largest batch
     int adapter_rank = 0;          // of the adapters that a batch may have; 0: none
     bool expert_parallel = false;  // as WeightSlice's
+    bool data_parallel_attention = false;
     bool quantises = false;  // what goes into a product with a weight that is FP8 in the checkpoint
                              // is rounded to FP8 first
   };
@@ -40,7 +43,7 @@ struct Step {
   // A batch is built by clear(), then for each run add_run() and its tokens in order. A run's
   // adapter is told to `adapted` by who builds the batch; clear() forgets all of them.
   void clear();
-  void add_run(const std::int32_t* block_table, int blocks);
+  void add_run(const std::int32_t* block_table, int blocks, int of_rank = 0);
   void add_token(std::int32_t id, std::int32_t position);
   // Sends the batch's lists to the device, before its operators are called: tokens, places, block
   // tables, attention's items and the tokens whose outputs are wanted. What is in them stays as it
@@ -67,10 +70,19 @@ struct Step {
   // x += the product over all ranks' segments. Collective. Sets params' tokens, y, ldy and
   // residual, and token where it is null: the slots are the batch's tokens.
   void add_row_parallel(kernels::RowParallelParams params);
+  // The same of a product of which this rank has all segments.
+  void add_product(kernels::RowParallelParams params);
+
+  // Ranks attend to sequences of their own (own_rows.h).
+  bool attends_alone() const { return attention.ranks < ranks; }
+  // Every rank has computed x of its own runs, and gets the others' where ranks attend alone.
+  // Collective.
+  void gather_x();
 
   const ModelConfig& c;
   const int rank;
   const int ranks;
+  const RankCut attention;  // of its heads
   const int threads;
   const int max_tokens;
   const bool expert_parallel;
@@ -87,16 +99,18 @@ struct Step {
   float* x;                     // [T, hidden] the residual stream
   float* normed;                // [T, hidden]
   // Slots that are the batch's tokens.
-  std::int32_t* slot_token;  // [T] 0, 1, 2, ...
-  float* slot_weight;        // [T] ones
-  Adapted adapted;           // of the batch's rows
+  std::int32_t* slot_token;        // [T] 0, 1, 2, ...
+  float* slot_weight;              // [T] ones
+  Adapted adapted;                 // of the batch's rows
+  std::vector<TokenRun> own_runs;  // OwnRows keeps them here
 
  private:
   std::vector<device::List> lists_;
   float* rounded_;  // [T, widest input]
   kernels::Fp8Rows rounded_fp8_;
-  float* partial_;  // [T, hidden] this rank's part of a row-parallel sum
-  float* parts_;    // [ranks, T, hidden]
+  float* partial_;           // [T, hidden] this rank's part of a row-parallel sum
+  float* parts_;             // [ranks, T, hidden]
+  std::vector<int> begins_;  // [ranks + 1] the batch's tokens before each rank's
 };
 
 }  // namespace dsm::model

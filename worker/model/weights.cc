@@ -19,7 +19,8 @@ class Reader {
       : loader_(loader),
         c_(config),
         slice_(slice),
-        segments_(slice.segmented ? kernels::kSegments / slice.ranks : 1) {}
+        cut_{slice.rank, slice.ranks},
+        attention_(attention_cut(cut_, slice.data_parallel_attention)) {}
 
   ModelWeights read() {
     ModelWeights w;
@@ -57,7 +58,7 @@ class Reader {
     } else {
       w.latent = latent(self);
     }
-    w.output = segmented(self + "o_proj.weight", c_.num_heads, c_.v_head_dim);
+    w.output = segmented(self + "o_proj.weight", c_.num_heads, c_.v_head_dim, attention_);
     w.attention_norm = loader_.vector(prefix + "input_layernorm.weight", c_.hidden_size);
     w.mlp_norm = loader_.vector(prefix + "post_attention_layernorm.weight", c_.hidden_size);
     const std::string mlp = prefix + "mlp.";
@@ -105,7 +106,7 @@ class Reader {
                               c_.kv_lora_rank + c_.qk_rope_head_dim, c_.hidden_size)));
     w.latents = loader_.pack(latents);
     w.kv_norm = loader_.vector(prefix + "kv_a_layernorm.weight", c_.kv_lora_rank);
-    const Share heads = share_of(c_.num_heads, slice_.rank, slice_.ranks);
+    const Share heads = share_of(c_.num_heads, attention_.rank, attention_.ranks);
     const int qk = c_.qk_head_dim();
     w.q = loader_.pack(
         rounded(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
@@ -167,7 +168,7 @@ class Reader {
   // An MLP's gate, up and down, appended to the layer's lists: this rank's part ...
   void cut_expert(const std::string& prefix, int width, LayerWeights& w) {
     w.gate_up.push_back(gate_up(prefix, width, share_of(width, slice_.rank, slice_.ranks)));
-    w.down.push_back(segmented(prefix + "down_proj.weight", width, 1));
+    w.down.push_back(segmented(prefix + "down_proj.weight", width, 1, cut_));
   }
   // ... or all of it.
   void whole_expert(const std::string& prefix, int width, LayerWeights& w) {
@@ -193,18 +194,18 @@ class Reader {
     return loader_.pack(pieces);
   }
 
-  // This rank's segments of a row-parallel weight [hidden, units * unit]. Of all ranks' segments,
-  // number s holds units s * units / segments and on: where these are kSegments, the sums do not
-  // depend on the number of ranks.
-  SegmentedMatrix segmented(const std::string& name, int units, int unit) {
+  // This rank's segments of a row-parallel weight [hidden, units * unit] that is cut so. Of all
+  // ranks' segments, number s holds units s * units / segments and on: where these are kSegments,
+  // the sums do not depend on the number of ranks.
+  SegmentedMatrix segmented(const std::string& name, int units, int unit, RankCut cut) {
     SegmentedMatrix w;
-    w.count = segments_;
+    w.count = slice_.segmented ? kernels::kSegments / cut.ranks : 1;
     const auto begin_of = [&](int segment) {  // of all ranks' segments
-      return static_cast<int>(std::int64_t{units} * segment / (slice_.ranks * segments_)) * unit;
+      return static_cast<int>(std::int64_t{units} * segment / (cut.ranks * w.count)) * unit;
     };
-    const int first = begin_of(slice_.rank * w.count);
+    const int first = begin_of(cut.rank * w.count);
     for (int i = 0; i < w.count; ++i) {
-      const int segment = slice_.rank * w.count + i;
+      const int segment = cut.rank * w.count + i;
       const int begin = begin_of(segment);
       w.offset[i] = begin - first;
       w.part[i] = loader_.pack(
@@ -217,7 +218,8 @@ class Reader {
   WeightLoader& loader_;
   const ModelConfig& c_;
   WeightSlice slice_;
-  int segments_;  // of this rank's row-parallel weights
+  RankCut cut_;
+  RankCut attention_;
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 // One rank's slice of a checkpoint, packed for its device. Split over ranks: attention heads, MLP
 // and expert columns (or the experts themselves), the vocabulary of the head. On every rank:
 // embedding, norms, router, indexer, the projections to q's and kv's latents. KV heads are split
-// where there are enough of them, else each stands on several neighbouring ranks.
+// where there are enough of them, else each stands on several neighbouring ranks. Attention may
+// stand whole on every rank (attention_cut()).
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "kernels/params.h"
 #include "worker/device/devices.h"
 #include "worker/model/config.h"
+#include "worker/model/rank_cut.h"
 #include "worker/model/safetensors.h"
 #include "worker/model/weight_loader.h"
 
@@ -113,6 +115,7 @@ struct WeightSlice {
   bool segmented = true;
   bool expands = false;          // take what expands keys of the cache (expanded_attention.h), too
   bool expert_parallel = false;  // whole experts, by experts_of(); not `segmented`
+  bool data_parallel_attention = false;  // latent attention whole
   // kInt8 or kInt4: the projections of attention and the matrices of MLPs and experts are rounded
   // to integers (kernels/cpu/integers.h). The rest stays as it is stored: embedding, head, norms,
   // router and indexer decide tokens, experts and positions, and are a small part of the bytes;
