@@ -14,7 +14,8 @@ constexpr sizing::Words kWords{.memory = "the memory limit",
 constexpr std::int64_t kMostTokens = 1 << 30;
 
 std::int64_t default_tokens(const sizing::Shape& shape, const sizing::Ask& ask) {
-  return kDefaultKvBytes / sizing::cache_bytes_per_token(shape, ask.cut, ask.kv_type);
+  return kDefaultKvBytes / sizing::cache_bytes_per_token(shape, ask.cut, ask.kv_type) *
+         sizing::caches_of(ask.cut);
 }
 
 }  // namespace
@@ -32,7 +33,8 @@ Result<std::int64_t> kv_cache_tokens(const sizing::Shape& shape, const sizing::A
     affordable = std::min(affordable, found.max_kv_tokens);
   }
   if (ask.kv_tokens > 0) return ask.kv_tokens;
-  return std::max(ask.context, std::min(ask.step.sequences * ask.context, affordable));
+  return std::max(sizing::caches_of(ask.cut) * ask.context,
+                  std::min(ask.step.sequences * ask.context, affordable));
 }
 
 }  // namespace dsm::worker

@@ -19,8 +19,8 @@ struct GivenMemory {
 
 // What was asked for; else room for as many of the longest requests as run at a time, within what
 // the memory limit leaves (kDefaultKvBytes without a limit or with adapters), but for one request
-// at least. With a limit, kInvalid and a sentence that says what to change when that is more than
-// there is room for.
+// at least in each of the group's caches. With a limit, kInvalid and a sentence that says what to
+// change when that is more than there is room for.
 Result<std::int64_t> kv_cache_tokens(const sizing::Shape& shape, const sizing::Ask& ask,
                                      const GivenMemory& memory);
 

@@ -55,6 +55,14 @@ TEST(KvSize, what_the_limit_leaves_is_taken) {
       << "more is of no use";
 }
 
+TEST(KvSize, with_a_cache_on_each_rank_one_request_fits_into_each) {
+  sizing::Ask ask{.cut = {.tensor = 4, .data_parallel_attention = true}, .sharing = 4};
+  ask.context = 2048;
+  EXPECT_EQ(kv_cache_tokens(tiny(), ask, {}).value(), 16 * 2048) << "all that runs, of all ranks";
+  ask.step.sequences = 2;
+  EXPECT_EQ(kv_cache_tokens(tiny(), ask, {}).value(), 4 * 2048);
+}
+
 TEST(KvSize, adapters_find_the_rest_of_the_limit) {
   const sizing::Ask ask{.context = 2048};
   const auto alone = kv_cache_tokens(qwen(), ask, {.limit = 64 * kGiB}).value();

@@ -98,6 +98,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
          .drafts = spec.drafts,
          .deterministic = spec.deterministic,
          .expert_parallel = spec.expert_parallel,
+         .data_parallel_attention = spec.data_parallel_attention,
          .fp8_activations = spec.fp8_activations,
          .round_weights = spec.round_weights,
          .adapters = spec.adapters.get(),

@@ -27,8 +27,9 @@ struct ModelSpec {
   int max_batch_tokens = 0;
   int sampled_vocab = 0;      // as RankSpec's
   bool drafts = false;        // from the model's own prediction layer, for rows that ask for them
-  bool deterministic = true;  // these three as RankSpec's
+  bool deterministic = true;  // these four as RankSpec's
   bool expert_parallel = false;
+  bool data_parallel_attention = false;
   bool fp8_activations = false;
   std::optional<kernels::DType> round_weights = {};         // as RankSpec's
   std::shared_ptr<model::AdapterStore> adapters = nullptr;  // null: no row names one

@@ -36,10 +36,10 @@ void declare(Flags& flags, Options& o, std::string& modules) {
             "Tokens of prompt and answer together; 0: what the model allows");
   flags.add("max-num-seqs", &o.max_num_seqs, "Sequences in one step");
   flags.add("max-num-batched-tokens", &o.max_num_batched_tokens, "Tokens in one step");
-  flags.add(
-      "kv-cache-tokens", &o.kv_cache_tokens,
-      "Tokens that the KV cache holds; 0: what --kv-cache-fraction says on a GPU, on a CPU every "
-      "sequence's full context, within the memory limit or else 1 GiB");
+  flags.add("kv-cache-tokens", &o.kv_cache_tokens,
+            "Tokens that the KV cache holds, of all ranks together; 0: what --kv-cache-fraction "
+            "says on a GPU, on a CPU every "
+            "sequence's full context, within the memory limit or else 1 GiB");
   flags.add("kv-cache-fraction", &o.kv_cache_fraction,
             "Part of a GPU's memory that the KV cache takes of what weights and steps leave");
   flags.add("kv-cache-dtype", &o.kv_cache_dtype,
@@ -66,6 +66,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("expert-parallel", &o.expert_parallel,
             "Each rank computes its share of a layer's experts, not a part of each; with "
             "--deterministic false");
+  flags.add("data-parallel-attention", &o.data_parallel_attention,
+            "Each rank has attention whole, and a KV cache for sequences of its own: as many times "
+            "the tokens as there are ranks; for DeepSeek's latent attention");
   flags.add("activation-quantization", &o.activation_quantization,
             "What an FP8 checkpoint's products take: none (activations as they are) or fp8 "
             "(rounded to FP8 in blocks of 128, as GPUs compute)");

@@ -47,6 +47,7 @@ struct Options {
   int speculative_tokens = 0;
   bool deterministic = true;
   bool expert_parallel = false;
+  bool data_parallel_attention = false;
   std::string activation_quantization = "none";
   std::string weight_quantization = "auto";
   std::string device = "auto";
@@ -83,6 +84,8 @@ struct Options {
   bool rounds_weights() const {
     return weight_quantization == "int8" || weight_quantization == "int4";
   }
+  // KV caches of the group: one that its ranks hold together, or one for each.
+  int kv_caches() const { return data_parallel_attention ? tensor_parallel : 1; }
   bool is_leader() const { return pod_index == 0; }
   int local_ranks() const { return ranks_per_pod; }
   bool has_adapters() const { return !adapters.empty() || !lora_dir.empty(); }

@@ -58,6 +58,7 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
         scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0,
         options.deterministic ? 1 : 0, options.expert_parallel ? 1 : 0,
+        options.data_parallel_attention ? 1 : 0,
         options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
   }
@@ -128,6 +129,7 @@ sizing::Ask memory_ask(const Options& options, const engine::SchedulerConfig& sc
               .drafts = model_drafts(scheduler),
               .deterministic = options.deterministic,
               .expert_parallel = options.expert_parallel,
+              .data_parallel_attention = options.data_parallel_attention,
               .weight_bits = weight_bits(options)},
       .kv_type = kv_type(options),
       .sharing = options.local_ranks(),
@@ -149,7 +151,9 @@ bool kv_by_gpu(const Options& options, device::Device device) {
 
 Result<std::int64_t> cache_tokens(const Options& options, device::Device device,
                                   const engine::SchedulerConfig& scheduler) {
-  if (kv_by_gpu(options, device)) return scheduler.max_model_len;
+  if (kv_by_gpu(options, device)) {
+    return std::int64_t{scheduler.max_model_len} * options.kv_caches();
+  }
   const auto shape = shape_of(options);
   if (!shape) return std::unexpected(shape.error());
   // The cgroup's limit is the host's memory.
@@ -196,8 +200,9 @@ Result<engine::SchedulerConfig> scheduler_config(const Options& options, device:
   }
   const auto tokens = cache_tokens(options, device, scheduler);
   if (!tokens) return std::unexpected(tokens.error());
-  scheduler.num_blocks =
-      static_cast<int>((*tokens + engine::kBlockTokens - 1) / engine::kBlockTokens);
+  scheduler.kv_caches = options.kv_caches();
+  const std::int64_t unit = std::int64_t{scheduler.kv_caches} * engine::kBlockTokens;
+  scheduler.num_blocks = static_cast<int>((*tokens + unit - 1) / unit);
   if (auto valid = engine::validate(scheduler); !valid) return std::unexpected(valid.error());
   return scheduler;
 }
@@ -334,6 +339,10 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
         model::check_expert_parallel(*config, options.tensor_parallel, options.deterministic);
     if (!fits) return fail(fits.error().kind, "--expert-parallel: " + fits.error().message);
   }
+  if (options.data_parallel_attention) {
+    auto fits = model::check_data_parallel_attention(*config);
+    if (!fits) return fail(fits.error().kind, "--data-parallel-attention: " + fits.error().message);
+  }
   if (options.fp8_activations()) {
     auto fits = model::check_fp8_activations(*config, options.tensor_parallel);
     if (!fits) {
@@ -367,6 +376,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .drafts = model_drafts(*scheduler),
                             .deterministic = options.deterministic,
                             .expert_parallel = options.expert_parallel,
+                            .data_parallel_attention = options.data_parallel_attention,
                             .fp8_activations = options.fp8_activations(),
                             .round_weights = rounding(options),
                             .adapters = adapter_store(options, *config, *device)},
@@ -393,15 +403,18 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
     if (!held) return std::unexpected(held.error());
     startup.held_adapters = std::move(*held);
   }
-  log.info("starting", {{"version", kVersion},
-                        {"model", options.served_name},
-                        {"tensor_parallel", options.tensor_parallel},
-                        {"pod_index", options.pod_index},
-                        {"local_ranks", options.local_ranks()},
-                        {"threads_per_rank", startup.model.threads_per_rank},
-                        {"max_model_len", scheduler->context_limit()},
-                        {"kv_tokens", *room ? 0 : scheduler->num_blocks * engine::kBlockTokens},
-                        {"kv_cache_dtype", options.kv_cache_dtype}});
+  log.info("starting",
+           {{"version", kVersion},
+            {"model", options.served_name},
+            {"tensor_parallel", options.tensor_parallel},
+            {"pod_index", options.pod_index},
+            {"local_ranks", options.local_ranks()},
+            {"threads_per_rank", startup.model.threads_per_rank},
+            {"max_model_len", scheduler->context_limit()},
+            {"kv_caches", scheduler->kv_caches},
+            {"kv_tokens",
+             *room ? 0 : scheduler->kv_caches * scheduler->num_blocks * engine::kBlockTokens},
+            {"kv_cache_dtype", options.kv_cache_dtype}});
   return startup;
 }
 

@@ -86,10 +86,11 @@ struct Run {
   int ranks_per_pod = 1;  // less than tensor_parallel: pods that talk over Gloo
   int max_batch_tokens = 256;
   int max_num_seqs = 4;
-  int num_blocks = 64;
+  int num_blocks = 64;  // of each cache
   bool prefix_caching = false;
   bool one_by_one = false;
   bool lose_a_follower = false;
+  bool data_parallel_attention = false;
   bool adapted = false;  // half of the requests name an adapter that was loaded while the group ran
 };
 
@@ -135,6 +136,7 @@ std::shared_ptr<model::AdapterStore> adapter_store(const Run& run, const model::
       config, model::AdapterStore::Spec{.ranks = run.tensor_parallel,
                                         .first_rank = pod * run.ranks_per_pod,
                                         .local_ranks = run.ranks_per_pod,
+                                        .data_parallel_attention = run.data_parallel_attention,
                                         .max_adapters = 1,
                                         .max_rank = 4});
 }
@@ -175,6 +177,7 @@ Outcome play(const Run& run) {
          .size = run.tensor_parallel,
          .threads = 1,
          .ops = nullptr,
+         .data_parallel_attention = run.data_parallel_attention,
          .adapters = stores[static_cast<std::size_t>(rank / run.ranks_per_pod)].get()},
         {.num_blocks = run.num_blocks}, run.max_batch_tokens,
         [&](std::int64_t loaded, std::int64_t total) {
@@ -207,6 +210,7 @@ Outcome play(const Run& run) {
                          .max_batch_tokens = run.max_batch_tokens,
                          .max_model_len = 1024,
                          .num_blocks = run.num_blocks,
+                         .kv_caches = run.data_parallel_attention ? run.tensor_parallel : 1,
                          .prefix_caching = run.prefix_caching},
                         leader, clock, Logger());
 
@@ -331,6 +335,27 @@ TEST(ModelGroup, AnAdapterThatWasLoadedWhileItRanHasTheSameBitsOnAllPodsAndAfter
   EXPECT_EQ(outcome.tokens, alone.tokens);
   EXPECT_EQ(outcome.logits, alone.logits);
   EXPECT_EQ(outcome.epoch, 2U);
+}
+
+TEST(ModelGroup, RanksThatAttendToSequencesOfTheirOwnDoNotChangeABit) {
+  for (const auto& [ranks, per_pod] : {std::pair{4, 4}, {4, 2}}) {
+    SCOPED_TRACE(per_pod);
+    expect_equal_bits(play({.tensor_parallel = ranks,
+                            .ranks_per_pod = per_pod,
+                            .max_batch_tokens = 64,
+                            .num_blocks = 4,
+                            .data_parallel_attention = true}));
+  }
+}
+
+TEST(ModelGroup, ALostCacheOfOneOfThemDoesNotChangeABit) {
+  const Outcome lost = play({.tensor_parallel = 2,
+                             .ranks_per_pod = 1,
+                             .prefix_caching = true,
+                             .lose_a_follower = true,
+                             .data_parallel_attention = true});
+  expect_equal_bits(lost);
+  EXPECT_EQ(lost.epoch, 2U);
 }
 
 TEST(ModelGroup, ALostFollowerDoesNotChangeABit) {
