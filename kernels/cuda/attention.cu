@@ -49,6 +49,7 @@ struct Part {
 
 // A thread block for each row of an item and kMergeThreads columns.
 __global__ void __launch_bounds__(kMergeThreads) merge_kernel(const AttentionLaunch launch) {
+  follow_previous_kernel();
   __shared__ Part part;
   const AttentionParams& p = launch.params;
   const AttentionItem item = p.items[launch.first_item + static_cast<int>(blockIdx.x)];
@@ -92,7 +93,7 @@ void attention(const AttentionLaunch& p, Stream stream) {
   const dim3 grid(
       static_cast<unsigned>(p.items), static_cast<unsigned>(p.item_rows),
       static_cast<unsigned>((p.params.kv.value_dim + kMergeThreads - 1) / kMergeThreads));
-  launch(merge_kernel, grid, kMergeThreads, 0, stream, p);
+  launch_early(merge_kernel, grid, kMergeThreads, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

@@ -181,6 +181,7 @@ __device__ __forceinline__ void add_values(const float (&score)[kBlockProducts][
 template <DType kType, int kTerms>
 __global__ void __launch_bounds__(kAttentionThreads, 1)
     prompt_kernel(const AttentionLaunch launch) {
+  follow_previous_kernel();
   const AttentionParams& p = launch.params;
   const AttentionItem item = p.items[launch.first_item + static_cast<int>(blockIdx.x)];
   const int all_rows = item.row_end - item.row_begin;
@@ -267,9 +268,9 @@ void launch_type(const AttentionLaunch& p, Stream stream) {
   const auto bytes = static_cast<int>(prompt_shared_bytes(p.params.kv, p.exact));
   const auto grid = static_cast<unsigned>(p.items);
   if (p.exact) {
-    launch(prompt_kernel<kType, 2>, grid, kAttentionThreads, bytes, stream, p);
+    launch_early(prompt_kernel<kType, 2>, grid, kAttentionThreads, bytes, stream, p);
   } else {
-    launch(prompt_kernel<kType, 1>, grid, kAttentionThreads, bytes, stream, p);
+    launch_early(prompt_kernel<kType, 1>, grid, kAttentionThreads, bytes, stream, p);
   }
 }
 

@@ -169,6 +169,7 @@ __device__ bool any_attends(const AttentionLaunch& launch, const AttentionItem& 
 template <DType kType, int kTiles, int kTerms>
 __global__ void __launch_bounds__(kAttentionThreads, kTiles == 1 ? 2 : 1)
     split_kernel(const AttentionLaunch launch) {
+  follow_previous_kernel();
   const AttentionParams& p = launch.params;
   const AttentionItem item = p.items[launch.first_item + static_cast<int>(blockIdx.x)];
   const int rows = item.row_end - item.row_begin;
@@ -251,8 +252,8 @@ __global__ void __launch_bounds__(kAttentionThreads, kTiles == 1 ? 2 : 1)
 template <DType kType, int kTiles, int kTerms>
 void launch_tiles(const AttentionLaunch& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.items), static_cast<unsigned>(p.splits));
-  launch(split_kernel<kType, kTiles, kTerms>, grid, kAttentionThreads,
-         Shared<kTiles, kTerms>::bytes(p.params.kv.key_dim), stream, p);
+  launch_early(split_kernel<kType, kTiles, kTerms>, grid, kAttentionThreads,
+               Shared<kTiles, kTerms>::bytes(p.params.kv.key_dim), stream, p);
 }
 
 template <DType kType>

@@ -14,22 +14,63 @@ namespace dsm::kernels::cuda {
 // the kernel's own shared variables, which take less than a third of that beside dynamic memory.
 inline constexpr int kPlainSharedBytes = 32 << 10;
 
-// Puts kernel(args...) on the stream, with `threads` threads in a block, a multiple of 32, and
-// `shared_bytes` for dynamic_shared(). A failure is CUDA's last error.
+// Whether a kernel may be started before the one ahead of it has ended (programmatic dependent
+// launch); a node's GPUs are of one kind.
+inline bool kernels_overlap() {
+  static const bool overlap = [] {
+    int device = 0;
+    int major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+               cudaSuccess &&
+           major >= 9;
+  }();
+  return overlap;
+}
+
 template <class... Params, class... Args>
-void launch(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes, Stream stream,
-            const Args&... args) {
+void launch_with(cudaLaunchConfig_t config, void (*kernel)(Params...), dim3 grid, int threads,
+                 int shared_bytes, Stream stream, const Args&... args) {
   if (shared_bytes > kPlainSharedBytes &&
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes) !=
           cudaSuccess) {
     return;
   }
-  cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
   config.stream = stream;
   cudaLaunchKernelEx(&config, kernel, Params(args)...);
+}
+
+// Puts kernel(args...) on the stream, with `threads` threads in a block, a multiple of 32, and
+// `shared_bytes` for dynamic_shared(). A failure is CUDA's last error.
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes, Stream stream,
+            const Args&... args) {
+  launch_with({}, kernel, grid, threads, shared_bytes, stream, args...);
+}
+
+// The same for a kernel whose first words, in every thread, are follow_previous_kernel(): it is
+// started while the one before it ends, and waits there.
+template <class... Params, class... Args>
+void launch_early(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes,
+                  Stream stream, const Args&... args) {
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.attrs = &early;
+  config.numAttrs = kernels_overlap() ? 1 : 0;
+  launch_with(config, kernel, grid, threads, shared_bytes, stream, args...);
+}
+
+// Waits until what came before on the stream is done and all it wrote is there. A kernel waits
+// before it does anything else, so that the end of one is the end of all before it; then the next
+// may come and wait in its turn.
+__device__ __forceinline__ void follow_previous_kernel() {
+  wait_for_previous_kernel();
+  start_next_kernel();
 }
 
 // The block's dynamic shared memory, aligned to 16 bytes.

@@ -17,6 +17,7 @@ __device__ std::int64_t this_item() {
 }
 
 __global__ void embedding_kernel(const EmbeddingParams p) {
+  follow_previous_kernel();
   const std::int64_t item = this_item();
   if (item >= static_cast<std::int64_t>(p.rows) * p.width) return;
   const std::int64_t token = p.tokens[item / p.width];
@@ -31,6 +32,7 @@ __global__ void embedding_kernel(const EmbeddingParams p) {
 }
 
 __global__ void tree_sum_kernel(const TreeSumParams p) {
+  follow_previous_kernel();
   const std::int64_t item = this_item();
   if (item >= p.count) return;
   float part[kSegments] = {};
@@ -48,6 +50,7 @@ __global__ void tree_sum_kernel(const TreeSumParams p) {
 }
 
 __global__ void combine_kernel(const CombineParams p) {
+  follow_previous_kernel();
   const std::int64_t item = this_item();
   if (item >= static_cast<std::int64_t>(p.tokens) * p.n) return;
   const std::int64_t token = item / p.n;
@@ -80,6 +83,7 @@ __global__ void key_expand_kernel(const KeyExpandParams p) {
 
 // One pair of a head; query may be q.
 __global__ void rope_query_kernel(const RopeQueryParams p) {
+  follow_previous_kernel();
   const std::int64_t item = this_item();
   if (item >= static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs) return;
   const auto i = static_cast<int>(item % p.rope.pairs);
@@ -98,6 +102,7 @@ __global__ void rope_query_kernel(const RopeQueryParams p) {
 
 // A block of 128 inputs of a row for each thread block of as many threads; y may be x.
 __global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantiseParams p) {
+  follow_previous_kernel();
   __shared__ float warp_largest[kScaleBlock / 32];
   const std::int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
@@ -128,16 +133,16 @@ __global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantisePar
 
 void embedding(const EmbeddingParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.rows) * p.width;
-  launch(embedding_kernel, blocks_for(items), kThreads, 0, stream, p);
+  launch_early(embedding_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void tree_sum(const TreeSumParams& p, Stream stream) {
-  launch(tree_sum_kernel, blocks_for(p.count), kThreads, 0, stream, p);
+  launch_early(tree_sum_kernel, blocks_for(p.count), kThreads, 0, stream, p);
 }
 
 void combine(const CombineParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.tokens) * p.n;
-  launch(combine_kernel, blocks_for(items), kThreads, 0, stream, p);
+  launch_early(combine_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void key_expand(const KeyExpandParams& p, Stream stream) {
@@ -147,13 +152,13 @@ void key_expand(const KeyExpandParams& p, Stream stream) {
 
 void rope_query(const RopeQueryParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs;
-  launch(rope_query_kernel, blocks_for(items), kThreads, 0, stream, p);
+  launch_early(rope_query_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
 void quantise(const QuantiseParams& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.rows),
                   static_cast<unsigned>((p.width + kScaleBlock - 1) / kScaleBlock));
-  launch(quantise_kernel, grid, kScaleBlock, 0, stream, p);
+  launch_early(quantise_kernel, grid, kScaleBlock, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

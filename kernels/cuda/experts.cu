@@ -21,6 +21,7 @@ __device__ std::int64_t place_of(const GroupExpertsParams& p, int pair) {
 // One warp for an expert. It goes through all pairs of a token and a choice twice, 32 at a time:
 // once to count those of lower experts and its own, once to give its own their slots in order.
 __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const GroupExpertsParams p) {
+  follow_previous_kernel();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int expert = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
   const int pairs = p.tokens * p.top_k;
@@ -65,6 +66,7 @@ __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const Grou
 
 // One warp, 32 experts at a time.
 __global__ void __launch_bounds__(kWarp) expert_tasks_kernel(const ExpertTasks p) {
+  follow_previous_kernel();
   const int lane = static_cast<int>(threadIdx.x);
   int next = 0;  // tile
   for (int begin = 0; begin < p.experts; begin += kWarp) {
@@ -98,11 +100,11 @@ __global__ void __launch_bounds__(kWarp) expert_tasks_kernel(const ExpertTasks p
 
 void group_experts(const GroupExpertsParams& p, Stream stream) {
   const auto blocks = static_cast<unsigned>((p.experts + kWarps - 1) / kWarps);
-  launch(group_experts_kernel, blocks, kWarp * kWarps, 0, stream, p);
+  launch_early(group_experts_kernel, blocks, kWarp * kWarps, 0, stream, p);
 }
 
 void expert_tasks(const ExpertTasks& p, Stream stream) {
-  launch(expert_tasks_kernel, 1, kWarp, 0, stream, p);
+  launch_early(expert_tasks_kernel, 1, kWarp, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

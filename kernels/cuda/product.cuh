@@ -239,6 +239,7 @@ struct OperandRows : PlainRows {
 template <class Weights, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
     product_kernel(const Products p) {
+  follow_previous_kernel();
   __shared__ __align__(16) float sums[kSpanSplits][kTileRows][kSumStride];
   __shared__ typename Weights::Row row_of_x[kTiles * kTileRows];
   const ProductTile tile = p.tiles[blockIdx.x];
@@ -316,8 +317,8 @@ template <class Weights, int kTiles>
 void launch_tiles(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels),
                   static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
-  launch(product_kernel<Weights, kTiles>, grid, kProductThreads,
-         Weights::template kSharedBytes<kTiles>, stream, p);
+  launch_early(product_kernel<Weights, kTiles>, grid, kProductThreads,
+               Weights::template kSharedBytes<kTiles>, stream, p);
 }
 
 template <class Weights>

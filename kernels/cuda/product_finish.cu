@@ -6,6 +6,7 @@ namespace dsm::kernels::cuda {
 namespace {
 
 __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products p) {
+  follow_previous_kernel();
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
   const int panel = static_cast<int>(blockIdx.y);
@@ -34,7 +35,7 @@ __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products 
 
 void finish_products(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels));
-  launch(finish_kernel, grid, kProductThreads, 0, stream, p);
+  launch_early(finish_kernel, grid, kProductThreads, 0, stream, p);
 }
 
 void products(const Products& p, DType dtype, Stream stream) {

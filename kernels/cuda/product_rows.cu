@@ -11,6 +11,7 @@ namespace {
 // words.
 template <int kTerms, int kWordInputs>
 __global__ void __launch_bounds__(kProductThreads) pack_kernel(const Products p) {
+  follow_previous_kernel();
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
   const PackedMatrix w = task.w;
@@ -55,9 +56,9 @@ template <int kWordInputs>
 void launch_pack(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.spans));
   if (p.exact) {
-    launch(pack_kernel<2, kWordInputs>, grid, kProductThreads, 0, stream, p);
+    launch_early(pack_kernel<2, kWordInputs>, grid, kProductThreads, 0, stream, p);
   } else {
-    launch(pack_kernel<1, kWordInputs>, grid, kProductThreads, 0, stream, p);
+    launch_early(pack_kernel<1, kWordInputs>, grid, kProductThreads, 0, stream, p);
   }
 }
 

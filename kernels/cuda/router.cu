@@ -79,6 +79,7 @@ __device__ void score_groups(const RouterParams& p, const float* choice, float* 
 }
 
 __global__ void __launch_bounds__(kWarp) router_kernel(const RouterParams p) {
+  follow_previous_kernel();
   __shared__ float score[kMaxExperts];
   __shared__ float choice[kMaxExperts];
   __shared__ float group_score[kMaxExperts];
@@ -137,7 +138,7 @@ __global__ void __launch_bounds__(kWarp) router_kernel(const RouterParams p) {
 }  // namespace
 
 void router(const RouterParams& p, Stream stream) {
-  launch(router_kernel, static_cast<unsigned>(p.tokens), kWarp, 0, stream, p);
+  launch_early(router_kernel, static_cast<unsigned>(p.tokens), kWarp, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

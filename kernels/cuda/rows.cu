@@ -1,6 +1,7 @@
 // Operators that go over a whole row: norms, and the writing and reading of keys and values. A
-// thread block has a row; its sum of squares is 256 chains, added in one fixed tree.
+// thread block has a row; its sum of squares is a chain for each thread, added in one fixed tree.
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/fragments.h"
 #include "kernels/cuda/kv_cache.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -24,13 +25,78 @@ __device__ float inverse_norm(const float* x, int width, float eps) {
   return 1.0F / sqrtf(all / static_cast<float>(width) + eps);
 }
 
-__global__ void __launch_bounds__(kThreads) rms_norm_kernel(const RmsNormParams p) {
+// Four neighbours of a row.
+__device__ Four<float> load_neighbours(const float* from, bool wide) {
+  if (wide) return load_four(from);
+  return {{from[0], from[1], from[2], from[3]}};
+}
+
+// A thread has fours of a row that are a thread block's width apart, the first kHeld of them in
+// registers, with the weights: a row of 8,192 is read once, all of it at the same time. The sum of
+// squares is a chain for each thread, added in one tree. `wide`: rows and weights are aligned to
+// four values.
+constexpr int kNormThreads = 1024;
+constexpr int kHeld = 2;
+int norm_threads(int width) {
+  const int threads = (width / 4 + 31) / 32 * 32;
+  return threads < kNormThreads ? threads : kNormThreads;
+}
+
+__global__ void __launch_bounds__(kNormThreads)
+    rms_norm_kernel(const RmsNormParams p, const bool wide) {
+  follow_previous_kernel();
+  __shared__ float warp_sum[kNormThreads / 32];
   const std::int64_t row = blockIdx.x;
   const float* x = p.x + (p.row_index != nullptr ? p.row_index[row] : row) * p.ldx;
   float* y = p.y + row * p.ldy;
-  const float inverse = inverse_norm(x, p.width, p.eps);
-  for (int i = static_cast<int>(threadIdx.x); i < p.width; i += kThreads) {
-    y[i] = p.weight[i] * (x[i] * inverse);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int fours = p.width / 4;
+  Four<float> held[kHeld];
+  Four<float> weight[kHeld];
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const int at = thread + i * threads;
+    if (at >= fours) continue;
+    held[i] = load_neighbours(x + 4 * at, wide);
+    weight[i] = load_neighbours(p.weight + 4 * at, wide);
+  }
+  float sum = 0.0F;
+  const auto add = [&](const Four<float>& four) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum = fmaf(four.v[j], four.v[j], sum);
+  };
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    if (thread + i * threads < fours) add(held[i]);
+  }
+  for (int at = thread + kHeld * threads; at < fours; at += threads) {
+    add(load_neighbours(x + 4 * at, wide));
+  }
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
+  if (thread % 32 == 0) warp_sum[thread / 32] = sum;
+  __syncthreads();
+  float all = thread % 32 < threads / 32 ? warp_sum[thread % 32] : 0.0F;
+  for (int step = 16; step > 0; step /= 2) all += __shfl_xor_sync(0xffffffffU, all, step);
+  const float inverse = 1.0F / sqrtf(all / static_cast<float>(p.width) + p.eps);
+  const auto put = [&](int at, const Four<float>& of_x, const Four<float>& of_weight) {
+    Four<float> four;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) four.v[j] = of_weight.v[j] * (of_x.v[j] * inverse);
+    float* to = y + 4 * at;
+    if (wide) {
+      *reinterpret_cast<Four<float>*>(to) = four;
+    } else {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) to[j] = four.v[j];
+    }
+  };
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    if (thread + i * threads < fours) put(thread + i * threads, held[i], weight[i]);
+  }
+  for (int at = thread + kHeld * threads; at < fours; at += threads) {
+    put(at, load_neighbours(x + 4 * at, wide), load_neighbours(p.weight + 4 * at, wide));
   }
 }
 
@@ -63,6 +129,7 @@ __device__ float rotated(const float* x, int i, const RopeTable& rope, int posit
 }
 
 __global__ void __launch_bounds__(kThreads) kv_write_kernel(const KvWriteParams p) {
+  follow_previous_kernel();
   const std::int64_t token = blockIdx.x;
   const int position = p.places[token].position;
   const KvPlace place = place_of(p.kv, p.places[token], 0);
@@ -84,6 +151,7 @@ __global__ void __launch_bounds__(kThreads) kv_write_kernel(const KvWriteParams 
 }
 
 __global__ void __launch_bounds__(kThreads) kv_write_heads_kernel(const KvWriteHeadsParams p) {
+  follow_previous_kernel();
   const std::int64_t token = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y);
   const int position = p.places[token].position;
@@ -117,16 +185,20 @@ __global__ void __launch_bounds__(kThreads) latent_read_kernel(const LatentReadP
 }  // namespace
 
 void rms_norm(const RmsNormParams& p, Stream stream) {
-  launch(rms_norm_kernel, static_cast<unsigned>(p.rows), kThreads, 0, stream, p);
+  const auto aligned = [](const float* rows, std::int64_t ld) {
+    return reinterpret_cast<std::uintptr_t>(rows) % 16 == 0 && ld % 4 == 0;
+  };
+  launch_early(rms_norm_kernel, static_cast<unsigned>(p.rows), norm_threads(p.width), 0, stream, p,
+               aligned(p.x, p.ldx) && aligned(p.y, p.ldy) && aligned(p.weight, 0));
 }
 
 void kv_write(const KvWriteParams& p, Stream stream) {
-  launch(kv_write_kernel, static_cast<unsigned>(p.tokens), kThreads, 0, stream, p);
+  launch_early(kv_write_kernel, static_cast<unsigned>(p.tokens), kThreads, 0, stream, p);
 }
 
 void kv_write_heads(const KvWriteHeadsParams& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tokens), static_cast<unsigned>(p.kv.heads));
-  launch(kv_write_heads_kernel, grid, kThreads, 0, stream, p);
+  launch_early(kv_write_heads_kernel, grid, kThreads, 0, stream, p);
 }
 
 void latent_read(const LatentReadParams& p, Stream stream) {
