@@ -1,6 +1,6 @@
 // An asynchronous HTTP/1.1 client for long-lived line streams and small requests to many peers, on
-// a few threads (Boost.Beast, plain TCP). One connection per request. Callbacks run on the client's
-// threads and must be quick; those of one request never run at the same time.
+// one thread (Boost.Beast, plain TCP). One connection per request. Callbacks run on that thread and
+// must be quick.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ class Client {
     virtual ~Handle() = default;
   };
 
-  explicit Client(int threads = 1);
+  Client();
   ~Client();  // ends all requests; none of their callbacks runs afterwards
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;

@@ -239,7 +239,7 @@ TEST_F(HttpClient, many_requests_at_once_meet_our_own_server) {
     return Response{.status = 200, .content_type = "", .body = request.body, .headers = {}};
   });
   ASSERT_TRUE(server.start().has_value());
-  Client many(/*threads=*/2);
+  Client many;
   std::vector<Told> all(100);
   std::vector<std::unique_ptr<Client::Handle>> handles;
   for (std::size_t i = 0; i < all.size(); ++i) {

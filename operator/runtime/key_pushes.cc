@@ -5,7 +5,7 @@
 namespace dsm::runtime {
 
 KeyPushes::KeyPushes(Clock& clock, std::uint16_t port, Again again, Logger log)
-    : clock_(clock), port_(port), again_(std::move(again)), log_(std::move(log)), client_(1) {}
+    : clock_(clock), port_(port), again_(std::move(again)), log_(std::move(log)) {}
 
 KeyPushes::~KeyPushes() {
   std::map<std::string, Push> ended;

@@ -31,7 +31,6 @@ StatusStreams::StatusStreams(Clock& clock, std::uint16_t port, OnNews on_news, L
       port_(port),
       on_news_(std::move(on_news)),
       log_(std::move(log)),
-      client_(1),
       thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
 StatusStreams::~StatusStreams() {
@@ -52,7 +51,8 @@ void StatusStreams::set(const std::string& model, const std::vector<Leader>& lea
   for (auto at = streams_.lower_bound({model, ""});
        at != streams_.end() && at->first.first == model;) {
     Stream& stream = at->second;
-    if (stream.token == token && std::ranges::find(leaders, stream.leader) != leaders.end()) {
+    const Leader leader{at->first.second, stream.ip};
+    if (*stream.token == token && std::ranges::find(leaders, leader) != leaders.end()) {
       ++at;
       continue;
     }
@@ -61,11 +61,13 @@ void StatusStreams::set(const std::string& model, const std::vector<Leader>& lea
     at = streams_.erase(at);
   }
   if (token.empty()) return;
+  Token shared;
   for (const Leader& leader : leaders) {
     const auto [at, added] = streams_.try_emplace({model, leader.uid});
     if (!added) continue;
-    at->second.leader = leader;
-    at->second.token = token;
+    if (!shared) shared = std::make_shared<const std::string>(token);
+    at->second.ip = leader.ip;
+    at->second.token = shared;
     at->second.retry_at = clock_.now();
     closed_.emplace(at->second.retry_at, at->first);
     changed_.notify_all();
@@ -106,45 +108,45 @@ void StatusStreams::run(const std::stop_token& stop) {
     stream.speaking = false;
     stream.attempt = ++attempts_;
     http::Target target;
-    target.host = stream.leader.ip;
+    target.host = stream.ip;
     target.port = port_;
     target.path = "/internal/status";
-    target.headers["Authorization"] = "Bearer " + stream.token;
-    const std::uint64_t attempt = stream.attempt;
+    target.headers["Authorization"] = "Bearer " + *stream.token;
+    auto attempt = std::make_shared<const Attempt>(Attempt{due, stream.attempt});
     // The old request has ended: its handle waits for nothing but the tail of its last callback,
     // which may want the lock.
     std::unique_ptr<http::Client::Handle> old = std::move(stream.handle);
     lock.unlock();
     old.reset();
-    open(due, attempt, std::move(target));
+    open(std::move(attempt), std::move(target));
     lock.lock();
   }
 }
 
-void StatusStreams::open(const Key& key, std::uint64_t attempt, http::Target target) {
+void StatusStreams::open(std::shared_ptr<const Attempt> attempt, http::Target target) {
   std::unique_ptr<http::Client::Handle> handle = client_.get_lines(
       std::move(target), kIdleSeconds,
-      [this, key, attempt](std::string_view line) { on_line(key, attempt, line); },
-      [this, key, attempt](const Status& how) { on_end(key, attempt, how); });
+      [this, attempt](std::string_view line) { on_line(*attempt, line); },
+      [this, attempt](const Status& how) { on_end(*attempt, how); });
   std::unique_lock lock(mutex_);
-  if (Stream* const stream = current(key, attempt)) {
+  if (Stream* const stream = current(*attempt)) {
     stream->handle = std::move(handle);
   } else {
     lock.unlock();  // not wanted any more: the handle goes without the lock
   }
 }
 
-StatusStreams::Stream* StatusStreams::current(const Key& key, std::uint64_t attempt) {
-  const auto at = streams_.find(key);
-  return at != streams_.end() && at->second.attempt == attempt ? &at->second : nullptr;
+StatusStreams::Stream* StatusStreams::current(const Attempt& attempt) {
+  const auto at = streams_.find(attempt.key);
+  return at != streams_.end() && at->second.attempt == attempt.number ? &at->second : nullptr;
 }
 
-void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_view line) {
+void StatusStreams::on_line(const Attempt& attempt, std::string_view line) {
   const WallTime received = clock_.wall_now();
   const std::size_t said = said_in(line);
   {
     const std::lock_guard lock(mutex_);
-    Stream* const stream = current(key, attempt);
+    Stream* const stream = current(attempt);
     if (stream == nullptr) return;
     if (stream->speaking && stream->status && stream->said == said) {
       // Nothing new but that it is so still: what most lines of a quiet cluster say.
@@ -157,7 +159,7 @@ void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_v
   StreamNews news = StreamNews::kNumbers;
   {
     const std::lock_guard lock(mutex_);
-    Stream* const stream = current(key, attempt);
+    Stream* const stream = current(attempt);
     if (stream == nullptr) return;
     stream->said = said;
     const bool first = !stream->speaking || !stream->status;
@@ -169,15 +171,16 @@ void StatusStreams::on_line(const Key& key, std::uint64_t attempt, std::string_v
     if (!state && !numbers) return;
     news = state ? StreamNews::kState : StreamNews::kNumbers;
   }
-  on_news_(std::string(key.first), news);
+  on_news_(std::string(attempt.key.first), news);
 }
 
-void StatusStreams::on_end(const Key& key, std::uint64_t attempt, const Status& how) {
-  const auto [model, uid] = key;  // a listener may end this stream, and the callback with its key
+void StatusStreams::on_end(const Attempt& attempt, const Status& how) {
+  const Key key = attempt.key;  // a listener may end this stream, and the callback with its key
+  const auto& [model, uid] = key;
   bool was_speaking = false;
   {
     const std::lock_guard lock(mutex_);
-    Stream* const stream = current(key, attempt);
+    Stream* const stream = current(attempt);
     if (stream == nullptr) return;
     was_speaking = stream->speaking;
     stream->speaking = false;

@@ -57,9 +57,10 @@ class StatusStreams {
  private:
   // Model and pod uid: the streams of one model stand together.
   using Key = std::pair<std::string, std::string>;
+  using Token = std::shared_ptr<const std::string>;  // one text for all streams of a model
   struct Stream {
-    Leader leader;
-    std::string token;
+    std::string ip;
+    Token token;
     std::uint64_t attempt = 0;  // tells the callbacks of an older attempt apart
     bool speaking = false;      // it has brought a line
     Millis delay{0};
@@ -69,13 +70,18 @@ class StatusStreams {
     std::optional<plan::LeaderStatus> status;
   };
   using Handles = std::vector<std::unique_ptr<http::Client::Handle>>;
+  // What the callbacks of one request know.
+  struct Attempt {
+    Key key;
+    std::uint64_t number = 0;
+  };
 
   void run(const std::stop_token& stop);
-  void open(const Key& key, std::uint64_t attempt, http::Target target);
-  void on_line(const Key& key, std::uint64_t attempt, std::string_view line);
-  void on_end(const Key& key, std::uint64_t attempt, const Status& how);
+  void open(std::shared_ptr<const Attempt> attempt, http::Target target);
+  void on_line(const Attempt& attempt, std::string_view line);
+  void on_end(const Attempt& attempt, const Status& how);
   // The stream while `attempt` is its newest, else null; with the lock.
-  Stream* current(const Key& key, std::uint64_t attempt);
+  Stream* current(const Attempt& attempt);
 
   Clock& clock_;
   const std::uint16_t port_;
