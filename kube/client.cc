@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kube/parse.h"
 #include "kube/sleep.h"
 
 namespace dsm::kube {
@@ -22,8 +23,7 @@ std::string words(const char* verb, const Resource& resource, const std::string&
 }
 
 std::string name_of(const Json& object) {
-  const auto metadata = object.find("metadata");
-  return metadata == object.end() ? std::string() : metadata->value("name", std::string());
+  return text_of(member(object, "metadata"), "name");
 }
 
 }  // namespace
@@ -81,7 +81,7 @@ ApiResult<HttpResponse> Client::send(const HttpRequest& request, const std::stri
 ApiResult<Json> Client::send_json(const HttpRequest& request, const std::string& context) {
   ApiResult<HttpResponse> answer = send(request, context);
   if (!answer) return std::unexpected(std::move(answer.error()));
-  Json object = Json::parse(answer->body, nullptr, /*allow_exceptions=*/false);
+  Json object = parse_answer(answer->body);
   if (!object.is_object()) {
     return std::unexpected(
         transport_error(Error{ErrorKind::kTransient, "the answer is not a JSON object"}, context));
@@ -113,9 +113,9 @@ ApiResult<ObjectList> Client::list(const Resource& resource, const std::string& 
     if (!page) return std::unexpected(std::move(page.error()));
     name_list_items(*page);
     for (Json& item : (*page)["items"]) all.items.push_back(std::move(item));
-    const Json metadata = page->value("metadata", Json::object());
-    all.resource_version = metadata.value("resourceVersion", std::string());
-    options.continue_token = metadata.value("continue", std::string());
+    const Json& metadata = member(*page, "metadata");
+    all.resource_version = text_of(metadata, "resourceVersion");
+    options.continue_token = text_of(metadata, "continue");
   } while (!options.continue_token.empty());
   return all;
 }

@@ -4,6 +4,7 @@
 
 #include "kube/api_error.h"
 #include "kube/client.h"
+#include "kube/parse.h"
 
 namespace dsm::kube {
 namespace {
@@ -32,7 +33,7 @@ class Machine {
     if (!input.answer) return retry(Phase::kList, input.answer.error().message);
     const HttpResponse& answer = *input.answer;
     if (!answer.ok()) return list_refused(answer);
-    json page = json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
+    json page = parse_answer(answer.body);
     if (!page.is_object() || !page["items"].is_array() || !page["metadata"].is_object()) {
       return retry(Phase::kList, "the list cannot be read");
     }
@@ -154,22 +155,21 @@ class Machine {
     if (state().continue_token.empty()) {
       emit(WatchEvent::Kind::kInitDone,
            {{"metadata", {{"resourceVersion", state().resource_version}}}});
-      state().page_size = kListPageSize;
+      state().page_size = kWatchPageSize;
       state().phase = Phase::kWatch;
     }
     go_on();
   }
 
   void take_line(const std::string& line) {
-    json event = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    json event = parse_answer(line);
     const bool readable =
         event.is_object() && event["type"].is_string() && event["object"].is_object();
     if (!readable) return retry(Phase::kList, "a watch event cannot be read");
     const std::string type = event["type"];
     json object = std::move(event["object"]);
     if (type == "ERROR") return in_stream_error(object);
-    const json metadata = object.value("metadata", json::object());
-    const std::string version = metadata.value("resourceVersion", std::string());
+    const std::string version = text_of(member(object, "metadata"), "resourceVersion");
     if (version.empty()) return retry(Phase::kList, "a watch event has no resource version");
     if (type == "ADDED" || type == "MODIFIED") {
       emit(WatchEvent::Kind::kApply, std::move(object));

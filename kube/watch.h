@@ -32,6 +32,10 @@ struct WatchEvent {
   nlohmann::json object;
 };
 
+// A page is for a moment a tree of JSON values, some 30 KB for a pod, and the watches begin with
+// their lists all at once.
+inline constexpr int kWatchPageSize = 100;
+
 // Delays grow by two from the first to the longest and are stretched by up to their own length, so
 // that many clients do not come back in step.
 inline constexpr Millis kWatchFirstDelay{800};
@@ -46,7 +50,7 @@ struct WatchState {
   enum class Phase { kList, kListing, kWatch, kWatching };
   Phase phase = Phase::kList;
   std::string continue_token;
-  int page_size = kListPageSize;
+  int page_size = kWatchPageSize;
   std::string resource_version;  // everything up to here has been seen
   std::string partial;           // the beginning of a line whose end has not come
   bool any_bytes = false;        // in this watch

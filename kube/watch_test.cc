@@ -87,7 +87,7 @@ class Watching : public ::testing::Test {
 TEST_F(Watching, ListsThenWatchesFromTheListsVersion) {
   const WatchAction list = put(Begin{});
   EXPECT_EQ(list.kind, Do::kList);
-  EXPECT_EQ(list.list.limit, 500);
+  EXPECT_EQ(list.list.limit, 100);
   EXPECT_EQ(list.list.resource_version, "");
   const WatchAction watch = listed({"a", "b"}, "10");
   EXPECT_THAT(words(), ElementsAre("init", "init a", "init b", "done"));
@@ -134,7 +134,7 @@ TEST_F(Watching, AnExpiredPageTokenListsEverythingInOnePage) {
   EXPECT_EQ(wait.delay, Millis(0));
   EXPECT_EQ(put(Begin{}).list.limit, 0);
   listed({"a"}, "12");
-  EXPECT_EQ(state_.page_size, kListPageSize);
+  EXPECT_EQ(state_.page_size, kWatchPageSize);
 }
 
 TEST_F(Watching, ARefusedListWaitsAsLongAsTheServerSays) {

@@ -64,7 +64,7 @@ TEST(Watcher, ListsWatchesAndListsAgainWhenTheServerHasForgotten) {
   transport.await_streams(kPath, 2);
   sink.await(Kind::kInitDone, 2);
   const auto requests = transport.requests();
-  EXPECT_EQ(requests[0].target, std::string(kPath) + "?labelSelector=a%3Db&limit=500");
+  EXPECT_EQ(requests[0].target, std::string(kPath) + "?labelSelector=a%3Db&limit=100");
   EXPECT_THAT(requests[1].target, HasSubstr("watch=true"));
   EXPECT_THAT(requests[1].target, HasSubstr("labelSelector=a%3Db"));
   EXPECT_THAT(requests[1].target, HasSubstr("resourceVersion=5"));
