@@ -86,7 +86,7 @@ void Executor::keep(const Run& run, const std::string& kind, Json object) {
   if (kind == kube::kControllerRevisions.kind) return store_.revisions.put(std::move(object));
   if (kind == kube::kAutoscalers.kind) return store_.autoscalers.put(std::move(object));
   if (kind == kube::kPodDisruptionBudgets.kind) return store_.budgets.put(std::move(object));
-  if (kind == kube::kSecrets.kind) return secrets_.put(run.key, object);
+  if (kind == kube::kSecrets.kind) return secrets_.put(run.key, std::move(object));
 }
 
 void Executor::erase(const kube::Resource& resource, const std::string& key,

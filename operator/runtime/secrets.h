@@ -10,6 +10,7 @@
 #include <string>
 
 #include "kube/client.h"
+#include "operator/runtime/store.h"
 
 namespace dsm::runtime {
 
@@ -30,16 +31,24 @@ class Secrets {
   // was known before, if anything.
   Result<Entry> of_model(const std::string& model);
   // An answer to our own write.
-  void put(const std::string& model, const kube::Json& object);
+  void put(const std::string& model, kube::Json object);
   // A worker refused the token, or the model is gone: read again next time.
   void forget(const std::string& model);
 
  private:
-  static Entry entry_of(const kube::Json& object, TimePoint read);
+  struct Kept {
+    KeptPacked::Kept object;
+    std::string token;
+    TimePoint read{};
+  };
+
+  static Entry entry_of(kube::Json object, TimePoint read);
+  static Kept keep(const Entry& entry);
+  static Entry open(const Kept& kept);
 
   kube::Client& client_;
   std::mutex mutex_;
-  std::map<std::string, Entry> entries_;
+  std::map<std::string, Kept> entries_;
 };
 
 }  // namespace dsm::runtime

@@ -1,21 +1,20 @@
 #include "operator/runtime/store.h"
 
+#include "kube/parse.h"
 #include "operator/api/names.h"
 
 namespace dsm::runtime {
 namespace {
 
-std::string text(const Json& object, std::string_view key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
+using kube::member;
+using kube::text_of;
 
 ObjectId id_of(const Json& object) {
-  const Json metadata = object.value("metadata", Json::object());
+  const Json& metadata = member(object, "metadata");
   ObjectId id;
-  id.key = text(metadata, "namespace") + "/" + text(metadata, "name");
-  id.uid = text(metadata, "uid");
-  id.version = std::strtoull(text(metadata, "resourceVersion").c_str(), nullptr, 10);
+  id.key = text_of(metadata, "namespace") + "/" + text_of(metadata, "name");
+  id.uid = text_of(metadata, "uid");
+  id.version = std::strtoull(text_of(metadata, "resourceVersion").c_str(), nullptr, 10);
   return id;
 }
 
@@ -35,16 +34,15 @@ ObjectId id_of_model(const Json& model) {
 
 ObjectId id_of_child(const Json& child) {
   ObjectId id = id_of(child);
-  const Json metadata = child.value("metadata", Json::object());
-  const Json labels = metadata.value("labels", Json::object());
-  const std::string model = labels.is_object() ? text(labels, api::kModelLabel) : "";
-  if (!model.empty()) id.model = text(metadata, "namespace") + "/" + model;
+  const Json& metadata = member(child, "metadata");
+  const std::string model = text_of(member(metadata, "labels"), api::kModelLabel);
+  if (!model.empty()) id.model = text_of(metadata, "namespace") + "/" + model;
   return id;
 }
 
 ObjectId id_of_node(const Json& node) {
   ObjectId id = id_of(node);
-  id.key = text(node.value("metadata", Json::object()), "name");
+  id.key = text_of(member(node, "metadata"), "name");
   id.model = id.key;
   return id;
 }
@@ -55,14 +53,13 @@ KeptPacked::Kept KeptPacked::keep(const Json& value) {
   return kept;
 }
 
-std::shared_ptr<const Json> KeptPacked::open(const Kept& kept) {
-  return std::make_shared<const Json>(Json::from_msgpack(kept));
+std::unique_ptr<Json> KeptPacked::open(const Kept& kept) {
+  return std::make_unique<Json>(Json::from_msgpack(kept));
 }
 
 Json trimmed(Json object) {
   const auto metadata = object.find("metadata");
   if (metadata != object.end() && metadata->is_object()) {
-    metadata->erase("managedFields");
     const auto notes = metadata->find("annotations");
     if (notes != metadata->end() && notes->is_object()) {
       notes->erase("kubectl.kubernetes.io/last-applied-configuration");

@@ -22,6 +22,7 @@
 
 #include "kube/watch.h"
 #include "operator/plan/observed.h"
+#include "operator/runtime/pod_record.h"
 
 namespace dsm::runtime {
 
@@ -63,7 +64,16 @@ struct KeptPacked {
   using Value = Json;
   using Kept = std::vector<std::uint8_t>;
   static Kept keep(const Json& value);
-  static std::shared_ptr<const Json> open(const Kept& kept);
+  static std::unique_ptr<Json> open(const Kept& kept);
+};
+// Pods are the most of all objects: kept as records.
+struct KeptRecord {
+  using Value = plan::PodView;
+  using Kept = std::string;
+  static Kept keep(const plan::PodView& pod) { return pod_record(pod); }
+  static std::unique_ptr<plan::PodView> open(const Kept& kept) {
+    return std::make_unique<plan::PodView>(pod_of_record(kept));
+  }
 };
 
 // How each kind is kept.
@@ -81,7 +91,7 @@ struct AutoscalerTraits : ChildTraits {
 struct BudgetTraits : ChildTraits {
   static Json trim(Json object) { return trimmed_budget(std::move(object)); }
 };
-struct PodTraits : KeptWhole<plan::PodView> {
+struct PodTraits : KeptRecord {
   static ObjectId id(const Json& object) { return id_of_child(object); }
   static plan::PodView trim(const Json& object) { return plan::pod_view(object); }
   static bool same(const plan::PodView& a, const plan::PodView& b) { return a == b; }
@@ -95,8 +105,9 @@ struct NodeTraits : KeptWhole<plan::NodeView> {
 template <typename Traits>
 class Cache {
  public:
-  using Value = typename Traits::Value;
-  using Pointer = std::shared_ptr<const Value>;
+  using Kept = typename Traits::Kept;
+  // To a value of the caller's own, or to the one that is kept where that is never changed.
+  using Pointer = decltype(Traits::open(std::declval<const Kept&>()));
 
   // Takes what a watch brought; returns the models (of nodes: the nodes) for which something
   // changed that a decision reads.
@@ -139,15 +150,16 @@ class Cache {
     const std::lock_guard lock(mutex_);
     Entry entry = entry_of(std::move(object));
     const auto at = entries_.find(entry.id.key);
-    if (at == entries_.end() || at->second.id.uid != entry.id.uid) return;
-    entry.id.version = std::max(entry.id.version, at->second.id.version);
-    at->second = std::move(entry);
+    if (at == entries_.end() || at->second.uid != entry.id.uid) return;
+    entry.id.version = std::max(entry.id.version, at->second.version);
+    forget(at);
+    insert(std::move(entry));
   }
   // A list of one model's objects that was asked for beside the watch.
   void refresh(const std::string& model, std::vector<Json> items, const std::string& version) {
     const std::lock_guard lock(mutex_);
-    std::set<std::string> gone =
-        by_model_.contains(model) ? by_model_[model] : std::set<std::string>();
+    std::set<std::string> gone;
+    for (const auto& at : names_of(model)) gone.insert(at->first);
     std::set<std::string> changed;
     for (Json& item : items) {
       Entry entry = entry_of(std::move(item));
@@ -156,14 +168,14 @@ class Cache {
     }
     for (const std::string& key : gone) {
       const auto at = entries_.find(key);
-      if (at->second.id.version <= number(version)) forget(at);
+      if (at->second.version <= number(version)) forget(at);
     }
   }
   // A DELETE said that this incarnation is gone.
   void erase(const std::string& key, const std::string& uid) {
     const std::lock_guard lock(mutex_);
     const auto at = entries_.find(key);
-    if (at == entries_.end() || at->second.id.uid != uid) return;
+    if (at == entries_.end() || at->second.uid != uid) return;
     forget(at);
   }
 
@@ -179,21 +191,19 @@ class Cache {
   std::uint64_t version(const std::string& key) const {
     const std::lock_guard lock(mutex_);
     const auto at = entries_.find(key);
-    return at == entries_.end() ? 0 : at->second.id.version;
+    return at == entries_.end() ? 0 : at->second.version;
   }
   // "" when it is not there.
   std::string uid(const std::string& key) const {
     const std::lock_guard lock(mutex_);
     const auto at = entries_.find(key);
-    return at == entries_.end() ? std::string() : at->second.id.uid;
+    return at == entries_.end() ? std::string() : at->second.uid;
   }
   // In the order of their names.
   std::vector<Pointer> of_model(const std::string& model) const {
     std::unique_lock lock(mutex_);
     std::vector<Kept> kept;
-    const auto names = by_model_.find(model);
-    if (names == by_model_.end()) return {};
-    for (const std::string& key : names->second) kept.push_back(entries_.at(key).kept);
+    for (const auto& at : names_of(model)) kept.push_back(at->second.kept);
     lock.unlock();
     return opened(kept);
   }
@@ -243,12 +253,20 @@ class Cache {
   }
 
  private:
-  using Kept = typename Traits::Kept;
+  // As an object comes.
   struct Entry {
     ObjectId id;
     Kept kept;
   };
-  using Entries = std::map<std::string, Entry>;
+  // As it stays. There are tens of thousands: no text stands twice.
+  struct Held {
+    std::string uid;
+    std::uint64_t version = 0;
+    const std::string* model = nullptr;  // a key of by_model_
+    Kept kept;
+  };
+  using Entries = std::map<std::string, Held>;
+  using Names = std::vector<typename Entries::const_iterator>;  // in their order
 
   static std::uint64_t number(const std::string& version) {
     return version.empty() ? 0 : std::strtoull(version.c_str(), nullptr, 10);
@@ -257,8 +275,8 @@ class Cache {
     ObjectId id = Traits::id(object);
     return {std::move(id), Traits::keep(Traits::trim(std::move(object)))};
   }
-  static bool same(const Entry& a, const Entry& b) {
-    return a.kept == b.kept || Traits::same(*Traits::open(a.kept), *Traits::open(b.kept));
+  static bool same(const Kept& a, const Kept& b) {
+    return a == b || Traits::same(*Traits::open(a), *Traits::open(b));
   }
   static std::vector<Pointer> opened(const std::vector<Kept>& kept) {
     std::vector<Pointer> result;
@@ -276,10 +294,10 @@ class Cache {
     }
     const auto at = entries_.find(entry.id.key);
     if (at != entries_.end()) {
-      const bool same_one = at->second.id.uid == entry.id.uid;
-      if (same_one && version <= at->second.id.version) return;
-      if (!same_one && version < at->second.id.version) return;
-      if (!same(at->second, entry)) changed.insert(at->second.id.model);
+      const bool same_one = at->second.uid == entry.id.uid;
+      if (same_one && version <= at->second.version) return;
+      if (!same_one && version < at->second.version) return;
+      if (!same(at->second.kept, entry.kept)) changed.insert(*at->second.model);
       forget(at);
     } else {
       changed.insert(entry.id.model);
@@ -291,49 +309,59 @@ class Cache {
     watched_ = std::max(watched_, id.version);
     const auto at = entries_.find(id.key);
     // A newer object of the same name may be here already.
-    if (at == entries_.end() || at->second.id.uid != id.uid) return;
-    changed.insert(at->second.id.model);
+    if (at == entries_.end() || at->second.uid != id.uid) return;
+    changed.insert(*at->second.model);
     forget(at);
   }
 
   // The list is the truth up to its version; answers of our own writes after it stay.
   void swap_in(std::uint64_t version, std::set<std::string>& changed) {
-    Entries before = std::exchange(entries_, {});
-    by_model_.clear();
-    for (auto& [key, entry] : incoming_) {
-      const auto old = before.find(key);
-      const bool known = old != before.end() && same(old->second, entry);
-      if (!known) changed.insert(entry.id.model);
-      if (old != before.end() && old->second.id.version > entry.id.version) continue;
-      before.erase(key);
-      insert(std::move(entry));
+    for (auto at = entries_.begin(); at != entries_.end();) {
+      const auto old = at++;
+      if (incoming_.contains(old->first)) continue;
+      changed.insert(*old->second.model);
+      if (old->second.version <= version) forget(old);
     }
-    for (auto& [key, entry] : before) {
-      changed.insert(entry.id.model);
-      if (entry.id.version > version) insert(std::move(entry));
+    for (auto& [key, entry] : incoming_) {
+      const auto old = entries_.find(key);
+      const bool there = old != entries_.end();
+      if (!there || !same(old->second.kept, entry.kept)) changed.insert(entry.id.model);
+      if (there && old->second.version > version) continue;
+      if (there) forget(old);
+      insert(std::move(entry));
     }
     incoming_.clear();
     watched_ = std::max(watched_, version);
     synced_ = true;
   }
 
+  const Names& names_of(const std::string& model) const {
+    static const Names kNone;
+    const auto found = by_model_.find(model);
+    return found == by_model_.end() ? kNone : found->second;
+  }
+  static auto place_of(Names& names, const std::string& key) {
+    return std::ranges::lower_bound(names, key, {}, [](auto at) -> auto& { return at->first; });
+  }
+  // A key that is not there yet.
   void insert(Entry entry) {
-    const std::string key = entry.id.key;
-    by_model_[entry.id.model].insert(key);
-    entries_[key] = std::move(entry);
+    const auto model = by_model_.try_emplace(std::move(entry.id.model)).first;
+    Held held{std::move(entry.id.uid), entry.id.version, &model->first, std::move(entry.kept)};
+    const auto at = entries_.emplace(std::move(entry.id.key), std::move(held)).first;
+    model->second.insert(place_of(model->second, at->first), at);
   }
   void forget(typename Entries::iterator at) {
-    const auto names = by_model_.find(at->second.id.model);
-    names->second.erase(at->first);
-    if (names->second.empty()) by_model_.erase(names);
+    const auto model = by_model_.find(*at->second.model);
+    model->second.erase(place_of(model->second, at->first));
+    if (model->second.empty()) by_model_.erase(model);
     entries_.erase(at);
   }
 
   mutable std::mutex mutex_;
   Entries entries_;
-  Entries incoming_;  // of a list that is not complete yet
-  std::map<std::string, std::set<std::string>> by_model_;
-  std::uint64_t watched_ = 0;  // the newest version that the watch has brought
+  std::map<std::string, Names> by_model_;
+  std::map<std::string, Entry> incoming_;  // of a list that is not complete yet
+  std::uint64_t watched_ = 0;              // the newest version that the watch has brought
   bool synced_ = false;
 };
 

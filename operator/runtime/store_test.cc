@@ -190,19 +190,17 @@ TEST_F(PodCache, TheEndOfAnOldIncarnationLeavesTheNewOne) {
   EXPECT_THAT(names(), IsEmpty());
 }
 
-TEST(ModelCache, KeepsTheObjectWithoutItsManagedFields) {
+TEST(ModelCache, KeepsTheObjectWithoutWhatKubectlNoted) {
   Cache<ModelTraits> cache;
   cache.put({{"metadata",
               {{"name", "r1"},
                {"namespace", "ns"},
                {"uid", "u"},
                {"resourceVersion", "3"},
-               {"managedFields", {1, 2}},
                {"annotations", {{"kubectl.kubernetes.io/last-applied-configuration", "{}"}}}}},
              {"spec", {{"replicas", 2}}}});
   const auto model = cache.find("ns/r1");
   ASSERT_TRUE(model);
-  EXPECT_FALSE((*model)["metadata"].contains("managedFields"));
   EXPECT_TRUE((*model)["metadata"]["annotations"].empty());
   EXPECT_EQ((*model)["spec"]["replicas"], 2);
   EXPECT_THAT(cache.keys(), ElementsAre("ns/r1"));
