@@ -52,15 +52,15 @@ Controller::~Controller() {
   stop();
 }
 
-void Controller::watch(const kube::Resource& resource, const std::string& selector,
-                       std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take) {
+void Controller::watch(const kube::Resource& resource, const std::string& selector, Take take,
+                       Urgency urgency, Millis pause) {
   watchers_.push_back(std::make_unique<kube::Watcher>(
       reads_, kube::WatcherOptions{resource, options_.ns, selector},
-      [this, take = std::move(take)](std::vector<kube::WatchEvent> events) {
+      [this, take = std::move(take), urgency, pause](std::vector<kube::WatchEvent> events) {
         const bool before = synced();
         for (const std::string& model : take(std::move(events))) {
           if (model.empty()) continue;
-          queue_.add(model);
+          queue_.add_after(model, pause, urgency);
           if (tenants_) tenants_->model_changed(model);
         }
         // Keys that came before the last list had come were put off.
@@ -89,9 +89,14 @@ void Controller::start() {
   if (tenants_) tenants_->start();
   const std::string ours =
       std::string(api::kManagedByLabel) + "=" + std::string(api::kManagedByValue);
-  watch(kube::kDeepSeekModels, "",
-        [this](auto events) { return store_.models.take(std::move(events)); });
-  watch(kube::kPods, ours, [this](auto events) { return store_.pods.take(std::move(events)); });
+  // What we write into a status ourselves is no change to the store any more when it comes here:
+  // others have edited the model.
+  watch(
+      kube::kDeepSeekModels, "",
+      [this](auto events) { return store_.models.take(std::move(events)); }, Urgency::kEdit);
+  watch(
+      kube::kPods, ours, [this](auto events) { return store_.pods.take(std::move(events)); },
+      Urgency::kNews, kPodsPause);
   watch(kube::kServices, ours,
         [this](auto events) { return store_.services.take(std::move(events)); });
   watch(kube::kControllerRevisions, ours,
@@ -108,7 +113,12 @@ void Controller::start() {
     workers_.emplace_back([this](const std::stop_token& stop) {
       work(
           queue_, metrics_, clock_, log_, "model",
-          [this](const std::string& key) { return reconcile(key); }, stop);
+          [this](const std::string& key) {
+            auto again = reconcile(key);
+            rest();
+            return again;
+          },
+          stop);
     });
   }
 }
@@ -198,8 +208,15 @@ void Controller::on_news(const std::string& model, StreamNews news) {
       secrets_.forget(model);
       return queue_.add_after(model, kNumbersPause);
     case StreamNews::kState:
-      return queue_.add(model);
+      return queue_.add_after(model, kPodsPause, Urgency::kNews);
   }
+}
+
+// What a look and an event leave behind lies between things that stay, so the heap itself keeps it.
+void Controller::rest() {
+  if (++looks_ < kLooksUntilTrim || queue_.depth() > 0) return;
+  looks_ = 0;
+  malloc_trim(0);
 }
 
 void Controller::update_metrics() {
@@ -282,7 +299,7 @@ Result<Millis> Controller::reconcile(const std::string& key) {
     // until there is nothing left to write.
     if (outcome.overtaken || !plan.remove.empty() || !plan.children.empty() ||
         !plan.create_pods.empty()) {
-      queue_.add(key);
+      queue_.add(key, outcome.overtaken ? Urgency::kEdit : Urgency::kNews);
     }
   }
   return plan.requeue_after.count() > 0 ? std::min<Millis>(plan.requeue_after, kResync)
@@ -321,11 +338,14 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
                                    const Secrets::Entry& secret) {
   plan::Observed observed;
   observed.model = model;
-  for (const auto& pod : store_.pods.of_model(key)) observed.pods.push_back(*pod);
-  for (const auto& child : store_.services.of_model(key)) observed.children.push_back(*child);
-  for (const auto& child : store_.revisions.of_model(key)) observed.children.push_back(*child);
-  for (const auto& child : store_.autoscalers.of_model(key)) observed.children.push_back(*child);
-  for (const auto& child : store_.budgets.of_model(key)) observed.children.push_back(*child);
+  for (auto& pod : store_.pods.of_model(key)) observed.pods.push_back(std::move(*pod));
+  const auto add = [&](auto children) {
+    for (auto& child : children) observed.children.push_back(std::move(*child));
+  };
+  add(store_.services.of_model(key));
+  add(store_.revisions.of_model(key));
+  add(store_.autoscalers.of_model(key));
+  add(store_.budgets.of_model(key));
   if (!secret.object.is_null()) observed.children.push_back(secret.object);
   observed.leaders = streams_->latest(key);
   observed.now = clock_.wall_now();

@@ -40,11 +40,16 @@ struct ControllerOptions {
 
 class Controller {
  public:
-  // Changes of mere numbers in a status stream are looked at together after this.
+  // Changes of mere numbers in a status stream are looked at together after this,
   static constexpr Millis kNumbersPause{1'000};
+  // and what becomes of pods after this: those of a model are made, scheduled and started together,
+  // and each of their steps would be a look.
+  static constexpr Millis kPodsPause{100};
   // A model is looked at again after this even when nothing is seen to change: its token Secret is
   // not watched.
   static constexpr std::chrono::minutes kResync{5};
+  // The heap is trimmed after so many looks.
+  static constexpr int kLooksUntilTrim = 1'000;
 
   // `reads` serves the watches, `writes` the workers; both, and everything else, must outlive the
   // controller.
@@ -85,8 +90,11 @@ class Controller {
   void update_metrics();
 
  private:
-  void watch(const kube::Resource& resource, const std::string& selector,
-             std::function<std::set<std::string>(std::vector<kube::WatchEvent>)> take);
+  using Take = std::function<std::set<std::string>(std::vector<kube::WatchEvent>)>;
+
+  // What `take` says has changed is looked at: after `pause`, as urgently as given.
+  void watch(const kube::Resource& resource, const std::string& selector, Take take,
+             Urgency urgency = Urgency::kNews, Millis pause = Millis(0));
   // Nothing: the model is not there any more. With streams_mutex_ held.
   std::optional<plan::ModelLoad> load_of(const std::string& key) const;
   // The models with a pod on one of the nodes.
@@ -103,6 +111,8 @@ class Controller {
   plan::Observed observe(const std::string& key, const Json& model, const Secrets::Entry& secret);
   void add_taken_names(const std::string& key, plan::Observed& observed);
   void on_news(const std::string& model, StreamNews news);
+  // Gives the system back what many looks have left, when there is nothing else to do.
+  void rest();
 
   const ControllerOptions options_;
   kube::Client& reads_;
@@ -117,6 +127,7 @@ class Controller {
   Executor executor_;
   WorkQueue queue_;
   std::atomic<bool> leading_ = false;
+  std::atomic<int> looks_ = 0;  // since the heap was trimmed
   std::function<void(const std::string& ns, const std::string& model)> on_load_;
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_

@@ -14,37 +14,41 @@ double seconds(TimePoint::duration duration) {
 WorkQueue::WorkQueue(Clock& clock, QueueObserver observer)
     : clock_(clock), observer_(std::move(observer)) {}
 
-void WorkQueue::add_locked(const std::string& key, TimePoint now, bool urgent) {
+void WorkQueue::add_locked(const std::string& key, TimePoint now, Urgency urgency) {
   drop_delay(key);
   if (working_since_.contains(key)) {
-    again_[key] |= urgent;
+    Urgency& again = again_.try_emplace(key, urgency).first->second;
+    again = std::max(again, urgency);
     return;
   }
-  const auto [at, fresh] = waiting_.try_emplace(key, Waiting{now, urgent});
-  if (!fresh && (at->second.urgent || !urgent)) return;
-  at->second.urgent = urgent;
-  (urgent ? urgent_ : routine_).push(key);
+  const auto [at, fresh] = waiting_.try_emplace(key, Waiting{now, urgency});
+  if (!fresh && urgency <= at->second.urgency) return;
+  at->second.urgency = urgency;
+  line(urgency).keys.push(key);
   if (!fresh) return;
   if (observer_.added) observer_.added();
   if (observer_.depth) observer_.depth(waiting_.size());
   changed_.notify_one();
 }
 
-void WorkQueue::add(const std::string& key) {
+void WorkQueue::add(const std::string& key, Urgency urgency) {
   const std::lock_guard lock(mutex_);
-  add_locked(key, clock_.now(), /*urgent=*/true);
+  add_locked(key, clock_.now(), urgency);
 }
 
-void WorkQueue::add_after(const std::string& key, Millis delay) {
+void WorkQueue::add_after(const std::string& key, Millis delay, Urgency urgency) {
   const std::lock_guard lock(mutex_);
   const TimePoint now = clock_.now();
-  if (delay.count() <= 0) return add_locked(key, now, /*urgent=*/true);
+  if (delay.count() <= 0) return add_locked(key, now, std::max(urgency, Urgency::kNews));
   if (waiting_.contains(key)) return;  // it comes sooner
   const TimePoint when = now + delay;
-  const auto known = delayed_.find(key);
-  if (known != delayed_.end() && known->second <= when) return;
-  drop_delay(key);
-  delayed_[key] = when;
+  if (const auto known = delayed_.find(key); known != delayed_.end()) {
+    known->second.urgency = std::max(known->second.urgency, urgency);
+    if (known->second.when <= when) return;
+    urgency = known->second.urgency;
+    drop_delay(key);
+  }
+  delayed_[key] = {when, urgency};
   order_.emplace(when, key);
   changed_.notify_one();
 }
@@ -68,29 +72,45 @@ void WorkQueue::forget(const std::string& key) {
 void WorkQueue::drop_delay(const std::string& key) {
   const auto at = delayed_.find(key);
   if (at == delayed_.end()) return;
-  order_.erase({at->second, key});
+  order_.erase({at->second.when, key});
   delayed_.erase(at);
 }
 
 void WorkQueue::move_due(TimePoint now) {
   while (!order_.empty() && order_.begin()->first <= now) {
     const std::string key = order_.begin()->second;
-    add_locked(key, now, /*urgent=*/false);
+    add_locked(key, now, delayed_.at(key).urgency);
+  }
+}
+
+// From the heads of the lines: keys that became more urgent, or were taken as such.
+void WorkQueue::drop_moved() {
+  for (const Urgency urgency : {Urgency::kPutOff, Urgency::kNews}) {
+    std::queue<std::string>& keys = line(urgency).keys;
+    while (!keys.empty()) {
+      const auto at = waiting_.find(keys.front());
+      if (at != waiting_.end() && at->second.urgency == urgency) break;
+      keys.pop();
+    }
   }
 }
 
 std::optional<std::string> WorkQueue::next() {
-  while (!routine_.empty()) {  // those that became urgent, or were taken as such
-    const auto at = waiting_.find(routine_.front());
-    if (at != waiting_.end() && !at->second.urgent) break;
-    routine_.pop();
+  drop_moved();
+  Line* first = nullptr;
+  for (Line& each : lines_) {  // the least urgent ones first: one that was passed often is due
+    if (each.keys.empty()) continue;
+    first = &each;
+    if (each.passed >= kUrgentInARow) break;
   }
-  const bool urgent = !urgent_.empty() && (routine_.empty() || urgent_in_a_row_ < kUrgentInARow);
-  std::queue<std::string>& queue = urgent ? urgent_ : routine_;
-  if (queue.empty()) return std::nullopt;
-  urgent_in_a_row_ = urgent ? urgent_in_a_row_ + 1 : 0;
-  std::string key = std::move(queue.front());
-  queue.pop();
+  if (first == nullptr) return std::nullopt;
+  for (Line& each : lines_) {
+    if (&each == first) break;
+    each.passed += each.keys.empty() ? 0 : 1;
+  }
+  first->passed = 0;
+  std::string key = std::move(first->keys.front());
+  first->keys.pop();
   return key;
 }
 

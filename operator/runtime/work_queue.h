@@ -1,9 +1,10 @@
 // The keys that need a look: each at most once in the queue, never worked on by two threads at
-// once, now or after a delay, and later and later when looking fails. What something has happened
-// to comes before what was only put off until now (numbers, another try, a look after minutes), so
-// that an edit does not stand behind a thousand of those. Thread-safe.
+// once, now or after a delay, and later and later when looking fails. What somebody wants comes
+// before what has happened, and that before what was only put off until now (numbers, another try,
+// a look after minutes): an edit does not stand behind a thousand pods that start. Thread-safe.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -28,19 +29,21 @@ struct QueueObserver {
   std::function<void(double seconds)> worked;  // from taken to done
 };
 
+enum class Urgency { kPutOff, kNews, kEdit };
+
 class WorkQueue {
  public:
   static constexpr Millis kFirstBackoff{5};
   static constexpr Millis kLongestBackoff{1'000'000};
-  // So many keys in a row may go before one that was put off.
+  // So many keys in a row may go before a less urgent one.
   static constexpr int kUrgentInARow = 10;
 
   explicit WorkQueue(Clock& clock, QueueObserver observer = {});
 
   // A key that is worked on now is taken again afterwards.
-  void add(const std::string& key);
-  // Of several delays of one key the earliest counts; zero is add().
-  void add_after(const std::string& key, Millis delay);
+  void add(const std::string& key, Urgency urgency = Urgency::kNews);
+  // Of several delays of one key the earliest counts, and the highest urgency; zero is add().
+  void add_after(const std::string& key, Millis delay, Urgency urgency = Urgency::kPutOff);
   // After 5 ms, then twice as long with each call, up to 1000 s, until forget().
   void add_backoff(const std::string& key);
   void forget(const std::string& key);
@@ -58,10 +61,18 @@ class WorkQueue {
  private:
   struct Waiting {
     TimePoint since;
-    bool urgent = false;
+    Urgency urgency = Urgency::kPutOff;
+  };
+  // The keys of one urgency, first come first; one that became more urgent still stands here and
+  // is skipped.
+  struct Line {
+    std::queue<std::string> keys;
+    int passed = 0;  // more urgent keys that were taken while some stood here
   };
 
-  void add_locked(const std::string& key, TimePoint now, bool urgent);
+  void add_locked(const std::string& key, TimePoint now, Urgency urgency);
+  Line& line(Urgency urgency) { return lines_[static_cast<std::size_t>(urgency)]; }
+  void drop_moved();
   std::optional<std::string> next();
   std::optional<std::string> take_locked();
   void move_due(TimePoint now);
@@ -72,13 +83,14 @@ class WorkQueue {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, Waiting> waiting_;
-  // The same, first come first; a key that became urgent still stands in routine_ and is skipped.
-  std::queue<std::string> urgent_;
-  std::queue<std::string> routine_;
-  int urgent_in_a_row_ = 0;
+  std::array<Line, 3> lines_;  // the same, by urgency
   std::map<std::string, TimePoint> working_since_;
-  std::map<std::string, bool> again_;                  // added while worked on: urgent or not
-  std::map<std::string, TimePoint> delayed_;           // key -> when
+  std::map<std::string, Urgency> again_;  // added while worked on
+  struct Delayed {
+    TimePoint when;
+    Urgency urgency = Urgency::kPutOff;  // then
+  };
+  std::map<std::string, Delayed> delayed_;
   std::set<std::pair<TimePoint, std::string>> order_;  // the same, earliest first
   std::map<std::string, int> failures_;
 };

@@ -86,6 +86,57 @@ TEST_F(Queue, WhatWasPutOffIsNotPutOffForEver) {
   EXPECT_EQ(before, WorkQueue::kUrgentInARow);
 }
 
+TEST_F(Queue, AnEditGoesBeforeNewsAndNewsBeforeWhatWasPutOff) {
+  queue_.add_after("late", Seconds(1));
+  queue_.add("news 1");
+  queue_.add("news 2");
+  queue_.add("edit 1", Urgency::kEdit);
+  queue_.add("news 2", Urgency::kEdit);
+  queue_.add("edit 1");  // stays what it is
+  EXPECT_EQ(queue_.depth(), 3u);
+  clock_.advance(Seconds(1));
+  EXPECT_EQ(now(), "edit 1");
+  EXPECT_EQ(now(), "news 2");
+  EXPECT_EQ(now(), "news 1");
+  EXPECT_EQ(now(), "late");
+  EXPECT_EQ(now(), "");
+}
+
+TEST_F(Queue, ManyEditsHoldUpNobodyForEver) {
+  queue_.add_after("late", Seconds(1));
+  queue_.add("news");
+  for (int i = 0; i < 100; ++i) queue_.add("edit " + std::to_string(i), Urgency::kEdit);
+  clock_.advance(Seconds(1));
+  std::vector<std::string> taken;
+  for (int i = 0; i < 2 * WorkQueue::kUrgentInARow + 2; ++i) taken.push_back(now());
+  EXPECT_EQ(taken[WorkQueue::kUrgentInARow], "late");
+  EXPECT_EQ(taken[WorkQueue::kUrgentInARow + 1], "news");
+  EXPECT_EQ(taken.back(), "edit 19");
+}
+
+TEST_F(Queue, NewsThatWaitedForMoreIsNewsThen) {
+  queue_.add_after("late", Seconds(1));
+  queue_.add_after("news", Seconds(2), Urgency::kNews);
+  queue_.add_after("news", Seconds(1));
+  queue_.add_after("news", Seconds(2), Urgency::kNews);
+  clock_.advance(Seconds(1));
+  EXPECT_EQ(now(), "news");
+  EXPECT_EQ(now(), "late");
+  clock_.advance(Seconds(5));
+  EXPECT_EQ(now(), "");
+}
+
+TEST_F(Queue, AnEditDuringTheWorkIsOneAfterwards) {
+  queue_.add("a");
+  EXPECT_EQ(now(), "a");
+  queue_.add("a", Urgency::kEdit);
+  queue_.add("a");
+  queue_.add("b");
+  queue_.done("a");
+  EXPECT_EQ(now(), "a");
+  EXPECT_EQ(now(), "b");
+}
+
 TEST_F(Queue, UrgencyOutlivesTheWorkUnderWay) {
   queue_.add("a");
   EXPECT_EQ(now(), "a");
