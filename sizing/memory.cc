@@ -9,6 +9,7 @@ constexpr std::int64_t kIndexRows = 64;            // tokens whose index scores 
 constexpr std::int64_t kExpandedPositions = 8192;  // of a past whose keys are expanded
 constexpr std::int64_t kScaleBlock = 128;          // values of a head that have one scale
 constexpr std::int64_t kFloat = 4;
+constexpr std::int64_t kHeadTokens = 256;  // whose logits are on the device at a time
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -96,10 +97,13 @@ std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize&
 
 std::int64_t logit_bytes(const Shape& s, const WeightCut& cut, const StepSize& step, Device device,
                          bool first_rank) {
-  const std::int64_t rows = device == Device::kCpu ? step.batch_tokens : step.sequences;
-  const std::int64_t own = rows * (s.hidden + (cut.tensor > 1 ? s.vocab / cut.tensor : 0));
-  const std::int64_t gathered = rows * s.vocab * (cut.tensor > 1 ? 2 : 1);
-  return (own + (first_rank ? gathered : 0)) * kFloat;
+  const bool cpu = device == Device::kCpu;
+  // On GPUs the reserve has what there is for more sequences than are asked for.
+  const std::int64_t rows = std::min(cpu ? step.batch_tokens : step.sequences, kHeadTokens);
+  std::int64_t values = rows * (s.hidden + s.vocab / cut.tensor);
+  if (cut.tensor > 1) values += rows * s.vocab * (first_rank ? 2 : 1);  // gathered; side by side
+  if (cpu && first_rank) values += step.batch_tokens * s.vocab;         // for the host
+  return (values + step.batch_tokens) * kFloat;  // and the tokens that are chosen
 }
 
 }  // namespace dsm::sizing

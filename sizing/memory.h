@@ -40,7 +40,7 @@ std::int64_t scratch_bytes(const Shape& shape, const WeightCut& cut, const StepS
                            Device device);
 
 // Of a rank; the first one gathers all of them. On a CPU every token of a step may be asked for its
-// logits (prompt_logprobs).
+// logits (prompt_logprobs), which are copied for that; on a GPU those copies are the host's.
 std::int64_t logit_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
                          Device device, bool first_rank);
 

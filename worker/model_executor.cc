@@ -6,6 +6,7 @@
 
 #include "worker/model/draft_rows.h"
 #include "worker/model/rank_model.h"
+#include "worker/model/row_choices.h"
 #include "worker/model/row_sampler.h"
 
 namespace dsm::worker {
@@ -25,9 +26,9 @@ class ModelExecutor final : public group::RankExecutor {
   void join(comm::Communicator& comm) override { model_->join(comm); }
 
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override try {
-    const std::span<const float> logits = model_->forward(batch, comm);
+    const model::StepOutputs outputs = model_->choose(batch, comm);
     engine::Samples samples{.id = batch.id, .samples = {}};
-    if (comm.rank() == 0) choose(batch, logits, samples);
+    if (comm.rank() == 0) choose(batch, outputs, samples);
     if (drafts_) propose(batch, samples, comm);
     return samples;
   } catch (const std::bad_alloc&) {
@@ -46,13 +47,19 @@ class ModelExecutor final : public group::RankExecutor {
   }
 
  private:
-  void choose(const engine::Batch& batch, std::span<const float> logits, engine::Samples& samples) {
-    std::size_t used = 0;
+  // What the device has not chosen is chosen here.
+  void choose(const engine::Batch& batch, model::StepOutputs outputs, engine::Samples& samples) {
     for (const engine::Row& row : batch.rows) {
       if (row.logits == 0) continue;
-      const std::size_t size = static_cast<std::size_t>(row.logits) * vocab();
-      samples.samples.push_back(sampler_.choose(row, logits.subspan(used, size)));
-      used += size;
+      const auto positions = static_cast<std::size_t>(row.logits);
+      if (model::chosen_on_device(row)) {
+        samples.samples.push_back(model::sample_of(row, outputs.tokens.first(positions)));
+      } else {
+        const std::size_t size = positions * vocab();
+        samples.samples.push_back(sampler_.choose(row, outputs.logits.first(size)));
+        outputs.logits = outputs.logits.subspan(size);
+      }
+      outputs.tokens = outputs.tokens.subspan(positions);
     }
   }
 

@@ -11,6 +11,7 @@
 #include "sizing/memory.h"
 #include "worker/device/cpu_backend.h"
 #include "worker/model/attention.h"
+#include "worker/model/head.h"
 #include "worker/model/mlp.h"
 #include "worker/model/mtp.h"
 #include "worker/model/weights.h"
@@ -81,6 +82,9 @@ class CountingBackend final : public device::Backend {
   void gather_over_ranks(comm::Communicator& ranks, const device::RankGatherParams& p) override {
     inner_->gather_over_ranks(ranks, p);
   }
+  void gather_columns(comm::Communicator& ranks, const device::RankColumnsParams& p) override {
+    inner_->gather_columns(ranks, p);
+  }
   void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
   void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
   void latent_read(const kernels::LatentReadParams& p) override { inner_->latent_read(p); }
@@ -91,6 +95,7 @@ class CountingBackend final : public device::Backend {
   void attention(const kernels::AttentionParams& p) override { inner_->attention(p); }
   void router(const kernels::RouterParams& p) override { inner_->router(p); }
   void group_experts(const kernels::GroupExpertsParams& p) override { inner_->group_experts(p); }
+  void choose(const kernels::ChooseParams& p) override { inner_->choose(p); }
 
  private:
   std::unique_ptr<device::Backend> inner_ = device::make_cpu_backend(1, kernels::best_ops());
@@ -189,9 +194,14 @@ void expect_bytes(const std::string& dir, const ModelConfig& config, const Weigh
                                        {blocks, cache.dtype}, slice.expands);
   Mlp mlp(step);
   if (slice.mtp) const Mtp mtp(step, *weights, attention, mlp);
+  const Head head(step, weights->head, config.vocab_size);
+  const bool first = slice.rank == 0;
+  // Logits for the host are taken when they are asked for.
+  const std::int64_t for_host = first ? std::int64_t{kTokens} * config.vocab_size * 4 : 0;
   EXPECT_EQ(
-      backend.taken(),
+      backend.taken() + for_host,
       sizing::scratch_bytes(shape, cut, {.batch_tokens = kTokens}, Device::kCpu) +
+          sizing::logit_bytes(shape, cut, {.batch_tokens = kTokens}, Device::kCpu, first) +
           blocks * sizing::kBlockTokens * sizing::cache_bytes_per_token(shape, cut, cache.sized));
 }
 

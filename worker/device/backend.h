@@ -10,9 +10,10 @@
 //            by data_of().
 //   lists    what the host says to an operator: tokens, places, row_index, groups with their
 //            slots' tokens and weights, matrices' descriptions, items with their block tables, the
-//            factors of quantise. Anywhere the host can read; read before the call returns. Those
-//            that many operators are given can be sent once: keep(), stage().
-//   results  what the host reads after wait(): logits. allocate_shared() and share().
+//            factors of quantise, choices. Anywhere the host can read; read before the call
+//            returns. Those that many operators are given can be sent once: keep(), stage().
+//   results  what the host reads after wait(): tokens that were chosen, and logits that were
+//            copied there. allocate_shared() and share().
 // A router's choice is data where group_experts() makes groups of it, which are data as well: the
 // host does not see them. Where the host makes them, the choice is a result and they are lists.
 #pragma once
@@ -23,6 +24,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/choose.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/params.h"
 #include "worker/comm/communicator.h"
@@ -46,6 +48,15 @@ struct RankGatherParams {
   const float* mine = nullptr;  // [count]
   float* parts = nullptr;       // [ranks, count] all ranks'
   std::int64_t count = 0;
+};
+
+// Columns of rows that each rank has a part of.
+struct RankColumnsParams {
+  float* mine = nullptr;   // [rows, width]
+  float* parts = nullptr;  // [ranks, rows, width] scratch memory
+  int rows = 0;
+  int width = 0;
+  float* y = nullptr;  // [rows, ranks * width], of rank 0 alone
 };
 
 struct List {
@@ -128,6 +139,8 @@ class Backend {
   virtual void add_over_ranks(comm::Communicator& ranks, const RankSumParams& params) = 0;
   // Likewise.
   virtual void gather_over_ranks(comm::Communicator& ranks, const RankGatherParams& params) = 0;
+  // Collective, as add_over_ranks(): to rank 0. A rank without others (kv_room.h) has no y.
+  virtual void gather_columns(comm::Communicator& ranks, const RankColumnsParams& params) = 0;
 
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
@@ -140,6 +153,8 @@ class Backend {
   virtual void attention(const kernels::AttentionParams& params) = 0;
   virtual void router(const kernels::RouterParams& params) = 0;
   virtual void group_experts(const kernels::GroupExpertsParams& params) = 0;
+  // Its tokens are results.
+  virtual void choose(const kernels::ChooseParams& params) = 0;
 };
 
 template <class T>

@@ -176,6 +176,21 @@ class CpuBackend final : public Backend {
     ranks.all_gather({p.mine, count}, {p.parts, count * static_cast<std::size_t>(ranks.size())});
   }
 
+  void gather_columns(comm::Communicator& ranks, const RankColumnsParams& p) override {
+    if (ranks.size() == 1) return;
+    const auto count = static_cast<std::size_t>(p.rows) * static_cast<std::size_t>(p.width);
+    const bool first = ranks.rank() == 0;
+    const auto all = first ? count * static_cast<std::size_t>(ranks.size()) : 0;
+    ranks.gather({p.mine, count}, {p.parts, all}, 0);
+    if (!first) return;
+    const float* from = p.parts;
+    for (int part = 0; part < ranks.size(); ++part) {
+      for (std::int64_t row = 0; row < p.rows; ++row, from += p.width) {
+        std::copy_n(from, p.width, p.y + (row * ranks.size() + part) * p.width);
+      }
+    }
+  }
+
   void kv_write(const KvWriteParams& p) override {
     light(p.tokens, p.kv.key_dim, [&](int begin, int end) { ops_.kv_write(p, begin, end); });
   }
@@ -237,6 +252,10 @@ class CpuBackend final : public Backend {
   }
 
   void group_experts(const GroupExpertsParams& p) override { kernels::group_experts(p); }
+
+  void choose(const ChooseParams& p) override {
+    run(std::int64_t{p.rows} * p.vocab, p.rows, [&](int row) { kernels::choose(p, row); });
+  }
 
  private:
   // Blocks of a token's past that have scores: none where all of it is attended to.

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/sampling.h"
 #include "worker/device/cuda_attention.h"
 #include "worker/device/cuda_experts.h"
 #include "worker/device/cuda_graphs.h"
@@ -310,6 +311,15 @@ class CudaBackend final : public Backend {
     ranks_->all_gather(p.mine, p.parts, static_cast<std::size_t>(p.count));
   }
 
+  void gather_columns(comm::Communicator& ranks, const RankColumnsParams& p) override {
+    if (p.rows == 0 || ranks.size() == 1) return;
+    require(ranks_ != nullptr, "the ranks have not been joined");
+    ranks_->all_gather(p.mine, p.parts, at(p.rows) * at(p.width));
+    if (ranks.rank() != 0) return;
+    launch(
+        [&] { cuda::join_columns({p.parts, p.y, ranks.size(), p.rows, p.width}, stream_.get()); });
+  }
+
   void kv_write(const KvWriteParams& params) override {
     if (params.tokens == 0) return;
     KvWriteParams p = params;
@@ -363,6 +373,16 @@ class CudaBackend final : public Backend {
   void group_experts(const GroupExpertsParams& p) override {
     if (p.tokens == 0) return;
     launch([&] { cuda::group_experts(p, stream_.get()); });
+  }
+
+  void choose(const ChooseParams& params) override {
+    if (params.rows == 0) return;
+    cuda::ChooseLaunch p{.params = params};
+    p.params.choices = list(params.choices, params.rows);
+    const auto slices = at(params.rows) * at(cuda::choice_slices(params.vocab));
+    p.slices = static_cast<cuda::ChoiceSlice*>(
+        slices_.at_least(slices * sizeof(cuda::ChoiceSlice), stream_));
+    launch([&] { cuda::choose(p, stream_.get()); });
   }
 
  private:
@@ -433,6 +453,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
   Scratch slot_sums_;
+  Scratch slices_;
   CudaAttention attention_{properties_, exact_, stream_, lists_, sent_, graphs_};
   CudaExperts experts_{stream_, lists_, operands_, properties_.multiProcessorCount, exact_};
   std::vector<cuda::ProductTask> tasks_;

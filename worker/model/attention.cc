@@ -45,12 +45,13 @@ Attention make_attention(Step& step, int layers, const KvSpec& kv, bool expands)
   return LatentAttention(step, layers, kv, expands);
 }
 
-void stage(Step& step, Attention& attention, std::span<const std::int32_t> wanted) {
+void stage(Step& step, Attention& attention, std::span<const std::int32_t> wanted,
+           std::span<const kernels::Choice> choices) {
   {
     const OwnRows own(step);
     std::visit([&](auto& kind) { kind.prepare(step); }, attention);
   }
-  step.stage(std::visit([](auto& kind) { return kind.items(); }, attention), wanted);
+  step.stage(std::visit([](auto& kind) { return kind.items(); }, attention), wanted, choices);
 }
 
 void attend(Step& step, Attention& attention, int layer, const LayerWeights& w) {

@@ -102,7 +102,8 @@ using Attention = std::variant<LatentAttention, GroupedAttention>;
 Attention make_attention(Step& step, int layers, const KvSpec& kv, bool expands);
 
 // Once per batch, before its layers: sends its lists to the device, attention's among them.
-void stage(Step& step, Attention& attention, std::span<const std::int32_t> wanted);
+void stage(Step& step, Attention& attention, std::span<const std::int32_t> wanted,
+           std::span<const kernels::Choice> choices = {});
 // Writes keys and values, then x += attention(norm(x)), of those rows that are this rank's to
 // attend to; then every rank has x of all of them. Collective.
 void attend(Step& step, Attention& attention, int layer, const LayerWeights& w);

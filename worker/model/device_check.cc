@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "kernels/choose.h"
 #include "kernels/cuda/launch.h"
 
 namespace dsm::model {
@@ -14,6 +15,11 @@ Status missing(const std::string& what) {
 }  // namespace
 
 Status check_device(const ModelConfig& c, device::Device device) {
+  if (c.vocab_size > kernels::kMaxVocab) {
+    return fail(ErrorKind::kInvalid, "vocab_size " + std::to_string(c.vocab_size) +
+                                         " is more than the " + std::to_string(kernels::kMaxVocab) +
+                                         " tokens that one can be chosen from");
+  }
   if (device != device::Device::kCuda) return {};
   const int key =
       c.attention == AttentionKind::kGrouped ? c.v_head_dim : c.kv_lora_rank + c.qk_rope_head_dim;

@@ -1,4 +1,4 @@
-// What a device cannot compute of a model, yet.
+// What a device cannot compute of a model.
 #pragma once
 
 #include "base/result.h"

@@ -15,6 +15,15 @@ TEST(DeviceCheck, TheCpuComputesEverything) {
   EXPECT_TRUE(check_device(config_of("tests/goldens/families/deepseek_v32"), Device::kCpu));
 }
 
+TEST(DeviceCheck, NoDeviceChoosesFromMoreThanMillionsOfTokens) {
+  ModelConfig config = config_of("models/deepseek-tiny");
+  config.vocab_size = (1 << 21) + 1;
+  EXPECT_EQ(check_device(config, Device::kCpu).error().message,
+            "vocab_size 2097153 is more than the 2097152 tokens that one can be chosen from");
+  --config.vocab_size;
+  EXPECT_TRUE(check_device(config, Device::kCpu));
+}
+
 TEST(DeviceCheck, WhatTheCudaBackendLacksIsRefusedByName) {
   const ModelConfig tiny = config_of("models/deepseek-tiny");
   EXPECT_TRUE(check_device(tiny, Device::kCuda));

@@ -5,51 +5,72 @@
 
 namespace dsm::model {
 
-Head::Head(Step& step)
-    : hidden_(device::allocate<float>(step.backend,
-                                      static_cast<std::size_t>(step.max_tokens) *
-                                          static_cast<std::size_t>(step.c.hidden_size))) {}
-
-void Head::reserve(Step& step, std::size_t wanted, const kernels::PackedMatrix& w) {
-  const auto vocab = static_cast<std::size_t>(step.c.vocab_size);
-  if (step.rank == 0) logits_.at_least(step.backend, wanted * vocab);
-  if (step.ranks > 1) local_.at_least(step.backend, wanted * static_cast<std::size_t>(w.n));
+Head::Head(Step& step, const kernels::PackedMatrix& w, int sampled_vocab)
+    : w_(w), sampled_vocab_(sampled_vocab) {
+  const std::size_t tokens = std::min(static_cast<std::size_t>(step.max_tokens), kTokens);
+  const auto floats = [&](int width) {
+    return device::allocate<float>(step.backend, tokens * static_cast<std::size_t>(width));
+  };
+  hidden_ = floats(step.c.hidden_size);
+  mine_ = floats(w.n);
+  all_ = mine_;
+  if (step.ranks > 1) {
+    parts_ = floats(step.c.vocab_size);
+    all_ = step.rank == 0 ? floats(step.c.vocab_size) : nullptr;
+  }
+  chosen_ = device::allocate_shared<std::int32_t>(step.backend,
+                                                  static_cast<std::size_t>(step.max_tokens));
 }
 
-void Head::compute(Step& step, std::span<const std::int32_t> wanted, const float* norm,
-                   const kernels::PackedMatrix& w) {
+void Head::start(Step& step, std::size_t to_host) {
+  handed_ = 0;
+  if (step.rank != 0) return;
+  on_host_.at_least(step.backend, to_host * static_cast<std::size_t>(step.c.vocab_size));
+}
+
+void Head::compute(Step& step, const Wanted& part, std::size_t at, const float* norm) {
   const ModelConfig& c = step.c;
-  const auto n = static_cast<int>(wanted.size());
-  step.backend.rms_norm({step.x, c.hidden_size, wanted.data(), norm, hidden_, c.hidden_size, n,
+  const auto n = static_cast<int>(part.tokens.size());
+  step.backend.rms_norm({step.x, c.hidden_size, part.tokens.data(), norm, hidden_, c.hidden_size, n,
                          c.hidden_size, static_cast<float>(c.rms_eps)});
   step.backend.linear(
-      {.x = hidden_, .ldx = c.hidden_size, .w = &w, .y = mine(step), .ldy = w.n, .rows = n});
+      {.x = hidden_, .ldx = c.hidden_size, .w = &w_, .y = mine_, .ldy = w_.n, .rows = n});
+  if (step.ranks > 1) {
+    step.backend.gather_columns(*step.comm, {mine_, parts_, n, w_.n, all_});
+  }
+  if (step.rank != 0) return;
+  step.backend.choose({.logits = all_,
+                       .ld = c.vocab_size,
+                       .choices = part.choices.data(),
+                       .rows = n,
+                       .vocab = sampled_vocab_,
+                       .tokens = chosen_ + at});
 }
 
-std::span<const float> Head::gather(Step& step, std::size_t n, const kernels::PackedMatrix& w,
-                                    int sampled_vocab) {
-  const auto local = static_cast<std::size_t>(w.n);
+void Head::hand_out(Step& step, const Wanted& part) {
+  if (step.rank != 0) return;
   const auto vocab = static_cast<std::size_t>(step.c.vocab_size);
-  const bool root = step.rank == 0;
-  step.backend.wait();
-  if (step.ranks > 1) {
-    const auto all = n * vocab;
-    if (root) gathered_.resize(std::max(gathered_.size(), all));
-    step.comm->gather({mine(step), n * local},
-                      root ? std::span(gathered_).first(all) : std::span<float>(), 0);
-    if (!root) return {};
-    for (std::size_t r = 0; r < static_cast<std::size_t>(step.ranks); ++r) {
-      for (std::size_t i = 0; i < n; ++i) {
-        std::copy_n(gathered_.data() + (r * n + i) * local, local,
-                    logits_.data() + i * vocab + r * local);
-      }
+  const std::size_t count = part.choices.size();
+  for (std::size_t begin = 0; begin < count;) {
+    std::size_t end = begin;
+    while (end < count && !part.choices[end].wanted) ++end;
+    if (end > begin) {
+      step.backend.copy(on_host_.data() + handed_ * vocab, all_ + begin * vocab,
+                        (end - begin) * vocab);
     }
+    handed_ += end - begin;
+    begin = end + 1;
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    float* row = logits_.data() + i * vocab;
-    std::fill(row + sampled_vocab, row + vocab, -std::numeric_limits<float>::infinity());
+}
+
+std::span<const float> Head::logits(const Step& step) {
+  if (step.rank != 0) return {};
+  const auto vocab = static_cast<std::size_t>(step.c.vocab_size);
+  for (std::size_t i = 0; i < handed_; ++i) {
+    float* row = on_host_.data() + i * vocab;
+    std::fill(row + sampled_vocab_, row + vocab, -std::numeric_limits<float>::infinity());
   }
-  return {logits_.data(), n * vocab};
+  return {on_host_.data(), handed_ * vocab};
 }
 
 }  // namespace dsm::model

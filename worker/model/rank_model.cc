@@ -19,6 +19,8 @@
 #include "worker/model/mtp.h"
 #include "worker/model/padded_step.h"
 #include "worker/model/resident_adapters.h"
+#include "worker/model/row_choices.h"
+#include "worker/model/sampler.h"
 #include "worker/model/weights.h"
 
 namespace dsm::model {
@@ -27,6 +29,9 @@ namespace {
 void require(bool ok, const char* what) {
   if (!ok) throw std::logic_error(std::string("batch: ") + what);
 }
+
+// What is asked of a batch: its rows' logits, those of all its tokens, or tokens.
+enum class Asked : std::uint8_t { kLogits, kAllLogits, kTokens };
 
 WeightSlice slice_of(const RankSpec& spec) {
   return {.rank = spec.rank,
@@ -99,9 +104,10 @@ struct RankModel::Impl {
         attention(
             make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), kv, !spec.deterministic)),
         mlp(step),
-        head(step) {
+        head(step, weights.head, sampled_vocab) {
     if (spec.drafts) mtp.emplace(step, weights, attention, mlp);
     wanted.reserve(static_cast<std::size_t>(max_tokens));
+    choices.reserve(static_cast<std::size_t>(max_tokens));
     held.reserve(static_cast<std::size_t>(max_tokens));
     for (const LayerWeights& layer : weights.layers) keep(layer);
     if (weights.mtp) keep(weights.mtp->layer);
@@ -114,14 +120,16 @@ struct RankModel::Impl {
     backend->keep({w.down.data(), w.down.size() * sizeof w.down[0]});
   }
 
-  void prepare(const engine::Batch& batch, bool all);
+  void prepare(const engine::Batch& batch, Asked what);
   void add_row(const engine::Row& row);
   const AdapterWeights* adapter_of(const engine::Row& row);
   void layer(int index, const LayerWeights& w);
-  bool repeats(const engine::Batch& batch, bool all) const;
+  bool repeats(const engine::Batch& batch, Asked what) const;
   void pad();
+  Head::Wanted wanted_from(std::size_t begin) const;
   void compute();
-  std::span<const float> run(const engine::Batch& batch, bool all, comm::Communicator& comm);
+  void finish();
+  StepOutputs run(const engine::Batch& batch, Asked what, comm::Communicator& comm);
 
   const ModelConfig c;
   std::unique_ptr<device::Backend> backend;
@@ -135,9 +143,10 @@ struct RankModel::Impl {
   Mlp mlp;
   Head head;
   std::optional<Mtp> mtp;
-  std::vector<std::int32_t> wanted;  // tokens of the batch whose logits are asked for
-  std::size_t asked = 0;             // so many of them; the others are padding
-  device::RepeatKey key;             // of a step that may be repeated; no tokens: it may not
+  std::vector<std::int32_t> wanted;      // tokens of the batch whose logits are asked for
+  std::vector<kernels::Choice> choices;  // of each; not wanted where the logits go to the host
+  std::size_t asked = 0;                 // so many of them; the others are padding
+  device::RepeatKey key;                 // of a step that may be repeated; no tokens: it may not
   PaddedStep padded;
   std::vector<std::shared_ptr<const AdapterWeights>> held;  // of the rows, while they are computed
 };
@@ -176,30 +185,36 @@ void RankModel::Impl::add_row(const engine::Row& row) {
   }
 }
 
-void RankModel::Impl::prepare(const engine::Batch& batch, bool all) {
+void RankModel::Impl::prepare(const engine::Batch& batch, Asked what) {
   step.clear();
   wanted.clear();
+  choices.clear();
   held.clear();
   resident.forget_unloaded();
   for (const auto& row : batch.rows) {
     add_row(row);
     const auto size = static_cast<int>(row.tokens.size());
     require(row.logits >= 0 && row.logits <= size, "a row wants more logits than it has tokens");
-    const int logits = all ? size : row.logits;  // of the last tokens
-    for (int i = step.tokens - logits; i < step.tokens; ++i) wanted.push_back(i);
+    const int logits = what == Asked::kAllLogits ? size : row.logits;  // of the last tokens
+    const bool chosen = what == Asked::kTokens && chosen_on_device(row);
+    for (int i = step.tokens - logits; i < step.tokens; ++i) {
+      wanted.push_back(i);
+      choices.push_back(chosen ? choice_of(row.sampling, row.start + size - (step.tokens - i) + 1)
+                               : kernels::Choice{});
+    }
   }
   asked = wanted.size();
   key = {};
-  if (step.tokens > 0 && repeats(batch, all)) pad();
-  stage(step, attention, wanted);
+  if (step.tokens > 0 && repeats(batch, what)) pad();
+  stage(step, attention, wanted, choices);
 }
 
 // A step of decoding that has no more in it than what is staged. Drafts follow a step as it was
 // asked for, ranks wait for each other in between, an indexer's work depends on the positions, and
 // the host groups experts whose activations are in FP8 (mlp.cc).
-bool RankModel::Impl::repeats(const engine::Batch& batch, bool all) const {
-  return backend->records() && step.ranks == 1 && !mtp && !c.indexer && !step.quantises && !all &&
-         decodes(batch);
+bool RankModel::Impl::repeats(const engine::Batch& batch, Asked what) const {
+  return backend->records() && step.ranks == 1 && !mtp && !c.indexer && !step.quantises &&
+         what != Asked::kAllLogits && decodes(batch);
 }
 
 void RankModel::Impl::pad() {
@@ -208,6 +223,7 @@ void RankModel::Impl::pad() {
   key = padded_key(step.tokens, last, step.max_tokens);
   padded.pad(step, key);
   for (int i = static_cast<int>(asked); i < step.tokens; ++i) wanted.push_back(i);
+  choices.resize(wanted.size());
 }
 
 void RankModel::Impl::layer(int index, const LayerWeights& w) {
@@ -215,31 +231,46 @@ void RankModel::Impl::layer(int index, const LayerWeights& w) {
   mlp.run(step, index, w);
 }
 
+// As many as the head takes at a time.
+Head::Wanted RankModel::Impl::wanted_from(std::size_t begin) const {
+  return Head::Wanted{wanted, choices}.part(begin, std::min(wanted.size(), begin + Head::kTokens));
+}
+
 void RankModel::Impl::compute() {
   backend->embedding({step.token_ids, weights.embedding, weights.embedding_dtype, step.x,
                       step.tokens, c.hidden_size});
   for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
-  if (!wanted.empty()) head.compute(step, wanted, weights.final_norm, weights.head);
+  if (!wanted.empty()) head.compute(step, wanted_from(0), 0, weights.final_norm);
 }
 
-std::span<const float> RankModel::Impl::run(const engine::Batch& batch, bool all,
-                                            comm::Communicator& comm) {
-  prepare(batch, all);
+// What depends on more than the key of a repeated step: which logits go to the host, and outputs of
+// tokens beyond those that the head takes at a time.
+void RankModel::Impl::finish() {
+  for (std::size_t begin = 0; begin < wanted.size(); begin += Head::kTokens) {
+    const Head::Wanted part = wanted_from(begin);
+    if (begin > 0) head.compute(step, part, begin, weights.final_norm);
+    const std::size_t end = std::min(begin + part.tokens.size(), asked);
+    if (begin < end) head.hand_out(step, part.part(0, end - begin));
+  }
+  backend->wait();  // also where nothing is wanted: the host writes the next batch's lists
+}
+
+StepOutputs RankModel::Impl::run(const engine::Batch& batch, Asked what, comm::Communicator& comm) {
+  prepare(batch, what);
   if (step.tokens == 0) return {};
   step.comm = &comm;
-  if (!wanted.empty()) head.reserve(step, wanted.size(), weights.head);
+  const auto wanted_here = std::ranges::count(choices, true, &kernels::Choice::wanted);
+  head.start(step, asked - static_cast<std::size_t>(wanted_here));
   if (key.tokens > 0) {
     backend->repeat(key, [this] { compute(); });
   } else {
     compute();
   }
+  finish();
   held.clear();
   step.adapted.clear();
-  if (wanted.empty()) {
-    backend->wait();  // the host writes the next batch's lists
-    return {};
-  }
-  return head.gather(step, asked, weights.head, sampled_vocab);
+  if (step.rank != 0) return {};
+  return {.tokens = {head.chosen(), asked}, .logits = head.logits(step)};
 }
 
 RankModel::RankModel(std::unique_ptr<Loaded> loaded) : loaded_(std::move(loaded)) {}
@@ -257,8 +288,8 @@ Result<int> RankModel::find_room(const Loaded& loaded, const KvRoom& room) {
     if (trial.step.attends_alone()) {
       for (engine::Row& row : batch.rows) row.rank = loaded.rank.rank;
     }
-    trial.run(batch, false, comm);
-    if (trial.backend->records()) trial.run(batch, false, comm);
+    trial.run(batch, Asked::kLogits, comm);
+    if (trial.backend->records()) trial.run(batch, Asked::kLogits, comm);
   }
   measured.steps = measured.free - room.free_bytes() - blocks * room.bytes_per_block;
   return kv_blocks_for(room, measured);
@@ -363,12 +394,17 @@ void RankModel::join(comm::Communicator& comm) {
 
 std::span<const float> RankModel::forward(const engine::Batch& batch, comm::Communicator& comm) {
   require(impl_ != nullptr, "there is no cache yet");
-  return impl_->run(batch, false, comm);
+  return impl_->run(batch, Asked::kLogits, comm).logits;
+}
+
+StepOutputs RankModel::choose(const engine::Batch& batch, comm::Communicator& comm) {
+  require(impl_ != nullptr, "there is no cache yet");
+  return impl_->run(batch, Asked::kTokens, comm);
 }
 
 std::span<const float> RankModel::forward_all(const engine::Batch& batch,
                                               comm::Communicator& comm) {
-  return impl_->run(batch, true, comm);
+  return impl_->run(batch, Asked::kAllLogits, comm).logits;
 }
 
 std::span<const engine::TokenId> RankModel::draft(const engine::Batch& batch,

@@ -65,6 +65,15 @@ struct RankSpec {
   int verify_parts = 1;
 };
 
+// What rank 0 has of a step, for the last row.logits tokens of each row, in the order of rows and
+// tokens; empty on other ranks.
+struct StepOutputs {
+  // [n] what comes after each of them, where the row is chosen_on_device() (row_choices.h); of
+  // other rows nothing is meant.
+  std::span<const engine::TokenId> tokens;
+  std::span<const float> logits;  // [m, vocab], of the other rows alone
+};
+
 class RankModel {
  public:
   // `progress` is called on this thread with the bytes of this rank's slice, before them those of
@@ -93,6 +102,8 @@ class RankModel {
   // its contract (ids or sizes out of range, an adapter that is not loaded). Allocates no memory
   // once a batch of the largest shape has been seen.
   std::span<const float> forward(const engine::Batch& batch, comm::Communicator& comm);
+  // As forward, but tokens are chosen on the device where they can be.
+  StepOutputs choose(const engine::Batch& batch, comm::Communicator& comm);
   // As forward, but the logits of every token of every row.
   std::span<const float> forward_all(const engine::Batch& batch, comm::Communicator& comm);
 

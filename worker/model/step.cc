@@ -58,7 +58,7 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
   runs.reserve(t);
   own_runs.reserve(t);
   begins_.resize(static_cast<std::size_t>(ranks) + 1);
-  lists_.reserve(t + 3);
+  lists_.reserve(t + 4);
 }
 
 void Step::clear() {
@@ -80,12 +80,13 @@ void Step::add_token(std::int32_t id, std::int32_t position) {
 }
 
 void Step::stage(std::span<const kernels::AttentionItem> items,
-                 std::span<const std::int32_t> wanted) {
+                 std::span<const std::int32_t> wanted, std::span<const kernels::Choice> choices) {
   const auto count = static_cast<std::size_t>(tokens);
   lists_.clear();
   lists_.push_back({token_ids, count * sizeof *token_ids});
   lists_.push_back({places, count * sizeof *places});
   lists_.push_back({wanted.data(), wanted.size_bytes()});
+  lists_.push_back({choices.data(), choices.size_bytes()});
   for (const TokenRun& run : runs) {
     if (attends_alone() && run.rank != rank) continue;
     lists_.push_back(

@@ -46,9 +46,10 @@ struct Step {
   void add_run(const std::int32_t* block_table, int blocks, int of_rank = 0);
   void add_token(std::int32_t id, std::int32_t position);
   // Sends the batch's lists to the device, before its operators are called: tokens, places, block
-  // tables, attention's items and the tokens whose outputs are wanted. What is in them stays as it
-  // is until the next call.
-  void stage(std::span<const kernels::AttentionItem> items, std::span<const std::int32_t> wanted);
+  // tables, attention's items, the tokens whose outputs are wanted and what is chosen from them.
+  // What is in them stays as it is until the next call.
+  void stage(std::span<const kernels::AttentionItem> items, std::span<const std::int32_t> wanted,
+             std::span<const kernels::Choice> choices = {});
 
   // normed = rms_norm(x) * weight, all tokens.
   void norm(const float* weight);
