@@ -188,7 +188,10 @@ class Bench {
       linear(product.name, product.w, product.weight_bytes, rows);
     }
     dense_gate_up(rows);
-    if (tokens == 1) linear("head", head_, 2, rows);
+    if (tokens == 1) {
+      linear("head", head_, 2, rows);
+      choices(rows);
+    }
     if (c_.attention == AttentionKind::kLatent) {
       heads_linear("queries to latents", to_latents_, c_.qk_head_dim(), kv_.key_dim, rows);
       heads_linear("latents to values", to_values_, c_.kv_lora_rank, c_.v_head_dim, rows);
@@ -196,6 +199,32 @@ class Bench {
     if (c_.num_experts > 0) mixture(rows);
     small_operators(rows);
     cache_operators(sequences, tokens, start);
+  }
+
+  // Of logits that are spread as a model's: few are likely.
+  void choices(int rows) {
+    std::mt19937 random(2);
+    std::normal_distribution<float> normal(0.0F, 3.0F);
+    std::vector<float> logits(size(std::int64_t{rows} * c_.vocab_size));
+    for (float& logit : logits) logit = normal(random);
+    backend_->write(y_, logits.data(), logits.size() * sizeof(float));
+    auto* tokens = device::allocate_shared<std::int32_t>(*backend_, size(rows));
+    const std::pair<const char*, Choice> kinds[] = {
+        {"choice, highest", {.wanted = true}},
+        {"choice, drawn", {.key = 1, .temperature = 0.6F, .wanted = true}},
+        {"choice, drawn by top_p",
+         {.key = 1, .temperature = 0.6F, .top_p = 0.95F, .wanted = true}}};
+    for (const auto& [name, choice] : kinds) {
+      const std::vector<Choice> of_rows(size(rows), choice);
+      measure(name, rows, {4.0 * rows * c_.vocab_size, 0}, [&] {
+        backend_->choose({.logits = y_,
+                          .ld = c_.vocab_size,
+                          .choices = of_rows.data(),
+                          .rows = rows,
+                          .vocab = c_.vocab_size,
+                          .tokens = tokens});
+      });
+    }
   }
 
   void dense_gate_up(int rows) {

@@ -14,14 +14,15 @@ namespace {
 
 constexpr int kWarmUp = 2;
 
-// `rows` sequences with blocks of their own.
-engine::Batch batch_of(int rows, int tokens, int start) {
+// `rows` sequences with blocks of their own, for each of which a token is chosen.
+engine::Batch batch_of(int rows, int tokens, int start, const engine::SamplingParams& sampling) {
   const int blocks = (start + tokens + engine::kBlockTokens - 1) / engine::kBlockTokens;
   engine::Batch batch{1, {}};
   for (int r = 0; r < rows; ++r) {
     engine::Row row;
     row.start = start;
-    row.logits = 1;
+    row.logits = row.choices = 1;
+    row.sampling = sampling;
     for (int i = 0; i < tokens; ++i) row.tokens.push_back(1 + (r * 131 + i * 17) % 100);
     for (int b = 0; b < blocks; ++b) row.block_table.push_back(r * blocks + b);
     batch.rows.push_back(std::move(row));
@@ -45,21 +46,20 @@ struct StepTime {
   double host_seconds;
 };
 
-StepTime time_steps(model::RankModel& model, const engine::Batch& batch, int steps) {
-  model::Alone comm;
-  for (int i = 0; i < kWarmUp; ++i) model.forward(batch, comm);
+StepTime time_steps(const std::function<void()>& step, int steps) {
+  for (int i = 0; i < kWarmUp; ++i) step();
   std::vector<double> times;
   std::vector<double> host;
   for (int i = 0; i < steps; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    model.forward(batch, comm);
+    step();
     times.push_back(
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   sleep_while_waiting(true);
   for (int i = 0; i < steps; ++i) {
     const double begin = thread_seconds();
-    model.forward(batch, comm);
+    step();
     host.push_back(thread_seconds() - begin);
   }
   sleep_while_waiting(false);
@@ -83,18 +83,35 @@ Status measure_model(const ModelShape& shape, const ModelPlan& plan,
                                        .deterministic = plan.deterministic},
                                       {.num_blocks = blocks}, std::max(most, plan.prompt), {});
   if (!model) return std::unexpected(model.error());
-  const auto measure = [&](const char* name, int rows, int tokens, int start) {
-    const StepTime time = time_steps(**model, batch_of(rows, tokens, start), plan.steps);
+  model::Alone comm;
+  const auto measure = [&](const std::string& name, int rows, int tokens, int start,
+                           const engine::SamplingParams& sampling, bool on_host = false) {
+    const engine::Batch batch = batch_of(rows, tokens, start, sampling);
+    const StepTime time = time_steps(
+        [&] {
+          if (on_host) {
+            (*model)->forward(batch, comm);
+          } else {
+            (*model)->choose(batch, comm);
+          }
+        },
+        plan.steps);
     emit({.device = std::string((*model)->device()),
           .model = shape.name,
-          .name = std::string(name) + (plan.deterministic ? "" : " (loose)"),
+          .name = name + (plan.deterministic ? "" : " (loose)"),
           .rows = rows * tokens,
           .seconds = time.seconds,
           .work = step_work(*config, rows, tokens, start),
           .host_seconds = time.host_seconds});
   };
-  for (const int rows : plan.decode_rows) measure("decode", rows, 1, plan.context);
-  measure("prefill", 1, plan.prompt, 0);
+  // As R1's models are asked for.
+  const engine::SamplingParams drawn = {.temperature = 0.6F, .top_p = 0.95F};
+  for (const int rows : plan.decode_rows) {
+    measure("decode", rows, 1, plan.context, {});
+    measure("decode, drawn", rows, 1, plan.context, drawn);
+    measure("decode, logits to the host", rows, 1, plan.context, {}, true);
+  }
+  measure("prefill", 1, plan.prompt, 0, {});
   return {};
 }
 
