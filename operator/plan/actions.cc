@@ -42,7 +42,8 @@ class ChildPlanner {
  public:
   ChildPlanner(const Look& look, Plan& plan) : look_(look), plan_(plan) {}
 
-  // Returns whether the child is there and ours, or is being made so.
+  // Returns whether the child is there and ours. One that is made now is not there yet: it may be
+  // refused, and what needs it must not be made then.
   bool want(json object) {
     const std::string kind = object["kind"];
     const std::string name = object["metadata"]["name"];
@@ -68,7 +69,7 @@ class ChildPlanner {
       const WallTime retry = failure->time + pause;
       if (retry > look_.observed.now) {
         look_again_in(plan_, retry - look_.observed.now);
-        return !taken;
+        return ours;
       }
     }
     if (!ours) {
@@ -76,7 +77,7 @@ class ChildPlanner {
     } else if (can_change(kind) && meta(*there, "deletionTimestamp").empty()) {
       mend(std::move(object), *there);
     }
-    return !taken;
+    return ours;
   }
 
   Obstacles take() { return std::move(obstacles_); }

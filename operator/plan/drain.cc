@@ -10,9 +10,27 @@ namespace {
 constexpr std::string_view kCordoned = "node.kubernetes.io/unschedulable";
 constexpr std::string_view kStatePrefix = "node.kubernetes.io/";
 
-// Minutes or less are left: AWS says so two minutes before it takes a spot instance, Google 30 s.
-constexpr std::array<std::string_view, 2> kEndsSoon = {
-    "aws-node-termination-handler/spot-itn", "cloud.google.com/impending-node-termination"};
+// Taints after which the node ends within minutes, whether its pods have left or not.
+//
+// All others with NoSchedule are left for when a group serves elsewhere, also those of who waits
+// for disruption budgets: karpenter.sh/disrupted (karpenter.sh/docs/concepts/disruption; the same
+// taint for a spot interruption, so that cannot be told apart), ToBeDeletedByClusterAutoscaler (its
+// FAQ: the node stays when a budget refuses for two minutes), and
+// aws-node-termination-handler/rebalance-recommendation (a higher risk, at no certain time).
+constexpr std::array<std::string_view, 7> kEndsSoon = {
+    // github.com/aws/aws-node-termination-handler, configuration taintNode. A spot instance has two
+    // minutes; for maintenance and the end of an instance in an autoscaling group the taint comes
+    // nodeTerminationGracePeriod, two minutes, before.
+    "aws-node-termination-handler/spot-itn", "aws-node-termination-handler/scheduled-maintenance",
+    "aws-node-termination-handler/asg-lifecycle-termination",
+    // cloud.google.com/kubernetes-engine/docs/concepts/spot-vms: 30 s. Nodes with GPUs get the same
+    // taint before the maintenance of their host.
+    "cloud.google.com/impending-node-termination",
+    // learn.microsoft.com/azure/aks/node-auto-drain: the machine is preempted (30 s), moved or
+    // deleted. The second is its earlier name.
+    "remediator.kubernetes.azure.com/unschedulable", "remediator.aks.microsoft.com/unschedulable",
+    // kubernetes.io/docs/reference/labels-annotations-taints: its machine has been switched off.
+    "node.cloudprovider.kubernetes.io/shutdown"};
 
 bool tolerates(const api::Toleration& toleration, const Taint& taint) {
   if (!toleration.effect.empty() && toleration.effect != taint.effect) return false;

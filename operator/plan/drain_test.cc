@@ -26,8 +26,29 @@ TEST(Leaving, what_evicts_or_ends_the_node_soon_is_urgent) {
   EXPECT_TRUE(leaving(node({{"maintenance", "", "NoExecute"}}), {})->urgent);
   EXPECT_TRUE(leaving(node({{"aws-node-termination-handler/spot-itn", "", "NoSchedule"}}, true), {})
                   ->urgent);
-  EXPECT_TRUE(leaving(node({{"cloud.google.com/impending-node-termination", "", "NoSchedule"}}), {})
-                  ->urgent);
+  for (const char* key : {"aws-node-termination-handler/spot-itn",
+                          "aws-node-termination-handler/scheduled-maintenance",
+                          "aws-node-termination-handler/asg-lifecycle-termination",
+                          "cloud.google.com/impending-node-termination",
+                          "remediator.kubernetes.azure.com/unschedulable",
+                          "remediator.aks.microsoft.com/unschedulable",
+                          "node.cloudprovider.kubernetes.io/shutdown"}) {
+    const auto found = leaving(node({{key, "1790000000", "NoSchedule"}}), {});
+    ASSERT_TRUE(found) << key;
+    EXPECT_TRUE(found->urgent) << key;
+  }
+}
+
+TEST(Leaving, who_waits_for_disruption_budgets_is_not_urgent) {
+  for (const char* key : {"karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler",
+                          "aws-node-termination-handler/rebalance-recommendation"}) {
+    const auto found = leaving(node({{key, "", "NoSchedule"}}), {});
+    ASSERT_TRUE(found) << key;
+    EXPECT_FALSE(found->urgent) << key;
+  }
+  // Only a candidate: the cluster autoscaler may change its mind.
+  const Taint candidate{"DeletionCandidateOfClusterAutoscaler", "1790000000", "PreferNoSchedule"};
+  EXPECT_FALSE(leaving(node({candidate}), {}));
 }
 
 TEST(Leaving, what_the_pods_tolerate_or_what_only_prefers_does_not_count) {

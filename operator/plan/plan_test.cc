@@ -160,6 +160,40 @@ TEST_F(Look1, a_write_that_failed_in_passing_is_tried_again_at_once) {
   EXPECT_EQ(next.requeue_after, Millis(15000));
 }
 
+TEST_F(Look1, no_pods_are_made_without_what_they_need) {
+  seen.pods.clear();
+  const auto refused = [&](const char* kind, const std::string& name) {
+    Observed without = seen;
+    std::erase_if(without.children, [&](const json& child) {
+      return child["kind"] == kind && child["metadata"]["name"] == name;
+    });
+    EXPECT_LT(without.children.size(), seen.children.size()) << kind;
+    without.failures = {
+        {kind, name, ErrorKind::kDenied, "exceeded quota: count/secrets", without.now}};
+    return without;
+  };
+  const std::string revision = seen.model["status"]["updatedRevision"];
+  const std::pair<const char*, std::string> needed[] = {{"Secret", "m-internal"},
+                                                        {"ControllerRevision", "m-" + revision}};
+  for (const auto& [kind, name] : needed) {
+    Observed without = refused(kind, name);
+    Plan next = plan(without);
+    EXPECT_THAT(next.create_pods, IsEmpty()) << kind;
+    EXPECT_THAT(next.children, IsEmpty()) << kind;
+    EXPECT_EQ(next.requeue_after, Millis(15000)) << kind;
+    ASSERT_TRUE(next.status) << kind;
+    const auto status = api::parse_status(*next.status);
+    EXPECT_EQ(api::find_condition(status, api::kReady)->reason, "QuotaExceeded");
+    EXPECT_THAT(api::find_condition(status, api::kReady)->message,
+                testing::HasSubstr(std::string("refuses ") + kind + " " + name));
+    // When it is tried again, pods wait until it is there.
+    without.now += Seconds(15);
+    next = plan(without);
+    EXPECT_THAT(next.create_pods, IsEmpty()) << kind;
+    EXPECT_EQ(next.children.size(), 1U) << kind;
+  }
+}
+
 TEST_F(Look1, an_operator_without_a_default_image_says_what_to_set) {
   seen.config.worker_image.clear();
   seen.model["status"] = json();
