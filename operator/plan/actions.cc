@@ -10,6 +10,7 @@
 #include "operator/plan/disruption.h"
 #include "operator/plan/history.h"
 #include "operator/plan/pod.h"
+#include "operator/plan/refusals.h"
 
 namespace dsm::plan {
 namespace {
@@ -26,18 +27,6 @@ std::string meta(const json& object, const char* key) {
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
-Cause refusal(const WriteFailure& failure) {
-  const bool quota = failure.message.find("quota") != std::string::npos;
-  return {"Pending", quota ? api::kQuotaExceeded : api::kWriteRefused,
-          "the API server refuses " + failure.kind + " " + failure.name + ": " + failure.message,
-          true};
-}
-
-// Not by a passing state of the network or the API server.
-bool refused(const WriteFailure& failure) {
-  return failure.error == ErrorKind::kDenied || failure.error == ErrorKind::kInvalid;
-}
-
 class ChildPlanner {
  public:
   ChildPlanner(const Look& look, Plan& plan) : look_(look), plan_(plan) {}
@@ -48,8 +37,8 @@ class ChildPlanner {
     const std::string kind = object["kind"];
     const std::string name = object["metadata"]["name"];
     const WriteFailure* failure = look_.failure(kind, name);
-    if (failure != nullptr && refused(*failure) && !obstacles_.refused) {
-      obstacles_.refused = refusal(*failure);
+    if (failure != nullptr && lasting(*failure) && !obstacles_.refused) {
+      obstacles_.refused = refusal_cause(*failure);
     }
     const json* there = look_.child(kind, name);
     const bool ours = there != nullptr && controller_uid(*there) == look_.owner.uid;
@@ -65,7 +54,7 @@ class ChildPlanner {
     // The name may become free without our hearing of it, so a taken one is simply tried again.
     const Seconds pause = earlier ? kRetryEarlier : kRetryRefused;
     if (taken) look_again_in(plan_, pause);
-    if (failure != nullptr && (refused(*failure) || failure->error == ErrorKind::kConflict)) {
+    if (failure != nullptr && (lasting(*failure) || failure->error == ErrorKind::kConflict)) {
       const WallTime retry = failure->time + pause;
       if (retry > look_.observed.now) {
         look_again_in(plan_, retry - look_.observed.now);
@@ -159,11 +148,9 @@ void plan_autoscaler(const Look& look, const std::vector<Group>& groups, ChildPl
 class PodPlanner {
  public:
   PodPlanner(const PodsToMake& make, Obstacles& obstacles, Plan& plan)
-      : look_(make.look),
-        groups_(make.groups),
-        avoided_(make.avoided),
-        obstacles_(obstacles),
-        plan_(plan) {}
+      : look_(make.look), groups_(make.groups), obstacles_(obstacles), plan_(plan) {
+    for (const api::AvoidedNode& node : make.avoided) avoid_.push_back(node.name);
+  }
 
   // Other ranks must outlive the leader, because it finishes its requests with them: where the
   // leader runs, it alone is deleted first (SIGTERM makes it drain within the pod's grace period),
@@ -196,20 +183,25 @@ class PodPlanner {
   }
 
   // Makes lost pods again, with the same rank and revision, as soon as their names are free: the
-  // survivors keep their weights.
+  // survivors keep their weights. One that has failed again and again stays for a while.
   void mend(const Group& group) {
     const auto revision = look_.revisions.find(group.revision);
-    if (revision == look_.revisions.end()) return;
+    if (revision == look_.revisions.end() || group.ended) return;
     for (int i = 0; i < group.want; ++i) {
       const PodView* pod = group.pods[static_cast<std::size_t>(i)];
       if (pod == nullptr) {
-        if (make(revision->second, {group.number, i, {}}) && group.served) {
+        if (make(revision->second, {group.number, i, avoid_}) && group.served) {
           plan_.events.push_back({false, "PodReplaced", "Mend",
                                   "making pod " + group.name + "-" + std::to_string(i) +
                                       " again; the others of its group keep their weights"});
         }
       } else if (!pod->deletion && (pod->phase == "Failed" || pod->phase == "Succeeded")) {
-        remove(*pod, "it has ended");
+        const WallTime due = pod->created + mend_wait(group.restarts.recent);
+        if (due <= look_.observed.now) {
+          remove(*pod, "it has ended");
+        } else {
+          look_again_in(plan_, due - look_.observed.now);
+        }
       } else if (pod->deletion) {
         look_again_in(plan_, *pod->deletion + kStuckAfter + Seconds(1) - look_.observed.now);
       }
@@ -218,19 +210,20 @@ class PodPlanner {
 
   void create(const Revision& revision, int count) {
     const int pods = revision.spec.parallelism.pods_per_group();
-    std::vector<std::string> avoid;
-    for (const api::AvoidedNode& node : avoided_) avoid.push_back(node.name);
     int number = 0;
     for (int made = 0; made < count; ++made, ++number) {
       while (!free(revision, number, pods)) ++number;
       bool any = false;
-      for (int i = 0; i < pods; ++i) any = make(revision, {number, i, avoid}) || any;
-      if (!any) continue;
-      plan_.events.push_back({false, "GroupCreated", "Create",
-                              "making group " +
-                                  api::group_name(look_.owner.name, revision.name, number) + ": " +
-                                  std::to_string(pods) + (pods == 1 ? " pod" : " pods") +
-                                  " of revision " + revision.name});
+      for (int i = 0; i < pods; ++i) any = make(revision, {number, i, avoid_}) || any;
+      const std::string name = api::group_name(look_.owner.name, revision.name, number);
+      if (const auto cause = refusal_of(revision, number, pods)) {
+        obstacles_.not_made.push_back({name, revision.name, *cause});
+      } else if (any) {
+        plan_.events.push_back({false, "GroupCreated", "Create",
+                                "making group " + name + ": " + std::to_string(pods) +
+                                    (pods == 1 ? " pod" : " pods") + " of revision " +
+                                    revision.name});
+      }
     }
   }
 
@@ -246,14 +239,16 @@ class PodPlanner {
         api::pod_name(look_.owner.name, revision.name, place.group, place.index);
     if (obstacles_.no_pods || pod_name_taken(look_.observed, name)) return false;
     if (const WriteFailure* failure = look_.failure("Pod", name)) {
-      if (refused(*failure) && !obstacles_.refused) obstacles_.refused = refusal(*failure);
+      if (lasting(*failure) && !obstacles_.refused_pod) {
+        obstacles_.refused_pod = refusal_cause(*failure);
+      }
       if (failure->error == ErrorKind::kConflict) {
         obstacles_.conflicts.push_back("Pod " + name +
                                        " belongs to somebody else; it is left alone. Remove it");
       }
       const WallTime retry = failure->time + kRetryRefused;
-      const bool lasting = refused(*failure) || failure->error == ErrorKind::kConflict;
-      if (lasting && retry > look_.observed.now) {
+      const bool stands = lasting(*failure) || failure->error == ErrorKind::kConflict;
+      if (stands && retry > look_.observed.now) {
         look_again_in(plan_, retry - look_.observed.now);
         return false;
       }
@@ -262,6 +257,16 @@ class PodPlanner {
     if (look_.observed.tenant)
       as_the_tenant_wants(*look_.observed.tenant, plan_.create_pods.back());
     return true;
+  }
+
+  // Of the last try; nullopt: it was not refused.
+  std::optional<Cause> refusal_of(const Revision& revision, int number, int pods) const {
+    for (int i = 0; i < pods; ++i) {
+      const auto name = api::pod_name(look_.owner.name, revision.name, number, i);
+      const WriteFailure* failure = look_.failure("Pod", name);
+      if (failure != nullptr && lasting(*failure)) return refusal_cause(*failure);
+    }
+    return std::nullopt;
   }
 
   static void as_the_tenant_wants(const TenantGrant& tenant, json& pod) {
@@ -284,7 +289,7 @@ class PodPlanner {
 
   const Look& look_;
   const std::vector<Group>& groups_;
-  const std::vector<api::AvoidedNode>& avoided_;
+  std::vector<std::string> avoid_;  // nodes
   Obstacles& obstacles_;
   Plan& plan_;
 };
@@ -314,7 +319,7 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
   const bool names = children.want(ranks_service_json(look.owner));
   const bool token = children.want(token_secret_json(look.owner, look.observed.fresh_token));
   bool revision = true;
-  if (look.spec) {
+  if (look.spec && !look.settles) {
     const Revision* there = look.wanted();
     revision =
         children.want(revision_json(look.owner, there != nullptr ? *there : new_revision(look)));
@@ -338,7 +343,7 @@ void plan_pods(const PodsToMake& make, Obstacles& obstacles, Plan& plan) {
   }
   // Without its ControllerRevision a pod could not be made again after the next edit.
   const Revision* revision = make.look.made();
-  if (revision != nullptr && make.look.spec) pods.create(*revision, decision.create);
+  if (revision != nullptr) pods.create(*revision, decision.create);
 }
 
 }  // namespace dsm::plan

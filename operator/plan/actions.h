@@ -11,11 +11,20 @@
 
 namespace dsm::plan {
 
+// A group that is wanted and of which no pod could be made yet.
+struct RefusedGroup {
+  std::string name;
+  std::string revision;
+  Cause cause;
+};
+
 // What stands in the way of writing, for the status.
 struct Obstacles {
   std::vector<std::string> conflicts;  // sentences about names that somebody else has
-  std::optional<Cause> refused;        // the first write that the API server refuses
-  bool no_pods = false;                // pods would not work; none are made
+  std::optional<Cause> refused;        // the first child that the API server refuses,
+  std::optional<Cause> refused_pod;    // and the first pod
+  std::vector<RefusedGroup> not_made;
+  bool no_pods = false;  // pods would not work; none are made
 };
 
 // Children that are missing or differ go into `plan`; revisions and disruption budgets that nothing
@@ -34,8 +43,5 @@ void plan_pods(const PodsToMake& make, Obstacles& obstacles, Plan& plan);
 
 // Earlier of the two waits; zero means none.
 void look_again_in(Plan& plan, std::chrono::nanoseconds wait);
-
-// A write that was refused is tried again after this time, a name that is taken looked at again.
-inline constexpr Seconds kRetryRefused{15};
 
 }  // namespace dsm::plan

@@ -87,9 +87,13 @@ std::optional<Revision> parse_revision(const json& object) {
   if (!parsed) return std::nullopt;
   const auto number = object.find("revision");
   const json notes = object.value(json::json_pointer("/metadata/annotations"), json());
-  return Revision{name, *std::move(parsed), image,
+  const json created = object.value(json::json_pointer("/metadata/creationTimestamp"), json());
+  return Revision{name,
+                  *std::move(parsed),
+                  image,
                   number != object.end() && number->is_number_integer() ? number->get<long>() : 0,
-                  notes.is_object() && notes.contains(api::kServedAnnotation)};
+                  notes.is_object() && notes.contains(api::kServedAnnotation),
+                  created.is_string() ? from_rfc3339(created.get<std::string>()) : WallTime()};
 }
 
 std::string controller_uid(const json& object) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
 #include "operator/api/spec.h"
 
 namespace dsm::plan {
@@ -25,6 +26,7 @@ struct Revision {
   std::string image;    // resolved
   long number = 0;      // in the order in which they were wanted, or have served (history.h)
   bool served = false;  // it has been rolled out whole
+  WallTime created = {};
 };
 
 // metadata of a child: name, namespace, labels that every child has, owner.

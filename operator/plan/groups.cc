@@ -174,6 +174,7 @@ std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
       missing += (missing.empty() ? "" : ", ") + group.name + "-" + std::to_string(i);
     if (pod != nullptr && !pod->running) starting += (starting.empty() ? "" : ", ") + pod->name;
   }
+  if (group.refused) return group.refused->cause;
   if (!missing.empty() && group.served) {
     return Cause{"Pending", api::kPodLost, "pod " + missing + " is gone and is made again", true};
   }
@@ -215,7 +216,7 @@ Cause spent_cause(const Group& group, const RecoveryRule& rule) {
     why = "pod " + pod->name + ": " + how_it_ended(*pod);
   }
   return {"Failed", reason,
-          "its containers restarted " + std::to_string(group.restarts.recent) +
+          "its containers and pods ended " + std::to_string(group.restarts.recent) +
               " times and spec.recovery.maxRestarts is " + std::to_string(rule.max_restarts) +
               ", so it is replaced whole; " + why,
           true};
@@ -229,7 +230,7 @@ void find_failed_nodes(Group& group, const Observed& observed) {
   for (const PodView* pod : group.pods) {
     if (pod == nullptr || pod->node.empty()) continue;
     const bool failing = pod->waiting_reason == "CrashLoopBackOff" || pod->restarts == most;
-    if (pod_stuck(*pod, observed) || (group.restarts.spent && failing)) {
+    if (pod_stuck(*pod, observed) || refused_by_node(*pod) || (group.restarts.spent && failing)) {
       group.failed_nodes.push_back(pod->node);
     }
   }
@@ -247,7 +248,22 @@ void find_leaving(Group& group, const Observed& observed,
   }
 }
 
-void summarise(Group& group, const Observed& observed, const GroupContext& context) {
+// The pods of a group that was tried anew have been made a moment ago.
+void find_incomplete(Group& group, const std::map<std::string, Refusal>& refused) {
+  group.incomplete_since = group.unschedulable_since;
+  const auto refusal = refused.find(group.name);
+  const bool lacks_one = std::ranges::find(group.pods, nullptr) != group.pods.end();
+  if (refusal == refused.end() || !lacks_one) return;
+  group.refused = refusal->second;
+  WallTime since = group.refused->since;
+  for (const PodView* pod : group.pods) {
+    if (pod != nullptr) since = std::max(since, pod->created);
+  }
+  group.incomplete_since = std::min(since, group.incomplete_since.value_or(since));
+}
+
+void summarise(Group& group, const Observed& observed, const GroupContext& context,
+               const std::map<std::string, Refusal>& refused) {
   bool whole = group.known;
   bool any_stays = false;
   for (const PodView* pod : group.pods) {
@@ -261,6 +277,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
       group.unschedulable_since = pod->unschedulable_since;
     }
   }
+  find_incomplete(group, refused);
   const PodView* leader = group.leader();
   if (leader != nullptr) {
     const auto it = observed.leaders.find(leader->uid);
@@ -276,6 +293,9 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
       whole && (group.leader_status != nullptr ? !leader_cause(*group.leader_status)
                                                : before != nullptr && before->phase == "Ready");
   group.ended = !any_stays;
+  group.fallen = group.ended && std::ranges::any_of(group.pods, [](const PodView* pod) {
+                   return pod != nullptr && !pod->deletion && failed(*pod);
+                 });
   group.leader_going = leader == nullptr || leader->deletion.has_value();
   group.served = group.ready || (before != nullptr && before->served);
   group.restarts = count_restarts(group.pods, before, context.recovery, observed.now);
@@ -313,10 +333,11 @@ std::vector<Group> groups_of(const Observed& observed, const GroupContext& conte
     if (index >= group.pods.size()) group.pods.resize(index + 1, nullptr);
     group.pods[index] = &pod;
   }
+  const auto refused = refused_groups(observed);
   std::vector<Group> out;
   out.reserve(groups.size());
   for (auto& [key, group] : groups) {
-    summarise(group, observed, context);
+    summarise(group, observed, context, refused);
     out.push_back(std::move(group));
   }
   return out;

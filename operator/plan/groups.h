@@ -10,20 +10,14 @@
 #include <vector>
 
 #include "operator/api/status.h"
+#include "operator/plan/cause.h"
 #include "operator/plan/children.h"
 #include "operator/plan/drain.h"
 #include "operator/plan/observed.h"
 #include "operator/plan/recovery.h"
+#include "operator/plan/refusals.h"
 
 namespace dsm::plan {
-
-// Why a group is as it is. A hard cause does not pass by waiting a little.
-struct Cause {
-  std::string phase;  // of api::GroupStatus
-  std::string_view reason;
-  std::string message;
-  bool hard = false;
-};
 
 struct Group {
   std::string name;
@@ -35,6 +29,7 @@ struct Group {
 
   bool ready = false;         // every pod is there, ready and stays, and the leader says no other
   bool ended = false;         // no pod is left that stays: it cannot be mended
+  bool fallen = false;        // and nobody asked for that: see failed()
   bool leader_going = false;  // its leader is being deleted or is gone
   bool stuck = false;         // a pod that is deleted does not end: its node does not answer
   bool served = false;        // it has been ready
@@ -44,6 +39,9 @@ struct Group {
   std::vector<std::string> failed_nodes;  // where it was spent, or that do not answer
   std::optional<Leaving> leaving;         // a node of its is being emptied
   std::optional<WallTime> unschedulable_since;
+  std::optional<Refusal> refused;  // a pod that it lacks is
+  // Since when it has not come whole, for want of a node or of leave to make a pod.
+  std::optional<WallTime> incomplete_since;
   std::optional<Cause> cause;                   // absent when it is ready
   const LeaderStatus* leader_status = nullptr;  // nullptr: none, or stale
 

@@ -16,6 +16,32 @@ namespace {
 
 using nlohmann::json;
 
+// A revision is made at most so often: of edits that come faster only the last one is rolled out.
+constexpr Seconds kRevisionEvery{2};
+
+// Looked for once the revisions are known.
+std::optional<WallTime> when_settled(const Look& look) {
+  if (!look.spec || look.wanted() != nullptr) return std::nullopt;
+  std::optional<WallTime> newest;
+  for (const auto& [name, revision] : look.revisions) {
+    newest = std::max(newest.value_or(revision.created), revision.created);
+  }
+  const WallTime now = look.observed.now;
+  // The API server's clock may be ahead of ours; not for long, or it says nothing.
+  if (!newest || *newest + kRevisionEvery <= now || *newest > now + kRevisionEvery) {
+    return std::nullopt;
+  }
+  return *newest + kRevisionEvery;
+}
+
+// Groups that a spec which cannot be taken asks for: their number is no part of what is wrong.
+int replicas_of(const json& spec, const api::ModelStatus& before) {
+  constexpr int kMost = 1000;  // as in the schema
+  const json replicas = part(spec, "/replicas");
+  const long said = replicas.is_number_integer() ? replicas.get<long>() : -1;
+  return said >= 0 && said <= kMost ? static_cast<int>(said) : std::max(1, before.replicas);
+}
+
 // Puts the bounds of now in the place of those of the spec.
 void apply_schedules(Look& look) {
   api::Scaling& scaling = look.spec->scaling;
@@ -73,17 +99,10 @@ void read_spec(const json& spec, Look& look) {
     look.spec = *std::move(parsed);
     apply_schedules(look);
   }
-  if (look.spec) {
-    look.revision = api::revision_of(*look.spec);
-    look.desired = wanted_replicas(*look.spec);
-    const auto& tenant = look.observed.tenant;
-    look.granted = tenant ? std::min(tenant->groups, look.desired) : look.desired;
-    return;
-  }
-  look.revision = look.before.updated_revision;
-  const json replicas = part(spec, "/replicas");
-  look.desired = replicas.is_number_integer() ? std::max(0, replicas.get<int>())
-                                              : std::max(1, look.before.replicas);
+  look.revision = look.spec ? api::revision_of(*look.spec) : look.before.updated_revision;
+  look.desired = look.spec ? wanted_replicas(*look.spec) : replicas_of(spec, look.before);
+  const auto& tenant = look.observed.tenant;
+  look.granted = tenant ? std::min(tenant->groups, look.desired) : look.desired;
 }
 
 }  // namespace
@@ -95,7 +114,7 @@ const Revision* Look::wanted() const {
 
 const Revision* Look::made() const {
   const auto last = revisions.find(before.current_revision);
-  return paused() && last != revisions.end() ? &last->second : wanted();
+  return held() && last != revisions.end() ? &last->second : wanted();
 }
 
 const WriteFailure* Look::failure(std::string_view kind, std::string_view name) const {
@@ -132,6 +151,7 @@ Look look_at(const Observed& observed) {
     }
   }
   read_spec(part(model, "/spec"), look);
+  look.settles = when_settled(look);
   return look;
 }
 

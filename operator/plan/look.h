@@ -25,9 +25,11 @@ struct Look {
   std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
   std::string mistake;
   std::string_view mistake_reason;  // kInvalidSpec, kNotAllowed or kDoesNotFit
-  std::string revision;             // wanted; with a wrong spec the one wanted before
+  std::string revision;             // wanted; with a wrong spec the last one that was taken
   int desired = 0;                  // groups
   int granted = 0;                  // of these: what the tenant's budget lets run
+  // The revision is not made before then, because another one was a moment ago.
+  std::optional<WallTime> settles;
   // With schedules the bounds in `spec` are those of now.
   std::string schedule;                       // that holds; empty: none
   std::optional<WallTime> schedule_until;     // when the bounds change; absent: they do not
@@ -35,10 +37,13 @@ struct Look {
 
   // The revision that is wanted, when its ControllerRevision is there.
   const Revision* wanted() const;
-  // The one that new groups are made from: the wanted one, but while the rollout is paused the one
+  // The one that new groups are made from: the wanted one, but while the rollout is held the one
   // that was rolled out last.
   const Revision* made() const;
   bool paused() const { return spec && spec->rollout.paused; }
+  // Groups of all revisions stay, and are kept whole: the user says so, the spec cannot be taken,
+  // or is still being edited.
+  bool held() const { return !spec || paused() || settles; }
   // The newest refusal of a write of this object; nullptr: none.
   const WriteFailure* failure(std::string_view kind, std::string_view name) const;
   // A child as it is in the cluster, whoever made it; nullptr: not there.

@@ -25,6 +25,12 @@ const api::Condition* true_of(const api::ModelStatus& status, std::string_view t
   return condition != nullptr && condition->status == api::Truth::kTrue ? condition : nullptr;
 }
 
+// A cause that may want a person's time. What is the matter with one that has failed is told so.
+bool is_trouble(const api::GroupStatus& group) {
+  return !group.reason.empty() && group.phase != "Failed" && group.reason != api::kNodeDraining &&
+         !on_the_way(group.reason);
+}
+
 // What became of single groups.
 void add_group_news(const api::ModelStatus& before, const api::ModelStatus& after,
                     std::vector<EventNote>& out) {
@@ -40,7 +46,16 @@ void add_group_news(const api::ModelStatus& before, const api::ModelStatus& afte
     if (group.reason == api::kNodeDraining && (is_new || it->reason != group.reason)) {
       out.push_back({false, group.reason, "Move", "group " + group.name + ": " + group.message});
     }
+    if (is_trouble(group) && (is_new || it->reason != group.reason)) {
+      out.push_back({true, group.reason, "Watch", "group " + group.name + ": " + group.message});
+    }
   }
+}
+
+// It was said of the group that it is about.
+bool told(const std::vector<EventNote>& notes, std::string_view reason) {
+  return std::ranges::any_of(
+      notes, [&](const EventNote& note) { return note.warning && note.reason == reason; });
 }
 
 }  // namespace
@@ -59,7 +74,8 @@ std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStat
   }
   const auto* was = true_of(before, api::kDegraded);
   const auto* is = true_of(after, api::kDegraded);
-  if (is != nullptr && (was == nullptr || (was->reason != is->reason && !on_the_way(is->reason)))) {
+  if (is != nullptr && (was == nullptr || (was->reason != is->reason && !on_the_way(is->reason))) &&
+      !told(out, is->reason)) {
     out.push_back({true, is->reason, "Watch", is->message});
   }
   const auto* was_stalled = true_of(before, api::kStalled);

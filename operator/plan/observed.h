@@ -114,6 +114,7 @@ struct WriteFailure {
   ErrorKind error = ErrorKind::kInternal;  // kDenied: quota or admission; kConflict: name taken
   std::string message;                     // the API server's words
   WallTime time;
+  std::optional<WallTime> since = {};  // of the first one in a row; absent: this is the first
 };
 
 // How this operator was started.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/kueue.h"
 #include "operator/plan/news.h"
@@ -15,23 +16,13 @@ namespace {
 constexpr Seconds kNumbersEvery{5};
 constexpr Seconds kProgressEvery{1};
 constexpr Seconds kSurgeRetry{300};
+constexpr Seconds kRefusedSurgeFirstWait{60};  // a quota that was raised should soon count
 constexpr Seconds kReplaceFirstWait{120};
 constexpr Seconds kReplaceLongestWait{1800};
+constexpr Seconds kRenewFirstWait{10};
+constexpr Seconds kRenewLongestWait{300};
 constexpr Seconds kPlaceFirstWait{60};
 constexpr Seconds kPlaceLongestWait{900};
-
-// With a wrong spec nothing is begun and nothing given up: what is there is kept and mended.
-RolloutDecision keep_all(const Look& look, const std::vector<Group>& groups) {
-  RolloutDecision decision;
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    if (groups[i].ended) {
-      decision.going.push_back({i, "no pod of it is left", true});
-    } else {
-      (groups[i].revision == look.revision ? decision.keep : decision.old).push_back(i);
-    }
-  }
-  return decision;
-}
 
 bool waits_for(const std::optional<api::Backoff>& backoff, std::string_view reason, WallTime now) {
   return backoff && backoff->reason == reason && now < from_rfc3339(backoff->until);
@@ -73,7 +64,8 @@ bool is_over(const api::Backoff& backoff, const Look& look, const std::vector<Gr
     return surge_fits(groups, decision);
   }
   if (!all_ready(look, groups, decision)) return false;
-  return backoff.reason != api::kCrashLoop || all_stable(groups, decision, look.observed.now);
+  const bool kept_ending = backoff.reason == api::kCrashLoop || backoff.reason == api::kPodLost;
+  return !kept_ending || all_stable(groups, decision, look.observed.now);
 }
 
 std::string why(const Group& group) {
@@ -93,8 +85,9 @@ std::optional<api::Backoff> next_backoff(const Look& look, const std::vector<Gro
   };
   if (decision.surge_failed) {
     const bool draining = any_leaving(groups, decision);
-    return again(draining ? api::kDrainBlocked : api::kSurgeUnschedulable, kSurgeRetry, kSurgeRetry,
-                 "no node had room for one more group");
+    return again(draining ? api::kDrainBlocked : api::kSurgeUnschedulable,
+                 decision.surge_refused ? kRefusedSurgeFirstWait : kSurgeRetry, kSurgeRetry,
+                 decision.why_no_room);
   }
   if (decision.replaced) {
     return again(api::kCrashLoop, kReplaceFirstWait, kReplaceLongestWait,
@@ -104,24 +97,47 @@ std::optional<api::Backoff> next_backoff(const Look& look, const std::vector<Gro
     return again(api::kUnschedulable, kPlaceFirstWait, kPlaceLongestWait,
                  why(groups[*decision.released]));
   }
+  if (decision.fallen) {
+    // A group that ends in another way meanwhile is the same trouble.
+    const bool looping = backoff && backoff->reason == api::kCrashLoop;
+    return again(looping ? api::kCrashLoop : api::kPodLost,
+                 looping ? kReplaceFirstWait : kRenewFirstWait,
+                 looping ? kReplaceLongestWait : kRenewLongestWait, why(groups[*decision.fallen]));
+  }
   if (backoff && is_over(*backoff, look, groups, decision)) return std::nullopt;
   return backoff;
 }
 
+// Of a group that is not there, because nothing of it could be made.
+std::optional<Refusal> refused_new_group(const Look& look, const std::vector<Group>& groups) {
+  const Revision* made = look.made();
+  if (made == nullptr) return std::nullopt;
+  const std::string prefix = api::revision_object(look.owner.name, made->name) + "-";
+  for (const auto& [name, refusal] : refused_groups(look.observed)) {
+    const bool there = std::ranges::find(groups, name, &Group::name) != groups.end();
+    if (name.starts_with(prefix) && !there) return refusal;
+  }
+  return std::nullopt;
+}
+
 RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
-  if (!look.spec) return keep_all(look, groups);
+  // What a wrong spec says of the rollout is not known.
+  const api::Rollout rollout = look.spec ? look.spec->rollout : api::Rollout{};
   const WallTime now = look.observed.now;
   const auto backoff = backoff_before(look);
   return decide({.groups = groups,
                  .revision = look.revision,
                  .desired = look.granted,
-                 .max_surge = look.spec->rollout.max_surge,
-                 .max_unavailable = look.spec->rollout.max_unavailable,
-                 .paused = look.spec->rollout.paused,
+                 .max_surge = rollout.max_surge,
+                 .max_unavailable = rollout.max_unavailable,
+                 .paused = look.held(),
                  .surge_waits = waits_for(backoff, api::kSurgeUnschedulable, now) ||
                                 waits_for(backoff, api::kDrainBlocked, now),
                  .placement_waits = waits_for(backoff, api::kUnschedulable, now),
                  .may_replace = !waits_for(backoff, api::kCrashLoop, now),
+                 .may_renew = !waits_for(backoff, api::kCrashLoop, now) &&
+                              !waits_for(backoff, api::kPodLost, now),
+                 .refused = refused_new_group(look, groups),
                  .now = now});
 }
 
@@ -135,13 +151,15 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
   };
   if (backoff) at(from_rfc3339(backoff->until) + Seconds(1));
   if (look.schedule_until) at(*look.schedule_until);
-  const bool replacing = backoff && backoff->reason == api::kCrashLoop;
+  if (look.settles) at(*look.settles);
+  const bool replacing =
+      backoff && (backoff->reason == api::kCrashLoop || backoff->reason == api::kPodLost);
   if (!groups_in_queue(look.observed.pods).empty()) at(now + kQueueWordsEvery);
   for (const Group& group : groups) {
-    if (group.unschedulable_since) {
-      if (decision.surge_pending) at(*group.unschedulable_since + kSurgePatience);
-      if (group.placed) at(*group.unschedulable_since + kPlacementPatience);
+    if (group.unschedulable_since && decision.surge_pending) {
+      at(*group.unschedulable_since + kSurgePatience);
     }
+    if (group.incomplete_since && group.placed) at(*group.incomplete_since + kPlacementPatience);
     const auto& stable_at = group.restarts.stable_at;
     if (stable_at && (replacing || group.restarts.recent > 0)) at(*stable_at);
     for (const PodView* pod : group.pods) {

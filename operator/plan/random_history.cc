@@ -42,7 +42,7 @@ class RandomHistory {
   int below(int end) { return std::uniform_int_distribution<int>(0, end - 1)(random_); }
 
   void act() {
-    switch (below(harm_ ? 10 : 6)) {
+    switch (below(harm_ ? 13 : 8)) {
       case 0:
         return edit({{"replicas", below(5)}});
       case 1:
@@ -57,6 +57,12 @@ class RandomHistory {
       }
       case 5:
         return cordon_or_mend();
+      case 6:
+        // Often odd, so that it lets a part of a group in.
+        sim_.quota = below(2) == 0 ? 1000 : 3 + below(8);
+        return log("quota " + std::to_string(sim_.quota));
+      case 7:
+        return edit({{"parallelism", {{"tensor", below(2) == 0 ? 3 : 2}}}});
       default:
         return harm_a_pod();
     }
@@ -122,7 +128,8 @@ class RandomHistory {
     const json rollout = sim_.spec().value("rollout", json::object());
     const int replicas = number(sim_.spec(), "replicas", 1);
     const int least = std::max(0, replicas - number(rollout, "maxUnavailable", 0));
-    const int most = replicas + number(rollout, "maxSurge", 1);
+    // What a wrong spec says of the rollout does not count.
+    const int most = replicas + std::max(1, number(rollout, "maxSurge", 1));
     const bool seen = sim_.status().value("observedGeneration", 0L) == sim_.generation();
     floor_ = std::min(floor_, least);
     ceiling_ = std::max(ceiling_, most);
@@ -146,7 +153,8 @@ class RandomHistory {
   void become_quiet() {
     sim_.faults = {};
     sim_.mend_nodes();
-    sim_.edit({{"rollout", {{"paused", false}}}});
+    sim_.quota = 1000;
+    sim_.edit({{"rollout", {{"paused", false}}}, {"parallelism", {{"tensor", 2}}}});
     if (!sim_.settle(8000)) return breach("it does not come to rest");
     sim_.run(1500);  // restarts are forgotten meanwhile
     const int writes = sim_.writes();

@@ -1,7 +1,9 @@
 #include "operator/plan/recovery.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
+#include <string_view>
 
 #include "operator/plan/groups.h"
 
@@ -11,7 +13,38 @@ namespace {
 // More would make every new pod's affinity long; the API server's bound is far above.
 constexpr std::size_t kMostAvoided = 32;
 
+constexpr Seconds kMendFirstWait{10};
+constexpr Seconds kMendLongestWait{300};
+
+// What a kubelet gives as a pod's reason (kubernetes/pkg/kubelet). Of an orderly shutdown:
+constexpr std::array<std::string_view, 2> kShutDown = {"Terminated", "Shutdown"};
+// and when it does not take one, beside OutOf<resource>.
+constexpr std::array<std::string_view, 5> kNotTaken = {"UnexpectedAdmissionError", "NodeAffinity",
+                                                       "TopologyAffinityError", "NodeShutdown",
+                                                       "InvalidNodeInfo"};
+
+bool one_of(std::string_view text, const auto& list) {
+  return std::ranges::find(list, text) != list.end();
+}
+
 }  // namespace
+
+bool failed(const PodView& pod) {
+  if (pod.phase != "Failed" && pod.phase != "Succeeded") return false;
+  // Since Kubernetes 1.27 a deleted pod has ended, too, before it is gone; without a reason.
+  if (pod.deletion && pod.status_reason.empty()) return false;
+  return !one_of(pod.status_reason, kShutDown);
+}
+
+bool refused_by_node(const PodView& pod) {
+  return pod.phase == "Failed" &&
+         (pod.status_reason.starts_with("OutOf") || one_of(pod.status_reason, kNotTaken));
+}
+
+Seconds mend_wait(int recent_restarts) {
+  if (recent_restarts <= 1) return Seconds(0);
+  return std::min(kMendLongestWait, kMendFirstWait * (1 << std::min(recent_restarts - 2, 8)));
+}
 
 RecoveryRule recovery_rule(const api::Recovery& recovery) {
   RecoveryRule rule;
@@ -27,9 +60,9 @@ RestartCount count_restarts(const std::vector<const PodView*>& pods, const api::
   bool looping = false;
   WallTime last_start{};
   for (const PodView* pod : pods) {
-    all_run = all_run && pod != nullptr && pod->running && pod->started;
+    all_run = all_run && pod != nullptr && pod->running && pod->started && !failed(*pod);
     if (pod == nullptr) continue;
-    count.all += pod->restarts;
+    count.all += pod->restarts + (failed(*pod) ? 1 : 0);
     looping = looping || pod->waiting_reason == "CrashLoopBackOff";
     if (pod->started) last_start = std::max(last_start, *pod->started);
   }

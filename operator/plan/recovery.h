@@ -1,7 +1,8 @@
 // How many restarts a group has had, when it is given up, and which nodes its successor avoids.
 //
-// Containers are restarted by the kubelet, later each time. Restarts add up until all containers of
-// the group have run for spec.recovery.window; more than spec.recovery.maxRestarts spend it, and
+// Containers are restarted by the kubelet, later each time. A pod that has failed as a whole is
+// made again by us, later each time, and counts as a restart. Restarts add up until all containers
+// of the group have run for spec.recovery.window; more than spec.recovery.maxRestarts spend it, and
 // the whole group is replaced. What has to be remembered between two looks is in the status:
 // the sum, the number of restarts that it was made from, and the nodes. Private to operator/plan.
 #pragma once
@@ -22,8 +23,19 @@ struct RecoveryRule {
 };
 RecoveryRule recovery_rule(const api::Recovery& recovery);
 
+// A pod that ended without anybody having deleted it: its kubelet did not take it, or evicted it. A
+// node that is shut down ends its pods, too; that is no fault of theirs.
+bool failed(const PodView& pod);
+
+// The kubelet did not take the pod, although the scheduler thought that it would: a device that is
+// not there yet after a reboot, a node that has changed meanwhile.
+bool refused_by_node(const PodView& pod);
+
+// How long a pod that has failed stays, counted from its making, before it is made again.
+Seconds mend_wait(int recent_restarts);
+
 struct RestartCount {
-  int all = 0;                        // as the kubelets count them
+  int all = 0;                        // as the kubelets count them, and pods that have failed
   int recent = 0;                     // since the group was last stable
   bool spent = false;                 // more than are put up with
   std::optional<WallTime> stable_at;  // all containers run, and have run for the window then

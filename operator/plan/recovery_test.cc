@@ -81,6 +81,64 @@ TEST(Restarts, spend_a_group_when_they_are_more_than_the_most) {
   EXPECT_TRUE(count_restarts({&first}, nullptr, {.max_restarts = 0}, kNow).spent);
 }
 
+PodView ended_for(const char* reason) {
+  PodView pod;
+  pod.phase = "Failed";
+  pod.status_reason = reason;
+  return pod;
+}
+
+TEST(Failed, is_what_ended_without_being_asked_to) {
+  for (const char* reason : {"UnexpectedAdmissionError", "OutOfcpu", "OutOfnvidia.com/gpu",
+                             "NodeAffinity", "Evicted", "DeadlineExceeded", ""}) {
+    EXPECT_TRUE(failed(ended_for(reason))) << reason;
+  }
+  // An orderly shutdown of the node, and what was deleted (also by an eviction).
+  EXPECT_FALSE(failed(ended_for("Terminated")));
+  PodView deleted = ended_for("");
+  deleted.deletion = kNow;
+  EXPECT_FALSE(failed(deleted));
+  deleted.status_reason = "UnexpectedAdmissionError";  // before we deleted it
+  EXPECT_TRUE(failed(deleted));
+  EXPECT_FALSE(failed(running(3, Seconds(1))));
+}
+
+TEST(Failed, is_the_nodes_doing_when_its_kubelet_did_not_take_the_pod) {
+  for (const char* reason : {"UnexpectedAdmissionError", "OutOfpods", "OutOfnvidia.com/gpu",
+                             "NodeAffinity", "TopologyAffinityError", "NodeShutdown"}) {
+    EXPECT_TRUE(refused_by_node(ended_for(reason))) << reason;
+  }
+  for (const char* reason : {"Evicted", "Terminated", ""}) {
+    EXPECT_FALSE(refused_by_node(ended_for(reason))) << reason;
+  }
+}
+
+TEST(Failed, pods_count_as_restarts_each_once) {
+  const PodView up = running(1, Seconds(700));
+  const PodView down = ended_for("OutOfcpu");
+  auto count = count_restarts({&up, &down}, nullptr, kRule, kNow);
+  EXPECT_EQ(count.all, 2);
+  EXPECT_EQ(count.recent, 2);
+  EXPECT_FALSE(count.stable_at);
+  auto before = said(2, 2);
+  EXPECT_EQ(count_restarts({&up, &down}, &before, kRule, kNow).recent, 2) << "seen again";
+  const PodView anew = running(0, Seconds(1));
+  count = count_restarts({&up, &anew}, &before, kRule, kNow);
+  EXPECT_EQ(count.recent, 2);
+  before = said(count.all, count.recent);
+  count = count_restarts({&up, &down}, &before, kRule, kNow);
+  EXPECT_EQ(count.recent, 3) << "failed again";
+  EXPECT_TRUE(count.spent);
+}
+
+TEST(MendWait, is_none_at_first_and_then_doubles_up_to_five_minutes) {
+  const int seconds[] = {0, 0, 10, 20, 40, 80, 160, 300, 300};
+  for (int restarts = 0; restarts < 9; ++restarts) {
+    EXPECT_EQ(mend_wait(restarts), Seconds(seconds[restarts])) << restarts;
+  }
+  EXPECT_EQ(mend_wait(1000000), Seconds(300));
+}
+
 TEST(Rule, is_that_of_the_spec) {
   EXPECT_EQ(recovery_rule({.max_restarts = 3, .window = "2m"}).window, Seconds(120));
   EXPECT_EQ(recovery_rule({.max_restarts = 3, .window = ""}).window, Seconds(600));

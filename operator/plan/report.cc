@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "operator/api/names.h"
@@ -135,6 +136,14 @@ class Reporter {
       status_.groups.push_back(
           describe(at(i), going == f_.decision.going.end() ? nullptr : &*going));
     }
+    for (const RefusedGroup& group : f_.obstacles.not_made) {
+      api::GroupStatus& out = status_.groups.emplace_back();
+      out.name = group.name;
+      out.revision = group.revision;
+      out.phase = group.cause.phase;
+      out.reason = group.cause.reason;
+      out.message = group.cause.message;
+    }
     std::ranges::sort(status_.groups, {}, &api::GroupStatus::name);
   }
 
@@ -185,6 +194,9 @@ class Reporter {
       trouble_ = Cause{"", api::kNameConflict, text, true};
     } else if (f_.obstacles.refused) {
       trouble_ = f_.obstacles.refused;
+    } else if (!complete_) {
+      // When all groups serve, it is one more that is refused.
+      trouble_ = f_.obstacles.refused_pod;
     }
     const auto blame = [&](std::size_t i) {
       const Group& group = at(i);
@@ -213,6 +225,12 @@ class Reporter {
                        "groups were replaced " + times +
                            " times because they kept ending; the last " + f_.backoff->message,
                        true};
+    } else if (f_.backoff->reason == api::kPodLost) {
+      trouble_ =
+          Cause{"", api::kPodLost,
+                "groups were made anew " + times +
+                    " times because all of their pods had failed; the last " + f_.backoff->message,
+                true};
     } else if (f_.backoff->reason == api::kUnschedulable) {
       trouble_ = Cause{"", api::kUnschedulable,
                        "a group could not be placed whole and gave back what it held, " + times +
@@ -244,10 +262,17 @@ class Reporter {
     return "node " + group.leaving->node + " " + group.leaving->why + "; group " + group.name;
   }
 
+  // Why one more group cannot be had, as found out now or the last time.
+  std::string why_no_room() const {
+    if (!f_.decision.why_no_room.empty() || !f_.backoff) return f_.decision.why_no_room;
+    return f_.backoff->message;
+  }
+
   std::string blocked_message() const {
     return leaving_message() +
-           " should go elsewhere, but no other node has room for another one. It stays and serves. "
-           "Add capacity, or uncordon the node; it is tried again every few minutes";
+           " should go elsewhere, but there is no room for another one: " + why_no_room() +
+           ". It stays and serves. Make room, or uncordon the node; it is tried again every few "
+           "minutes";
   }
 
   // Nothing but the rollout is left to do, and that is paused.
@@ -283,19 +308,30 @@ class Reporter {
   }
 
   std::string rolling_message() const {
-    return of(kept_ready_, look_.desired, "are ready with revision ") + look_.revision + "; " +
-           of(status_.ready_replicas, look_.desired, "answer");
+    std::string text = of(kept_ready_, look_.desired, "are ready with revision ") + look_.revision +
+                       "; " + of(status_.ready_replicas, look_.desired, "answer");
+    if (f_.decision.no_room && !f_.decision.why_no_room.empty()) {
+      text +=
+          "; old groups go first (spec.rollout.maxUnavailable), since there is no room for one "
+          "more: " +
+          f_.decision.why_no_room;
+    }
+    return text;
   }
 
   std::string surge_message() const {
-    return "no node has room for a surge group of revision " + look_.revision +
-           ". Add capacity, or set spec.rollout.maxUnavailable to 1 so that an old group goes "
-           "first; it is tried again every few minutes";
+    return "there is no room for one more group, of revision " + look_.revision + ": " +
+           why_no_room() +
+           ". Make room, or set spec.rollout.maxUnavailable to 1 so that an old group goes first; "
+           "it is tried again every few minutes";
   }
 
   Verdict progressing() const {
     const auto& d = f_.decision;
-    if (!look_.spec) return no(look_.mistake_reason, "nothing is changed until that is mended");
+    if (!look_.spec && !drain_blocked()) {
+      return no(look_.mistake_reason,
+                "nothing is changed until that is mended; groups that are there are kept whole");
+    }
     if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
     if (drain_blocked()) return no(api::kDrainBlocked, blocked_message());
     if (!d.old.empty() && !look_.paused()) return yes(api::kRollingUpdate, rolling_message());
@@ -316,7 +352,10 @@ class Reporter {
   }
 
   Verdict degraded() const {
-    if (trouble_) return yes(trouble_->reason, trouble_->message);
+    if (trouble_) {
+      const bool also = !look_.spec && drain_blocked();
+      return yes(trouble_->reason, trouble_->message + (also ? ". " + blocked_message() : ""));
+    }
     if (drain_blocked()) return yes(api::kDrainBlocked, blocked_message());
     if (recovering_ != nullptr) {
       return yes(recovering_->cause->reason,
@@ -336,11 +375,17 @@ class Reporter {
       return yes(trouble_->reason, trouble_->message);
     }
     if (surge_failed()) return yes(api::kSurgeUnschedulable, surge_message());
-    if (trouble_ && !complete_ && f_.backoff && f_.backoff->reason == api::kCrashLoop &&
-        f_.backoff->count >= kStalledAfterReplacements) {
-      return yes(api::kCrashLoop, trouble_->message);
+    if (trouble_ && !complete_ && f_.backoff && f_.backoff->count >= stalled_after()) {
+      return yes(f_.backoff->reason, trouble_->message);
     }
     return no(api::kAsWanted, "nothing waits for a person");
+  }
+
+  // Tries without success.
+  int stalled_after() const {
+    if (f_.backoff->reason == api::kCrashLoop) return kStalledAfterReplacements;
+    return f_.backoff->reason == api::kPodLost ? kStalledAfterRenewals
+                                               : std::numeric_limits<int>::max();
   }
 
   void describe_scaling() {

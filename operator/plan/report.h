@@ -21,5 +21,8 @@ api::ModelStatus report(const Finding& finding);
 
 // Whole-group replacements without success after which the model is Stalled.
 inline constexpr int kStalledAfterReplacements = 3;
+// The same of groups whose pods all failed. They are made anew sooner: this many tries take five
+// minutes, in which a node's devices are there again after a reboot.
+inline constexpr int kStalledAfterRenewals = 6;
 
 }  // namespace dsm::plan

@@ -14,11 +14,11 @@ class Decider {
   explicit Decider(const RolloutInput& input) : in_(input) {
     for (std::size_t i = 0; i < in_.groups.size(); ++i) {
       const Group& group = in_.groups[i];
-      if (group.ended || group.stuck) {
+      if (group.stuck || (group.ended && !waits_to_be_renewed(group))) {
         gone_or_lost(i);
       } else if (group.leaving) {
         retiring_.push_back(i);
-      } else if (group.revision == in_.revision || in_.paused) {
+      } else if (is_wanted(group)) {
         wanted_.push_back(i);
       } else {
         retiring_.push_back(i);
@@ -50,6 +50,12 @@ class Decider {
     out_.going.push_back({i, why, at_once});
   }
 
+  bool is_wanted(const Group& group) const { return group.revision == in_.revision || in_.paused; }
+
+  bool waits_to_be_renewed(const Group& group) const {
+    return group.fallen && !in_.may_renew && is_wanted(group);
+  }
+
   // Nothing of it can be kept. It takes room until it is gone, but for one whose pods cannot end.
   void gone_or_lost(std::size_t i) {
     const Group& group = at(i);
@@ -61,6 +67,7 @@ class Decider {
     }
     // The ended ones have pods to clear away, too: those that ended without being deleted.
     if (group.ended) go(i, "no pod of it is left", true);
+    if (group.fallen && is_wanted(group)) out_.fallen = i;
   }
 
   // At most one at a time, the one with the most restarts. One that is ready just now serves on.
@@ -82,7 +89,7 @@ class Decider {
   void choose_kept() {
     std::ranges::stable_sort(wanted_, {}, [&](std::size_t i) {
       const Group& g = at(i);
-      return std::tuple(!g.ready, g.leader_going, !g.served, g.unschedulable_since.has_value(),
+      return std::tuple(!g.ready, g.leader_going, !g.served, g.incomplete_since.has_value(),
                         -g.work, g.number);
     });
     while (static_cast<int>(wanted_.size()) > in_.desired) {
@@ -96,9 +103,9 @@ class Decider {
   bool release_half_placed(Indices& from) {
     for (auto it = from.rbegin(); it != from.rend(); ++it) {
       const Group& group = at(*it);
-      if (!group.placed || !group.unschedulable_since) continue;
-      if (*group.unschedulable_since + kPlacementPatience > in_.now) continue;
-      go(*it, "some of its pods have found no node; it gives back what the others hold", true);
+      if (!group.placed || !group.incomplete_since) continue;
+      if (*group.incomplete_since + kPlacementPatience > in_.now) continue;
+      go(*it, "it did not come whole; it gives back what some of its pods hold", true);
       ++room_taken_;
       out_.released = *it;
       from.erase(std::next(it).base());
@@ -111,21 +118,35 @@ class Decider {
   bool look_at_surge() {
     if (retiring_.empty()) return false;
     if (in_.surge_waits) return true;
-    const bool surging = static_cast<int>(wanted_.size() + retiring_.size()) > in_.desired;
-    if (!surging) return false;
+    const auto there = static_cast<int>(wanted_.size() + retiring_.size());
+    if (there >= in_.desired && in_.refused && in_.refused->again()) {
+      out_.surge_refused = true;
+      out_.why_no_room = in_.refused->cause.message;
+      out_.surge_failed = in_.max_unavailable == 0;
+      return true;
+    }
+    if (there <= in_.desired) return false;
     for (auto it = wanted_.begin(); it != wanted_.end(); ++it) {
       const Group& group = at(*it);
-      if (!group.unschedulable_since) continue;
+      if (!group.incomplete_since) continue;
       out_.surge_pending = true;
-      if (*group.unschedulable_since + kSurgePatience > in_.now) continue;
+      const bool refused = group.refused && group.refused->again();
+      if (!refused && !unschedulable_for(group, kSurgePatience)) continue;
+      out_.surge_refused = refused;
+      out_.why_no_room =
+          refused ? group.refused->cause.message : "no node had room for one more group";
       if (in_.max_unavailable > 0) return true;
-      go(*it, "no node has room for a surge group", true);
+      go(*it, "there is no room for a surge group", true);
       wanted_.erase(it);
       ++room_taken_;
       out_.surge_failed = true;
       return true;
     }
     return false;
+  }
+
+  bool unschedulable_for(const Group& group, Seconds patience) const {
+    return group.unschedulable_since && *group.unschedulable_since + patience <= in_.now;
   }
 
   // Their pods end with the node, so what they hold is no room for others and is not counted.
@@ -139,7 +160,8 @@ class Decider {
 
   // Whether an old group may go although that leaves one less than wanted ready.
   int spare(const Group& group) const {
-    const bool makes_room = in_.max_surge == 0 || (out_.no_room && !group.leaving);
+    const bool makes_room =
+        in_.max_surge == 0 || (out_.no_room && (!group.leaving || out_.surge_refused));
     return makes_room ? in_.max_unavailable : 0;
   }
 

@@ -15,6 +15,7 @@ namespace {
 using nlohmann::json;
 
 const WallTime kStart = from_rfc3339("2026-01-01T00:00:00Z");
+constexpr Seconds kFailureKept{600};  // as the runtime keeps them
 
 // The object with the uid of `like`; nullptr when there is none.
 json* same_uid(std::vector<json>& objects, const json& like) {
@@ -36,7 +37,7 @@ Simulation::Simulation(json spec) {
 }
 
 WallTime Simulation::now() const {
-  return kStart + Seconds(now_s_);
+  return kStart + Seconds(now_s_) + part_of_s_;
 }
 
 char Simulation::letter(const std::string& revision) const {
@@ -160,12 +161,14 @@ Observed Simulation::observe() {
   Observed observed;
   observed.model = view_.model;
   observed.children = view_.children;
+  std::erase_if(failures_, [&](const WriteFailure& f) { return f.time + kFailureKept <= now(); });
   observed.failures = failures_;
   observed.fresh_token = std::string(64, 'f');
   observed.status_written = status_written_;
   observed.now = now();
   observed.config = config;
   observed.metrics_api = metrics_api;
+  observed.tenant = tenant;
   for (const json& pod : view_.pods) observed.pods.push_back(pod_view(pod));
   add_taken_names(observed);
   if (config.watches_nodes) {
@@ -233,8 +236,13 @@ void Simulation::send(const std::function<void()>& effect, const std::function<v
 
 void Simulation::refused(const std::string& kind, const std::string& name, ErrorKind error,
                          const std::string& message) {
-  std::erase_if(failures_, [&](const WriteFailure& f) { return f.kind == kind && f.name == name; });
-  failures_.push_back({kind, name, error, message, now()});
+  WriteFailure failure{kind, name, error, message, now()};
+  std::erase_if(failures_, [&](const WriteFailure& f) {
+    if (f.kind != kind || f.name != name) return false;
+    if (f.error == error) failure.since = f.since.value_or(f.time);
+    return true;
+  });
+  failures_.push_back(std::move(failure));
   dirty_ = true;
 }
 
@@ -293,6 +301,7 @@ void Simulation::write_child(const ChildWrite& child) {
       return refused(child.kind, child.name, ErrorKind::kConflict, "already exists");
     }
     object["metadata"]["uid"] = "uid-" + std::to_string(++uids_);
+    object["metadata"]["creationTimestamp"] = to_rfc3339(now());
     return send([&] { children_.push_back(object); },
                 [&] {
                   view_.children.push_back(object);
@@ -358,6 +367,26 @@ void Simulation::write_status(const json& status) {
     ready_said_ = ready;
     if (ready != "none") say("Ready=" + ready);
   }
+}
+
+void Simulation::edit_quickly(const std::vector<json>& merge_patches, Millis apart) {
+  const int began = now_s_;
+  for (std::size_t i = 0; i < merge_patches.size(); ++i) {
+    const Millis at = apart * static_cast<int>(i);
+    while (began + std::chrono::floor<Seconds>(at).count() > now_s_) {
+      part_of_s_ = Millis(0);
+      step();
+    }
+    part_of_s_ = at % Seconds(1);
+    edit(merge_patches[i]);
+    watch();
+    // Like the runtime: until there is nothing left to write.
+    for (int looks = 0; dirty_ && looks < 5; ++looks) {
+      look();
+      watch();
+    }
+  }
+  part_of_s_ = Millis(0);
 }
 
 void Simulation::step() {

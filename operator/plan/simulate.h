@@ -49,14 +49,18 @@ class Simulation {
   std::string bad_image;                     // pods of it crash a second after their start
   std::string last_words = "no such model";  // of pods that crash so
   std::set<std::string> bad_nodes;           // and so do those on these nodes
+  std::set<std::string> refusing_nodes;      // their kubelets take no pod
   std::set<std::string> foreign;             // "Kind/name" that somebody else has
   std::map<std::string, long> work;          // requests of a leader, by its short name ("A0.0")
   Config config{.worker_image = "worker:1", .watches_nodes = true};
   Faults faults;
   MetricsApi metrics_api{MetricsApi::State::kOurs, ""};
+  std::optional<TenantGrant> tenant;
 
   // What a user does.
   void edit(const nlohmann::json& merge_patch);  // of the spec
+  // One after the other, each seen at once.
+  void edit_quickly(const std::vector<nlohmann::json>& merge_patches, Millis apart);
   void scale(int replicas) { edit({{"replicas", replicas}}); }
   void remove_pod(const std::string& short_name);  // kubectl delete pod
   void fail_pod(const std::string& short_name);    // evicted
@@ -159,6 +163,7 @@ class Simulation {
   std::vector<std::string> breaches_;
   std::string ready_said_;
   int now_s_ = 0;
+  Millis part_of_s_{0};  // only of quick edits
   int wake_s_ = -1;
   int uids_ = 0;
   int writes_ = 0;

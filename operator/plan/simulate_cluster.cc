@@ -37,6 +37,7 @@ void Simulation::fail_pod(const std::string& name) {
   pod.object["status"]["phase"] = "Failed";
   pod.object["status"]["reason"] = "Evicted";
   pod.object["status"]["message"] = "the node was low on memory";
+  pod.object["status"]["containerStatuses"][0]["state"] = {{"terminated", {{"exitCode", 137}}}};
   set_condition(pod.object, "Ready", false, "", "", now());
   pod.started = -1;
   dirty_ = true;
@@ -146,6 +147,13 @@ void Simulation::start_or_crash(Pod& pod) {
   if (!pod.object["spec"].contains("nodeName")) return;
   const bool bad = pod.object["spec"]["containers"][0]["image"] == bad_image ||
                    bad_nodes.contains(pod.object["spec"]["nodeName"]);
+  if (pod.started < 0 && refusing_nodes.contains(pod.object["spec"]["nodeName"])) {
+    pod.object["status"]["phase"] = "Failed";
+    pod.object["status"]["reason"] = "UnexpectedAdmissionError";
+    pod.object["status"]["message"] = "Allocate failed: no healthy devices";
+    dirty_ = true;
+    return;
+  }
   json& statuses = pod.object["status"]["containerStatuses"];
   if (pod.started < 0 && now_s_ >= pod.back_at) {
     pod.object["status"]["phase"] = "Running";

@@ -8,6 +8,7 @@
 #include "operator/api/tenant_status.h"
 #include "operator/plan/actions.h"
 #include "operator/plan/children.h"
+#include "operator/plan/refusals.h"
 
 namespace dsm::plan {
 namespace {
@@ -22,11 +23,6 @@ std::string meta(const json& object, const char* key) {
 std::string label_of(const json& object, std::string_view label) {
   const json labels = object.value(json::json_pointer("/metadata/labels"), json());
   return labels.is_object() ? labels.value(std::string(label), std::string()) : std::string();
-}
-
-// Not by a passing state of the network or the API server.
-bool lasting(const WriteFailure& failure) {
-  return failure.error == ErrorKind::kDenied || failure.error == ErrorKind::kInvalid;
 }
 
 // What stands in the way, the first that a person has to mend in front.

@@ -4,8 +4,11 @@ namespace dsm::runtime {
 
 void Failures::record(const std::string& model, plan::WriteFailure failure) {
   const std::lock_guard lock(mutex_);
-  const std::string key = failure.kind + "/" + failure.name;
-  failures_[model][key] = std::move(failure);
+  plan::WriteFailure& known = failures_[model][failure.kind + "/" + failure.name];
+  if (!known.kind.empty() && known.error == failure.error) {
+    failure.since = known.since.value_or(known.time);
+  }
+  known = std::move(failure);
 }
 
 void Failures::forget(const std::string& model, const std::string& kind, const std::string& name) {

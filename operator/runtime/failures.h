@@ -14,6 +14,7 @@ class Failures {
  public:
   static constexpr std::chrono::minutes kKept{10};
 
+  // One more of the same kind is in a row with those before.
   void record(const std::string& model, plan::WriteFailure failure);
   void forget(const std::string& model, const std::string& kind, const std::string& name);
   void forget_model(const std::string& model);

@@ -106,6 +106,18 @@ std::vector<plan::BudgetModel> TenantBudgets::models_of(const plan::TenantView& 
   return models;
 }
 
+int TenantBudgets::kept(const std::string& key, const std::string& uid) {
+  Reserved& reserved = reserved_[key];
+  if (reserved.uid != uid) {
+    std::set<std::pair<std::string, int>> groups;
+    for (const auto& pod : store_.pods.of_model(key)) {
+      if (pod->owner_uid == uid && pod->group >= 0) groups.emplace(pod->revision, pod->group);
+    }
+    reserved = {uid, static_cast<int>(groups.size())};
+  }
+  return reserved.groups;
+}
+
 std::optional<plan::TenantGrant> TenantBudgets::grant(const std::string& key, const Json& model) {
   const plan::TenantPointer tenant = tenants_.tenant_of(key.substr(0, key.find('/')));
   const std::lock_guard lock(mutex_);
@@ -117,9 +129,11 @@ std::optional<plan::TenantGrant> TenantBudgets::grant(const std::string& key, co
   grant.keys_required = !tenant->spec || tenant->spec->keys_required;
   grant.priority_class = plan::priority_class_of(*tenant);
   const std::shared_ptr<const api::Spec> spec = facts_of(key, model).spec;
-  if (!spec) return grant;  // the plan says so itself
-  grant.not_allowed = plan::not_allowed(*tenant, *spec);
-  if (!grant.not_allowed.empty()) return grant;
+  if (spec) grant.not_allowed = plan::not_allowed(*tenant, *spec);
+  if (!spec || !grant.not_allowed.empty()) {
+    grant.groups = kept(key, metadata_text(model, "uid"));
+    return grant;
+  }
   const plan::BudgetResult result = plan::budget(tenant->spec->budget, models_of(*tenant));
   const auto share = result.shares.find(key);
   if (share == result.shares.end()) return grant;  // it was deleted meanwhile

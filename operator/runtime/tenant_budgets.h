@@ -51,6 +51,8 @@ class TenantBudgets {
   const Facts* facts_of(const std::string& key);  // null: there is no such model
   // Those that are there, and those of which only pods are.
   std::vector<plan::BudgetModel> models_of(const plan::TenantView& tenant);
+  // Groups of a model whose spec cannot be taken: what it was granted before, or else has.
+  int kept(const std::string& key, const std::string& uid);
   void add_held(const Facts* facts, plan::BudgetModel& model);
   const plan::Amounts& demand_of(const std::string& key, const std::string& revision);
 

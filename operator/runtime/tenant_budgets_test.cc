@@ -162,6 +162,31 @@ TEST_F(TenantBudgetsTest, WhatIsNotAllowedTakesNoRoom) {
   EXPECT_EQ(grant(good)->groups, 1);
 }
 
+TEST_F(TenantBudgetsTest, AModelWhoseSpecCannotBeTakenKeepsWhatItWasGranted) {
+  tenants_.tenants.put(
+      tenant({{"namespaces", {"x"}}, {"budget", {{"resources", {{"example.com/gpu", 2}}}}}}));
+  Json object = model("x", "m", 3, "01");
+  EXPECT_EQ(grant(object)->groups, 2);
+  object["metadata"]["resourceVersion"] = "6";
+  object["spec"]["parallelism"] = {{"tensor", 3}};
+  EXPECT_EQ(grant(object)->groups, 2) << "one of them may have been lost just now";
+  // An operator that has just started knows only what is there.
+  budgets_.forget("x/m");
+  EXPECT_EQ(grant(object)->groups, 0);
+  budgets_.forget("x/m");
+  run("x", "m", "abcd1234", 0);
+  EXPECT_EQ(grant(object)->groups, 1);
+  run("x", "m", "abcd1234", 1);
+  EXPECT_EQ(grant(object)->groups, 1) << "one more for a while is not counted";
+  // What the tenant does not allow any more is kept in the same way.
+  tenants_.tenants.put(tenant({{"namespaces", {"x"}}, {"allowed", {{"models", {"pvc://*"}}}}}));
+  object["spec"].erase("parallelism");
+  object["metadata"]["resourceVersion"] = "7";
+  const auto left = grant(object);
+  EXPECT_THAT(left->not_allowed, HasSubstr("spec.model.uri"));
+  EXPECT_EQ(left->groups, 1);
+}
+
 TEST_F(TenantBudgetsTest, ATenantWhoseSpecIsWrongLetsNothingBeginAndKeepsItsKeys) {
   tenants_.tenants.put(tenant({{"namespaces", {"x"}}, {"owners", 5}}));
   const auto refused = grant(model("x", "a", 1, "01"));
