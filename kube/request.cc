@@ -23,10 +23,13 @@ class Query {
   std::string text_;
 };
 
+std::string version_path(const Resource& resource) {
+  return (resource.group.empty() ? "/api" : "/apis/" + std::string(resource.group)) + "/" +
+         std::string(resource.version);
+}
+
 std::string collection_path(const Resource& resource, const std::string& ns) {
-  std::string path =
-      resource.group.empty() ? "/api/" : "/apis/" + std::string(resource.group) + "/";
-  path += resource.version;
+  std::string path = version_path(resource);
   if (resource.namespaced && !ns.empty()) path += "/namespaces/" + percent_encode(ns);
   path += "/" + std::string(resource.plural);
   return path;
@@ -77,6 +80,10 @@ std::string percent_encode(std::string_view text) {
     }
   }
   return out;
+}
+
+HttpRequest discovery_request(const Resource& resource) {
+  return reading(version_path(resource));
 }
 
 HttpRequest get_request(const Resource& resource, const std::string& ns, const std::string& name) {

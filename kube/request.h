@@ -53,6 +53,8 @@ struct LogOptions {
   long limit_bytes = 0;   // the answer ends after so many; 0: no limit
 };
 
+// Which kinds of the resource's group and version the server has.
+HttpRequest discovery_request(const Resource& resource);
 // `ns` is ignored for cluster-scoped kinds; "" with a namespaced kind means all namespaces (list
 // and watch only).
 HttpRequest get_request(const Resource& resource, const std::string& ns, const std::string& name);

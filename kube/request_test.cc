@@ -20,6 +20,11 @@ TEST(Request, CoreKindsLiveUnderApiAndOthersUnderApis) {
             "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/op");
 }
 
+TEST(Request, KindsAreDiscoveredByGroupAndVersion) {
+  EXPECT_EQ(discovery_request(kPodGroups).target, "/apis/scheduling.x-k8s.io/v1alpha1");
+  EXPECT_EQ(discovery_request(kPods).target, "/api/v1");
+}
+
 TEST(Request, AListWithoutNamespaceCoversAllNamespaces) {
   EXPECT_EQ(list_request(kPods, "", {}).target, "/api/v1/pods?limit=500");
 }

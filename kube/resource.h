@@ -55,6 +55,8 @@ inline constexpr Resource kRoleBindings{"rbac.authorization.k8s.io", "v1", "role
 // Of Kueue. Both versions are served by releases of the last year; the newer one first.
 inline constexpr Resource kWorkloads{"kueue.x-k8s.io", "v1beta2", "workloads", "Workload"};
 inline constexpr Resource kOldWorkloads{"kueue.x-k8s.io", "v1beta1", "workloads", "Workload"};
+// Of the coscheduling plugin of Kubernetes' scheduler.
+inline constexpr Resource kPodGroups{"scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup"};
 inline constexpr Resource kPriorityClasses{"scheduling.k8s.io", "v1", "priorityclasses",
                                            "PriorityClass", false};
 
