@@ -189,6 +189,7 @@ class Operator {
     result.plan.pull_policy = options_.pull_policy;
     // Nodes are no namespace's; the rights to see them come with those to all namespaces.
     result.plan.watches_nodes = options_.ns.empty();
+    result.coscheduling = options_.coscheduling;
     result.workers = options_.workers;
     result.status_port = static_cast<std::uint16_t>(options_.worker_status_port);
     if (!options_.tenant_owner_role.empty()) {

@@ -21,6 +21,8 @@ void OperatorOptions::add_to(Flags& flags) {
   flags.add("rdma-resource", &rdma_resource,
             "resource of which a pod asks for one when its model wants RDMA");
   flags.add("kueue", &kueue, "put pods into the queues of Kueue that models name");
+  flags.add("coscheduling", &coscheduling,
+            "make PodGroups for models that name a scheduler, where the cluster has that kind");
   flags.add("image-pull-policy", &pull_policy, "Always, IfNotPresent or Never, for worker pods");
   flags.add("worker-status-port", &worker_status_port, "port of the workers' status streams");
   flags.add(

@@ -124,6 +124,7 @@ struct Placement {
   std::string
       topology_key;        // all pods of a group in one domain of this node label; empty: anywhere
   std::string queue_name;  // Kueue's LocalQueue that admits the groups; empty: none
+  std::string scheduler_name;  // that gives the pods their nodes; empty: the cluster's default
 };
 
 struct EnvVar {

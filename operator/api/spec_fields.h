@@ -115,6 +115,8 @@ void visit_pod_shape(Visitor& v, Spec& s) {
            {.max_length = 253, .check = check_dns_name});
     v.text("topologyKey", s.placement.topology_key, {.max_length = 316, .check = check_label_key});
     v.text("queueName", s.placement.queue_name, {.max_length = 63, .check = check_queue_name});
+    v.text("schedulerName", s.placement.scheduler_name,
+           {.max_length = 253, .check = check_dns_name});
   });
   v.object("template", [&] {
     v.map("labels", s.pod_template.labels,

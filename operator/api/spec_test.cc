@@ -226,6 +226,16 @@ TEST(Spec, a_queue_is_named_as_a_local_queue_is) {
   EXPECT_THAT(mistake(spec), HasSubstr("spec.placement.queueName: is \"Team A\"; use the name"));
 }
 
+TEST(Spec, a_scheduler_is_part_of_the_revision) {
+  json spec = minimal();
+  const std::string by_default = revision_of(*parse_spec(spec));
+  spec["placement"]["schedulerName"] = "gang-scheduler";
+  EXPECT_EQ(parse_spec(spec)->placement.scheduler_name, "gang-scheduler");
+  EXPECT_NE(revision_of(*parse_spec(spec)), by_default);
+  spec["placement"]["schedulerName"] = "Gang Scheduler";
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.placement.schedulerName: is \"Gang Scheduler\"; use"));
+}
+
 TEST(Uri, the_two_schemes_are_read) {
   auto image = parse_uri("image:///models/deepseek-tiny");
   ASSERT_TRUE(image);

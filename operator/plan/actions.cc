@@ -7,6 +7,7 @@
 #include "operator/plan/accelerator.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/cold_start.h"
+#include "operator/plan/coscheduling.h"
 #include "operator/plan/disruption.h"
 #include "operator/plan/history.h"
 #include "operator/plan/pod.h"
@@ -29,7 +30,8 @@ std::string meta(const json& object, const char* key) {
 
 class ChildPlanner {
  public:
-  ChildPlanner(const Look& look, Plan& plan) : look_(look), plan_(plan) {}
+  ChildPlanner(const Look& look, Obstacles& obstacles, Plan& plan)
+      : look_(look), obstacles_(obstacles), plan_(plan) {}
 
   // Returns whether the child is there and ours. One that is made now is not there yet: it may be
   // refused, and what needs it must not be made then.
@@ -69,8 +71,6 @@ class ChildPlanner {
     return ours;
   }
 
-  Obstacles take() { return std::move(obstacles_); }
-
  private:
   void write(ChildWrite::Verb verb, json object) {
     std::string api_version = object["apiVersion"];
@@ -82,7 +82,8 @@ class ChildPlanner {
 
   // Secrets and revisions never change.
   static bool can_change(const std::string& kind) {
-    return kind == "Service" || kind == kDisruptionBudget || kind == "HorizontalPodAutoscaler";
+    return kind == "Service" || kind == kDisruptionBudget || kind == kPodGroup ||
+           kind == "HorizontalPodAutoscaler";
   }
 
   void mend(json wanted, const json& there) {
@@ -110,8 +111,8 @@ class ChildPlanner {
   }
 
   const Look& look_;
+  Obstacles& obstacles_;
   Plan& plan_;
-  Obstacles obstacles_;
 };
 
 Revision new_revision(const Look& look) {
@@ -190,7 +191,8 @@ class PodPlanner {
     for (int i = 0; i < group.want; ++i) {
       const PodView* pod = group.pods[static_cast<std::size_t>(i)];
       if (pod == nullptr) {
-        if (make(revision->second, {group.number, i, avoid_}) && group.served) {
+        if (make(revision->second, {group.number, i, avoid_, group.bound_together}) &&
+            group.served) {
           plan_.events.push_back({false, "PodReplaced", "Mend",
                                   "making pod " + group.name + "-" + std::to_string(i) +
                                       " again; the others of its group keep their weights"});
@@ -208,14 +210,20 @@ class PodPlanner {
     }
   }
 
-  void create(const Revision& revision, int count) {
+  // Returns the names of the groups.
+  std::vector<std::string> create(const Revision& revision, int count, ChildPlanner& children) {
+    std::vector<std::string> names;
+    if (obstacles_.no_pods) return names;
     const int pods = revision.spec.parallelism.pods_per_group();
+    const bool together = binds_together(look_.observed, revision.spec);
     int number = 0;
     for (int made = 0; made < count; ++made, ++number) {
       while (!free(revision, number, pods)) ++number;
-      bool any = false;
-      for (int i = 0; i < pods; ++i) any = make(revision, {number, i, avoid_}) || any;
       const std::string name = api::group_name(look_.owner.name, revision.name, number);
+      if (together && !children.want(pod_group_json(look_.owner, name, pods))) continue;
+      names.push_back(name);
+      bool any = false;
+      for (int i = 0; i < pods; ++i) any = make(revision, {number, i, avoid_, together}) || any;
       if (const auto cause = refusal_of(revision, number, pods)) {
         obstacles_.not_made.push_back({name, revision.name, *cause});
       } else if (any) {
@@ -225,6 +233,7 @@ class PodPlanner {
                                     revision.name});
       }
     }
+    return names;
   }
 
  private:
@@ -309,12 +318,12 @@ void look_again_in(Plan& plan, std::chrono::nanoseconds wait) {
 }
 
 Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan& plan) {
+  Obstacles obstacles;
   if (!look.nameable) {
-    Obstacles obstacles;
     obstacles.no_pods = true;
     return obstacles;
   }
-  ChildPlanner children(look, plan);
+  ChildPlanner children(look, obstacles, plan);
   children.want(serving_service_json(look.owner, has_grpc(look)));
   const bool names = children.want(ranks_service_json(look.owner));
   const bool token = children.want(token_secret_json(look.owner, look.observed.fresh_token));
@@ -328,7 +337,6 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
   for (json& budget : wanted_budgets(look, groups)) children.want(std::move(budget));
   remove_unused_budgets(look, groups, plan);
   plan_history(look, groups, plan);
-  Obstacles obstacles = children.take();
   const bool needs_names = !look.spec || look.spec->parallelism.pods_per_group() > 1;
   obstacles.no_pods = !token || !revision || (needs_names && !names);
   return obstacles;
@@ -343,7 +351,11 @@ void plan_pods(const PodsToMake& make, Obstacles& obstacles, Plan& plan) {
   }
   // Without its ControllerRevision a pod could not be made again after the next edit.
   const Revision* revision = make.look.made();
-  if (revision != nullptr) pods.create(*revision, decision.create);
+  ChildPlanner children(make.look, obstacles, plan);
+  std::vector<std::string> made;
+  if (revision != nullptr) made = pods.create(*revision, decision.create, children);
+  for (json& group : wanted_pod_groups(make.look, make.groups)) children.want(std::move(group));
+  remove_unused_pod_groups(make.look, make.groups, made, plan);
 }
 
 }  // namespace dsm::plan

@@ -28,7 +28,7 @@ struct Obstacles {
 };
 
 // Children that are missing or differ go into `plan`; revisions and disruption budgets that nothing
-// uses are removed.
+// uses are removed. PodGroups go with the pods.
 Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan& plan);
 
 struct PodsToMake {
@@ -38,7 +38,7 @@ struct PodsToMake {
   const std::vector<api::AvoidedNode>& avoided;
 };
 
-// Removals and new pods for a decision, with their events.
+// Removals and new pods for a decision, with their events and what binds them together.
 void plan_pods(const PodsToMake& make, Obstacles& obstacles, Plan& plan);
 
 // Earlier of the two waits; zero means none.

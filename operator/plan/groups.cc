@@ -6,6 +6,7 @@
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/accelerator.h"
+#include "operator/plan/coscheduling.h"
 
 namespace dsm::plan {
 namespace {
@@ -48,6 +49,11 @@ std::string_view scheduling_reason(std::string_view words) {
   return api::kUnschedulable;
 }
 
+Cause scheduling_cause(const PodView& pod) {
+  return {"Pending", scheduling_reason(pod.unschedulable_message),
+          "no node can take pod " + pod.name + ": " + pod.unschedulable_message, true};
+}
+
 // It waits for whoever put the gate on it: Kueue, or another controller of admission.
 Cause gate_cause(const PodView& pod, const Observed& observed) {
   const auto said = observed.queue_words.find(api::group_of_pod(pod.name));
@@ -77,10 +83,7 @@ std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
                  true};
   }
   if (!pod.gate.empty()) return gate_cause(pod, observed);
-  if (pod.unschedulable_since) {
-    return Cause{"Pending", scheduling_reason(pod.unschedulable_message),
-                 "no node can take " + name + ": " + pod.unschedulable_message, true};
-  }
+  if (pod.unschedulable_since) return scheduling_cause(pod);
   if (!pod.sandboxed && !pod.running && pod.scheduled &&
       *pod.scheduled + kVolumePatience <= observed.now) {
     return Cause{"Starting", api::kWaitingForVolume,
@@ -158,11 +161,24 @@ std::optional<Cause> leader_cause(const LeaderStatus& status) {
   return std::nullopt;
 }
 
+// Of a group that is bound together or not at all, some pods wait only for another one, and that
+// one's words say for what.
+Cause cause_of_waiting(const Group& group, Cause first) {
+  for (const PodView* pod : group.pods) {
+    if (pod == nullptr || pod->deletion || !pod->unschedulable_since) continue;
+    if (!waits_for_another(pod->unschedulable_message)) return scheduling_cause(*pod);
+  }
+  return first;
+}
+
 std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
   if (group.ready) return std::nullopt;
   for (const PodView* pod : group.pods) {
     if (pod == nullptr) continue;
-    if (auto cause = pod_cause(*pod, observed)) return cause;
+    auto cause = pod_cause(*pod, observed);
+    if (!cause) continue;
+    const bool waits = pod->unschedulable_since && waits_for_another(pod->unschedulable_message);
+    return waits ? cause_of_waiting(group, *std::move(cause)) : cause;
   }
   std::string missing;
   std::string starting;
@@ -270,6 +286,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
     whole = whole && stays(pod) && pod->ready;
     any_stays = any_stays || stays(pod);
     if (pod == nullptr) continue;
+    group.bound_together = group.bound_together || pod->bound_together;
     group.stuck = group.stuck || pod_stuck(*pod, observed);
     group.placed = group.placed || (stays(pod) && !pod->node.empty());
     if (pod->unschedulable_since && !pod->deletion &&

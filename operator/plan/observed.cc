@@ -5,6 +5,7 @@
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
+#include "operator/plan/coscheduling.h"
 #include "operator/plan/kueue.h"
 
 namespace dsm::plan {
@@ -61,12 +62,23 @@ std::string tail(std::string text) {
   return "..." + text.substr(from);
 }
 
+// The beginning of a long text: a scheduler says first what no node has.
+std::string head(std::string text) {
+  constexpr std::size_t kMost = 300;
+  if (text.size() <= kMost) return text;
+  std::size_t to = kMost;
+  while (to > 0 && (static_cast<unsigned char>(text[to]) & 0xC0U) == 0x80U) --to;
+  return text.substr(0, to) + "...";
+}
+
 void read_holds(const json& pod, PodView& view) {
   const json& gates = at(pod, {"spec", "schedulingGates"});
   if (gates.is_array() && !gates.empty()) view.gate = text(gates.front(), {"name"});
   const json& finalizers = at(pod, {"metadata", "finalizers"});
   view.queued = finalizers.is_array() &&
                 std::ranges::find(finalizers, json(kQueueFinalizer)) != finalizers.end();
+  const std::string together = text(pod, {"metadata", "labels", kPodGroupLabel});
+  view.bound_together = !together.empty() && together == api::group_of_pod(view.name);
 }
 
 void read_conditions(const json& pod, PodView& view) {
@@ -86,7 +98,7 @@ void read_conditions(const json& pod, PodView& view) {
     if (type == "PodScheduled" && status == "False" &&
         text(condition, {"reason"}) == "Unschedulable") {
       view.unschedulable_since = from_rfc3339(text(condition, {"lastTransitionTime"}));
-      view.unschedulable_message = tail(text(condition, {"message"}));
+      view.unschedulable_message = head(text(condition, {"message"}));
     }
   }
 }

@@ -39,6 +39,7 @@ struct PodView {
 
   std::string gate;     // a scheduling gate: the scheduler does not look at it yet; empty: none
   bool queued = false;  // Kueue's finalizer holds it, also when it has ended
+  bool bound_together = false;  // it names the PodGroup of its group
 
   // Since when the scheduler finds no node, and its words; absent: scheduled or not yet tried.
   std::optional<WallTime> unschedulable_since;
@@ -163,10 +164,10 @@ struct Observed {
   std::vector<PodView> pods;
   // The nodes that the pods are on, by name, as far as they are known.
   std::map<std::string, NodeView> nodes;
-  // Services, ControllerRevisions, PodDisruptionBudgets and the HorizontalPodAutoscaler of the
-  // model (watched by the label managed-by), and the Secret <model>-internal (read by name; its
-  // `data` is not needed here). Each with apiVersion and kind, which items of a list lack. When a
-  // POST of a child was refused because the name is taken, the runtime reads that object and puts
+  // Services, ControllerRevisions, PodDisruptionBudgets, PodGroups and the HorizontalPodAutoscaler
+  // of the model (watched by the label managed-by), and the Secret <model>-internal (read by name;
+  // its `data` is not needed here). Each with apiVersion and kind, which items of a list lack. When
+  // a POST of a child was refused because the name is taken, the runtime reads that object and puts
   // it here too, whoever made it.
   std::vector<nlohmann::json> children;
   // The newest line of each leader, by the uid of its pod.
@@ -180,6 +181,8 @@ struct Observed {
   std::optional<WallTime> status_written;
   // What the groups that wait in a queue of Kueue wait for, in its words, by their name.
   std::map<std::string, std::string> queue_words;
+  // The cluster has the kind PodGroup of the coscheduling plugin, and its PodGroups are known.
+  bool pod_groups = false;
   MetricsApi metrics_api;
   std::optional<TenantGrant> tenant;  // absent: the namespace has none
   WallTime now;

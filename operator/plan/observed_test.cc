@@ -49,6 +49,26 @@ TEST(PodView, reads_since_when_a_pod_is_ready) {
   EXPECT_EQ(pod_view(json::object()).ready_at, std::nullopt);
 }
 
+TEST(PodView, keeps_the_beginning_of_what_a_scheduler_says) {
+  const std::string words = "0/9 nodes are available: 9 Insufficient cpu. ";
+  json pod = {{"status",
+               {{"conditions",
+                 {{{"type", "PodScheduled"},
+                   {"status", "False"},
+                   {"reason", "Unschedulable"},
+                   {"message", words + std::string(254, '.') + "\u00e9 and more"}}}}}}};
+  EXPECT_EQ(pod_view(pod).unschedulable_message, words + std::string(254, '.') + "...");
+}
+
+TEST(PodView, reads_whether_a_pod_names_the_pod_group_of_its_group) {
+  json pod = {{"metadata", {{"name", "m-abcd1234-0-1"}}}};
+  EXPECT_FALSE(pod_view(pod).bound_together);
+  pod["metadata"]["labels"]["scheduling.x-k8s.io/pod-group"] = "m-abcd1234-0";
+  EXPECT_TRUE(pod_view(pod).bound_together);
+  pod["metadata"]["labels"]["scheduling.x-k8s.io/pod-group"] = "of-a-user";
+  EXPECT_FALSE(pod_view(pod).bound_together);
+}
+
 TEST(PodView, reads_what_holds_a_pod) {
   const PodView view = pod_view(json::parse(R"({
       "metadata": {"finalizers": ["a", "kueue.x-k8s.io/managed"]},

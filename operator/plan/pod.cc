@@ -5,6 +5,7 @@
 
 #include "operator/api/names.h"
 #include "operator/plan/accelerator.h"
+#include "operator/plan/coscheduling.h"
 #include "operator/plan/kueue.h"
 
 namespace dsm::plan {
@@ -259,9 +260,10 @@ json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& 
   labels[std::string(api::kPodIndexLabel)] = std::to_string(place.index);
   labels[std::string(api::kRoleLabel)] = place.index == 0 ? api::kRoleLeader : api::kRoleWorker;
   if (!wanted.annotations.empty()) metadata["annotations"] = wanted.annotations;
-  join_queue(revision.spec.placement.queue_name,
-             api::group_name(owner.name, revision.name, place.group),
-             revision.spec.parallelism.pods_per_group(), metadata);
+  const std::string group = api::group_name(owner.name, revision.name, place.group);
+  if (place.bound_together) labels[std::string(kPodGroupLabel)] = group;
+  join_queue(revision.spec.placement.queue_name, group, revision.spec.parallelism.pods_per_group(),
+             metadata);
   return metadata;
 }
 
@@ -292,6 +294,9 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
   }
   if (!spec.placement.priority_class_name.empty()) {
     pod_spec["priorityClassName"] = spec.placement.priority_class_name;
+  }
+  if (!spec.placement.scheduler_name.empty()) {
+    pod_spec["schedulerName"] = spec.placement.scheduler_name;
   }
   if (!place.avoid_nodes.empty()) {
     pod_spec["affinity"]["nodeAffinity"] = rather_not(place.avoid_nodes);

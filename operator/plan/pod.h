@@ -15,6 +15,7 @@ struct PodPlace {
   int group = 0;
   int index = 0;                         // 0: the leader
   std::vector<std::string> avoid_nodes;  // rather not there: a group failed on them
+  bool bound_together = false;           // with the others of its group, by its PodGroup
 };
 
 nlohmann::json pod_json(const Owner& owner, const Revision& revision, const PodPlace& place,

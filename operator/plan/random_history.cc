@@ -4,7 +4,9 @@
 #include <random>
 #include <set>
 
+#include "operator/plan/coscheduling.h"
 #include "operator/plan/simulate.h"
+#include "operator/plan/simulate_json.h"
 
 namespace dsm::plan {
 namespace {
@@ -19,6 +21,7 @@ constexpr int kPodsPerGroup = 2;
 json two_groups_of_two() {
   return {{"model", {{"uri", "image:///models/deepseek-tiny"}}},
           {"parallelism", {{"tensor", 2}}},
+          {"placement", {{"schedulerName", "coscheduler"}}},
           {"replicas", 2}};
 }
 
@@ -42,7 +45,7 @@ class RandomHistory {
   int below(int end) { return std::uniform_int_distribution<int>(0, end - 1)(random_); }
 
   void act() {
-    switch (below(harm_ ? 13 : 8)) {
+    switch (below(harm_ ? 14 : 9)) {
       case 0:
         return edit({{"replicas", below(5)}});
       case 1:
@@ -63,6 +66,8 @@ class RandomHistory {
         return log("quota " + std::to_string(sim_.quota));
       case 7:
         return edit({{"parallelism", {{"tensor", below(2) == 0 ? 3 : 2}}}});
+      case 8:
+        return install_or_remove_pod_groups();
       default:
         return harm_a_pod();
     }
@@ -81,6 +86,22 @@ class RandomHistory {
     const std::string node = sim_.pod(pod)["spec"]["nodeName"];
     log("cordon " + node);
     sim_.cordon(node);
+  }
+
+  void install_or_remove_pod_groups() {
+    log(sim_.pod_groups ? "PodGroups are removed" : "PodGroups are installed");
+    sim_.install_pod_groups(!sim_.pod_groups);
+  }
+
+  // Each group whose pods name a PodGroup has it, and no other is left.
+  void check_pod_groups() {
+    std::set<std::string> named;
+    for (const std::string& pod : sim_.pods()) {
+      const std::string name = label(sim_.pod(pod), kPodGroupLabel);
+      if (!name.empty() && sim_.pod_groups) named.insert(name);
+    }
+    const auto there = sim_.children("PodGroup");
+    if (!std::ranges::equal(named, there)) breach("a PodGroup has no group, or a group none");
   }
 
   void harm_a_pod() {
@@ -174,6 +195,7 @@ class RandomHistory {
     if (static_cast<int>(sim_.children("PodDisruptionBudget").size()) != replicas) {
       breach("a disruption budget has no group, or a group none");
     }
+    check_pod_groups();
     if (sim_.children("ControllerRevision").size() > 6) breach("old revisions pile up");
     if (sim_.children("Service").size() != 2 || sim_.children("Secret").size() != 1) {
       breach("a child is missing or was made twice");

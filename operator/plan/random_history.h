@@ -1,6 +1,6 @@
-// One random history of a model: a user edits, scales, pauses, reverts and cordons, pods and nodes
-// are lost, and meanwhile the operator sees late and its writes are lost or end it (Faults). The
-// same seed gives the same history. For tests.
+// One random history of a model: a user edits, scales, pauses, reverts and cordons, PodGroups are
+// installed and removed, pods and nodes are lost, and meanwhile the operator sees late and its
+// writes are lost or end it (Faults). The same seed gives the same history. For tests.
 #pragma once
 
 #include <string>
@@ -15,8 +15,8 @@ enum class Harm { kNone, kPodsAndNodes };
 //   always    no more groups than replicas + maxSurge, once a change has been seen and done;
 //   without
 //             harm never fewer ready ones than replicas - maxUnavailable, once so many were ready
-//   at last   when all is quiet, the model is as its spec says, every budget has its group, old
-//             revisions are within their limit, and nothing is written any more
+//   at last   when all is quiet, the model is as its spec says, every budget and PodGroup has its
+//             group, old revisions are within their limit, and nothing is written any more
 std::vector<std::string> breaches_of_history(unsigned seed, Harm harm);
 
 }  // namespace dsm::plan

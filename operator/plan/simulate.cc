@@ -169,6 +169,7 @@ Observed Simulation::observe() {
   observed.config = config;
   observed.metrics_api = metrics_api;
   observed.tenant = tenant;
+  observed.pod_groups = pod_groups;
   for (const json& pod : view_.pods) observed.pods.push_back(pod_view(pod));
   add_taken_names(observed);
   if (config.watches_nodes) {

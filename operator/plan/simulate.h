@@ -56,6 +56,7 @@ class Simulation {
   Faults faults;
   MetricsApi metrics_api{MetricsApi::State::kOurs, ""};
   std::optional<TenantGrant> tenant;
+  bool pod_groups = false;  // the coscheduling plugin is installed: install_pod_groups()
 
   // What a user does.
   void edit(const nlohmann::json& merge_patch);  // of the spec
@@ -69,6 +70,7 @@ class Simulation {
   void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
   void cordon(const std::string& node, bool cordoned = true);
+  void install_pod_groups(bool installed = true);
   void mend_nodes();  // they answer again, have no taints and are not cordoned
   void taint(const std::string& node, const std::string& key, const std::string& effect);
 
@@ -139,6 +141,7 @@ class Simulation {
   // The scheduler and the kubelets (simulate_cluster.cc).
   void live();
   void schedule(Pod& pod, int& used);
+  std::string why_not_together(const Pod& pod, int used) const;
   std::string node_for(const Pod& pod);
   void start_or_crash(Pod& pod);
   bool group_loaded(const Pod& pod) const;

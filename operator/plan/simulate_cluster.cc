@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "operator/api/names.h"
+#include "operator/plan/coscheduling.h"
 #include "operator/plan/simulate.h"
 #include "operator/plan/simulate_json.h"
 
@@ -81,6 +82,14 @@ void Simulation::cordon(const std::string& node, bool cordoned) {
   dirty_ = true;
 }
 
+// With the definition go all objects of the kind.
+void Simulation::install_pod_groups(bool installed) {
+  pod_groups = installed;
+  std::erase_if(children_, [](const json& child) { return child["kind"] == kPodGroup; });
+  view_.children = children_;
+  dirty_ = true;
+}
+
 void Simulation::mend_nodes() {
   for (auto& [name, node] : nodes_) {
     node["spec"] = json::object();
@@ -125,12 +134,37 @@ std::string Simulation::node_for(const Pod& pod) {
   return last_resort;
 }
 
+// What the coscheduling plugin says of a pod without a node; "" when its group may have its nodes.
+std::string Simulation::why_not_together(const Pod& pod, int used) const {
+  const std::string name = label(pod.object, kPodGroupLabel);
+  if (!pod_groups || name.empty()) return "";
+  const auto group = std::ranges::find_if(children_, [&](const json& child) {
+    return child["kind"] == kPodGroup && child["metadata"]["name"] == name;
+  });
+  if (group == children_.end()) return "0/1 nodes: PodGroup not found";
+  int there = 0;
+  int waiting = 0;
+  int before = 0;  // of those that wait
+  for (const Pod& other : pods_) {
+    if (&other == &pod) before = waiting;
+    if (label(other.object, kPodGroupLabel) != name) continue;
+    ++there;
+    waiting += other.object["spec"].contains("nodeName") ? 0 : 1;
+  }
+  const int least = (*group)["spec"]["minMember"];
+  if (there < least) return "0/1 nodes: cannot find enough sibling pods";
+  if (used + waiting <= room) return "";
+  return used + before < room ? "0/1 nodes: 1 optimistic rejection in PostFilter"
+                              : "0/1 nodes: no cpu";
+}
+
 void Simulation::schedule(Pod& pod, int& used) {
   if (pod.object["spec"].contains("nodeName")) {
     ++used;
     return;
   }
-  if (const std::string node = node_for(pod); used < room && !node.empty()) {
+  const std::string apart = why_not_together(pod, used);
+  if (const std::string node = node_for(pod); apart.empty() && used < room && !node.empty()) {
     ++used;
     pod.object["spec"]["nodeName"] = node;
     set_condition(pod.object, "PodScheduled", true, "", "", now());
@@ -138,7 +172,8 @@ void Simulation::schedule(Pod& pod, int& used) {
     return;
   }
   const json before = pod.object;
-  set_condition(pod.object, "PodScheduled", false, "Unschedulable", "0/1 nodes: no cpu", now());
+  set_condition(pod.object, "PodScheduled", false, "Unschedulable",
+                apart.empty() ? "0/1 nodes: no cpu" : apart, now());
   dirty_ = dirty_ || pod.object != before;
 }
 

@@ -40,7 +40,8 @@ Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Cli
       secrets_(reads),
       queue_words_(reads),
       executor_(writes, events, store_, secrets_, failures_, log_),
-      queue_(clock_, metrics.queue_observer()) {
+      queue_(clock_, metrics.queue_observer()),
+      pod_groups_known_(!options_.coscheduling) {
   store_.with_nodes = options_.plan.watches_nodes;
   if (!options_.tenants) return;
   tenants_ = std::make_unique<TenantController>(
@@ -54,25 +55,49 @@ Controller::~Controller() {
 
 void Controller::watch(const kube::Resource& resource, const std::string& selector, Take take,
                        Urgency urgency, Millis pause) {
-  watchers_.push_back(std::make_unique<kube::Watcher>(
-      reads_, kube::WatcherOptions{resource, options_.ns, selector},
-      [this, take = std::move(take), urgency, pause](std::vector<kube::WatchEvent> events) {
-        const bool before = synced();
-        for (const std::string& model : take(std::move(events))) {
-          if (model.empty()) continue;
-          queue_.add_after(model, pause, urgency);
-          if (tenants_) tenants_->model_changed(model);
-        }
-        // Keys that came before the last list had come were put off.
-        if (!before && synced()) {
-          log_.info("caches are synced",
-                    {{"models", store_.models.size()}, {"pods", store_.pods.size()}});
-          // Lists are read as trees of many times their size: that goes back to the system.
-          malloc_trim(0);
+  watchers_.push_back(
+      std::make_unique<kube::Watcher>(reads_, kube::WatcherOptions{resource, options_.ns, selector},
+                                      into(std::move(take), urgency, pause), log_));
+}
+
+kube::Watcher::Handler Controller::into(Take take, Urgency urgency, Millis pause) {
+  return [this, take = std::move(take), urgency, pause](std::vector<kube::WatchEvent> events) {
+    for (const std::string& model : take(std::move(events))) {
+      if (model.empty()) continue;
+      queue_.add_after(model, pause, urgency);
+      if (tenants_) tenants_->model_changed(model);
+    }
+    look_at_all_once_synced();
+  };
+}
+
+// Keys that came before the last list had come were put off.
+void Controller::look_at_all_once_synced() {
+  if (!synced() || was_synced_.exchange(true)) return;
+  log_.info("caches are synced", {{"models", store_.models.size()}, {"pods", store_.pods.size()}});
+  // Lists are read as trees of many times their size: that goes back to the system.
+  malloc_trim(0);
+  for (const std::string& key : store_.models.keys()) queue_.add(key);
+}
+
+// Nothing is decided before it is known whether there are any: a group is made with a PodGroup or
+// without one for good.
+void Controller::watch_pod_groups(const std::string& selector) {
+  pod_group_watch_ = std::make_unique<kube::OptionalWatch>(
+      reads_, kube::WatcherOptions{kube::kPodGroups, options_.ns, selector},
+      into([this](auto events) { return store_.pod_groups.take(std::move(events)); },
+           Urgency::kNews, Millis(0)),
+      [this](bool there) {
+        if (!there) store_.pod_groups.clear();
+        pod_groups_there_ = there;
+        pod_groups_known_ = true;
+        look_at_all_once_synced();
+        // Groups that were made with one while the kind was there before have it again.
+        if (there) {
           for (const std::string& key : store_.models.keys()) queue_.add(key);
         }
       },
-      log_));
+      log_);
 }
 
 void Controller::start() {
@@ -109,6 +134,7 @@ void Controller::start() {
     watch(kube::kNodes, "",
           [this](auto events) { return models_on(store_.nodes.take(std::move(events))); });
   }
+  if (options_.coscheduling) watch_pod_groups(ours);
   for (int i = 0; i < options_.workers; ++i) {
     workers_.emplace_back([this](const std::stop_token& stop) {
       work(
@@ -138,8 +164,10 @@ std::set<std::string> Controller::models_on(const std::set<std::string>& nodes) 
 void Controller::stop() {
   for (std::jthread& worker : workers_) worker.request_stop();
   for (const auto& watcher : watchers_) watcher->request_stop();
+  if (pod_group_watch_) pod_group_watch_->request_stop();
   workers_.clear();
   watchers_.clear();
+  pod_group_watch_.reset();
   if (tenants_) tenants_->stop();
   pushes_.reset();
   std::unique_ptr<StatusStreams> ended;  // without the lock, which their callbacks may want
@@ -227,6 +255,7 @@ void Controller::update_metrics() {
   metrics_.objects("ControllerRevision", store_.revisions.size());
   metrics_.objects("HorizontalPodAutoscaler", store_.autoscalers.size());
   metrics_.objects("PodDisruptionBudget", store_.budgets.size());
+  metrics_.objects("PodGroup", store_.pod_groups.size());
   metrics_.objects("Node", store_.nodes.size());
   {
     const std::lock_guard lock(streams_mutex_);
@@ -346,6 +375,8 @@ plan::Observed Controller::observe(const std::string& key, const Json& model,
   add(store_.revisions.of_model(key));
   add(store_.autoscalers.of_model(key));
   add(store_.budgets.of_model(key));
+  observed.pod_groups = pod_groups_there_;
+  add(store_.pod_groups.of_model(key));
   if (!secret.object.is_null()) observed.children.push_back(secret.object);
   observed.leaders = streams_->latest(key);
   observed.now = clock_.wall_now();

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "kube/client.h"
 #include "kube/events.h"
+#include "kube/optional_watch.h"
 #include "kube/watcher.h"
 #include "operator/plan/load.h"
 #include "operator/plan/plan.h"
@@ -32,6 +33,8 @@ namespace dsm::runtime {
 struct ControllerOptions {
   std::string ns;  // watch only this namespace; "": all
   plan::Config plan;
+  // Groups may have PodGroups, where the cluster has that kind: the rights are there.
+  bool coscheduling = false;
   int workers = 8;
   std::uint16_t status_port = 8001;  // of the leaders' status streams
   // Absent: DeepSeekTenants are not looked at. They need rights in all namespaces.
@@ -80,7 +83,8 @@ class Controller {
 
   // Every cache has had its first list.
   bool synced() const {
-    return store_.synced() && (tenants_ == nullptr || tenants_->knows_tenants());
+    return store_.synced() && pod_groups_known_ &&
+           (tenants_ == nullptr || tenants_->knows_tenants());
   }
   // Seconds that the longest look has taken so far.
   double longest_look() const {
@@ -95,6 +99,9 @@ class Controller {
   // What `take` says has changed is looked at: after `pause`, as urgently as given.
   void watch(const kube::Resource& resource, const std::string& selector, Take take,
              Urgency urgency = Urgency::kNews, Millis pause = Millis(0));
+  kube::Watcher::Handler into(Take take, Urgency urgency, Millis pause);
+  void watch_pod_groups(const std::string& selector);
+  void look_at_all_once_synced();
   // Nothing: the model is not there any more. With streams_mutex_ held.
   std::optional<plan::ModelLoad> load_of(const std::string& key) const;
   // The models with a pod on one of the nodes.
@@ -128,6 +135,9 @@ class Controller {
   WorkQueue queue_;
   std::atomic<bool> leading_ = false;
   std::atomic<int> looks_ = 0;  // since the heap was trimmed
+  std::atomic<bool> was_synced_ = false;
+  std::atomic<bool> pod_groups_known_;          // whether the cluster has them,
+  std::atomic<bool> pod_groups_there_ = false;  // and that it does
   std::function<void(const std::string& ns, const std::string& model)> on_load_;
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
@@ -141,6 +151,7 @@ class Controller {
   std::unique_ptr<KeyPushes> pushes_;
   std::unique_ptr<TenantController> tenants_;
   std::vector<std::unique_ptr<kube::Watcher>> watchers_;
+  std::unique_ptr<kube::OptionalWatch> pod_group_watch_;
   std::vector<std::jthread> workers_;
 };
 

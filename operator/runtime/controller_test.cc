@@ -20,6 +20,7 @@ using kube::testing::status_answer;
 using ::testing::HasSubstr;
 
 constexpr const char* kModels = "/apis/deepseek-operator.io/v1alpha1/deepseekmodels";
+constexpr const char* kPodGroups = "/apis/scheduling.x-k8s.io/v1alpha1/podgroups";
 
 Json model(int replicas, const std::string& version) {
   return {{"apiVersion", "deepseek-operator.io/v1alpha1"},
@@ -141,9 +142,21 @@ class Answers {
     const std::lock_guard lock(mutex_);
     edit_first_ = replicas;
   }
+  // The definition of PodGroups is in the cluster from now on.
+  void install_pod_groups() {
+    const std::lock_guard lock(mutex_);
+    pod_groups_ = true;
+  }
   void await(const std::string& what, int count) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return seen_[what] >= count; });
+  }
+  // Time passes meanwhile.
+  void await(const std::string& what, int count, ManualClock& clock) {
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, Millis(5), [&] { return seen_[what] >= count; })) {
+      clock.advance(Seconds(1));
+    }
   }
   int count(const std::string& what) {
     const std::lock_guard lock(mutex_);
@@ -177,6 +190,14 @@ class Answers {
       changed_.notify_all();
       return secret_.is_null() ? status_answer(404, "NotFound") : json_answer(200, secret_);
     }
+    if (path == "/apis/scheduling.x-k8s.io/v1alpha1") {
+      if (!pod_groups_) return HttpResponse{404, {}, "404 page not found\n"};
+      return json_answer(200, {{"resources", Json::array({Json{{"name", "podgroups"}}})}});
+    }
+    if (path == kPodGroups) {
+      ++seen_["LIST PodGroup"];
+      changed_.notify_all();
+    }
     const bool models = path == kModels;
     return json_answer(
         200, {{"kind", models ? "DeepSeekModelList" : "List"},
@@ -192,6 +213,7 @@ class Answers {
   Json model_;
   Json secret_;
   std::vector<Json> pods_;
+  bool pod_groups_ = false;
   std::string lost_;
   int edit_first_ = 0;
   bool heard_ = false;
@@ -357,6 +379,45 @@ TEST_F(ControllerTest, WithoutTheLeadNothingIsWritten) {
   controller_.stop();
   EXPECT_TRUE(transport_.writes().empty());
   EXPECT_EQ(answers_.count("GET Secret"), 0) << "there is no leader to listen to";
+}
+
+class CoschedulingTest : public ControllerTest {
+ protected:
+  CoschedulingTest() {
+    Json scheduled = model(1, "50");
+    scheduled["spec"]["placement"] = {{"schedulerName", "coscheduler"}};
+    answers_.set_model(scheduled);
+  }
+
+  ControllerOptions with_pod_groups_{
+      .ns = "", .plan = {.worker_image = "worker:1", .watches_nodes = true}, .coscheduling = true};
+  ManualClock manual_;
+  kube::Client timed_{transport_, manual_, {}};
+  Controller coscheduled_{with_pod_groups_, timed_, timed_, events_, metrics_, Logger()};
+};
+
+TEST_F(CoschedulingTest, GroupsHavePodGroupsFromWhenTheKindIsThere) {
+  coscheduled_.start();
+  coscheduled_.lead(true);
+  answers_.await("POST Pod", 2);
+  EXPECT_TRUE(coscheduled_.synced());
+  EXPECT_EQ(answers_.count("POST PodGroup"), 0);
+  answers_.install_pod_groups();
+  answers_.await("LIST PodGroup", 1, manual_);
+  transport_.await_streams(kPodGroups, 1);
+  transport_.feed(kModels, answers_.edit(2));
+  answers_.await("POST Pod", 4);
+  coscheduled_.stop();
+  EXPECT_EQ(answers_.count("POST PodGroup"), 1) << "the first group stays as it was made";
+}
+
+TEST_F(CoschedulingTest, NothingIsMadeBeforeItIsKnownWhetherThereArePodGroups) {
+  answers_.install_pod_groups();
+  coscheduled_.start();
+  coscheduled_.lead(true);
+  answers_.await("POST Pod", 2);
+  coscheduled_.stop();
+  EXPECT_EQ(answers_.count("POST PodGroup"), 1);
 }
 
 TEST_F(ControllerTest, TheMetricsAreThereFromTheStart) {

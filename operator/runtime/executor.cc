@@ -26,7 +26,7 @@ struct Executor::Run {
 const kube::Resource* resource_of(const std::string& kind) {
   for (const kube::Resource* resource :
        {&kube::kPods, &kube::kServices, &kube::kSecrets, &kube::kControllerRevisions,
-        &kube::kAutoscalers, &kube::kPodDisruptionBudgets}) {
+        &kube::kAutoscalers, &kube::kPodDisruptionBudgets, &kube::kPodGroups}) {
     if (kind == resource->kind) return resource;
   }
   return nullptr;
@@ -86,6 +86,7 @@ void Executor::keep(const Run& run, const std::string& kind, Json object) {
   if (kind == kube::kControllerRevisions.kind) return store_.revisions.put(std::move(object));
   if (kind == kube::kAutoscalers.kind) return store_.autoscalers.put(std::move(object));
   if (kind == kube::kPodDisruptionBudgets.kind) return store_.budgets.put(std::move(object));
+  if (kind == kube::kPodGroups.kind) return store_.pod_groups.put(std::move(object));
   if (kind == kube::kSecrets.kind) return secrets_.put(run.key, std::move(object));
 }
 
@@ -96,6 +97,7 @@ void Executor::erase(const kube::Resource& resource, const std::string& key,
   if (resource == kube::kControllerRevisions) return store_.revisions.erase(key, uid);
   if (resource == kube::kAutoscalers) return store_.autoscalers.erase(key, uid);
   if (resource == kube::kPodDisruptionBudgets) return store_.budgets.erase(key, uid);
+  if (resource == kube::kPodGroups) return store_.pod_groups.erase(key, uid);
 }
 
 void Executor::remove(const plan::Removal& removal, Run& run) {

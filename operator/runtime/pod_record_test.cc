@@ -35,6 +35,7 @@ PodView full() {
           .sandboxed = false,
           .gate = "gate",
           .queued = true,
+          .bound_together = true,
           .unschedulable_since = second(7),
           .unschedulable_message = std::string(127, 'a'),
           .waiting_reason = "CrashLoopBackOff",

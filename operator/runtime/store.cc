@@ -68,7 +68,7 @@ Json trimmed(Json object) {
   return object;
 }
 
-Json trimmed_budget(Json object) {
+Json without_status(Json object) {
   object.erase("status");
   return trimmed(std::move(object));
 }

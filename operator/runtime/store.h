@@ -43,8 +43,8 @@ ObjectId id_of_node(const Json& node);    // a node is no model's: its own name 
 Json trimmed(Json object);
 // An autoscaler's status is written at every change of the load; its conditions alone are kept.
 Json trimmed_autoscaler(Json object);
-// No decision reads how a PodDisruptionBudget stands.
-Json trimmed_budget(Json object);
+// No decision reads how a PodDisruptionBudget or a PodGroup stands.
+Json without_status(Json object);
 // Equal but for the resource version.
 bool same_object(const Json& a, const Json& b);
 // Equal but for what a write of the status changes.
@@ -88,8 +88,8 @@ struct ChildTraits : ModelTraits {
 struct AutoscalerTraits : ChildTraits {
   static Json trim(Json object) { return trimmed_autoscaler(std::move(object)); }
 };
-struct BudgetTraits : ChildTraits {
-  static Json trim(Json object) { return trimmed_budget(std::move(object)); }
+struct StatelessTraits : ChildTraits {
+  static Json trim(Json object) { return without_status(std::move(object)); }
 };
 struct PodTraits : KeptRecord {
   static ObjectId id(const Json& object) { return id_of_child(object); }
@@ -170,6 +170,15 @@ class Cache {
       const auto at = entries_.find(key);
       if (at->second.version <= number(version)) forget(at);
     }
+  }
+  // The cluster has the kind no more. If it comes again, it begins with a list.
+  void clear() {
+    const std::lock_guard lock(mutex_);
+    entries_.clear();
+    incoming_.clear();
+    by_model_.clear();
+    watched_ = 0;
+    synced_ = false;
   }
   // A DELETE said that this incarnation is gone.
   void erase(const std::string& key, const std::string& uid) {
@@ -370,7 +379,8 @@ struct Store {
   Cache<PodTraits> pods;
   Cache<ChildTraits> services;
   Cache<ChildTraits> revisions;
-  Cache<BudgetTraits> budgets;  // PodDisruptionBudgets
+  Cache<StatelessTraits> budgets;     // PodDisruptionBudgets
+  Cache<StatelessTraits> pod_groups;  // empty where the cluster has no such kind
   Cache<AutoscalerTraits> autoscalers;
   Cache<NodeTraits> nodes;
   // Nodes and what is made only because they are seen; false with rights in one namespace.

@@ -110,6 +110,15 @@ TEST_F(PodCache, ARefreshedModelHasWhatTheListHolds) {
   EXPECT_THAT(apply(pod("c", "9", "Failed")), IsEmpty());
 }
 
+TEST_F(PodCache, AKindThatWasRemovedBeginsAnew) {
+  list({pod("a", "8")}, "9");
+  cache_.clear();
+  EXPECT_FALSE(cache_.synced());
+  EXPECT_THAT(names(), IsEmpty());
+  EXPECT_THAT(list({pod("b", "3")}, "4"), ElementsAre("ns/r1"));
+  EXPECT_THAT(names(), ElementsAre("b Pending"));
+}
+
 TEST(NodeCache, TellsWhichNodeChangedInWhatADecisionReads) {
   const auto node = [](const std::string& version, bool cordoned) {
     return Json{{"metadata", {{"name", "n1"}, {"uid", "u"}, {"resourceVersion", version}}},

@@ -103,6 +103,15 @@ def test_nodes_are_seen_only_with_rights_in_all_namespaces(render):
         assert ("nodes" in resources, "poddisruptionbudgets" in resources) == (seen, seen)
 
 
+def test_kueue_and_pod_groups_need_no_right_where_they_are_off(render):
+    def granted(*settings):
+        return {name for _, rule in rules(render(*settings)) for name in rule["resources"]} & {"podgroups", "workloads"}
+
+    assert granted() == granted("watchNamespace=models") == {"podgroups", "workloads"}
+    assert granted("coscheduling.enabled=false") == {"workloads"}
+    assert granted("kueue.enabled=false") == {"podgroups"}
+
+
 def test_of_api_services_only_our_own_two_can_be_changed_and_one_removed(render):
     granted = [rule for one, rule in rules(render()) if "apiservices" in rule.get("resources", [])]
     ours = {"v1beta1.external.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"}
