@@ -99,6 +99,10 @@ e2e: ## End-to-end tests on a real cluster (KUBECONFIG + DSM_IMAGE_PREFIX use yo
 e2e-kueue: ## The end-to-end test beside Kueue's own controller, which is built first (once per machine)
 	@kueue=$$(scripts/go-program kueue | tail -n 1) && DSM_KUEUE=$$kueue scripts/e2e -k kueue $(E2E_ARGS)
 
+.PHONY: e2e-coscheduling
+e2e-coscheduling: ## The end-to-end test beside a scheduler with the coscheduling plugin, which is built first (once per machine)
+	@coscheduling=$$(scripts/go-program coscheduling | tail -n 1) && DSM_COSCHEDULING=$$coscheduling scripts/e2e -k coscheduling $(E2E_ARGS)
+
 .PHONY: lint
 lint: ## Formatting, clang-tidy on changed files, shell, YAML, chart
 	@scripts/lint

@@ -23,6 +23,8 @@ class Environment:
     cluster_ctl: str
     # Folder with Kueue's program and manifests (scripts/go-program); empty: its test is left out.
     kueue: str
+    # The same of the scheduler with the coscheduling plugin.
+    coscheduling: str
 
     @staticmethod
     def read() -> "Environment":
@@ -41,6 +43,7 @@ class Environment:
             worker_image=need("DSM_WORKER_IMAGE"),
             cluster_ctl=os.environ.get("DSM_CLUSTER_CTL", ""),
             kueue=os.environ.get("DSM_KUEUE", ""),
+            coscheduling=os.environ.get("DSM_COSCHEDULING", ""),
         )
 
     def run(self, *command: str, check: bool = True, stdin: str | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
