@@ -56,6 +56,11 @@ class Together : public testing::Test {
       seen.pods.push_back(pod_view(pod));
     }
   }
+  // Its PodGroup first, and then its pods.
+  void make_group() {
+    carry_out(plan(seen));
+    carry_out(plan(seen));
+  }
   void no_node_for(int index, const char* words) {
     seen.pods.at(static_cast<std::size_t>(index)).unschedulable_since = seen.now;
     seen.pods.at(static_cast<std::size_t>(index)).unschedulable_message = words;
@@ -70,13 +75,19 @@ class Together : public testing::Test {
 };
 
 TEST_F(Together, a_group_is_made_with_its_pod_group_and_stays_so) {
-  const Plan made = plan(seen);
-  ASSERT_THAT(made.children, SizeIs(1));
-  const json& group = made.children[0].object;
-  EXPECT_EQ(made.children[0].kind, "PodGroup");
+  const Plan first = plan(seen);
+  ASSERT_THAT(first.children, SizeIs(1));
+  const json& group = first.children[0].object;
+  EXPECT_EQ(first.children[0].kind, "PodGroup");
   EXPECT_EQ(group["apiVersion"], "scheduling.x-k8s.io/v1alpha1");
   EXPECT_EQ(group["spec"], json::parse(R"({"minMember": 2, "scheduleTimeoutSeconds": 300})"));
   EXPECT_EQ(controller_uid(group), kOwner.uid);
+  // Pods come when it is there: one without it would wait for a group that nobody makes.
+  EXPECT_THAT(first.create_pods, IsEmpty());
+  carry_out(first);
+  const Plan made = plan(seen);
+  EXPECT_THAT(made.children, IsEmpty());
+  EXPECT_THAT(made.remove, IsEmpty());
   ASSERT_THAT(made.create_pods, SizeIs(2));
   for (const json& pod : made.create_pods) {
     EXPECT_EQ(pod["spec"]["schedulerName"], "coscheduler");
@@ -119,7 +130,7 @@ TEST_F(Together, none_is_made_where_it_would_do_nothing) {
 }
 
 TEST_F(Together, a_pod_group_that_was_changed_or_removed_is_mended) {
-  carry_out(plan(seen));
+  make_group();
   seen.children.back()["spec"]["minMember"] = 1;
   Plan next = plan(seen);
   ASSERT_THAT(next.children, SizeIs(1));
@@ -145,7 +156,7 @@ TEST_F(Together, a_pod_group_of_somebody_else_is_left_alone_and_said) {
 }
 
 TEST_F(Together, the_pod_without_a_node_says_what_is_missing_not_the_one_that_waits_for_it) {
-  carry_out(plan(seen));
+  make_group();
   no_node_for(0, "0/1 nodes are available: 1 optimistic rejection in PostFilter.");
   no_node_for(1,
               "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. PodGroup ns/g gets "

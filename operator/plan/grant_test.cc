@@ -68,6 +68,7 @@ TEST_F(Granted, beyond_the_budget_only_what_is_granted_is_made_and_the_rest_is_s
 
 TEST_F(Granted, what_is_not_allowed_begins_nothing) {
   seen.tenant->not_allowed = "spec.model.uri: image:///models/tiny is not among the models of a";
+  seen.tenant->groups = 0;  // it was never granted one
   const Plan none = plan(seen);
   EXPECT_THAT(none.create_pods, IsEmpty());
   EXPECT_EQ(reason(none, api::kReady), "NotAllowed: " + seen.tenant->not_allowed);

@@ -179,7 +179,9 @@ TEST_F(TenantBudgetsTest, AModelWhoseSpecCannotBeTakenKeepsWhatItWasGranted) {
   run("x", "m", "abcd1234", 1);
   EXPECT_EQ(grant(object)->groups, 1) << "one more for a while is not counted";
   // What the tenant does not allow any more is kept in the same way.
-  tenants_.tenants.put(tenant({{"namespaces", {"x"}}, {"allowed", {{"models", {"pvc://*"}}}}}));
+  Json strict = tenant({{"namespaces", {"x"}}, {"allowed", {{"models", {"pvc://*"}}}}});
+  strict["metadata"]["resourceVersion"] = "2";
+  tenants_.tenants.put(strict);
   object["spec"].erase("parallelism");
   object["metadata"]["resourceVersion"] = "7";
   const auto left = grant(object);
