@@ -19,6 +19,14 @@ def by_role(model, role):
     return [p for p in model.pods() if p.metadata.labels["deepseek-operator.io/role"] == role]
 
 
+def worker_and_its_leader(model):
+    """Two pods of one group."""
+    worker = by_role(model, "worker")[0]
+    group = worker.metadata.labels["deepseek-operator.io/group"]
+    return worker, next(p for p in by_role(model, "leader")
+                        if p.metadata.labels["deepseek-operator.io/group"] == group)
+
+
 def restarts(model, name) -> int:
     for pod in model.pods():
         if pod.metadata.name == name and pod.status.container_statuses:
@@ -30,10 +38,7 @@ def test_a_killed_rank_comes_back_and_the_survivor_keeps_its_process(env, namesp
     model = make_model("wounded")
     model.apply()
     model.wait_settled(2)
-    victim = by_role(model, "worker")[0]
-    group = victim.metadata.labels["deepseek-operator.io/group"]
-    leader = next(p for p in by_role(model, "leader")
-                  if p.metadata.labels["deepseek-operator.io/group"] == group)
+    victim, leader = worker_and_its_leader(model)
     with Load(env, model) as load:
         begin = time.monotonic()
         env.run("kill", "-9", pid_of(env, victim))
@@ -51,10 +56,7 @@ def test_a_rank_that_hangs_is_found_while_its_process_goes_on(env, namespace, ma
     model = make_model("frozen")
     model.apply()
     model.wait_settled(2)
-    victim = by_role(model, "worker")[0]
-    group = victim.metadata.labels["deepseek-operator.io/group"]
-    leader = next(p for p in by_role(model, "leader")
-                  if p.metadata.labels["deepseek-operator.io/group"] == group)
+    victim, leader = worker_and_its_leader(model)
 
     def log() -> str:
         return env.k("logs", "-n", namespace, leader.metadata.name)

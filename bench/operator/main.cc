@@ -8,11 +8,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <functional>
+#include <mutex>
 #include <thread>
 
 #include "bench/operator/objects.h"
@@ -152,18 +154,23 @@ void measure_streams(const runtime::Store& store, std::uint16_t port) {
     }
     count += leaders[key].size();
   }
+  std::mutex mutex;
+  std::condition_variable spoken;
   runtime::StatusStreams streams(
-      clock, port, [](const std::string&, runtime::StreamNews) {}, Logger());
+      clock, port,
+      [&](const std::string&, runtime::StreamNews) {
+        const std::lock_guard lock(mutex);
+        spoken.notify_one();
+      },
+      Logger());
   measure("status streams, opened", count, [&] {
     for (const auto& [model, each] : leaders) streams.set(model, each, std::string(64, 'a'));
-    const TimePoint end = clock.now() + kStreamsWithin;
-    while (streams.connected() < count && clock.now() < end) {
-      std::this_thread::sleep_for(Millis(100));
-    }
+    std::unique_lock lock(mutex);
+    spoken.wait_for(lock, kStreamsWithin, [&] { return streams.connected() >= count; });
   });
   if (streams.connected() < count) std::printf("only %zu streams speak\n", streams.connected());
   measure("the same, each second", count * static_cast<std::size_t>(kStreamsWatched.count()),
-          [] { std::this_thread::sleep_for(kStreamsWatched); });
+          [] { std::this_thread::sleep_for(kStreamsWatched); });  // the length of the measurement
 }
 
 void run(int models, std::uint16_t port) {

@@ -61,7 +61,7 @@ struct Capacity {
 
 // Set while the operator waits before it tries again what failed before.
 struct Backoff {
-  std::string reason;   // CrashLoop, SurgeUnschedulable, DrainBlocked or Unschedulable
+  std::string reason;   // CrashLoop, PodLost, SurgeUnschedulable, DrainBlocked or Unschedulable
   int count = 0;        // how often it was tried
   std::string until;    // RFC 3339
   std::string message;  // what happened the last time

@@ -62,12 +62,10 @@ struct Experts {
                          const Adapted* adapted = nullptr) const {
     std::vector<PackedMatrix> up;
     std::vector<SegmentedMatrix> out;
+    up.reserve(gate_up.size());
+    out.reserve(down.size());
     for (const Weight& w : gate_up) up.push_back(load(side, w));
-    for (const Weight& w : down) {
-      out.emplace_back();
-      out.back().part[0] = load(side, w);
-      out.back().count = 1;
-    }
+    for (const Weight& w : down) out.push_back(load_whole(side, w));
     constexpr std::int64_t kStride = 320;
     auto* h = allocate<float>(*side.backend, token.size() * kStride);
     auto* y = side.put(random_floats(size(tokens) * kOut, 13));
@@ -88,11 +86,7 @@ struct Experts {
     if (adapted != nullptr) {
       gate.start = side.put(adapted->start);
       gate.lds = std::int64_t{panels_of(up[0])} * kPanel;
-      for (const Weight& w : adapted->down) {
-        more.emplace_back();
-        more.back().part[0] = load(side, w);
-        more.back().count = 1;
-      }
+      for (const Weight& w : adapted->down) more.push_back(load_whole(side, w));
       down_params.adapter_h = side.put(random_floats(adapted->token.size() * 10, 33));
       down_params.adapter_ldh = 10;
       down_params.adapter_token = adapted->token.data();

@@ -170,12 +170,10 @@ struct RoutedExperts {
                          bool by_host = false) const {
     std::vector<PackedMatrix> up;
     std::vector<SegmentedMatrix> out;
+    up.reserve(gate_up.size());
+    out.reserve(down.size());
     for (const Weight& w : gate_up) up.push_back(load(side, w));
-    for (const Weight& w : down) {
-      out.emplace_back();
-      out.back().part[0] = load(side, w);
-      out.back().count = 1;
-    }
+    for (const Weight& w : down) out.push_back(load_whole(side, w));
     constexpr std::int64_t kStride = 320;
     const GroupExpertsParams p = by_host ? routing.lists(side) : routing.put(side);
     const std::size_t slots = size(p.tokens) * size(1 + p.top_k);

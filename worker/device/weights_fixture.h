@@ -88,6 +88,14 @@ inline kernels::PackedMatrix load(const Side& side, const Weight& w) {
   return packed;
 }
 
+// Of one segment, as where no rank cuts it.
+inline kernels::SegmentedMatrix load_whole(const Side& side, const Weight& w) {
+  kernels::SegmentedMatrix whole;
+  whole.part[0] = load(side, w);
+  whole.count = 1;
+  return whole;
+}
+
 inline constexpr kernels::DType kTypes[] = {kernels::DType::kBF16, kernels::DType::kF8E4M3,
                                             kernels::DType::kInt8, kernels::DType::kInt4,
                                             kernels::DType::kF32};
