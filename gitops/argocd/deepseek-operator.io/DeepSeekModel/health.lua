@@ -1,6 +1,7 @@
 -- The health of a DeepSeekModel for Argo CD (Lua 5.1 without a standard library).
 --   Healthy      all groups of the spec's revision answer
---   Progressing  the operator has not looked yet, or groups are on their way
+--   Progressing  the operator has not looked yet, or groups are on their way or wait for room: another workload may go, a
+--                cluster autoscaler may add a node. Groups that gave back what they held and try again wait no more.
 --   Degraded     something is wrong: a person has to act, or a group that served is coming back
 --   Suspended    a rollout stands still because spec.rollout.paused says so
 local function condition(status, kind)
@@ -14,6 +15,11 @@ end
 local function is_true(one)
   return one ~= nil and one.status == "True"
 end
+
+local waiting = {
+  Unschedulable = true, WaitingForAdmission = true, WaitingForGPU = true, WaitingForCPU = true,
+  WaitingForMemory = true, WaitingForVolume = true, QuotaExceeded = true,
+}
 
 local function answer(status, message)
   return {status = status, message = message}
@@ -31,6 +37,9 @@ local ready = condition(status, "Ready")
 local stalled = condition(status, "Stalled")
 local degraded = condition(status, "Degraded")
 if is_true(stalled) then return answer("Degraded", stalled.message) end
+if is_true(degraded) and waiting[degraded.reason] and status.backoff == nil then
+  return answer("Progressing", degraded.message)
+end
 if is_true(degraded) then return answer("Degraded", degraded.message) end
 if is_true(ready) then return answer("Healthy", ready.message) end
 
