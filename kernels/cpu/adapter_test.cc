@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/ops_fixture.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/ops.h"
 #include "kernels/random_floats.h"
@@ -41,10 +42,7 @@ struct Weight {
   PackedMatrix packed;
 };
 
-class AdapterOps : public testing::TestWithParam<const Ops*> {
- protected:
-  static const Ops& ops() { return *GetParam(); }
-};
+class AdapterOps : public OnEveryTable {};
 
 TEST_P(AdapterOps, LinearGoesOnFromWhatStandsThere) {
   for (const int n : {16, 40, 70, 130}) {
@@ -194,9 +192,7 @@ TEST_P(AdapterOps, RowParallelAdaptersHaveTheSameBitsForEveryNumberOfRanks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, AdapterOps,
-                         testing::ValuesIn(available_ops().begin(), available_ops().end()),
-                         [](const auto& table) { return std::string(table.param->name); });
+INSTANTIATE_TEST_SUITE_P(Tables, AdapterOps, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/ops_fixture.h"
 #include "kernels/ops.h"
 #include "kernels/random_floats.h"
 
@@ -136,9 +137,8 @@ std::vector<int> positions_of(const std::uint64_t* words, int count) {
   return positions;
 }
 
-class IndexerTest : public testing::TestWithParam<const Ops*> {
+class IndexerTest : public OnEveryTable {
  protected:
-  const Ops& ops() const { return *GetParam(); }
   static const Ops& generic() { return *available_ops()[0]; }
 };
 
@@ -296,9 +296,7 @@ TEST_P(IndexerTest, AttentionOverAllThatIsSelectedHasTheBitsOfAttentionOverAll) 
   EXPECT_EQ(c.run(ops(), words, kAttentionRows), c.run(ops(), {}, kAttentionRows));
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, IndexerTest,
-                         testing::ValuesIn(available_ops().begin(), available_ops().end()),
-                         [](const auto& table) { return std::string(table.param->name); });
+INSTANTIATE_TEST_SUITE_P(Tables, IndexerTest, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels

@@ -12,6 +12,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cpu/ops_fixture.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/ops.h"
 
@@ -256,7 +257,7 @@ TEST(Integers, PanelsPackedApartAreTheMatrixPackedWhole) {
   }
 }
 
-class IntegerOps : public testing::TestWithParam<const Ops*> {};
+class IntegerOps : public OnEveryTable {};
 
 std::vector<float> product(const Ops& ops, const PackedMatrix& w, const std::vector<float>& x,
                            int rows, bool accumulate) {
@@ -301,9 +302,7 @@ TEST_P(IntegerOps, GiveTheBitsOfTheSameWeightsInFp32) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, IntegerOps,
-                         testing::ValuesIn(available_ops().begin(), available_ops().end()),
-                         [](const auto& table) { return std::string(table.param->name); });
+INSTANTIATE_TEST_SUITE_P(Tables, IntegerOps, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels

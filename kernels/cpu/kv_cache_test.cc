@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/ops_fixture.h"
 #include "kernels/ops.h"
 #include "kernels/random_floats.h"
 
@@ -165,7 +166,7 @@ void expect_rounded(float got, float exact, DType dtype, float largest) {
   ASSERT_NEAR(got, exact, bound);
 }
 
-class KvCache : public testing::TestWithParam<const Ops*> {};
+class KvCache : public OnEveryTable {};
 
 TEST_P(KvCache, KeysAndValuesAreRounded) {
   for (const bool latent : {true, false}) {
@@ -268,9 +269,7 @@ TEST_P(KvCache, WhatIsNoNumberStaysNone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, KvCache,
-                         testing::ValuesIn(available_ops().begin(), available_ops().end()),
-                         [](const auto& table) { return std::string(table.param->name); });
+INSTANTIATE_TEST_SUITE_P(Tables, KvCache, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels

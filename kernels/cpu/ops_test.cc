@@ -1,7 +1,5 @@
-// Each operator against a plain computation in double precision, and every table against the
-// generic one, bit by bit.
-#include "kernels/ops.h"
-
+// Products, norms and their sums against a plain computation in double precision, and every table
+// against the generic one, bit by bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/ops_fixture.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/random_floats.h"
 
@@ -50,10 +49,7 @@ struct TestWeight {
   PackedMatrix packed;
 };
 
-class OpsTest : public testing::TestWithParam<const Ops*> {
- protected:
-  const Ops& ops() const { return *GetParam(); }
-};
+class OpsTest : public OnEveryTable {};
 
 TEST_P(OpsTest, LinearIsTheProductForEveryShapeAndDtype) {
   unsigned seed = 1;
@@ -302,200 +298,6 @@ TEST_P(OpsTest, RowParallelSumsHaveTheSameBitsForEveryNumberOfRanks) {
   for (std::size_t i = 0; i < wanted.size(); ++i) ASSERT_NEAR(one[i], wanted[i], 1e-4);
 }
 
-// One sequence of `length` tokens with its cache in scattered blocks that held garbage before.
-struct AttentionCase {
-  static constexpr int kLatent = 32;
-  static constexpr int kRope = 16;
-  static constexpr int kHeads = 3;
-
-  AttentionCase(const Ops& ops, int length) : tokens(length) {
-    const int blocks = (length + kKvBlock - 1) / kKvBlock;
-    for (int b = 0; b < blocks; ++b) table.push_back(blocks - 1 - b);
-    keys.assign(static_cast<std::size_t>(blocks * kKvBlock * (kLatent + kRope)), std::nanf(""));
-    values.assign(static_cast<std::size_t>(blocks * kKvBlock * kLatent), std::nanf(""));
-    kv = {keys.data(), values.data(), 1, kLatent + kRope, kLatent};
-    for (int t = 0; t < length; ++t)
-      places.push_back({t, table[static_cast<std::size_t>(t / kKvBlock)]});
-    const auto size = static_cast<std::size_t>(length);
-    kv_a = random_floats(size * (kLatent + kRope), 40);
-    norm = random_floats(kLatent, 41);
-    for (int p = 0; p < length; ++p) {
-      for (int i = 0; i < kRope / 2; ++i) {
-        cos.push_back(std::cos(static_cast<float>(p * (i + 1)) * 0.1F));
-        sin.push_back(std::sin(static_cast<float>(p * (i + 1)) * 0.1F));
-      }
-    }
-    query = random_floats(size * kHeads * (kLatent + kRope), 42);
-    ops.kv_write({kv_a.data(),
-                  kLatent + kRope,
-                  norm.data(),
-                  places.data(),
-                  kv,
-                  {cos.data(), sin.data(), kRope / 2},
-                  length,
-                  1e-6F},
-                 0, length);
-  }
-
-  // Only tokens from `begin` on, in items of `rows` pairs.
-  std::vector<float> run(const Ops& ops, int begin, int rows) const {
-    std::vector<AttentionItem> items;
-    for (int at = begin * kHeads; at < tokens * kHeads; at += rows) {
-      items.push_back({at, std::min(tokens * kHeads, at + rows), table.data()});
-    }
-    std::vector<float> out(static_cast<std::size_t>(tokens * kHeads * kLatent));
-    const AttentionParams p{
-        query.data(), out.data(), places.data(), items.data(), static_cast<int>(items.size()),
-        kHeads,       kv,         0.2F};
-    for (int i = 0; i < p.item_count; ++i) ops.attention(p, i);
-    return out;
-  }
-
-  int tokens;
-  std::vector<std::int32_t> table;
-  std::vector<float> keys, values, kv_a, norm, cos, sin, query;
-  KvLayer kv;
-  std::vector<TokenPlace> places;
-};
-
-TEST_P(OpsTest, AttentionIsTheSoftmaxOverThePositionsUpToItsOwn) {
-  const AttentionCase c(ops(), 150);
-  const auto out = c.run(ops(), 0, kAttentionRows);
-  // The cache as plain double vectors.
-  constexpr int kDim = AttentionCase::kLatent + AttentionCase::kRope;
-  std::vector<std::vector<double>> key(150, std::vector<double>(kDim));
-  for (int t = 0; t < 150; ++t) {
-    const float* from = c.kv_a.data() + t * kDim;
-    double sum = 0;
-    for (int i = 0; i < AttentionCase::kLatent; ++i) sum += static_cast<double>(from[i]) * from[i];
-    for (int i = 0; i < AttentionCase::kLatent; ++i) {
-      key[static_cast<std::size_t>(t)][static_cast<std::size_t>(i)] =
-          from[i] / std::sqrt(sum / AttentionCase::kLatent + 1e-6) *
-          c.norm[static_cast<std::size_t>(i)];
-    }
-    for (int i = 0; i < AttentionCase::kRope / 2; ++i) {
-      const auto angle = static_cast<std::size_t>(t * AttentionCase::kRope / 2 + i);
-      const double a = from[AttentionCase::kLatent + 2 * i];
-      const double b = from[AttentionCase::kLatent + 2 * i + 1];
-      key[static_cast<std::size_t>(t)][static_cast<std::size_t>(AttentionCase::kLatent + 2 * i)] =
-          a * c.cos[angle] - b * c.sin[angle];
-      key[static_cast<std::size_t>(t)]
-         [static_cast<std::size_t>(AttentionCase::kLatent + 2 * i + 1)] =
-             a * c.sin[angle] + b * c.cos[angle];
-    }
-  }
-  for (int row = 0; row < 150 * AttentionCase::kHeads; ++row) {
-    const int position = row / AttentionCase::kHeads;
-    std::vector<double> p;
-    double total = 0;
-    for (int t = 0; t <= position; ++t) {
-      double score = 0;
-      for (int i = 0; i < kDim; ++i)
-        score += c.query[static_cast<std::size_t>(row * kDim + i)] *
-                 key[static_cast<std::size_t>(t)][static_cast<std::size_t>(i)];
-      p.push_back(std::exp(0.2 * score));
-      total += p.back();
-    }
-    for (int i = 0; i < AttentionCase::kLatent; ++i) {
-      double wanted = 0;
-      for (int t = 0; t <= position; ++t)
-        wanted += p[static_cast<std::size_t>(t)] / total *
-                  key[static_cast<std::size_t>(t)][static_cast<std::size_t>(i)];
-      ASSERT_NEAR(out[static_cast<std::size_t>(row * AttentionCase::kLatent + i)], wanted, 2e-5)
-          << "row " << row;
-    }
-  }
-}
-
-TEST_P(OpsTest, AttentionHasTheSameBitsHoweverItIsCutAndOnEveryTable) {
-  const AttentionCase c(ops(), 150);
-  const AttentionCase plain(*available_ops()[0], 150);
-  const auto whole = c.run(ops(), 0, kAttentionRows);
-  EXPECT_EQ(whole, plain.run(*available_ops()[0], 0, kAttentionRows));
-  for (const int rows : {1, 2, 5, 7}) EXPECT_EQ(c.run(ops(), 0, rows), whole);
-  auto tail = c.run(ops(), 149, 3);
-  const auto last = static_cast<std::ptrdiff_t>(AttentionCase::kHeads * AttentionCase::kLatent);
-  EXPECT_TRUE(std::equal(tail.end() - last, tail.end(), whole.end() - last));
-}
-
-struct Routed {
-  std::vector<std::int32_t> chosen;
-  std::vector<float> weights;
-};
-
-// Without a bias the softmax rule.
-Routed route(const Ops& ops, std::vector<float> logits, const std::vector<float>& bias, int groups,
-             int topk_groups, int top_k, bool normalise = true, float scale = 1.0F) {
-  Routed routed{std::vector<std::int32_t>(static_cast<std::size_t>(top_k)),
-                std::vector<float>(static_cast<std::size_t>(top_k))};
-  const auto experts = static_cast<int>(logits.size());
-  ops.router(
-      {logits.data(), experts, bias.empty() ? RouterRule::kSoftmax : RouterRule::kSigmoidBias,
-       bias.data(), 1, experts, groups, topk_groups, top_k, normalise, scale, routed.chosen.data(),
-       routed.weights.data()},
-      0, 1);
-  return routed;
-}
-
-float sigmoid(float x) {
-  return 1.0F / (1.0F + std::exp(-x));
-}
-
-TEST_P(OpsTest, RouterWeightsAreTheScoresWithoutTheBias) {
-  const std::vector<float> logits{0.0F, 1.0F, 2.0F, 3.0F};
-  const auto r = route(ops(), logits, {5.0F, 0.0F, 0.0F, 0.0F}, 1, 1, 2, true, 2.5F);
-  EXPECT_EQ(r.chosen, (std::vector<std::int32_t>{0, 3}));
-  const float sum = sigmoid(0) + sigmoid(3);
-  EXPECT_NEAR(r.weights[0], sigmoid(0) / sum * 2.5F, 1e-6);
-  EXPECT_NEAR(r.weights[1], sigmoid(3) / sum * 2.5F, 1e-6);
-  EXPECT_NEAR(route(ops(), logits, {5.0F, 0.0F, 0.0F, 0.0F}, 1, 1, 2, false, 2.0F).weights[1],
-              sigmoid(3) * 2.0F, 1e-6);
-}
-
-TEST_P(OpsTest, RouterScoresAGroupByItsTwoBest) {
-  // The best expert stands in group 0, the best pair in group 1.
-  const std::vector<float> logits{4.0F, -9.0F, 2.0F, 2.0F};
-  EXPECT_EQ(route(ops(), logits, std::vector<float>(4), 2, 1, 1).chosen,
-            (std::vector<std::int32_t>{2}));
-}
-
-TEST_P(OpsTest, RouterNeverTakesAnExpertOfAMaskedGroupEvenWhenAllBiasedScoresAreNegative) {
-  const std::vector<float> logits{1.0F, 1.0F, -1.0F, -1.0F};
-  const std::vector<float> bias(4, -3.0F);
-  EXPECT_EQ(route(ops(), logits, bias, 2, 1, 2).chosen, (std::vector<std::int32_t>{0, 1}));
-}
-
-TEST_P(OpsTest, RouterTiesGoToTheLowestId) {
-  EXPECT_EQ(route(ops(), std::vector<float>(8, 0.5F), std::vector<float>(8), 4, 2, 3).chosen,
-            (std::vector<std::int32_t>{0, 1, 2}));
-}
-
-TEST_P(OpsTest, SoftmaxRouterWeightsAreProbabilitiesOverAllExperts) {
-  // 20 experts: the second vector of lanes is not full.
-  const auto logits = random_floats(20, 60, 2.0F);
-  double total = 0;
-  for (const float x : logits) total += std::exp(static_cast<double>(x));
-  const auto r = route(ops(), logits, {}, 1, 1, 3, false, 16.0F);
-  for (std::size_t i = 0; i < 3; ++i) {
-    const auto expert = static_cast<std::size_t>(r.chosen[i]);
-    EXPECT_NEAR(r.weights[i], std::exp(static_cast<double>(logits[expert])) / total * 16, 1e-5);
-  }
-  const auto generic = route(*available_ops()[0], logits, {}, 1, 1, 3, false, 16.0F);
-  EXPECT_EQ(r.chosen, generic.chosen);
-  EXPECT_EQ(r.weights, generic.weights);
-  const auto normalised = route(ops(), logits, {}, 1, 1, 3, true, 1.0F);
-  EXPECT_NEAR(normalised.weights[0] + normalised.weights[1] + normalised.weights[2], 1.0F, 1e-6);
-}
-
-TEST_P(OpsTest, SoftmaxRouterScoresAGroupByItsBest) {
-  // The best expert stands in group 0, the best pair in group 1.
-  const std::vector<float> logits{4.0F, -9.0F, 2.0F, 2.0F};
-  EXPECT_EQ(route(ops(), logits, {}, 2, 1, 1).chosen, (std::vector<std::int32_t>{0}));
-  // Ties between groups and between experts: the lowest.
-  EXPECT_EQ(route(ops(), std::vector<float>(8, 0.5F), {}, 4, 2, 3).chosen,
-            (std::vector<std::int32_t>{0, 1, 2}));
-}
-
 TEST_P(OpsTest, LinearAddsItsBiasToTheFinishedSums) {
   for (const int n : {16, 40, 130}) {
     const TestWeight w(n, 24, DType::kBF16, 70);
@@ -515,112 +317,7 @@ TEST_P(OpsTest, LinearAddsItsBiasToTheFinishedSums) {
   }
 }
 
-// Grouped-query attention: 2 KV heads with 3 query heads each, pairs of halves rotated.
-struct GroupedCase {
-  static constexpr int kKvHeads = 2;
-  static constexpr int kHeads = 3;
-  static constexpr int kDim = 32;
-  static constexpr int kLength = 100;
-
-  explicit GroupedCase(const Ops& ops) {
-    keys.assign(std::size_t{2} * kKvBlock * kKvHeads * kDim, std::nanf(""));
-    values = keys;
-    kv = {keys.data(), values.data(), kKvHeads, kDim, kDim};
-    for (int t = 0; t < kLength; ++t) {
-      places.push_back({t, table[t / kKvBlock]});
-      for (int i = 0; i < kDim / 2; ++i) {
-        cos.push_back(std::cos(static_cast<float>(t * (i + 1)) * 0.1F));
-        sin.push_back(std::sin(static_cast<float>(t * (i + 1)) * 0.1F));
-      }
-    }
-    const RopeTable rope{cos.data(), sin.data(), kDim / 2, true};
-    ops.kv_write_heads({kv_in.data(), kv_in.data() + kKvHeads * kDim, 2 * kKvHeads * kDim,
-                        places.data(), kv, rope, kLength},
-                       0, kLength);
-    ops.rope_query({q.data(), kKvHeads * kHeads * kDim, kDim, 0, query.data(), kDim, 0,
-                    places.data(), rope, kLength, kKvHeads * kHeads},
-                   0, kLength);
-  }
-
-  std::vector<float> run(const Ops& ops, int rows) const {
-    std::vector<AttentionItem> items;
-    for (int head = 0; head < kKvHeads; ++head) {
-      for (int at = 0; at < kLength * kHeads; at += rows) {
-        items.push_back({at, std::min(kLength * kHeads, at + rows), table, head});
-      }
-    }
-    std::vector<float> out(query.size());
-    const AttentionParams p{
-        query.data(), out.data(), places.data(), items.data(), static_cast<int>(items.size()),
-        kHeads,       kv,         0.2F};
-    for (int i = 0; i < p.item_count; ++i) ops.attention(p, i);
-    return out;
-  }
-
-  // Element i of a head's vector after rotation.
-  double rotated(const float* x, int position, int i) const {
-    const int half = kDim / 2;
-    const auto angle = static_cast<std::size_t>(position * half + i % half);
-    const double a = x[i % half];
-    const double b = x[i % half + half];
-    return i < half ? a * cos[angle] - b * sin[angle] : a * sin[angle] + b * cos[angle];
-  }
-
-  static constexpr std::int32_t table[] = {1, 0};
-  std::vector<float> kv_in = random_floats(std::size_t{kLength} * 2 * kKvHeads * kDim, 80);
-  std::vector<float> q = random_floats(std::size_t{kLength} * kKvHeads * kHeads * kDim, 81);
-  std::vector<float> query = std::vector<float>(q.size());
-  std::vector<float> keys, values, cos, sin;
-  KvLayer kv;
-  std::vector<TokenPlace> places;
-};
-
-TEST_P(OpsTest, GroupedAttentionGivesEachQueryHeadItsOwnKvHead) {
-  using C = GroupedCase;
-  const C c(ops());
-  const auto out = c.run(ops(), kAttentionRows);
-  for (int t = 0; t < C::kLength; ++t) {
-    for (int h = 0; h < C::kKvHeads * C::kHeads; ++h) {
-      const auto row = static_cast<std::size_t>((t * C::kKvHeads * C::kHeads + h) * C::kDim);
-      std::vector<double> wanted(C::kDim);
-      double total = 0;
-      for (int s = 0; s <= t; ++s) {
-        const float* key =
-            c.kv_in.data() + (s * 2 * C::kKvHeads + h / C::kHeads) * static_cast<long>(C::kDim);
-        double score = 0;
-        for (int i = 0; i < C::kDim; ++i) {
-          score += c.rotated(c.q.data() + row, t, i) * c.rotated(key, s, i);
-        }
-        const double p = std::exp(0.2 * score);
-        total += p;
-        const float* value = key + C::kKvHeads * C::kDim;
-        for (int i = 0; i < C::kDim; ++i) wanted[static_cast<std::size_t>(i)] += p * value[i];
-      }
-      for (std::size_t i = 0; i < wanted.size(); ++i) {
-        ASSERT_NEAR(out[row + i], wanted[i] / total, 2e-5) << "token " << t << " head " << h;
-      }
-    }
-  }
-  EXPECT_EQ(out, C(*available_ops()[0]).run(*available_ops()[0], kAttentionRows));
-  for (const int rows : {1, 3, 7}) EXPECT_EQ(c.run(ops(), rows), out);
-}
-
-INSTANTIATE_TEST_SUITE_P(Tables, OpsTest,
-                         testing::ValuesIn(available_ops().begin(), available_ops().end()),
-                         [](const auto& table) { return std::string(table.param->name); });
-
-TEST(Pack, ConvertsHalfPrecisionExactly) {
-  // 1, -2, the largest, the smallest normal, the smallest subnormal, -0.
-  const std::uint16_t bits[] = {0x3c00, 0xc000, 0x7bff, 0x0400, 0x0001, 0x8000};
-  float values[6];
-  to_float(reinterpret_cast<const std::byte*>(bits), DType::kF16, 6, values);
-  EXPECT_EQ(values[0], 1.0F);
-  EXPECT_EQ(values[1], -2.0F);
-  EXPECT_EQ(values[2], 65504.0F);
-  EXPECT_EQ(values[3], 0x1p-14F);
-  EXPECT_EQ(values[4], 0x1p-24F);
-  EXPECT_TRUE(std::signbit(values[5]));
-}
+INSTANTIATE_TEST_SUITE_P(Tables, OpsTest, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels

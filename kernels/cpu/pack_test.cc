@@ -245,6 +245,19 @@ TEST(Pack, Bf16StaysBf16AtAnyAlignmentAndInEitherOrder) {
   }
 }
 
+TEST(Pack, ConvertsHalfPrecisionExactly) {
+  // 1, -2, the largest, the smallest normal, the smallest subnormal, -0.
+  const std::uint16_t bits[] = {0x3c00, 0xc000, 0x7bff, 0x0400, 0x0001, 0x8000};
+  float values[6];
+  to_float(reinterpret_cast<const std::byte*>(bits), DType::kF16, 6, values);
+  EXPECT_EQ(values[0], 1.0F);
+  EXPECT_EQ(values[1], -2.0F);
+  EXPECT_EQ(values[2], 65504.0F);
+  EXPECT_EQ(values[3], 0x1p-14F);
+  EXPECT_EQ(values[4], 0x1p-24F);
+  EXPECT_TRUE(std::signbit(values[5]));
+}
+
 TEST(Pack, PanelsPackedApartAreTheMatrixPackedWhole) {
   const Fp8Tensor tensor(300, 140, DType::kF32, 6);
   const std::vector<WeightPiece> pieces{tensor.slice(3, 250, 1, 139)};

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/ops_fixture.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/ops.h"
 
@@ -25,7 +26,7 @@ float nearest(float x) {
   return std::copysign(from_e4m3(best), x);
 }
 
-class QuantiseTest : public testing::TestWithParam<const Ops*> {
+class QuantiseTest : public OnEveryTable {
  protected:
   static std::vector<float> run(std::vector<float> x, bool power_of_two,
                                 const std::vector<float>& factor = {}) {
@@ -109,9 +110,7 @@ TEST_P(QuantiseTest, TheLargestIsAtMost448TimesTheScale) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, QuantiseTest,
-                         testing::ValuesIn(available_ops().begin(), available_ops().end()),
-                         [](const auto& table) { return std::string(table.param->name); });
+INSTANTIATE_TEST_SUITE_P(Tables, QuantiseTest, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels
