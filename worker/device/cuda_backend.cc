@@ -9,6 +9,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/sampling.h"
+#include "worker/device/cuda_arena.h"
 #include "worker/device/cuda_attention.h"
 #include "worker/device/cuda_experts.h"
 #include "worker/device/cuda_graphs.h"
@@ -102,7 +103,8 @@ class CudaBackend final : public Backend {
 
   PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
     const PackedMatrix shape = packed_matrix(pieces, nullptr);
-    return packed_matrix(pieces, allocate(packed_bytes(shape.dtype, shape.n, shape.k)));
+    const std::size_t bytes = packed_bytes(shape.dtype, shape.n, shape.k);
+    return packed_matrix(pieces, matrices_.allocate(bytes, stream_));
   }
 
   // Packs into memory of the host first, as a matrix of these panels alone.
@@ -443,7 +445,8 @@ class CudaBackend final : public Backend {
   std::string name_ = std::string("cuda/") + properties_.name;
   ThreadPool pool_;
   Stream stream_;
-  DeviceArena arena_;
+  DeviceArena matrices_;
+  DeviceArena arena_;  // everything else, which a rank on trial (kv_room.h) takes alike
   std::vector<HostMemory> shared_;
   SentLists sent_{stream_};
   Lists lists_{stream_, sent_};

@@ -12,10 +12,6 @@ namespace dsm::device {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
-#ifndef DSM_CUDA_CHUNK_BYTES
-#define DSM_CUDA_CHUNK_BYTES (std::size_t{32} << 20)
-#endif
-constexpr std::size_t kChunk = DSM_CUDA_CHUNK_BYTES;
 constexpr std::size_t kListBytes = std::size_t{8} << 20;
 
 std::size_t aligned(std::size_t bytes) {
@@ -43,23 +39,6 @@ HostMemory host_memory(std::size_t bytes) {
   void* memory = nullptr;
   check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "allocate memory of the host");
   return HostMemory(memory);
-}
-
-void* DeviceArena::allocate(std::size_t bytes, const Stream& stream) {
-  bytes = aligned(bytes);
-  if (bytes > left_) {
-    const std::size_t size = std::max(bytes, kChunk);
-    chunks_.push_back(device_memory(size));
-    check(cudaMemsetAsync(chunks_.back().get(), 0, size, stream.get()), "clear memory");
-    // A large allocation has its chunk to itself, and others go on where they were.
-    if (size > kChunk) return chunks_.back().get();
-    next_ = static_cast<std::byte*>(chunks_.back().get());
-    left_ = size;
-  }
-  void* taken = next_;
-  next_ += bytes;
-  left_ -= bytes;
-  return taken;
 }
 
 void* Scratch::at_least(std::size_t bytes, const Stream& stream) {

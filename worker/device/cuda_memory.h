@@ -91,18 +91,6 @@ DeviceMemory device_memory(std::size_t bytes);
 // Pinned; kernels reach it at the same address.
 HostMemory host_memory(std::size_t bytes);
 
-// Takes pieces from large allocations, which live as long as it does. Aligned to 256 bytes.
-class DeviceArena {
- public:
-  // Zeroed on the stream.
-  void* allocate(std::size_t bytes, const Stream& stream);
-
- private:
-  std::vector<DeviceMemory> chunks_;
-  std::byte* next_ = nullptr;
-  std::size_t left_ = 0;
-};
-
 // Memory that grows to the largest use. What an operator on the stream does with it is over, or
 // comes before what the next one does.
 class Scratch {

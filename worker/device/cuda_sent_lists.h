@@ -10,6 +10,7 @@
 
 #include "kernels/params.h"
 #include "worker/device/backend.h"
+#include "worker/device/cuda_arena.h"
 #include "worker/device/cuda_memory.h"
 
 namespace dsm::device {
