@@ -55,7 +55,7 @@ struct Shared {
   float* score;
   int steps;
 
-  static int bytes(int key_dim) {
+  static constexpr int bytes(int key_dim) {
     return key_steps(key_dim) * kTiles * kOperandLanes<kTerms> * static_cast<int>(sizeof(uint4)) +
            kTiles * kTileRows * kScoreStride * static_cast<int>(sizeof(float));
   }
@@ -251,6 +251,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kTiles == 1 ? 2 : 1)
 
 template <DType kType, int kTiles, int kTerms>
 void launch_tiles(const AttentionLaunch& p, Stream stream) {
+  static_assert(Shared<kTiles, kTerms>::bytes(kMaxKeyDim) <= kMostSharedBytes);
   const dim3 grid(static_cast<unsigned>(p.items), static_cast<unsigned>(p.splits));
   launch_early(split_kernel<kType, kTiles, kTerms>, grid, kAttentionThreads,
                Shared<kTiles, kTerms>::bytes(p.params.kv.key_dim), stream, p);

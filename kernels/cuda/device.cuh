@@ -10,9 +10,11 @@
 
 namespace dsm::kernels::cuda {
 
-// What a thread block gets of dynamic shared memory without being asked for: 48 KiB together with
-// the kernel's own shared variables, which take less than a third of that beside dynamic memory.
-inline constexpr int kPlainSharedBytes = 32 << 10;
+// What a thread block gets of shared memory without being asked for, and the most that every GPU
+// has (8.6 and 8.9). CUDA counts a kernel's shared variables, too, of which launch() knows nothing:
+// so a kernel has them or dynamic shared memory, never both.
+inline constexpr int kPlainSharedBytes = 48 << 10;
+inline constexpr int kMostSharedBytes = 99 << 10;
 
 // Whether a kernel may be started before the one ahead of it has ended (programmatic dependent
 // launch); a node's GPUs are of one kind.

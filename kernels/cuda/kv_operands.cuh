@@ -19,7 +19,7 @@ inline constexpr int kProductColumns = 8;
 inline constexpr int kBlockProducts = kKvBlock / kProductColumns;  // of a block's scores
 inline constexpr int kBlockSteps = kKvBlock / kStepInputs;         // of sums over its positions
 
-DSM_HOST_DEVICE int key_steps(int key_dim) {
+DSM_HOST_DEVICE constexpr int key_steps(int key_dim) {
   return (key_dim + kStepInputs - 1) / kStepInputs;
 }
 

@@ -148,7 +148,7 @@ void attention_splits(const AttentionLaunch& launch, Stream stream);  // the fir
 // many rows over the same past. Items have up to kPromptRows rows and no selection; values have up
 // to kMaxPromptValueDim columns. Nothing of `splits` and the sums is read.
 void attention_of_prompts(const AttentionLaunch& launch, Stream stream);
-// The widest keys that fit into a thread block's shared memory.
-inline constexpr int kMaxKeyDim = 768;
+// The widest keys that fit into a thread block's shared memory, on every GPU.
+inline constexpr int kMaxKeyDim = 720;
 
 }  // namespace dsm::kernels::cuda

@@ -112,6 +112,8 @@ struct PackedOperands {
   }
   // Steps come in their order.
   __device__ __forceinline__ void next(int step) {
+    // What is copied to has been read, in the step before: nothing else orders a copy of this kind.
+    __syncwarp();
     ask(step + kStages - 1);
     cp_async_wait<kStages - 1>();
   }
@@ -193,6 +195,13 @@ __device__ __forceinline__ void tensor_chain(Rows& rows, int begin, int end, int
   });
 }
 
+// A thread block's shared memory, before the operands.
+template <class Row, int kTiles>
+struct ProductShared {
+  alignas(16) float sums[kSpanSplits][kTileRows][kSumStride];  // of 16 rows, by warp
+  Row row_of_x[kTiles * kTileRows];
+};
+
 // Rows as they stand in memory: their first input.
 struct PlainRows {
   using Row = const float*;
@@ -200,7 +209,7 @@ struct PlainRows {
     return task.x + at * p.ldx;
   }
   template <int kTiles>
-  static constexpr int kSharedBytes = 0;
+  static constexpr int kOperandBytes = 0;
   template <int kTiles>
   static __device__ const Row* rows(const Products&, const Row* row_of_x, int, int) {
     return row_of_x;
@@ -215,7 +224,7 @@ struct OperandRows : PlainRows {
       std::conditional_t<kTiles == 1, PlainOperands<kTerms>, PackedOperands<kTiles, kTerms>>;
 
   template <int kTiles>
-  static constexpr int kSharedBytes =
+  static constexpr int kOperandBytes =
       kTiles == 1 ? 0 : PackedOperands<kTiles, kTerms>::kSharedBytes;
   template <int kTiles>
   static __device__ __forceinline__ Rows<kTiles> rows(const Products& p, const Row* row_of_x,
@@ -225,23 +234,23 @@ struct OperandRows : PlainRows {
     } else {
       const int warp = static_cast<int>(threadIdx.x) / 32;
       const std::int64_t splits = std::int64_t{p.spans} * kSpanSplits;
+      auto* operands = reinterpret_cast<uint4*>(dynamic_shared<ProductShared<Row, kTiles>>() + 1);
       return {static_cast<const uint4*>(p.x_operands) + lane +
                   (blockIdx.x * splits + split) * (kSplitSteps * Rows<kTiles>::kWords * 32),
-              dynamic_shared<uint4>() + warp * Rows<kTiles>::kLaneWords + lane};
+              operands + warp * Rows<kTiles>::kLaneWords + lane};
     }
   }
 };
 
 // Weights::Sums<kTiles> are a warp's sums, Weights::chain fills them with those of a split,
 // Weights::row is where a row stands and Weights::rows what chain takes of a split's inputs from,
-// Weights::kMostTiles is how many tiles a warp's registers hold. Two blocks share a processor where
-// rows are few.
+// in Weights::kOperandBytes<kTiles> of shared memory, Weights::kMostTiles is how many tiles a
+// warp's registers hold. Two blocks share a processor where rows are few.
 template <class Weights, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
     product_kernel(const Products p) {
   follow_previous_kernel();
-  __shared__ __align__(16) float sums[kSpanSplits][kTileRows][kSumStride];
-  __shared__ typename Weights::Row row_of_x[kTiles * kTileRows];
+  auto& [sums, row_of_x] = *dynamic_shared<ProductShared<typename Weights::Row, kTiles>>();
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
   const PackedMatrix w = task.w;
@@ -317,8 +326,10 @@ template <class Weights, int kTiles>
 void launch_tiles(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels),
                   static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
-  launch_early(product_kernel<Weights, kTiles>, grid, kProductThreads,
-               Weights::template kSharedBytes<kTiles>, stream, p);
+  constexpr int kBytes = sizeof(ProductShared<typename Weights::Row, kTiles>) +
+                         Weights::template kOperandBytes<kTiles>;
+  static_assert(kBytes <= kMostSharedBytes);
+  launch_early(product_kernel<Weights, kTiles>, grid, kProductThreads, kBytes, stream, p);
 }
 
 template <class Weights>

@@ -21,7 +21,7 @@ struct Fp8RowWeights {
     return {x.values + at * x.ld, x.scales + at * (x.ld / kScaleBlock)};
   }
   template <int kTiles>
-  static constexpr int kSharedBytes = 0;
+  static constexpr int kOperandBytes = 0;
   template <int kTiles>
   static __device__ const Row* rows(const Products&, const Row* row_of_x, int, int) {
     return row_of_x;

@@ -31,7 +31,7 @@ TEST(DeviceCheck, WhatTheCudaBackendLacksIsRefusedByName) {
   ModelConfig wide = tiny;
   wide.kv_lora_rank = 1024;
   EXPECT_EQ(check_device(wide, Device::kCuda).error().message,
-            "the CUDA backend has no attention over keys of 1056 values (768 are the most) yet; "
+            "the CUDA backend has no attention over keys of 1056 values (720 are the most) yet; "
             "the CPU has");
 }
 

@@ -2,12 +2,14 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "kernels/cuda/emulation/memory.h"
@@ -59,6 +61,7 @@ class Block {
  private:
   static void entry();
   void run_block();
+  void check_shared_variables() const;
   // Goes on with a thread that can; there is one, or `current` waits for ever.
   void switch_to_next();
   void resume(std::size_t thread, void** from);
@@ -137,10 +140,13 @@ void Block::run(const KernelCall& call) {
   }
 }
 
+std::span<char> shared_variables() {
+  return {__start_dsm_shared, __stop_dsm_shared};
+}
+
 void Block::run_block() {
   raw_fill(dynamic_.data(), kUnwritten, call_->shared_bytes);
-  raw_fill(__start_dsm_shared, kUnwritten,
-           static_cast<std::size_t>(__stop_dsm_shared - __start_dsm_shared));
+  raw_fill(shared_variables().data(), kUnwritten, shared_variables().size());
   live_ = count_;
   ready_.clear();
   for (std::size_t t = 0; t < count_; ++t) {
@@ -155,6 +161,14 @@ void Block::run_block() {
   const std::size_t first = ready_.back();
   ready_.pop_back();
   resume(first, &host_);
+  if (call_->shared_bytes > 0) check_shared_variables();
+}
+
+// Beside dynamic memory: what a launch asks for would be less than what the kernel takes.
+void Block::check_shared_variables() const {
+  const bool untouched = std::ranges::all_of(
+      shared_variables(), [](char byte) { return byte == static_cast<char>(kUnwritten); });
+  if (!untouched) fail("it has shared variables beside dynamic shared memory");
 }
 
 void Block::shuffle(std::size_t begin) {

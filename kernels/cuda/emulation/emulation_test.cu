@@ -145,15 +145,22 @@ TEST(EmulationDeathTest, TheHostDoesNotTouchMemoryOfTheDevice) {
 __global__ void unwritten_kernel(float* values) {
   __shared__ float block[kThreads];
   const int thread = static_cast<int>(threadIdx.x);
-  values[thread] = block[thread] + dynamic_shared<float>()[thread];
+  values[thread] = block[thread];
   block[thread] = 1;
+}
+__global__ void unwritten_dynamic_kernel(float* values) {
+  const int thread = static_cast<int>(threadIdx.x);
+  values[thread] = dynamic_shared<float>()[thread];
   dynamic_shared<float>()[thread] = 1;
 }
 
 TEST(Emulation, MemoryThatNobodyHasWrittenIsNan) {
   // The second block finds nothing of the first one's.
-  for (const float value :
-       run(unwritten_kernel, 2, kThreads, kThreads * 4, std::vector<float>(kThreads))) {
+  const std::vector<float> zeros(kThreads);
+  for (const float value : run(unwritten_kernel, 2, kThreads, 0, zeros)) {
+    EXPECT_TRUE(std::isnan(value));
+  }
+  for (const float value : run(unwritten_dynamic_kernel, 2, kThreads, kThreads * 4, zeros)) {
     EXPECT_TRUE(std::isnan(value));
   }
   void* memory = nullptr;
@@ -161,6 +168,20 @@ TEST(Emulation, MemoryThatNobodyHasWrittenIsNan) {
   for (const float value : from_device(static_cast<float*>(memory), 16)) {
     EXPECT_TRUE(std::isnan(value));
   }
+}
+
+// Its shared variables would not be counted by launch().
+__global__ void two_kinds_of_shared_kernel(int* values) {
+  __shared__ int first;
+  if (threadIdx.x == 0) first = values[0];
+  __syncthreads();
+  dynamic_shared<int>()[threadIdx.x] = first;
+  values[threadIdx.x] = dynamic_shared<int>()[threadIdx.x];
+}
+
+TEST(EmulationDeathTest, SharedVariablesBesideDynamicSharedMemoryAreSeen) {
+  EXPECT_DEATH(run(two_kinds_of_shared_kernel, 1, 32, 128, numbers(32)),
+               "two_kinds_of_shared_kernel.*shared variables beside dynamic shared memory");
 }
 
 // Every kind of exchange in a warp, a column of 32 for each.
