@@ -3,9 +3,17 @@
 
 most_bundle_bytes=$((40 << 20))
 
+check_bundle() { # FILE
+  local bytes
+  bytes=$(stat -c %s "$1")
+  ((bytes < most_bundle_bytes)) ||
+    die "$1 has $bytes bytes, $most_bundle_bytes are allowed: strip it or leave something out"
+  say "$1, $((bytes >> 10)) KiB"
+}
+
 # Programs and the libraries that they need in NAME/, beside what stands in build/NAME already, as build/NAME.tar.gz.
 pack_programs() { # NAME PROGRAM...
-  local name=$1 bundle=build/$1 program library bytes
+  local name=$1 bundle=build/$1 program library
   shift
   mkdir -p "$bundle/$name/lib"
   for program in "$@"; do
@@ -15,8 +23,5 @@ pack_programs() { # NAME PROGRAM...
       while read -r library; do cp -Ln "$library" "$bundle/$name/lib"; done
   done
   tar -czf "$bundle.tar.gz" -C "$bundle" .
-  bytes=$(stat -c %s "$bundle.tar.gz")
-  ((bytes < most_bundle_bytes)) ||
-    die "the bundle has $bytes bytes, $most_bundle_bytes are allowed: strip it or leave something out"
-  say "$bundle.tar.gz, $((bytes >> 10)) KiB"
+  check_bundle "$bundle.tar.gz"
 }
