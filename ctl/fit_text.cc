@@ -22,6 +22,7 @@ sizing::Ask ask_of(const sizing::Shape& shape, const FitCommand& command, int te
           .cut = {.tensor = tensor,
                   .drafts = command.drafts,
                   .deterministic = !command.loose,
+                  .data_parallel_attention = command.data_parallel_attention,
                   .weight_bits = command.weight_bits},
           .kv_type = kv_type(command),
           .sharing = std::min(command.ranks_per_pod, tensor),
@@ -72,7 +73,9 @@ Fitted fitted(const sizing::Shape& shape, const FitCommand& command, std::int64_
     if (command.tensor != 0 && command.tensor != tensor) continue;
     FittedRanks ranks{
         .tensor = tensor, .mistake = "", .ask = ask_of(shape, command, tensor), .fit = {}};
-    if (auto cut = sizing::check_cut(shape, tensor); !cut) {
+    auto cut = sizing::check_cut(shape, tensor);
+    if (cut && command.data_parallel_attention) cut = sizing::check_data_parallel_attention(shape);
+    if (!cut) {
       ranks.mistake = cut.error().message;
     } else {
       ranks.fit = sizing::fit(shape, ranks.ask, memory);

@@ -52,6 +52,17 @@ TEST(Fit, of_rounded_weights_needs_less) {
   EXPECT_LT(weights(4), weights(0) * 4 / 10);
 }
 
+TEST(Fit, of_attention_on_each_rank_has_room_for_more_tokens) {
+  FitCommand command{.gpu = true, .tensor = 8, .context = 4096};
+  const auto tokens = [&](const char* model) {
+    return fitted(shape_of(model), command, 139 * kGiB).ranks[0];
+  };
+  const std::int64_t together = tokens("deepseek-v3").fit.max_kv_tokens;
+  command.data_parallel_attention = true;
+  EXPECT_GT(tokens("deepseek-v3").fit.max_kv_tokens, 4 * together);
+  EXPECT_THAT(tokens("r1-distill-llama-70b").mistake, HasSubstr("llama has KV heads"));
+}
+
 TEST(Fit, as_json_has_every_part) {
   FitCommand command{.gpu = true, .tensor = 8, .context = 4096, .kv_cache_dtype = "bf16"};
   const std::int64_t token = (2 * 512 + 64) * 2 * 61;

@@ -67,13 +67,14 @@ def _steady(env, versions):
 
 
 def test_one_two_and_four_ranks_over_pods_give_the_same_bits(env, namespace, make_model):
-    shapes = {"alone": (1, 1, 1), "narrow": (2, 1, 2), "wide": (4, 2, 2), "widest": (4, 1, 4), "guessing": (2, 1, 2)}
+    shapes = {"alone": (1, 1, 1), "narrow": (2, 1, 2), "wide": (4, 2, 2), "widest": (4, 1, 4), "guessing": (2, 1, 2),
+              "apart": (2, 1, 2)}
+    engines = {"guessing": {"speculation": {"method": "Mtp", "tokens": 2}}, "apart": {"dataParallelAttention": True}}
     models = {}
     for name, (tensor, ranks_per_pod, _) in shapes.items():
-        spec = {"replicas": 1, "parallelism": {"tensor": tensor, "ranksPerPod": ranks_per_pod}}
-        if name == "guessing":
-            spec["engine"] = {"speculation": {"method": "Mtp", "tokens": 2}}
-        models[name] = make_model(name, spec)
+        models[name] = make_model(name, {
+            "replicas": 1, "parallelism": {"tensor": tensor, "ranksPerPod": ranks_per_pod},
+            "engine": engines.get(name, {})})
         models[name].apply()
     for name, (_, _, pods) in shapes.items():
         models[name].wait_settled(1)

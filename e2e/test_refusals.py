@@ -12,6 +12,7 @@ from support.wait import until
     ({"replicas": -1}, "replicas"),
     ({"model": {"uri": "ftp://somewhere"}}, "uri"),
     ({"engine": {"maxModelLen": 0}}, "maxModelLen"),
+    ({"engine": {"dataParallelAttention": True}, "parallelism": {"tensor": 1, "ranksPerPod": 1}}, "tensor is 1"),
     ({"accelerator": {"memory": "80Gi"}}, "speak of GPUs"),
     ({"accelerator": {"resource": "amd.com/gpu"}}, "nvidia.com/gpu"),
     ({"adapters": [{"name": "a", "uri": "hf://tuned/a"}]}, "pvc://<claim>/<path>"),

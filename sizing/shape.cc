@@ -172,4 +172,10 @@ Status check_cut(const Shape& s, std::int64_t ranks) {
   return {};
 }
 
+Status check_data_parallel_attention(const Shape& s) {
+  if (s.latent) return {};
+  return fail(ErrorKind::kInvalid, "it is for DeepSeek's latent attention; " + s.model_type +
+                                       " has KV heads, which ranks divide between them");
+}
+
 }  // namespace dsm::sizing

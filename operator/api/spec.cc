@@ -60,6 +60,13 @@ dsm::Status check_accelerator(const Spec& spec) {
                                        ", of which each rank gets one; remove it");
 }
 
+dsm::Status check_engine(const Spec& spec) {
+  if (!spec.engine.data_parallel_attention || spec.parallelism.tensor > 1) return {};
+  return fail(ErrorKind::kInvalid,
+              "spec.engine.dataParallelAttention: shares out sequences to ranks and "
+              "parallelism.tensor is 1; set that to 2, 4 or 8, or remove this");
+}
+
 // Rules between fields; the CRD says them in CEL.
 dsm::Status check_together(const Spec& spec) {
   const auto& p = spec.parallelism;
@@ -79,6 +86,7 @@ dsm::Status check_together(const Spec& spec) {
   }
   if (auto ok = check_adapters(spec.adapters); !ok) return ok;
   if (auto ok = check_accelerator(spec); !ok) return ok;
+  if (auto ok = check_engine(spec); !ok) return ok;
   return check_scaling(spec.scaling);
 }
 

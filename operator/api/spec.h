@@ -74,8 +74,9 @@ struct Engine {
   std::string kv_cache_dtype = "Auto";  // Auto, FP32, BF16 or FP8
   bool prefix_caching = true;
   bool deterministic = true;
-  int threads = 0;    // 0: as many as the container may use cores
-  bool grpc = false;  // the leaders serve the simple API over gRPC, too
+  bool data_parallel_attention = false;  // each rank attends to sequences of its own
+  int threads = 0;                       // 0: as many as the container may use cores
+  bool grpc = false;                     // the leaders serve the simple API over gRPC, too
   Speculation speculation;
 };
 

@@ -89,6 +89,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
            {.max_length = 4, .check = check_kv_cache_dtype});
     v.truth("prefixCaching", s.engine.prefix_caching);
     v.truth("deterministic", s.engine.deterministic);
+    v.truth("dataParallelAttention", s.engine.data_parallel_attention);
     v.number("threads", s.engine.threads, 0, 1024);
     v.truth("grpc", s.engine.grpc);
     v.object("speculation", [&] {

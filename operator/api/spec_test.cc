@@ -184,6 +184,20 @@ TEST(Spec, an_unknown_field_is_refused_at_every_depth) {
   EXPECT_THAT(mistake(spec), HasSubstr("spec.placement.tolerations[0].kei: is not a field"));
 }
 
+TEST(Spec, data_parallel_attention_needs_ranks) {
+  json spec = minimal();
+  spec["engine"]["dataParallelAttention"] = true;
+  EXPECT_EQ(mistake(spec),
+            "spec.engine.dataParallelAttention: shares out sequences to ranks and "
+            "parallelism.tensor is 1; set that to 2, 4 or 8, or remove this");
+  spec["parallelism"]["tensor"] = 2;
+  const auto parsed = parse_spec(spec);
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_TRUE(parsed->engine.data_parallel_attention);
+  spec["engine"]["dataParallelAttention"] = false;
+  EXPECT_NE(revision_of(parse_spec(spec).value()), revision_of(*parsed)) << "it shapes pods";
+}
+
 TEST(Spec, an_accelerator_is_a_cpu_or_a_gpu_and_only_a_gpu_has_more_to_say) {
   const auto with = [](json accelerator) {
     json spec = minimal();

@@ -46,6 +46,7 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
                   .cut = {.tensor = spec.parallelism.tensor,
                           .drafts = engine.speculation.method == "Mtp",
                           .deterministic = engine.deterministic,
+                          .data_parallel_attention = engine.data_parallel_attention,
                           .weight_bits = weight_bits(spec.model)},
                   .kv_type = kv_type(engine),
                   .sharing = spec.parallelism.ranks_per_pod,
@@ -67,6 +68,12 @@ std::optional<MemoryCheck> memory_of(const api::Spec& spec) {
   const sizing::Ask ask = ask_of(spec, *shape);
   if (auto cut = sizing::check_cut(*shape, ask.cut.tensor); !cut) {
     return MemoryCheck{false, "spec.parallelism.tensor: " + cut.error().message};
+  }
+  if (ask.cut.data_parallel_attention) {
+    if (auto use = sizing::check_data_parallel_attention(*shape); !use) {
+      return MemoryCheck{
+          false, "spec.engine.dataParallelAttention: " + use.error().message + "; remove it"};
+    }
   }
   const sizing::Fit found = sizing::fit(*shape, ask, have);
   return MemoryCheck{found.fits, sizing::sentence(*shape, ask, found,

@@ -88,6 +88,25 @@ TEST(Memory, of_gpus_is_that_of_each_one) {
   EXPECT_TRUE(check(spec)->fits);
 }
 
+TEST(Memory, of_attention_on_each_rank_is_more_in_weights_and_none_in_cache) {
+  json spec = spec_of("deepseek-v2-lite", "40Gi");
+  spec["parallelism"] = {{"tensor", 4}};
+  spec["engine"]["kvCacheTokens"] = 400'000;
+  EXPECT_FALSE(check(spec)->fits) << "each rank caches all of them";
+  spec["engine"]["dataParallelAttention"] = true;
+  EXPECT_TRUE(check(spec)->fits) << "each rank caches a quarter";
+  json other = spec_of("r1-distill-qwen-7b", "64Gi");
+  other["parallelism"] = {{"tensor", 2}};
+  other["engine"]["dataParallelAttention"] = true;
+  const auto refused = check(other);
+  ASSERT_TRUE(refused);
+  EXPECT_FALSE(refused->fits);
+  EXPECT_EQ(
+      refused->sentence,
+      "spec.engine.dataParallelAttention: it is for DeepSeek's latent attention; qwen2 has KV "
+      "heads, which ranks divide between them; remove it");
+}
+
 TEST(Memory, of_rounded_weights_is_less) {
   json spec = spec_of("r1-distill-qwen-7b", "12Gi");
   EXPECT_FALSE(check(spec)->fits);

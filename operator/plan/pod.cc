@@ -115,6 +115,7 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   if (const char* dtype = kv_cache_dtype(spec.engine)) add("--kv-cache-dtype", dtype);
   add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
   add("--deterministic", spec.engine.deterministic ? "true" : "false");
+  if (spec.engine.data_parallel_attention) add("--data-parallel-attention", "true");
   add("--threads", std::to_string(spec.engine.threads));
   if (has_grpc(revision, place)) add("--grpc-port", std::to_string(api::kGrpcPort));
   if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);

@@ -56,6 +56,13 @@ TEST(Pod, a_group_of_one_pod_needs_no_leader_host) {
   EXPECT_EQ(flag(one, "--tensor-parallel"), "2");
 }
 
+TEST(Pod, attention_is_data_parallel_where_that_is_asked_for) {
+  EXPECT_THAT(args(pod(json::object())), Not(Contains("--data-parallel-attention")));
+  const json asked =
+      pod({{"parallelism", {{"tensor", 2}}}, {"engine", {{"dataParallelAttention", true}}}});
+  EXPECT_EQ(flag(asked, "--data-parallel-attention"), "true");
+}
+
 TEST(Pod, engine_numbers_are_passed_only_when_given) {
   EXPECT_THAT(args(pod(json::object())), Not(Contains("--max-model-len")));
   const json given = pod({{"engine",
