@@ -117,6 +117,8 @@ class CommandLine {
     add_size(fit_app_, "--max-num-seqs", fit_.sequences, 1, 4096, "Requests in one step");
     fit_app_->add_flag("--drafts", fit_.drafts, "With the model's own prediction layer (Mtp)");
     fit_app_->add_flag("--loose", fit_.loose, "As with engine.deterministic: false");
+    fit_app_->add_flag("--expert-parallel", fit_.expert_parallel,
+                       "As with engine.expertParallel: true, which is loose");
     fit_app_->add_flag("--data-parallel-attention", fit_.data_parallel_attention,
                        "As with engine.dataParallelAttention: true");
     fit_app_

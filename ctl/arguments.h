@@ -50,6 +50,7 @@ struct FitCommand {
   bool drafts = false;
   bool loose = false;
   bool data_parallel_attention = false;
+  bool expert_parallel = false;
   int weight_bits = 0;  // 8 or 4: weights are rounded to so many; 0: as they are stored
   bool json = false;
 };

@@ -21,7 +21,8 @@ sizing::Ask ask_of(const sizing::Shape& shape, const FitCommand& command, int te
   return {.device = command.gpu ? sizing::Device::kGpu : sizing::Device::kCpu,
           .cut = {.tensor = tensor,
                   .drafts = command.drafts,
-                  .deterministic = !command.loose,
+                  .deterministic = !command.loose && !command.expert_parallel,
+                  .expert_parallel = command.expert_parallel,
                   .data_parallel_attention = command.data_parallel_attention,
                   .weight_bits = command.weight_bits},
           .kv_type = kv_type(command),
@@ -75,6 +76,7 @@ Fitted fitted(const sizing::Shape& shape, const FitCommand& command, std::int64_
         .tensor = tensor, .mistake = "", .ask = ask_of(shape, command, tensor), .fit = {}};
     auto cut = sizing::check_cut(shape, tensor);
     if (cut && command.data_parallel_attention) cut = sizing::check_data_parallel_attention(shape);
+    if (cut && command.expert_parallel) cut = sizing::check_expert_parallel(shape, tensor);
     if (!cut) {
       ranks.mistake = cut.error().message;
     } else {

@@ -63,6 +63,16 @@ TEST(Fit, of_attention_on_each_rank_has_room_for_more_tokens) {
   EXPECT_THAT(tokens("r1-distill-llama-70b").mistake, HasSubstr("llama has KV heads"));
 }
 
+TEST(Fit, of_whole_experts_wants_a_model_that_has_some) {
+  FitCommand command{.gpu = true, .tensor = 4, .context = 4096, .expert_parallel = true};
+  const auto of = [&](const char* model) {
+    return fitted(shape_of(model), command, 79 * kGiB).ranks[0];
+  };
+  EXPECT_TRUE(of("deepseek-v2-lite").mistake.empty());
+  EXPECT_FALSE(of("deepseek-v2-lite").ask.cut.deterministic);
+  EXPECT_EQ(of("r1-distill-llama-70b").mistake, "llama has no experts");
+}
+
 TEST(Fit, as_json_has_every_part) {
   FitCommand command{.gpu = true, .tensor = 8, .context = 4096, .kv_cache_dtype = "bf16"};
   const std::int64_t token = (2 * 512 + 64) * 2 * 61;

@@ -13,6 +13,8 @@ from support.wait import until
     ({"model": {"uri": "ftp://somewhere"}}, "uri"),
     ({"engine": {"maxModelLen": 0}}, "maxModelLen"),
     ({"engine": {"dataParallelAttention": True}, "parallelism": {"tensor": 1, "ranksPerPod": 1}}, "tensor is 1"),
+    ({"engine": {"expertParallel": True}}, "engine.deterministic to false"),
+    ({"model": {"uri": "image:///models/deepseek-tiny", "quantization": "INT8", "activationQuantization": "FP8"}}, "weights in FP8"),
     ({"accelerator": {"memory": "80Gi"}}, "speak of GPUs"),
     ({"accelerator": {"resource": "amd.com/gpu"}}, "nvidia.com/gpu"),
     ({"adapters": [{"name": "a", "uri": "hf://tuned/a"}]}, "pvc://<claim>/<path>"),

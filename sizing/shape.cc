@@ -172,6 +172,14 @@ Status check_cut(const Shape& s, std::int64_t ranks) {
   return {};
 }
 
+Status check_expert_parallel(const Shape& s, std::int64_t ranks) {
+  if (s.experts == 0) return fail(ErrorKind::kInvalid, s.model_type + " has no experts");
+  if (s.experts % ranks == 0) return {};
+  return fail(ErrorKind::kInvalid, "the model's " + std::to_string(s.experts) +
+                                       " experts do not divide by " + std::to_string(ranks) +
+                                       " ranks");
+}
+
 Status check_data_parallel_attention(const Shape& s) {
   if (s.latent) return {};
   return fail(ErrorKind::kInvalid, "it is for DeepSeek's latent attention; " + s.model_type +

@@ -58,6 +58,8 @@ Result<Shape> parse_shape(std::string_view config_json, std::string_view name);
 
 // kInvalid, with the numbers, when the model cannot be cut into `ranks` equal parts.
 Status check_cut(const Shape& shape, std::int64_t ranks);
+// The same of its experts, whole ones (WeightCut::expert_parallel).
+Status check_expert_parallel(const Shape& shape, std::int64_t ranks);
 // kInvalid when ranks have no use for sequences of their own (WeightCut::data_parallel_attention).
 Status check_data_parallel_attention(const Shape& shape);
 

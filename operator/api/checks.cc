@@ -192,6 +192,11 @@ dsm::Status check_quantization(std::string_view text) {
   return bad(text, "use Auto, None, FP8, INT8 or INT4");
 }
 
+dsm::Status check_activation_quantization(std::string_view text) {
+  if (text == "None" || text == "FP8") return {};
+  return bad(text, "use None or FP8");
+}
+
 dsm::Status check_kv_cache_dtype(std::string_view text) {
   if (text == "Auto" || text == "FP32" || text == "BF16" || text == "FP8") return {};
   return bad(text, "use Auto, FP32, BF16 or FP8");

@@ -60,11 +60,37 @@ dsm::Status check_accelerator(const Spec& spec) {
                                        ", of which each rank gets one; remove it");
 }
 
-dsm::Status check_engine(const Spec& spec) {
-  if (!spec.engine.data_parallel_attention || spec.parallelism.tensor > 1) return {};
-  return fail(ErrorKind::kInvalid,
-              "spec.engine.dataParallelAttention: shares out sequences to ranks and "
-              "parallelism.tensor is 1; set that to 2, 4 or 8, or remove this");
+dsm::Status check_ranks(const Spec& spec) {
+  const Engine& engine = spec.engine;
+  const bool alone = spec.parallelism.tensor == 1;
+  if (engine.data_parallel_attention && alone) {
+    return fail(ErrorKind::kInvalid,
+                "spec.engine.dataParallelAttention: shares out sequences to ranks and "
+                "parallelism.tensor is 1; set that to 2, 4 or 8, or remove this");
+  }
+  if (engine.expert_parallel && alone) {
+    return fail(ErrorKind::kInvalid,
+                "spec.engine.expertParallel: shares out experts to ranks and parallelism.tensor "
+                "is 1; set that to 2, 4 or 8, or remove this");
+  }
+  if (engine.expert_parallel && engine.deterministic) {
+    return fail(ErrorKind::kInvalid,
+                "spec.engine.expertParallel: adds experts up in another order than "
+                "engine.deterministic wants; set that to false, or remove this");
+  }
+  return {};
+}
+
+dsm::Status check_activations(const Spec& spec) {
+  if (spec.model.activation_quantization == "None") return {};
+  const std::string at = "spec.model.activationQuantization: ";
+  const std::string& weights = spec.model.quantization;
+  if (weights != "Auto" && weights != "FP8") {
+    return fail(ErrorKind::kInvalid, at + "is for weights in FP8 and model.quantization is " +
+                                         weights + "; set that to FP8, or remove this");
+  }
+  if (spec.adapters.empty()) return {};
+  return fail(ErrorKind::kInvalid, at + "has no meaning for adapters yet; remove it, or adapters");
 }
 
 // Rules between fields; the CRD says them in CEL.
@@ -86,7 +112,8 @@ dsm::Status check_together(const Spec& spec) {
   }
   if (auto ok = check_adapters(spec.adapters); !ok) return ok;
   if (auto ok = check_accelerator(spec); !ok) return ok;
-  if (auto ok = check_engine(spec); !ok) return ok;
+  if (auto ok = check_ranks(spec); !ok) return ok;
+  if (auto ok = check_activations(spec); !ok) return ok;
   return check_scaling(spec.scaling);
 }
 

@@ -34,6 +34,7 @@ struct Model {
   std::string revision;               // the user's own name for the version of the weights
   std::string chat_template;          // a built-in one by its name; empty: the checkpoint's own
   std::string quantization = "Auto";  // of weights: Auto, None, FP8, INT8 or INT4
+  std::string activation_quantization = "None";  // None, or FP8 where weights are in FP8
 };
 
 // A LoRA adapter that is served beside the model under a name of its own.
@@ -75,6 +76,7 @@ struct Engine {
   bool prefix_caching = true;
   bool deterministic = true;
   bool data_parallel_attention = false;  // each rank attends to sequences of its own
+  bool expert_parallel = false;          // each rank has some experts whole, not a part of each
   int threads = 0;                       // 0: as many as the container may use cores
   bool grpc = false;                     // the leaders serve the simple API over gRPC, too
   Speculation speculation;

@@ -34,6 +34,7 @@ dsm::Status check_served_name(std::string_view text);
 dsm::Status check_model_revision(std::string_view text);
 dsm::Status check_chat_template(std::string_view text);
 dsm::Status check_quantization(std::string_view text);
+dsm::Status check_activation_quantization(std::string_view text);
 dsm::Status check_kv_cache_dtype(std::string_view text);
 dsm::Status check_speculation_method(std::string_view text);
 dsm::Status check_image(std::string_view text);
@@ -64,6 +65,8 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.text("revision", s.model.revision, {.max_length = 63, .check = check_model_revision});
     v.text("chatTemplate", s.model.chat_template, {.max_length = 63, .check = check_chat_template});
     v.text("quantization", s.model.quantization, {.max_length = 4, .check = check_quantization});
+    v.text("activationQuantization", s.model.activation_quantization,
+           {.max_length = 4, .check = check_activation_quantization});
   });
   v.list("adapters", s.adapters, kMaxAdapters, [&](Adapter& a) {
     v.text("name", a.name, {.max_length = 128, .required = true, .check = check_served_name});
@@ -90,6 +93,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.truth("prefixCaching", s.engine.prefix_caching);
     v.truth("deterministic", s.engine.deterministic);
     v.truth("dataParallelAttention", s.engine.data_parallel_attention);
+    v.truth("expertParallel", s.engine.expert_parallel);
     v.number("threads", s.engine.threads, 0, 1024);
     v.truth("grpc", s.engine.grpc);
     v.object("speculation", [&] {

@@ -198,6 +198,37 @@ TEST(Spec, data_parallel_attention_needs_ranks) {
   EXPECT_NE(revision_of(parse_spec(spec).value()), revision_of(*parsed)) << "it shapes pods";
 }
 
+TEST(Spec, whole_experts_need_ranks_and_the_loose_mode) {
+  json spec = minimal();
+  spec["engine"]["expertParallel"] = true;
+  EXPECT_EQ(mistake(spec),
+            "spec.engine.expertParallel: shares out experts to ranks and parallelism.tensor is 1; "
+            "set that to 2, 4 or 8, or remove this");
+  spec["parallelism"]["tensor"] = 2;
+  EXPECT_EQ(mistake(spec),
+            "spec.engine.expertParallel: adds experts up in another order than "
+            "engine.deterministic wants; set that to false, or remove this");
+  spec["engine"]["deterministic"] = false;
+  ASSERT_TRUE(parse_spec(spec));
+  EXPECT_TRUE(parse_spec(spec)->engine.expert_parallel);
+}
+
+TEST(Spec, activations_in_fp8_are_for_weights_in_fp8) {
+  json spec = minimal();
+  spec["model"]["activationQuantization"] = "INT8";
+  EXPECT_THAT(mistake(spec), HasSubstr("activationQuantization: is \"INT8\"; use None"));
+  spec["model"]["activationQuantization"] = "FP8";
+  ASSERT_TRUE(parse_spec(spec));
+  spec["model"]["quantization"] = "INT4";
+  EXPECT_EQ(mistake(spec),
+            "spec.model.activationQuantization: is for weights in FP8 and model.quantization is "
+            "INT4; set that to FP8, or remove this");
+  spec["model"]["quantization"] = "FP8";
+  ASSERT_TRUE(parse_spec(spec));
+  spec["adapters"] = {{{"name", "a"}, {"uri", "pvc://tuned/a"}}};
+  EXPECT_THAT(mistake(spec), HasSubstr("has no meaning for adapters yet"));
+}
+
 TEST(Spec, an_accelerator_is_a_cpu_or_a_gpu_and_only_a_gpu_has_more_to_say) {
   const auto with = [](json accelerator) {
     json spec = minimal();

@@ -46,6 +46,7 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
                   .cut = {.tensor = spec.parallelism.tensor,
                           .drafts = engine.speculation.method == "Mtp",
                           .deterministic = engine.deterministic,
+                          .expert_parallel = engine.expert_parallel,
                           .data_parallel_attention = engine.data_parallel_attention,
                           .weight_bits = weight_bits(spec.model)},
                   .kv_type = kv_type(engine),
@@ -58,6 +59,24 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
   return ask;
 }
 
+// Why ranks cannot share the model so, with the field; empty: they can.
+std::string mistake_of_cut(const sizing::Shape& shape, const sizing::WeightCut& cut) {
+  if (auto ok = sizing::check_cut(shape, cut.tensor); !ok) {
+    return "spec.parallelism.tensor: " + ok.error().message;
+  }
+  if (cut.data_parallel_attention) {
+    if (auto ok = sizing::check_data_parallel_attention(shape); !ok) {
+      return "spec.engine.dataParallelAttention: " + ok.error().message + "; remove it";
+    }
+  }
+  if (cut.expert_parallel) {
+    if (auto ok = sizing::check_expert_parallel(shape, cut.tensor); !ok) {
+      return "spec.engine.expertParallel: " + ok.error().message + "; remove it";
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::optional<MemoryCheck> memory_of(const api::Spec& spec) {
@@ -66,14 +85,8 @@ std::optional<MemoryCheck> memory_of(const api::Spec& spec) {
   const auto shape = sizing::parse_shape(spec.sizing.model_config, "spec.sizing.modelConfig");
   if (!shape) return std::nullopt;
   const sizing::Ask ask = ask_of(spec, *shape);
-  if (auto cut = sizing::check_cut(*shape, ask.cut.tensor); !cut) {
-    return MemoryCheck{false, "spec.parallelism.tensor: " + cut.error().message};
-  }
-  if (ask.cut.data_parallel_attention) {
-    if (auto use = sizing::check_data_parallel_attention(*shape); !use) {
-      return MemoryCheck{
-          false, "spec.engine.dataParallelAttention: " + use.error().message + "; remove it"};
-    }
+  if (std::string mistake = mistake_of_cut(*shape, ask.cut); !mistake.empty()) {
+    return MemoryCheck{false, std::move(mistake)};
   }
   const sizing::Fit found = sizing::fit(*shape, ask, have);
   return MemoryCheck{found.fits, sizing::sentence(*shape, ask, found,

@@ -107,6 +107,20 @@ TEST(Memory, of_attention_on_each_rank_is_more_in_weights_and_none_in_cache) {
       "heads, which ranks divide between them; remove it");
 }
 
+TEST(Memory, of_whole_experts_wants_experts_to_share_out) {
+  json spec = spec_of("deepseek-v2-lite", "64Gi");
+  spec["parallelism"] = {{"tensor", 4}};
+  spec["engine"] = {{"expertParallel", true}, {"deterministic", false}};
+  EXPECT_TRUE(check(spec)->fits);
+  json other = spec_of("r1-distill-qwen-7b", "64Gi");
+  other["parallelism"] = {{"tensor", 2}};
+  other["engine"] = {{"expertParallel", true}, {"deterministic", false}};
+  const auto refused = check(other);
+  ASSERT_TRUE(refused);
+  EXPECT_FALSE(refused->fits);
+  EXPECT_EQ(refused->sentence, "spec.engine.expertParallel: qwen2 has no experts; remove it");
+}
+
 TEST(Memory, of_rounded_weights_is_less) {
   json spec = spec_of("r1-distill-qwen-7b", "12Gi");
   EXPECT_FALSE(check(spec)->fits);

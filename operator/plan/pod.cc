@@ -116,11 +116,15 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
   add("--deterministic", spec.engine.deterministic ? "true" : "false");
   if (spec.engine.data_parallel_attention) add("--data-parallel-attention", "true");
+  if (spec.engine.expert_parallel) add("--expert-parallel", "true");
   add("--threads", std::to_string(spec.engine.threads));
   if (has_grpc(revision, place)) add("--grpc-port", std::to_string(api::kGrpcPort));
   if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);
   if (spec.model.quantization != "Auto") {
     add("--weight-quantization", lower_case(spec.model.quantization));
+  }
+  if (spec.model.activation_quantization != "None") {
+    add("--activation-quantization", lower_case(spec.model.activation_quantization));
   }
   if (!spec.adapters.empty()) {
     add("--lora-modules", lora_modules(spec, claims));

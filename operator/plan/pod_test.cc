@@ -63,6 +63,17 @@ TEST(Pod, attention_is_data_parallel_where_that_is_asked_for) {
   EXPECT_EQ(flag(asked, "--data-parallel-attention"), "true");
 }
 
+TEST(Pod, experts_and_activations_are_as_the_spec_says) {
+  const json plain = pod(json::object());
+  EXPECT_THAT(args(plain), Not(Contains("--expert-parallel")));
+  EXPECT_THAT(args(plain), Not(Contains("--activation-quantization")));
+  const json asked = pod({{"model", {{"uri", "pvc://a/b"}, {"activationQuantization", "FP8"}}},
+                          {"parallelism", {{"tensor", 2}}},
+                          {"engine", {{"expertParallel", true}, {"deterministic", false}}}});
+  EXPECT_EQ(flag(asked, "--expert-parallel"), "true");
+  EXPECT_EQ(flag(asked, "--activation-quantization"), "fp8");
+}
+
 TEST(Pod, engine_numbers_are_passed_only_when_given) {
   EXPECT_THAT(args(pod(json::object())), Not(Contains("--max-model-len")));
   const json given = pod({{"engine",
