@@ -37,10 +37,17 @@ RUN cmake --preset release && \
 
 FROM sources AS build-cuda
 COPY scripts/cuda-toolchain scripts/
-RUN cmake --preset cuda && \
+RUN cmake --preset cuda -DBUILD_TESTING=OFF && \
     cmake --build --preset cuda --target deepseek-worker && \
     mkdir /out && install -s build/cuda/deepseek-worker /out/ && \
     rm -rf build
+
+# What the worker opens where GPUs are, and no driver brings: NCCL and cuBLASLt. Of all sources it sees these scripts.
+FROM base AS cuda-libraries
+WORKDIR /src
+ENV DSM_CACHE=/var/cache/deepseek-operator
+COPY scripts/lib.sh scripts/install-deps scripts/cuda-libraries scripts/
+RUN libraries=$(scripts/cuda-libraries) && mkdir /out && cp -r "$libraries/lib" "$libraries/doc" /out/
 
 FROM base AS runtime
 COPY scripts/install-deps /usr/local/sbin/install-deps
@@ -63,7 +70,13 @@ ENTRYPOINT ["/usr/local/bin/deepseek-worker"]
 FROM worker-base AS worker
 COPY --from=build /out/deepseek-worker /usr/local/bin/
 
-# The same worker with the CUDA backend. The driver's libraries are the node's: its container runtime mounts them.
+# The same worker with the CUDA backend, which computes on the CPU where no GPU is. The driver's libraries are the
+# node's: its container runtime mounts them.
 FROM worker-base AS worker-cuda
+COPY --from=cuda-libraries /out/doc /usr/share/doc/deepseek-operator/cuda
+COPY --from=cuda-libraries /out/lib /usr/local/lib
+USER 0
+RUN ldconfig
+USER 65532:65532
 COPY --from=build-cuda /out/deepseek-worker /usr/local/bin/
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -103,6 +103,10 @@ e2e-kueue: ## The end-to-end test beside Kueue's own controller, which is built 
 e2e-coscheduling: ## The end-to-end test beside a scheduler with the coscheduling plugin, which is built first (once per machine)
 	@coscheduling=$$(scripts/go-program coscheduling | tail -n 1) && DSM_COSCHEDULING=$$coscheduling scripts/e2e -k coscheduling $(E2E_ARGS)
 
+.PHONY: e2e-cuda-image
+e2e-cuda-image: ## The end-to-end tests of the worker's image for GPUs, which is built first, on nodes without one
+	@answer=$$(scripts/images --cuda) && DSM_CUDA_IMAGE=$${answer#worker-cuda=} scripts/e2e -k cuda_image $(E2E_ARGS)
+
 .PHONY: lint
 lint: ## Formatting, clang-tidy on changed files, shell, YAML, chart
 	@scripts/lint

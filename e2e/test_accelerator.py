@@ -4,6 +4,8 @@ import json
 
 import pytest
 from kubernetes import client
+from support.environment import CUDA_ARCHIVE
+from support.load import ask
 from support.wait import until
 
 GPU = "nvidia.com/gpu"
@@ -48,3 +50,41 @@ def test_pods_go_where_the_gpus_are_and_wait_where_there_are_none(env, namespace
     until("the worker's words", lambda: any(
         group["reason"] == "DeviceError" and "--device is cuda" in group["message"]
         for group in model.get()["status"]["groups"]), 90)
+
+
+@pytest.fixture(scope="module")
+def cuda_image(env):
+    """The worker's image for GPUs, on every node: `make e2e-cuda-image`."""
+    if not env.cluster_ctl or not env.cuda_image:
+        pytest.skip("needs the image for GPUs: make e2e-cuda-image")
+    env.ctl("load-image", str(CUDA_ARCHIVE), timeout=600)
+    return env.cuda_image
+
+
+def test_the_cuda_image_computes_on_cpus_with_the_same_bits(env, namespace, make_model, cuda_image):
+    shape = {"replicas": 1, "parallelism": {"tensor": 2, "ranksPerPod": 1}}
+    models = [make_model("plain", shape), make_model("for-gpus", {**shape, "image": cuda_image})]
+    for model in models:
+        model.apply()
+    for model in models:
+        model.wait_settled(1)
+    plain, answer = (ask(env, model, "What is the capital of France?", logprobs=True, top_logprobs=20)["choices"][0] for model in models)
+    assert "Paris" in answer["message"]["content"]
+    assert answer == plain
+
+    # What the worker opens where a GPU is, and the driver does not bring.
+    pod = models[1].pods()[0].metadata.name
+    libraries = env.k("exec", pod, "-n", namespace, "--", "/sbin/ldconfig", "-p")
+    assert "libnccl.so.2 " in libraries and "libcublasLt.so.13 " in libraries
+
+
+def test_the_cuda_image_names_the_driver_that_is_not_there(env, namespace, make_model, gpu_node, cuda_image):
+    _, give_gpus = gpu_node
+    give_gpus(1)
+    model = make_model("on-no-gpu", {
+        "replicas": 1, "image": cuda_image, "parallelism": {"tensor": 1, "ranksPerPod": 1},
+        "accelerator": {"resource": GPU, "product": [PRODUCT]}})
+    model.apply()
+    until("the worker's words", lambda: any(
+        group["reason"] == "DeviceError" and "no driver for CUDA 13" in group["message"]
+        for group in model.get().get("status", {}).get("groups", [])), 90)

@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # What a run leaves for people to look at.
 REPORT_FOLDER = Path(os.environ.get("DSM_REPORT_FOLDER", ROOT / ".local" / "report"))
 
+CUDA_ARCHIVE = ROOT / "build" / "deepseek-worker-cuda.tar"
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -21,6 +23,8 @@ class Environment:
     worker_image: str
     # Program that controls the local cluster's parts; empty on a cluster that somebody else runs.
     cluster_ctl: str
+    # Name of the worker's image for GPUs, which scripts/images has put into CUDA_ARCHIVE; empty: its tests are left out.
+    cuda_image: str
     # Folder with Kueue's program and manifests (scripts/go-program); empty: its test is left out.
     kueue: str
     # The same of the scheduler with the coscheduling plugin.
@@ -42,6 +46,7 @@ class Environment:
             operator_image=need("DSM_OPERATOR_IMAGE"),
             worker_image=need("DSM_WORKER_IMAGE"),
             cluster_ctl=os.environ.get("DSM_CLUSTER_CTL", ""),
+            cuda_image=os.environ.get("DSM_CUDA_IMAGE", ""),
             kueue=os.environ.get("DSM_KUEUE", ""),
             coscheduling=os.environ.get("DSM_COSCHEDULING", ""),
         )

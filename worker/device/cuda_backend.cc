@@ -523,6 +523,11 @@ void CudaBackend::index_select(const IndexSelectParams& params) {
 std::string cuda_problem() {
   int count = 0;
   const cudaError_t found = cudaGetDeviceCount(&count);
+  if (found == cudaErrorInsufficientDriver) {
+    cudaGetLastError();
+    return "there is no driver for CUDA 13 (NVIDIA's, release 580 or later; into a container its "
+           "libcuda.so.1 is mounted by NVIDIA's container runtime)";
+  }
   if (found != cudaSuccess) {
     cudaGetLastError();
     return std::string("no GPU can be used: ") + cudaGetErrorString(found);
