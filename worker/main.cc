@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "worker/device/gpu.h"
+#include "worker/device/gpu_holdings.h"
 #include "worker/group/follower.h"
 #include "worker/group/leader.h"
 #include "worker/grpc/grpc_server.h"
@@ -134,6 +135,11 @@ std::unique_ptr<health::Watch> watch_gpus(Base& base, const Startup& startup, Gr
   return health::watch_gpus(
       device::gpu_buses(startup.model.device, startup.model.local_ranks),
       startup.group.first_rank(), base.registry,
+      [](std::size_t gpu) {
+        const device::GpuHoldings held = device::gpu_holdings(static_cast<int>(gpu));
+        return health::OwnMemory{.allocated = static_cast<std::uint64_t>(held.allocated),
+                                 .fragmented = static_cast<std::uint64_t>(held.unused)};
+      },
       [&group](int rank, const health::DeviceHealth& health) { group.device_is(rank, health); },
       base.clock, base.log);
 }
@@ -185,7 +191,8 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
     }
   }
   server::WorkerMetrics metrics(base.registry, model.name, model.max_model_len,
-                                scheduler.num_blocks, model.adapters ? model.adapters->limit() : 0);
+                                scheduler.num_blocks * scheduler.kv_caches,
+                                model.adapters ? model.adapters->limit() : 0);
   auto engine =
       std::make_unique<engine::Engine>(scheduler, group, base.clock, base.log, startup.probe);
   server::Api api(model, *engine, metrics, base.drain, base.clock, base.log,

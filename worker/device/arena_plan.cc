@@ -25,6 +25,7 @@ std::optional<ArenaPlan::Place> ArenaPlan::take(std::size_t bytes) {
   if (found == free_ends_.end()) return std::nullopt;
   const auto [size, place] = *found;
   free_ends_.erase(found);
+  free_ -= bytes;
   if (size > bytes) free_ends_.emplace(size - bytes, Place{place.chunk, place.offset + bytes});
   return place;
 }
@@ -40,6 +41,7 @@ std::size_t ArenaPlan::chunk_for(std::size_t bytes) const {
 
 void ArenaPlan::add(std::size_t chunk) {
   all_ += chunk;
+  free_ += chunk;
   free_ends_.emplace(chunk, Place{count_++, 0});
 }
 

@@ -24,11 +24,14 @@ class ArenaPlan {
   // Bytes of the chunk to be added then.
   std::size_t chunk_for(std::size_t bytes) const;
   void add(std::size_t chunk);
+  // Bytes of all free ends.
+  std::size_t free() const { return free_; }
 
  private:
   std::size_t chunk_;
   std::size_t all_ = 0;                          // bytes of the chunks
   std::size_t count_ = 0;                        // of chunks
+  std::size_t free_ = 0;                         // bytes of their free ends
   std::multimap<std::size_t, Place> free_ends_;  // by their bytes
 };
 

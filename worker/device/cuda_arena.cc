@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "worker/device/gpu_holdings.h"
+
 namespace dsm::device {
 namespace {
 
@@ -14,6 +16,17 @@ constexpr std::size_t kChunk = DSM_CUDA_CHUNK_BYTES;
 
 DeviceArena::DeviceArena() : DeviceArena(kChunk) {}
 
+DeviceArena::~DeviceArena() {
+  count_free(0);
+}
+
+void DeviceArena::count_free(std::size_t bytes) {
+  if (bytes == counted_free_) return;
+  const auto more = static_cast<std::int64_t>(bytes) - static_cast<std::int64_t>(counted_free_);
+  count_unused(chunks_.front().get_deleter().gpu, more);
+  counted_free_ = bytes;
+}
+
 void* DeviceArena::allocate(std::size_t bytes, const Stream& stream) {
   auto place = plan_.take(bytes);
   if (!place) {
@@ -24,6 +37,7 @@ void* DeviceArena::allocate(std::size_t bytes, const Stream& stream) {
     plan_.add(size);
     place = plan_.take(bytes);
   }
+  count_free(plan_.free());
   return static_cast<std::byte*>(chunks_[place->chunk].get()) + place->offset;
 }
 

@@ -135,7 +135,8 @@ class CudaBackend final : public Backend {
   SharedMemory data_of(const void* from, std::size_t bytes) override {
     DeviceMemory memory = device_memory(std::max<std::size_t>(bytes, 1));
     write(memory.get(), from, bytes);
-    return {static_cast<std::byte*>(memory.release()), [](std::byte* data) { FreeDevice{}(data); }};
+    const FreeDevice free = memory.get_deleter();
+    return {static_cast<std::byte*>(memory.release()), [free](std::byte* data) { free(data); }};
   }
 
   void write(void* to, const void* from, std::size_t bytes) override {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "worker/device/cuda_sent_lists.h"
+#include "worker/device/gpu_holdings.h"
 
 namespace dsm::device {
 namespace {
@@ -31,8 +32,16 @@ void check(cudaError_t status, const char* what) {
 
 DeviceMemory device_memory(std::size_t bytes) {
   void* memory = nullptr;
+  int gpu = 0;
+  check(cudaGetDevice(&gpu), "ask for its number");
   check(cudaMalloc(&memory, bytes), "allocate memory");
-  return DeviceMemory(memory);
+  count_allocated(gpu, static_cast<std::int64_t>(bytes));
+  return {memory, FreeDevice{.gpu = gpu, .bytes = bytes}};
+}
+
+void FreeDevice::operator()(void* memory) const {
+  cudaFree(memory);
+  count_allocated(gpu, -static_cast<std::int64_t>(bytes));
 }
 
 HostMemory host_memory(std::size_t bytes) {

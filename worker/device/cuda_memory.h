@@ -79,7 +79,9 @@ class Event {
 };
 
 struct FreeDevice {
-  void operator()(void* memory) const { cudaFree(memory); }
+  int gpu = 0;
+  std::size_t bytes = 0;
+  void operator()(void* memory) const;
 };
 struct FreeHost {
   void operator()(void* memory) const { cudaFreeHost(memory); }
@@ -87,6 +89,7 @@ struct FreeHost {
 using DeviceMemory = std::unique_ptr<void, FreeDevice>;
 using HostMemory = std::unique_ptr<void, FreeHost>;
 
+// Of the calling thread's GPU; counted (gpu_holdings.h) until it is freed.
 DeviceMemory device_memory(std::size_t bytes);
 // Pinned; kernels reach it at the same address.
 HostMemory host_memory(std::size_t bytes);

@@ -255,6 +255,7 @@ struct Engine::Impl {
     stats.waiting_adapters = std::move(s.waiting_adapters);
     stats.running_adapters = std::move(s.running_adapters);
     stats.kv_blocks_used = s.blocks_used;
+    stats.kv_slots_empty = s.slots_empty;
     stats.prompt_tokens = s.prompt_tokens;
     stats.generation_tokens = s.generation_tokens;
     stats.preemptions = s.preemptions;

@@ -60,6 +60,7 @@ struct EngineStats {
   std::set<std::string> waiting_adapters = {};  // names
   std::set<std::string> running_adapters = {};
   int kv_blocks_used = 0;
+  std::int64_t kv_slots_empty = 0;  // as SchedulerStats::slots_empty
   int kv_blocks_total = 0;
   std::uint64_t prompt_tokens = 0;      // since start
   std::uint64_t generation_tokens = 0;  // since start

@@ -322,6 +322,9 @@ SchedulerStats Scheduler::stats() const {
   }
   for (const Sequence* s : running_) {
     if (s->request.adapter) stats.running_adapters.insert(s->request.adapter->name);
+    // Shared blocks are full.
+    stats.slots_empty +=
+        std::max<std::int64_t>(0, std::ssize(s->blocks) * kBlockTokens - std::ssize(s->tokens));
   }
   for (const KvCache& cache : caches_) {
     stats.blocks_used += cache.pool.used_count();

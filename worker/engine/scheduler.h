@@ -75,6 +75,7 @@ struct SchedulerStats {
   std::set<std::string> waiting_adapters = {};  // names
   std::set<std::string> running_adapters = {};
   int blocks_used = 0;                  // of all caches
+  std::int64_t slots_empty = 0;         // in these, with room for a token that there is not yet
   std::uint64_t started = 0;            // requests that have left the queue
   std::uint64_t prompt_tokens = 0;      // computed or found in the cache, once per request
   std::uint64_t generation_tokens = 0;  // handed out

@@ -153,6 +153,8 @@ void write(Writer& w, const health::DeviceHealth& d) {
   w.number(d.power_watts);
   w.number(d.memory_used);
   w.number(d.memory_total);
+  w.number(d.memory_allocated);
+  w.number(d.memory_fragmented);
 }
 void read(Reader& r, health::DeviceHealth& d) {
   d.level = r.choice(health::Level::kFatal);
@@ -163,6 +165,8 @@ void read(Reader& r, health::DeviceHealth& d) {
   d.power_watts = r.number<std::uint32_t>();
   d.memory_used = r.number<std::uint64_t>();
   d.memory_total = r.number<std::uint64_t>();
+  d.memory_allocated = r.number<std::uint64_t>();
+  d.memory_fragmented = r.number<std::uint64_t>();
 }
 
 void write(Writer& w, const Progress& m) {

@@ -17,6 +17,14 @@ enum class Level : std::uint8_t {
 // "Unknown", "Healthy", ...
 std::string_view to_string(Level level);
 
+// What a rank itself has of its GPU's memory, which NVML does not tell apart.
+struct OwnMemory {
+  std::uint64_t allocated = 0;   // bytes: weights, KV cache, scratch memory
+  std::uint64_t fragmented = 0;  // of these, bytes between its parts that nothing stands in
+
+  bool operator==(const OwnMemory&) const = default;
+};
+
 struct DeviceHealth {
   Level level = Level::kUnknown;
   std::string device;   // "GPU 3", as its node numbers them
@@ -26,6 +34,8 @@ struct DeviceHealth {
   std::uint32_t power_watts = 0;
   std::uint64_t memory_used = 0;  // bytes, of all processes
   std::uint64_t memory_total = 0;
+  std::uint64_t memory_allocated = 0;  // as OwnMemory's
+  std::uint64_t memory_fragmented = 0;
 
   bool operator==(const DeviceHealth&) const = default;
 };

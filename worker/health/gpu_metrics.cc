@@ -102,6 +102,12 @@ void GpuMetrics::update(int rank, const Reading& now, const DeviceHealth& health
              now.utilisation_percent, 0.01);
   gauges.set("dsm_gpu_memory_used_bytes", "Memory in use, of all processes", now.memory_used);
   gauges.set("dsm_gpu_memory_total_bytes", "Memory that there is", now.memory_total);
+  gauges.set("dsm_gpu_memory_allocated_bytes",
+             "Memory that the rank has of it, for weights, KV cache and scratch memory",
+             std::optional(now.own.allocated));
+  gauges.set("dsm_gpu_memory_fragmented_bytes",
+             "Of what the rank has, bytes between its parts that nothing stands in",
+             std::optional(now.own.fragmented));
   gauges.set("dsm_gpu_temperature_celsius", "Temperature of the chip", now.temperature_celsius);
   gauges.set("dsm_gpu_power_watts", "Power that it draws", now.power_milliwatts, 0.001);
   gauges.set("dsm_gpu_sm_clock_hertz", "Clock of the processors", now.sm_clock_mhz, kMega);

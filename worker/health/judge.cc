@@ -90,7 +90,9 @@ DeviceHealth judge(const Reading& reading, const History& history) {
                       .temperature_celsius = reading.temperature_celsius.value_or(0),
                       .power_watts = reading.power_milliwatts.value_or(0) / 1000,
                       .memory_used = reading.memory_used.value_or(0),
-                      .memory_total = reading.memory_total.value_or(0)};
+                      .memory_total = reading.memory_total.value_or(0),
+                      .memory_allocated = reading.own.allocated,
+                      .memory_fragmented = reading.own.fragmented};
   const Xid* const xid = worst_xid(history);
   std::string why = fatal_reason(reading, xid);
   if (!why.empty()) {

@@ -35,6 +35,7 @@ struct Reading {
   std::optional<unsigned> utilisation_percent;
   std::optional<std::uint64_t> memory_used;  // bytes
   std::optional<std::uint64_t> memory_total;
+  OwnMemory own;  // of the rank whose GPU it is
   std::optional<unsigned> temperature_celsius;
   std::optional<unsigned> power_milliwatts;
   std::optional<unsigned> sm_clock_mhz;

@@ -7,11 +7,12 @@
 
 namespace dsm::health {
 
-Watch::Watch(std::unique_ptr<Gpus> gpus, int first_rank, MetricsRegistry& registry, Told told,
-             Clock& clock, Logger log)
+Watch::Watch(std::unique_ptr<Gpus> gpus, int first_rank, MetricsRegistry& registry, OwnMemoryOf own,
+             Told told, Clock& clock, Logger log)
     : gpus_(std::move(gpus)),
       first_rank_(first_rank),
       metrics_(registry),
+      own_(std::move(own)),
       told_(std::move(told)),
       clock_(clock),
       log_(std::move(log)),
@@ -57,6 +58,7 @@ void Watch::wait(const std::stop_token& stop, TimePoint next) {
 void Watch::look(std::size_t gpu) {
   Watched& one = watched_[gpu];
   one.last = gpus_->read(gpu);
+  one.last.own = own_(gpu);
   remember(one.history, one.last);
   tell(gpu);
 }
@@ -85,8 +87,8 @@ void Watch::tell(std::size_t gpu) {
 }
 
 std::unique_ptr<Watch> watch_gpus(const std::vector<std::string>& buses, int first_rank,
-                                  MetricsRegistry& registry, Told told, Clock& clock,
-                                  const Logger& log, const char* library) {
+                                  MetricsRegistry& registry, OwnMemoryOf own, Told told,
+                                  Clock& clock, const Logger& log, const char* library) {
   if (buses.empty()) return nullptr;
   auto api = nvml::load(library);
   auto gpus = api ? Gpus::open(std::move(*api), buses) : std::unexpected(api.error());
@@ -94,8 +96,8 @@ std::unique_ptr<Watch> watch_gpus(const std::vector<std::string>& buses, int fir
     log.info("the health of GPUs is not watched", {{"why", gpus.error().message}});
     return nullptr;
   }
-  return std::make_unique<Watch>(std::move(*gpus), first_rank, registry, std::move(told), clock,
-                                 log);
+  return std::make_unique<Watch>(std::move(*gpus), first_rank, registry, std::move(own),
+                                 std::move(told), clock, log);
 }
 
 }  // namespace dsm::health

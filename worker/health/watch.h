@@ -23,6 +23,9 @@ namespace dsm::health {
 // Of a rank of the group.
 using Told = std::function<void(int rank, const DeviceHealth& health)>;
 
+// Of the rank whose GPU it is; called on the watch's thread.
+using OwnMemoryOf = std::function<OwnMemory(std::size_t gpu)>;
+
 class Watch {
  public:
   static constexpr Millis kEvery{5000};  // a look at each GPU
@@ -31,8 +34,8 @@ class Watch {
 
   // GPU i is that of rank first_rank + i. `told` is called on the watch's thread, at once and
   // whenever something has changed. `registry` and `clock` outlive this.
-  Watch(std::unique_ptr<Gpus> gpus, int first_rank, MetricsRegistry& registry, Told told,
-        Clock& clock, Logger log);
+  Watch(std::unique_ptr<Gpus> gpus, int first_rank, MetricsRegistry& registry, OwnMemoryOf own,
+        Told told, Clock& clock, Logger log);
   ~Watch();  // within kRound
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
@@ -53,6 +56,7 @@ class Watch {
   const std::unique_ptr<Gpus> gpus_;
   const int first_rank_;
   GpuMetrics metrics_;
+  const OwnMemoryOf own_;
   const Told told_;
   Clock& clock_;
   const Logger log_;
@@ -65,7 +69,8 @@ class Watch {
 // Watches the GPUs at these PCI addresses. Null where there are none: nothing is loaded then, and
 // nothing said; and where NVML is missing or does not work, which is logged.
 std::unique_ptr<Watch> watch_gpus(const std::vector<std::string>& buses, int first_rank,
-                                  MetricsRegistry& registry, Told told, Clock& clock,
-                                  const Logger& log, const char* library = "libnvidia-ml.so.1");
+                                  MetricsRegistry& registry, OwnMemoryOf own, Told told,
+                                  Clock& clock, const Logger& log,
+                                  const char* library = "libnvidia-ml.so.1");
 
 }  // namespace dsm::health

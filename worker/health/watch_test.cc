@@ -56,8 +56,11 @@ struct WatchTest : ::testing::Test {
   void start() {
     auto gpus = Gpus::open(nvml.api(), {kFirst, kSecond});
     ASSERT_TRUE(gpus);
-    watch =
-        std::make_unique<Watch>(std::move(*gpus), 4, registry, listener.told(), clock, Logger());
+    const auto own = [](std::size_t gpu) {
+      return OwnMemory{.allocated = (50 + gpu) << 30, .fragmented = (2 + gpu) << 20};
+    };
+    watch = std::make_unique<Watch>(std::move(*gpus), 4, registry, own, listener.told(), clock,
+                                    Logger());
   }
 
   FakeNvml nvml;
@@ -77,6 +80,8 @@ TEST_F(WatchTest, tells_how_each_ranks_gpu_is_at_once) {
   EXPECT_EQ(health.power_watts, 412U);
   EXPECT_EQ(health.memory_used, 60ULL << 30);
   EXPECT_EQ(health.memory_total, 80ULL << 30);
+  EXPECT_EQ(health.memory_allocated, 51ULL << 30) << "the rank's own";
+  EXPECT_EQ(health.memory_fragmented, 3ULL << 20);
 }
 
 TEST_F(WatchTest, tells_a_fatal_event_of_the_gpu_that_has_it_without_waiting_for_a_look) {
@@ -138,6 +143,9 @@ TEST_F(WatchTest, shows_what_is_known_and_nothing_that_is_not) {
   EXPECT_THAT(metrics, HasSubstr("dsm_gpu_health" + gpu + "rank=\"5\"} 0"));
   EXPECT_THAT(metrics, HasSubstr("dsm_gpu_utilisation_ratio" + gpu + "rank=\"5\"} 0.87"));
   EXPECT_THAT(metrics, HasSubstr("dsm_gpu_power_watts" + gpu + "rank=\"5\"} 412.5"));
+  EXPECT_THAT(metrics,
+              HasSubstr("dsm_gpu_memory_allocated_bytes" + gpu + "rank=\"5\"} 54760833024"));
+  EXPECT_THAT(metrics, HasSubstr("dsm_gpu_memory_fragmented_bytes" + gpu + "rank=\"5\"} 3145728"));
   EXPECT_THAT(metrics, HasSubstr("dsm_gpu_throttled" + gpu + "rank=\"5\",reason=\"thermal\"} 1"));
   EXPECT_THAT(metrics, HasSubstr("dsm_gpu_throttled" + gpu + "rank=\"5\",reason=\"power_cap\"} 0"));
   EXPECT_THAT(metrics, Not(HasSubstr("dsm_gpu_row_remap_pending" + gpu + "rank=\"5\"")));
@@ -147,8 +155,8 @@ TEST_F(WatchTest, shows_what_is_known_and_nothing_that_is_not) {
 TEST(WatchGpus, loads_and_says_nothing_where_there_is_no_gpu) {
   MetricsRegistry registry;
   SystemClock clock;
-  EXPECT_EQ(watch_gpus({}, 0, registry, {}, clock, Logger(), "libm.so.6"), nullptr);
-  EXPECT_EQ(watch_gpus({kFirst}, 0, registry, {}, clock, Logger(), "libno-such-thing.so.1"),
+  EXPECT_EQ(watch_gpus({}, 0, registry, {}, {}, clock, Logger(), "libm.so.6"), nullptr);
+  EXPECT_EQ(watch_gpus({kFirst}, 0, registry, {}, {}, clock, Logger(), "libno-such-thing.so.1"),
             nullptr);
 }
 

@@ -72,7 +72,7 @@ WorkerMetrics::Gauge WorkerMetrics::gauge(const char* ours, const char* vllm, co
     return &prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels);
   };
   return {.ours = make(ours, labels_),
-          .vllm = make(vllm, labels_vllm_),
+          .vllm = vllm == nullptr ? nullptr : make(vllm, labels_vllm_),
           .older = older == nullptr ? nullptr : make(older, labels_vllm_)};
 }
 
@@ -142,6 +142,8 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
                      "Requests whose tokens are being computed")),
       kv_usage_(gauge("dsm_kv_cache_used_ratio", "vllm:kv_cache_usage_perc",
                       "Part of the KV cache in use, 0 to 1", "vllm:gpu_cache_usage_perc")),
+      kv_fragmentation_(gauge("dsm_kv_cache_fragmentation_ratio", nullptr,
+                              "Part of the KV cache in use that holds no token, 0 to 1")),
       prompt_tokens_(counter("dsm_prompt_tokens_total", "vllm:prompt_tokens_total",
                              "Prompt tokens of requests that were started")),
       generation_tokens_(counter("dsm_generation_tokens_total", "vllm:generation_tokens_total",
@@ -262,9 +264,12 @@ void WorkerMetrics::update(const engine::EngineStats& stats) {
   const std::lock_guard lock(update_mutex_);  // raise_to() reads and then writes
   waiting_.set(stats.waiting);
   running_.set(stats.running);
-  kv_usage_.set(stats.kv_blocks_total == 0 ? 0
-                                           : static_cast<double>(stats.kv_blocks_used) /
-                                                 static_cast<double>(stats.kv_blocks_total));
+  const auto part = [](std::int64_t some, std::int64_t all) {
+    return all == 0 ? 0 : static_cast<double>(some) / static_cast<double>(all);
+  };
+  kv_usage_.set(part(stats.kv_blocks_used, stats.kv_blocks_total));
+  kv_fragmentation_.set(
+      part(stats.kv_slots_empty, std::int64_t{stats.kv_blocks_used} * engine::kBlockTokens));
   prompt_tokens_.raise_to(static_cast<double>(stats.prompt_tokens));
   generation_tokens_.raise_to(static_cast<double>(stats.generation_tokens));
   preemptions_.raise_to(static_cast<double>(stats.preemptions));

@@ -88,6 +88,7 @@ class WorkerMetrics {
   Gauge waiting_;
   Gauge running_;
   Gauge kv_usage_;
+  Gauge kv_fragmentation_;
   Counter prompt_tokens_;
   Counter generation_tokens_;
   Counter preemptions_;

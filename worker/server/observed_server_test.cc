@@ -51,6 +51,7 @@ TEST_F(WorkerServerTest, serves_metrics_under_our_names_and_vllms) {
         "dsm_requests_finished_total{model=\"tiny\",reason=\"stop\"} 1",
         "dsm_requests_rejected_total{model=\"tiny\",reason=\"invalid\"} 1",
         "dsm_kv_cache_capacity_tokens{model=\"tiny\"} 4096",
+        "dsm_kv_cache_fragmentation_ratio{model=\"tiny\"} 0",
         "process_open_fds"}) {
     EXPECT_THAT(answer.body, HasSubstr(line));
   }

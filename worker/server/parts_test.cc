@@ -37,6 +37,7 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
   view.engine->serving = true;
   view.engine->waiting = 2;
   view.engine->kv_blocks_used = 1;
+  view.engine->kv_slots_empty = 24;
   view.queue_age_s = 7;
   view.tokens_per_second = 12.54;
   view.max_model_len = 2048;
@@ -50,6 +51,7 @@ TEST(WorkerStatus, a_line_tells_everything_the_operator_reads) {
   EXPECT_EQ(line["queueDepth"], 2);
   EXPECT_EQ(line["queueAgeSeconds"], 7);
   EXPECT_EQ(line["kvUsed"], 64);
+  EXPECT_EQ(line["kvEmpty"], 24);
   EXPECT_EQ(line["tokensPerSecond"], 12.5);
   EXPECT_EQ(line["ranks"][1]["rank"], 1);
   EXPECT_EQ(line["time"], "1994-11-06T08:49:37Z");
@@ -92,14 +94,16 @@ TEST(WorkerStatus, tells_how_each_ranks_device_is_and_why_a_person_should_look) 
                                 .temperature_celsius = 61,
                                 .power_watts = 412,
                                 .memory_used = 5,
-                                .memory_total = 9};
+                                .memory_total = 9,
+                                .memory_allocated = 4,
+                                .memory_fragmented = 1};
   json line = json::parse(status_json(view, {}));
   EXPECT_EQ(line["reason"], "Formed");
   EXPECT_FALSE(line["ranks"][0].contains("device")) << "a CPU is nothing to tell of";
   EXPECT_EQ(line["ranks"][1]["device"],
             json::parse(R"({"name":"GPU 1","health":"Healthy","message":"","utilisationPercent":87,
                             "temperatureCelsius":61,"powerWatts":412,"memoryUsedBytes":5,
-                            "memoryTotalBytes":9})"));
+                            "memoryTotalBytes":9,"memoryAllocatedBytes":4,"memoryFragmentedBytes":1})"));
   view.group.ranks[2].device.level = health::Level::kDegraded;
   view.group.ranks[2].device.message = "GPU 2: hot";
   line = json::parse(status_json(view, {}));

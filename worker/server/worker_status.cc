@@ -24,7 +24,9 @@ Json device_json(const health::DeviceHealth& device) {
           {"temperatureCelsius", device.temperature_celsius},
           {"powerWatts", device.power_watts},
           {"memoryUsedBytes", device.memory_used},
-          {"memoryTotalBytes", device.memory_total}};
+          {"memoryTotalBytes", device.memory_total},
+          {"memoryAllocatedBytes", device.memory_allocated},
+          {"memoryFragmentedBytes", device.memory_fragmented}};
 }
 
 Json rank_json(const RankView& rank) {
@@ -116,6 +118,7 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
                      {"queueAgeSeconds", view.queue_age_s},
                      {"running", stats.running},
                      {"kvUsed", stats.kv_blocks_used * engine::kBlockTokens},
+                     {"kvEmpty", stats.kv_slots_empty},
                      {"kvTotal", stats.kv_blocks_total * engine::kBlockTokens},
                      {"tokensPerSecond", std::round(view.tokens_per_second * 10) / 10},
                      {"maxModelLen", view.max_model_len},
