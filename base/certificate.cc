@@ -35,8 +35,9 @@ using Stack = std::unique_ptr<STACK_OF(X509), StackFreer>;
 
 constexpr int kVersion3 = 2;  // counted from 0
 constexpr int kSerialBits = 127;
-// A chain that a client may show; more is not looked at.
-constexpr int kMostCertificates = 10;
+// Of a chain that somebody shows, and of authorities that are trusted; more are not looked at.
+constexpr std::size_t kLongestChain = 10;
+constexpr std::size_t kMostAuthorities = 100;
 
 std::unexpected<Error> openssl_error(const std::string& what) {
   const unsigned long code = ERR_get_error();
@@ -55,10 +56,11 @@ std::string text_of(BIO* bio) {
   return std::string(data, static_cast<std::size_t>(size));
 }
 
-std::vector<Certificate> read_certificates(const std::string& text) {
+std::vector<Certificate> read_certificates(const std::string& text,
+                                           std::size_t most = kLongestChain) {
   std::vector<Certificate> out;
   const Bio bio = text_bio(text);
-  while (bio && out.size() < kMostCertificates) {
+  while (bio && out.size() < most) {
     Certificate one(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
     if (!one) break;
     out.push_back(std::move(one));
@@ -84,18 +86,19 @@ bool set_serial(X509* certificate) {
          BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(certificate)) != nullptr;
 }
 
-bool set_name(X509* certificate, const std::string& common_name) {
+bool add_to_name(X509* certificate, const char* field, const std::string& value) {
   X509_NAME* name = X509_get_subject_name(certificate);
-  return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-                                    reinterpret_cast<const unsigned char*>(common_name.data()),
-                                    static_cast<int>(common_name.size()), -1, 0) == 1;
+  return X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8,
+                                    reinterpret_cast<const unsigned char*>(value.data()),
+                                    static_cast<int>(value.size()), -1, 0) == 1;
 }
 
 // Everything that an authority and a leaf have in common; without extensions and signature.
 Certificate blank(const std::string& common_name, EVP_PKEY* key, WallTime from, WallTime until) {
   Certificate certificate(X509_new());
   const bool ok = certificate && X509_set_version(certificate.get(), kVersion3) == 1 &&
-                  set_serial(certificate.get()) && set_name(certificate.get(), common_name) &&
+                  set_serial(certificate.get()) &&
+                  (common_name.empty() || add_to_name(certificate.get(), "CN", common_name)) &&
                   ASN1_TIME_set(X509_getm_notBefore(certificate.get()),
                                 std::chrono::system_clock::to_time_t(from)) != nullptr &&
                   ASN1_TIME_set(X509_getm_notAfter(certificate.get()),
@@ -122,16 +125,20 @@ WallTime time_of(const ASN1_TIME* time) {
   return std::chrono::system_clock::from_time_t(timegm(&parts));
 }
 
-std::string common_name_of(X509* certificate) {
+// A field of the subject, in order; "" for what is no text.
+std::vector<std::string> texts_of(X509* certificate, int nid) {
+  std::vector<std::string> out;
   X509_NAME* name = X509_get_subject_name(certificate);
-  const int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
-  if (at < 0) return {};
-  unsigned char* text = nullptr;
-  const int size =
-      ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-  if (size < 0) return {};
-  std::string out(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
-  OPENSSL_free(text);
+  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, nid, at)) >= 0;) {
+    std::string& one = out.emplace_back();
+    unsigned char* text = nullptr;
+    const int size =
+        ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+    if (size < 0) continue;
+    one.assign(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
+    OPENSSL_free(text);
+  }
+  ERR_clear_error();
   return out;
 }
 
@@ -174,7 +181,10 @@ Result<KeyPair> make_leaf(const KeyPair& authority, const LeafRequest& request) 
   if (!key) return openssl_error("make a key");
   const Certificate made = blank(request.common_name, key.get(), request.from, request.until);
   const bool server = request.use == LeafRequest::Use::kServer;
-  if (!made || X509_set_issuer_name(made.get(), X509_get_subject_name(issuer)) != 1 ||
+  bool named = made != nullptr;
+  for (const std::string& one : request.organizations)
+    named = named && add_to_name(made.get(), "O", one);
+  if (!named || X509_set_issuer_name(made.get(), X509_get_subject_name(issuer)) != 1 ||
       !set_extension(made.get(), issuer, NID_basic_constraints, "critical,CA:FALSE") ||
       !set_extension(made.get(), issuer, NID_key_usage, "critical,digitalSignature") ||
       !set_extension(made.get(), issuer, NID_ext_key_usage, server ? "serverAuth" : "clientAuth") ||
@@ -194,16 +204,23 @@ Result<CertificateFacts> certificate_facts(const std::string& certificates) {
   const std::vector<Certificate> read = read_certificates(certificates);
   if (read.empty()) return fail(ErrorKind::kInvalid, "there is no certificate in PEM");
   X509* first = read.front().get();
-  return CertificateFacts{common_name_of(first), dns_names_of(first),
-                          time_of(X509_get0_notBefore(first)), time_of(X509_get0_notAfter(first))};
+  CertificateFacts facts;
+  if (const auto names = texts_of(first, NID_commonName); !names.empty()) {
+    facts.common_name = names.back();
+  }
+  facts.organizations = texts_of(first, NID_organizationName);
+  facts.dns_names = dns_names_of(first);
+  facts.from = time_of(X509_get0_notBefore(first));
+  facts.until = time_of(X509_get0_notAfter(first));
+  return facts;
 }
 
 Status check_client(const std::string& certificates, const std::string& authorities, WallTime now) {
   const std::vector<Certificate> shown = read_certificates(certificates);
-  const std::vector<Certificate> trusted = read_certificates(authorities);
+  if (shown.empty()) return fail(ErrorKind::kDenied, "the client shows no certificate");
+  const std::vector<Certificate> trusted = read_certificates(authorities, kMostAuthorities);
   if (trusted.empty())
     return fail(ErrorKind::kInvalid, "no authority of client certificates is known");
-  if (shown.empty()) return fail(ErrorKind::kDenied, "the client shows no certificate");
   const Store store(X509_STORE_new());
   const StoreContext context(X509_STORE_CTX_new());
   const Stack others(sk_X509_new_null());

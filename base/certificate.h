@@ -22,7 +22,8 @@ Result<KeyPair> make_authority(const std::string& common_name, WallTime from, Wa
 
 struct LeafRequest {
   enum class Use { kServer, kClient };
-  std::string common_name;
+  std::string common_name;  // may be empty: then it has none
+  std::vector<std::string> organizations = {};
   std::vector<std::string> dns_names = {};
   Use use = Use::kServer;
   WallTime from;
@@ -31,7 +32,8 @@ struct LeafRequest {
 Result<KeyPair> make_leaf(const KeyPair& authority, const LeafRequest& request);
 
 struct CertificateFacts {
-  std::string common_name;
+  std::string common_name;  // of several the last, as Go and so Kubernetes reads them
+  std::vector<std::string> organizations;
   std::vector<std::string> dns_names;
   WallTime from;
   WallTime until;

@@ -145,7 +145,7 @@ class Operator {
     options.port = static_cast<std::uint16_t>(options_.metrics_api_port);
     options.place = {own_namespace(), options_.metrics_api_service, options_.metrics_api_owner};
     return std::make_unique<metrics_api::MetricsApi>(
-        std::move(options), metrics_api::Clients{reads_, writes_, reviews_},
+        options, metrics_api::Clients{reads_, writes_, reviews_},
         [this](const std::string& ns, const std::string& model) { return view_of(ns, model); },
         [this](plan::MetricsApi state) { controller_.metrics_api(std::move(state)); }, registry_,
         log_);

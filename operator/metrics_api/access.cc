@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kube/parse.h"
+
 namespace dsm::metrics_api {
 namespace {
 
@@ -47,31 +49,19 @@ kube::Json review_of(const User& user, const Call& call) {
 
 std::optional<Verdict> Access::known(const User& user, const Call& call) {
   if (std::ranges::find(user.groups, kMasters) != user.groups.end()) return Verdict{true, ""};
-  const std::string question = review_of(user, call).dump();
-  const TimePoint now = client_.clock().now();
-  const std::lock_guard lock(mutex_);
-  const auto found = kept_.find(question);
-  if (found == kept_.end()) return std::nullopt;
-  if (found->second.until > now) return found->second.verdict;
-  kept_.erase(found);
-  return std::nullopt;
+  return kept_.find(review_of(user, call).dump(), client_.clock().now());
 }
 
 Result<Verdict> Access::ask(const User& user, const Call& call) {
   const kube::Json review = review_of(user, call);
   const auto answer = client_.create(kube::kSubjectAccessReviews, "", review);
   if (!answer) return std::unexpected<Error>(answer.error());
-  const kube::Json status = answer->value("status", kube::Json::object());
+  const kube::Json& status = kube::member(*answer, "status");
   Verdict verdict;
-  verdict.allowed = status.value("allowed", false) && !status.value("denied", false);
+  verdict.allowed =
+      kube::member(status, "allowed") == true && kube::member(status, "denied") != true;
   if (!verdict.allowed) verdict.why = user.name + " may not " + deed(call);
-  const TimePoint now = client_.clock().now();
-  const std::lock_guard lock(mutex_);
-  if (kept_.size() >= kMostKept) {
-    std::erase_if(kept_, [&](const auto& entry) { return entry.second.until <= now; });
-    if (kept_.size() >= kMostKept) kept_.clear();
-  }
-  kept_[review.dump()] = {verdict, now + kKept};
+  kept_.put(review.dump(), verdict, client_.clock().now());
   return verdict;
 }
 

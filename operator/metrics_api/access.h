@@ -2,14 +2,13 @@
 // Its answers are kept for a short time. Thread-safe.
 #pragma once
 
-#include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "kube/client.h"
 #include "operator/metrics_api/call.h"
 #include "operator/metrics_api/identity.h"
+#include "operator/metrics_api/kept.h"
 
 namespace dsm::metrics_api {
 
@@ -25,8 +24,6 @@ struct Verdict {
 
 class Access {
  public:
-  static constexpr Seconds kKept{10};
-
   // `client` must outlive it; its POSTs are questions and change nothing.
   explicit Access(kube::Client& client) : client_(client) {}
 
@@ -37,16 +34,8 @@ class Access {
   Result<Verdict> ask(const User& user, const Call& call);
 
  private:
-  struct Kept {
-    Verdict verdict;
-    TimePoint until;
-  };
-  // A bound on what callers can make us keep.
-  static constexpr std::size_t kMostKept = 1000;
-
   kube::Client& client_;
-  std::mutex mutex_;
-  std::map<std::string, Kept> kept_;  // by the text of the question; guarded by mutex_
+  Kept<Verdict> kept_;  // by the text of the question
 };
 
 }  // namespace dsm::metrics_api

@@ -66,7 +66,7 @@ TEST_F(AccessTest, an_answer_is_kept_for_ten_seconds) {
   User other = user();
   other.groups.clear();
   EXPECT_FALSE(access.known(other, metric())) << "another user is another question";
-  clock.advance(Access::kKept);
+  clock.advance(Kept<Verdict>::kFor);
   EXPECT_FALSE(access.known(user(), metric()));
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/http/message.h"
 #include "operator/api/names.h"
+#include "operator/metrics_api/utf8.h"
 
 namespace dsm::metrics_api {
 namespace {
@@ -70,6 +71,7 @@ Status read_numbers(std::span<const std::string_view> rest, std::string_view que
 }  // namespace
 
 Result<Call> call_of(std::string path, std::string_view query) {
+  if (!is_utf8(path)) return fail(ErrorKind::kInvalid, "the path is not UTF-8");
   Call call;
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   call.path = path;

@@ -56,7 +56,7 @@ struct Call {
   bool asks_numbers() const { return kind == Kind::kExternal || kind == Kind::kObject; }
 };
 
-// `path` is decoded, `query` is not. kInvalid: a selector cannot be read.
+// `path` is decoded, `query` is not. kInvalid: the path or a selector cannot be read.
 Result<Call> call_of(std::string path, std::string_view query);
 
 }  // namespace dsm::metrics_api

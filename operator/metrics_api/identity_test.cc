@@ -42,8 +42,13 @@ class Identity : public testing::Test {
     request.header_lines = {{"X-Remote-User", "jane"}};
     return request;
   }
+  static Result<User> user_by(const json& config_map, const http::Request& request) {
+    auto caller = metrics_api::identify(trust_of(config_map).value(), request, kNow);
+    if (!caller) return std::unexpected(caller.error());
+    return std::get<User>(*std::move(caller));
+  }
   Result<User> identify(const http::Request& request) const {
-    return metrics_api::identify(proxy_trust(config_map()).value(), request, kNow);
+    return user_by(config_map(), request);
   }
 
   const KeyPair authority = make_authority("front-proxy-ca", kNow - kDay, kNow + kDay).value();
@@ -96,13 +101,12 @@ TEST_F(Identity, needs_a_user) {
 TEST_F(Identity, without_allowed_names_every_client_of_the_authority_is_the_proxy) {
   json map = config_map();
   map["data"]["requestheader-allowed-names"] = "[]";
-  EXPECT_TRUE(metrics_api::identify(proxy_trust(map).value(), from("somebody"), kNow));
+  EXPECT_TRUE(user_by(map, from("somebody")));
 }
 
-TEST(ProxyTrust, that_the_cluster_does_not_publish_is_said) {
-  EXPECT_THAT(proxy_trust(json::object()).error().message,
-              HasSubstr("requestheader-client-ca-file"));
-  EXPECT_FALSE(proxy_trust({{"data", {{"client-ca-file", "x"}}}}));
+TEST(Trust, that_the_cluster_does_not_publish_is_said) {
+  EXPECT_THAT(trust_of(json::object()).error().message, HasSubstr("requestheader-client-ca-file"));
+  EXPECT_FALSE(trust_of({{"data", {{"client-ca-file", "x"}}}}));
 }
 
 }  // namespace

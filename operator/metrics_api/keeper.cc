@@ -43,11 +43,6 @@ void Keeper::lead(bool leading) {
   changed_.notify_all();
 }
 
-std::shared_ptr<const ProxyTrust> Keeper::trust() const {
-  const std::lock_guard lock(mutex_);
-  return trust_;
-}
-
 WallTime Keeper::certificate_until() const {
   const std::lock_guard lock(mutex_);
   return until_;
@@ -73,10 +68,9 @@ void Keeper::run(const std::stop_token& stop) {
 }
 
 bool Keeper::look(bool leading) {
-  bool good = look_at_trust();
   const std::optional<Serving> serving = look_at_secret(leading);
   if (!serving) return false;
-  if (leading) good = look_at_api_services(*serving) && good;
+  bool good = !leading || look_at_api_services(*serving);
   good = use(*serving) && good;
   if (good) said_.clear();
   return good;
@@ -86,17 +80,6 @@ bool Keeper::trouble(const std::string& what, const std::string& error) {
   if (said_ != what + error) log_.info(what, {{"error", error}});
   said_ = what + error;
   return false;
-}
-
-bool Keeper::look_at_trust() {
-  const auto map =
-      reads_.get(kube::kConfigMaps, std::string(kTrustNamespace), std::string(kTrustName));
-  if (!map) return trouble("cannot read whom the metrics api may believe", map.error().message);
-  auto trust = proxy_trust(*map);
-  if (!trust) return trouble("the metrics api cannot tell callers apart", trust.error().message);
-  const std::lock_guard lock(mutex_);
-  if (!trust_ || *trust_ != *trust) trust_ = std::make_shared<ProxyTrust>(*std::move(trust));
-  return true;
 }
 
 std::optional<Serving> Keeper::look_at_secret(bool leading) {

@@ -1,6 +1,6 @@
-// Keeps what the metrics APIs stand on: whom to believe (the front proxy's authority), our
-// certificate, and the APIServices by which the API server finds us. One thread looks every few
-// seconds; every replica reads, only the one that leads writes. Thread-safe.
+// Keeps what the metrics APIs stand on: our certificate, and the APIServices by which the API
+// server finds us. One thread looks every few seconds; every replica reads, only the one that leads
+// writes. Thread-safe.
 //
 // Order in one look: the Secret with a new certificate, then the APIServices with its authority,
 // and only then is the certificate used, so that the API server never meets one that it does not
@@ -18,7 +18,6 @@
 #include "base/http/tls.h"
 #include "base/log.h"
 #include "kube/client.h"
-#include "operator/metrics_api/identity.h"
 #include "operator/metrics_api/registration.h"
 #include "operator/plan/observed.h"
 
@@ -42,8 +41,6 @@ class Keeper {
   void stop();
   void lead(bool leading);
 
-  // nullptr: not known yet.
-  std::shared_ptr<const ProxyTrust> trust() const;
   // When the certificate in use ends; the epoch: there is none.
   WallTime certificate_until() const;
 
@@ -51,7 +48,6 @@ class Keeper {
   void run(const std::stop_token& stop);
   // True when everything is as it should be.
   bool look(bool leading);
-  bool look_at_trust();
   // What the Secret holds afterwards; nothing: there is no certificate.
   std::optional<Serving> look_at_secret(bool leading);
   std::optional<Serving> renew(const Serving* before, const std::string& resource_version);
@@ -81,7 +77,6 @@ class Keeper {
   std::condition_variable changed_;
   bool leading_ = false;  // guarded by mutex_, like all below
   bool woken_ = false;
-  std::shared_ptr<const ProxyTrust> trust_;
   WallTime until_{};
   std::jthread thread_;  // last: it uses everything above
 };

@@ -1,5 +1,5 @@
-// The keeper over a scripted transport: a small API server with a ConfigMap, a Secret, a
-// ClusterRole and APIServices.
+// The keeper over a scripted transport: a small API server with a Secret, a ClusterRole and
+// APIServices.
 #include "operator/metrics_api/keeper.h"
 
 #include <gmock/gmock.h>
@@ -34,10 +34,7 @@ Json foreign(const std::string& name, const std::string& ns, const std::string& 
 // What is stored, by the end of its path.
 class Cluster {
  public:
-  Cluster() {
-    put("extension-apiserver-authentication", {{"data", {{"requestheader-client-ca-file", "ca"}}}});
-    put("dsm", {{"metadata", {{"uid", "role-uid"}}}});
-  }
+  Cluster() { put("dsm", {{"metadata", {{"uid", "role-uid"}}}}); }
   HttpResponse answer(const HttpRequest& request) {
     const std::lock_guard lock(mutex_);
     const std::string path = request.target.substr(0, request.target.find('?'));
@@ -159,7 +156,6 @@ TEST_F(KeeperTest, TheLeaderMakesACertificateAndThenTheApiServiceThatTrustsIt) {
   EXPECT_EQ(cluster.get(kExternalService)["spec"]["caBundle"],
             cluster.get("dsm-metrics-api-tls")["data"]["ca.crt"]);
   EXPECT_TRUE(tls->ready());
-  EXPECT_TRUE(keeper.trust());
   EXPECT_GT(keeper.certificate_until(), clock.wall_now() + kRenewBefore);
 }
 

@@ -20,8 +20,9 @@ http::ServerOptions server_options(const MetricsApiOptions& options,
 
 }  // namespace
 
-MetricsApi::MetricsApi(MetricsApiOptions options, Clients clients, MetricsServer::Source source,
-                       Keeper::OnState on_state, MetricsRegistry& registry, Logger log)
+MetricsApi::MetricsApi(const MetricsApiOptions& options, Clients clients,
+                       MetricsServer::Source source, Keeper::OnState on_state,
+                       MetricsRegistry& registry, Logger log)
     : tls_(std::make_shared<http::Tls>()),
       log_(log),
       expiry_(prometheus::BuildGauge()
@@ -30,22 +31,26 @@ MetricsApi::MetricsApi(MetricsApiOptions options, Clients clients, MetricsServer
                   .Register(registry)
                   .Add({})),
       keeper_(options.place, clients.reads, clients.writes, tls_, std::move(on_state), log),
+      trust_(clients.reads, log),
+      tokens_(clients.reviews),
       access_(clients.reviews),
       server_(
-          server_options(options, tls_), access_, clients.reviews.clock(),
-          [this] { return keeper_.trust(); }, std::move(source), registry, std::move(log)) {}
+          server_options(options, tls_), tokens_, access_, clients.reviews.clock(),
+          [this] { return trust_.trust(); }, std::move(source), registry, std::move(log)) {}
 
 void MetricsApi::start() {
   if (Status started = server_.start(); !started) {
     throw std::runtime_error(started.error().message);
   }
   log_.info("serves metrics to autoscalers", {{"port", server_.port()}});
+  trust_.start();
   keeper_.start();
 }
 
 void MetricsApi::stop() {
   keeper_.stop();
   server_.stop();
+  trust_.stop();
 }
 
 void MetricsApi::update_metrics() {

@@ -1,5 +1,6 @@
-// The metrics APIs of one replica, put together: certificate and registration (Keeper), whom the
-// API server allows (Access), and the TLS server.
+// The metrics APIs of one replica, put together: certificate and registration (Keeper), whom to
+// believe (TrustWatch), whose a token is (Tokens), whom the API server allows (Access), and the TLS
+// server.
 #pragma once
 
 #include <functional>
@@ -9,6 +10,8 @@
 #include "operator/metrics_api/access.h"
 #include "operator/metrics_api/keeper.h"
 #include "operator/metrics_api/server.h"
+#include "operator/metrics_api/tokens.h"
+#include "operator/metrics_api/trust_watch.h"
 
 namespace dsm::metrics_api {
 
@@ -22,12 +25,12 @@ struct MetricsApiOptions {
 struct Clients {
   kube::Client& reads;
   kube::Client& writes;   // held back unless this replica leads
-  kube::Client& reviews;  // asks who may ask
+  kube::Client& reviews;  // asks who somebody is and what he may do
 };
 
 class MetricsApi {
  public:
-  MetricsApi(MetricsApiOptions options, Clients clients, MetricsServer::Source source,
+  MetricsApi(const MetricsApiOptions& options, Clients clients, MetricsServer::Source source,
              Keeper::OnState on_state, MetricsRegistry& registry, Logger log);
 
   void start();  // throws when the port cannot be had
@@ -42,6 +45,8 @@ class MetricsApi {
   const Logger log_;
   prometheus::Gauge& expiry_;
   Keeper keeper_;
+  TrustWatch trust_;
+  Tokens tokens_;
   Access access_;
   MetricsServer server_;
 };

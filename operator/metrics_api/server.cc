@@ -2,9 +2,11 @@
 
 namespace dsm::metrics_api {
 
-MetricsServer::MetricsServer(http::ServerOptions options, Access& access, Clock& clock, Trust trust,
-                             Source source, MetricsRegistry& registry, Logger log)
-    : access_(access),
+MetricsServer::MetricsServer(http::ServerOptions options, Tokens& tokens, Access& access,
+                             Clock& clock, TrustSource trust, Source source,
+                             MetricsRegistry& registry, Logger log)
+    : tokens_(tokens),
+      access_(access),
       clock_(clock),
       trust_(std::move(trust)),
       source_(std::move(source)),
@@ -18,8 +20,7 @@ MetricsServer::MetricsServer(http::ServerOptions options, Access& access, Clock&
     answers_.Add({{"code", code}});
   }
   server_.error_body(status_answer);
-  server_.route_async(
-      "GET", "/*", [this](std::shared_ptr<http::Exchange> exchange) { take(std::move(exchange)); });
+  server_.route_async("GET", "/*", [this](const ExchangePointer& exchange) { take(exchange); });
 }
 
 MetricsServer::~MetricsServer() {
@@ -27,43 +28,62 @@ MetricsServer::~MetricsServer() {
 }
 
 Status MetricsServer::start() {
-  if (auto started = server_.start(); !started) return started;
-  asker_ = std::jthread([this](const std::stop_token& stop) { ask(stop); });
-  return {};
+  access_asker_.start();
+  token_asker_.start();
+  return server_.start();
 }
 
 void MetricsServer::stop() {
-  if (asker_.joinable()) {
-    asker_.request_stop();
-    asker_.join();
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    waiting_.clear();
-  }
+  token_asker_.stop();
+  access_asker_.stop();
   server_.stop();
 }
 
-void MetricsServer::take(std::shared_ptr<http::Exchange> exchange) {
+void MetricsServer::take(const ExchangePointer& exchange) {
   const http::Request& request = exchange->request();
-  auto call = call_of(request.path, request.query);
+  const auto call = call_of(request.path, request.query);
   if (!call) return respond(*exchange, status_answer(400, call.error().message));
   if (call->kind == Call::Kind::kHealth) return respond(*exchange, answer(*call, {}));
   const auto trust = trust_();
   if (!trust) return respond(*exchange, status_answer(503, "callers cannot be told apart yet"));
-  auto user = identify(*trust, request, clock_.wall_now());
+  const auto caller = identify(*trust, request, clock_.wall_now());
+  if (!caller) return refuse(*exchange, caller.error().message);
+  if (const auto* user = std::get_if<User>(&*caller)) return authorize(exchange, *user, *call);
+  const auto& token = std::get<BearerToken>(*caller);
+  if (const auto user = tokens_.known(token)) return authorize(exchange, *user, *call);
+  ask(token_asker_, *exchange,
+      [this, exchange, token, call = *call] { authenticate(exchange, token, call); });
+}
+
+void MetricsServer::authenticate(const ExchangePointer& exchange, const BearerToken& token,
+                                 const Call& call) {
+  // Another request with the token may have been answered while this one waited.
+  if (const auto user = tokens_.known(token)) return authorize(exchange, *user, call);
+  const auto asked = tokens_.ask(token);
+  if (!asked) {
+    // Its words are for us, and a stranger asks.
+    return respond(
+        *exchange,
+        status_answer(503, "the API server does not say whose the token is (" +
+                               std::string(to_string(asked.error().kind)) + "): try again later"));
+  }
+  const std::optional<User>& user = *asked;
   if (!user) {
-    log_.debug("metrics api refused a caller",
-               {{"remote", request.remote}, {"why", user.error().message}});
-    return respond(*exchange, status_answer(401, user.error().message));
+    return refuse(*exchange, "the bearer token is not valid for the API server of this cluster");
   }
-  if (const auto verdict = access_.known(*user, *call)) return decide(*exchange, *call, *verdict);
-  const std::lock_guard lock(mutex_);
-  if (waiting_.size() >= kMostWaiting) {
-    return respond(*exchange, status_answer(429, "too many requests wait for the API server"));
-  }
-  waiting_.push_back({std::move(exchange), *std::move(user), *std::move(call)});
-  changed_.notify_one();
+  authorize(exchange, *user, call);
+}
+
+void MetricsServer::authorize(const ExchangePointer& exchange, const User& user, const Call& call) {
+  if (const auto verdict = access_.known(user, call)) return decide(*exchange, call, *verdict);
+  ask(access_asker_, *exchange, [this, exchange, user, call] {
+    // The same question may have been answered while this one waited.
+    if (const auto verdict = access_.known(user, call)) return decide(*exchange, call, *verdict);
+    const auto asked = access_.ask(user, call);
+    if (asked) return decide(*exchange, call, *asked);
+    respond(*exchange, status_answer(503, "the API server does not say who may ask: " +
+                                              asked.error().message));
+  });
 }
 
 void MetricsServer::decide(http::Exchange& exchange, const Call& call, const Verdict& verdict) {
@@ -72,29 +92,19 @@ void MetricsServer::decide(http::Exchange& exchange, const Call& call, const Ver
           answer(call, call.asks_numbers() ? source_(call.ns, call.only_model()) : View()));
 }
 
+void MetricsServer::ask(Asker& asker, http::Exchange& exchange, Asker::Question question) {
+  if (asker.add(std::move(question))) return;
+  respond(exchange, status_answer(429, "too many requests wait for the API server"));
+}
+
+void MetricsServer::refuse(http::Exchange& exchange, const std::string& why) {
+  log_.debug("metrics api refused a caller", {{"remote", exchange.request().remote}, {"why", why}});
+  respond(exchange, status_answer(401, why));
+}
+
 void MetricsServer::respond(http::Exchange& exchange, http::Response response) {
   answers_.Add({{"code", std::to_string(response.status)}}).Increment();
   exchange.respond(std::move(response));
-}
-
-void MetricsServer::ask(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  while (changed_.wait(lock, stop, [this] { return !waiting_.empty(); })) {
-    const Question next = std::move(waiting_.front());
-    waiting_.pop_front();
-    lock.unlock();
-    // The same question may have been answered while this one waited.
-    auto verdict = access_.known(next.user, next.call);
-    if (verdict) {
-      decide(*next.exchange, next.call, *verdict);
-    } else if (const auto asked = access_.ask(next.user, next.call)) {
-      decide(*next.exchange, next.call, *asked);
-    } else {
-      respond(*next.exchange, status_answer(503, "the API server does not say who may ask: " +
-                                                     asked.error().message));
-    }
-    lock.lock();
-  }
 }
 
 }  // namespace dsm::metrics_api

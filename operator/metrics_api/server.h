@@ -1,21 +1,20 @@
 // The metrics APIs over TLS: who asks, whether he may, and the answer. Requests whose answer needs
-// no question to the API server are answered on the HTTP thread, others wait for one thread that
-// asks.
+// no question to the API server are answered on the HTTP thread, others wait for a thread that
+// asks. Whose a token is another thread asks than what somebody may do: strangers with tokens of
+// their own making do not hold up those whom the API server sends.
 #pragma once
 
 #include <prometheus/counter.h>
 
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <thread>
 
 #include "base/http/server.h"
 #include "base/metrics.h"
 #include "operator/metrics_api/access.h"
 #include "operator/metrics_api/api.h"
+#include "operator/metrics_api/asker.h"
+#include "operator/metrics_api/tokens.h"
 
 namespace dsm::metrics_api {
 
@@ -24,14 +23,11 @@ class MetricsServer {
   // What is known of a model; `model` empty: of all in the namespace. On any thread.
   using Source = std::function<View(const std::string& ns, const std::string& model)>;
   // Whom to believe; nullptr: not known yet.
-  using Trust = std::function<std::shared_ptr<const ProxyTrust>()>;
+  using TrustSource = std::function<std::shared_ptr<const Trust>()>;
 
-  // Questions that wait for the API server's answer; more requests are answered 429.
-  static constexpr std::size_t kMostWaiting = 64;
-
-  // `options.tls` is given. `access` and `clock` must outlive the server.
-  MetricsServer(http::ServerOptions options, Access& access, Clock& clock, Trust trust,
-                Source source, MetricsRegistry& registry, Logger log);
+  // `options.tls` is given. `tokens`, `access` and `clock` must outlive the server.
+  MetricsServer(http::ServerOptions options, Tokens& tokens, Access& access, Clock& clock,
+                TrustSource trust, Source source, MetricsRegistry& registry, Logger log);
   ~MetricsServer();  // stop()
   MetricsServer(const MetricsServer&) = delete;
   MetricsServer& operator=(const MetricsServer&) = delete;
@@ -41,28 +37,28 @@ class MetricsServer {
   std::uint16_t port() const { return server_.port(); }
 
  private:
-  struct Question {
-    std::shared_ptr<http::Exchange> exchange;
-    User user;
-    Call call;
-  };
+  using ExchangePointer = std::shared_ptr<http::Exchange>;
 
-  void take(std::shared_ptr<http::Exchange> exchange);
+  void take(const ExchangePointer& exchange);
+  // Whose the token is, and then what he may do.
+  void authenticate(const ExchangePointer& exchange, const BearerToken& token, const Call& call);
+  void authorize(const ExchangePointer& exchange, const User& user, const Call& call);
   void decide(http::Exchange& exchange, const Call& call, const Verdict& verdict);
+  // Asks on the asker's thread, or answers that too many wait.
+  void ask(Asker& asker, http::Exchange& exchange, Asker::Question question);
+  void refuse(http::Exchange& exchange, const std::string& why);
   void respond(http::Exchange& exchange, http::Response response);
-  void ask(const std::stop_token& stop);
 
+  Tokens& tokens_;
   Access& access_;
   Clock& clock_;
-  const Trust trust_;
+  const TrustSource trust_;
   const Source source_;
   const Logger log_;
   prometheus::Family<prometheus::Counter>& answers_;
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::deque<Question> waiting_;  // guarded by mutex_
   http::Server server_;
-  std::jthread asker_;  // last: it uses everything above
+  Asker access_asker_;  // last, with the next: they use everything above
+  Asker token_asker_;
 };
 
 }  // namespace dsm::metrics_api

@@ -1,94 +1,16 @@
-// The whole metrics API over TLS, asked as the API server's front proxy asks.
+// The metrics API over TLS, asked as the API server's front proxy asks.
 #include "operator/metrics_api/server.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
-#include <atomic>
-
-#include "base/certificate.h"
-#include "base/http/test_tls.h"
-#include "kube/testing/scripted_transport.h"
+#include "operator/metrics_api/server_fixture.h"
 
 namespace dsm::metrics_api {
 namespace {
 
-using http::TestTlsClient;
-using kube::testing::json_answer;
-using kube::testing::ScriptedTransport;
 using testing::HasSubstr;
 
-constexpr const char* kQueue =
-    "/apis/external.metrics.k8s.io/v1beta1/namespaces/ns/dsm_queue_depth?labelSelector=model%3Dr1";
-constexpr const char* kObject =
-    "/apis/custom.metrics.k8s.io/v1beta2/namespaces/ns/deepseekmodels.deepseek-operator.io/r1/"
-    "dsm_queue_depth";
-constexpr const char* kJane = "X-Remote-User: jane\r\nX-Remote-Group: team\r\n";
-const WallTime kFrom = SystemClock().wall_now() - std::chrono::hours(1);
-const WallTime kUntil = kFrom + std::chrono::hours(24);
-
-class MetricsServerTest : public testing::Test {
- protected:
-  MetricsServerTest() {
-    const KeyPair own =
-        make_leaf(
-            authority,
-            {.common_name = "m.ns.svc", .dns_names = {"m.ns.svc"}, .from = kFrom, .until = kUntil})
-            .value();
-    EXPECT_TRUE(tls->use(own.certificate, own.key));
-    trust = std::make_shared<ProxyTrust>(ProxyTrust{
-        authority.certificate, {"proxy"}, {"X-Remote-User"}, {}, {"X-Remote-Group"}, {}});
-    plan::ModelLoad load;
-    load.model = "r1";
-    load.queue_depth = 7;
-    view = {true, {load}};
-    EXPECT_TRUE(server.start());
-  }
-  ~MetricsServerTest() override { server.stop(); }
-
-  KeyPair client(const std::string& name) const {
-    return make_leaf(authority, {.common_name = name,
-                                 .use = LeafRequest::Use::kClient,
-                                 .from = kFrom,
-                                 .until = kUntil})
-        .value();
-  }
-  std::string get(const std::string& path, const std::string& headers,
-                  const std::string& as = "proxy") {
-    const KeyPair own = as.empty() ? KeyPair() : client(as);
-    TestTlsClient caller(server.port(), authority.certificate, "m.ns.svc",
-                         as.empty() ? nullptr : &own);
-    EXPECT_TRUE(caller.connected());
-    return caller.get(path, headers);
-  }
-  void the_api_server_allows(bool yes) {
-    transport.next(json_answer(201, {{"status", {{"allowed", yes}}}}));
-  }
-
-  const KeyPair authority = make_authority("ours", kFrom, kUntil).value();
-  SystemClock clock;
-  ScriptedTransport transport;
-  kube::Client kube{transport, clock, {}};
-  Access access{kube};
-  std::shared_ptr<http::Tls> tls = std::make_shared<http::Tls>();
-  std::shared_ptr<const ProxyTrust> trust;
-  std::atomic<bool> known = true;
-  View view;
-  std::mutex asked_mutex;
-  std::string asked_of;  // the model of the last question; "": of any
-  MetricsRegistry registry;
-  MetricsServer server{{.host = "127.0.0.1", .threads = 1, .tls = tls},
-                       access,
-                       clock,
-                       [this] { return known ? trust : nullptr; },
-                       [this](const std::string& ns, const std::string& model) {
-                         const std::lock_guard lock(asked_mutex);
-                         asked_of = model;
-                         return ns == "ns" ? view : View{true, {}};
-                       },
-                       registry,
-                       Logger()};
-};
+class MetricsServerTest : public ServerFixture {};
 
 TEST_F(MetricsServerTest, AnswersWhomTheApiServerAllowsAndAsksOnce) {
   the_api_server_allows(true);

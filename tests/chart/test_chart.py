@@ -128,6 +128,15 @@ def test_of_api_services_only_our_own_two_can_be_changed_and_one_removed(render)
     assert not [rule for _, rule in without if "apiservices" in rule.get("resources", [])]
 
 
+def test_who_callers_are_and_what_they_may_do_is_only_asked(render):
+    def granted(*settings):
+        reviews = {"tokenreviews", "subjectaccessreviews"}
+        return [(set(rule["resources"]), rule["verbs"]) for _, rule in rules(render(*settings)) if reviews & set(rule["resources"])]
+
+    assert sorted(granted(), key=str) == [({"subjectaccessreviews"}, ["create"]), ({"tokenreviews"}, ["create"])]
+    assert granted("metricsApi.enabled=false") == granted("watchNamespace=models") == []
+
+
 def test_who_may_see_models_may_read_their_numbers_in_both_metrics_apis(render):
     view = next(one for one in render() if one["metadata"]["name"].endswith("-models-view"))
     by_group = {group: rule for rule in view["rules"] for group in rule["apiGroups"]}
