@@ -1,7 +1,6 @@
 """Groups that get their nodes together or not at all, by the coscheduling plugin's own scheduler: `make e2e-coscheduling`."""
 
 import json
-import time
 
 import pytest
 from kubernetes import client
@@ -62,11 +61,23 @@ def test_a_group_gets_its_nodes_together_or_none(env, namespace, make_model, cos
     assert (group["phase"], group["reason"]) == ("Pending", "Unschedulable"), group
     assert coscheduling.pod_groups(namespace) == {group["name"]: 2}
 
-    # There is room for one of them, for longer than the scheduler takes to try several times.
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+    # There is room for one of them. Each time that it is given anew one pod gets it, and gives it back: the other has none.
+    names = [pod.metadata.name for pod in model.pods()]
+
+    def tries() -> tuple[int, list[int]]:
+        held, failed = zip(*(coscheduling.tries(namespace, name) for name in names))
+        return sum(held), list(failed)
+
+    def tried_again(since: tuple[int, list[int]]) -> bool:
+        held, failed = tries()
+        return held > since[0] and all(now > before for now, before in zip(failed, since[1]))
+
+    for _ in range(3):
+        before = tries()
+        give_slots(0)
+        give_slots(1)
+        until("another try of both pods", lambda b=before: tried_again(b), 60)
         assert not bound(model), coscheduling.log()
-        time.sleep(0.3)
 
     give_slots(2)
     model.wait_settled(1)

@@ -52,7 +52,17 @@ class Coscheduling:
         self.env.k("delete", "-f", self.definition, "--ignore-not-found")
 
     def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8")[-8000:]
+        return self._whole_log()[-8000:]
+
+    def tries(self, namespace: str, pod: str) -> tuple[int, int]:
+        """How often the scheduler has held a node for the pod, until the others of its group have one, and how often it has
+        given it none."""
+        lines = [line for line in self._whole_log().splitlines() if f'pod="{namespace}/{pod}"' in line]
+        return (sum('"Pod is waiting to be scheduled to node"' in line for line in lines),
+                sum('"Unable to schedule pod; no fit; waiting"' in line for line in lines))
+
+    def _whole_log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
 
     def _noticed(self) -> bool:
         """Each replica says so once, without a restart."""
