@@ -15,8 +15,11 @@ constexpr std::int64_t kGiB = 1 << 30;
 // vocabulary.
 constexpr std::int64_t kProcess = 96 * kMiB;
 constexpr std::int64_t kProcessPerToken = 1 << 10;
-// The context of a CUDA device, its libraries' workspaces, buffers of collectives and graphs.
-constexpr std::int64_t kGpuContext = 3 * kGiB / 2;
+// The context of a CUDA device, with the code of kernels and libraries.
+constexpr std::int64_t kGpuContext = 1 * kGiB;
+// Of what steps leave of a GPU's memory the worker gives nine tenths to the KV cache
+// (--kv-cache-fraction), unless it is told a number of tokens.
+constexpr std::int64_t kCacheTenths = 9;
 // Of the memory: pages and chunks that are not full.
 constexpr std::int64_t kSlackDivisor = 25;
 
@@ -35,8 +38,13 @@ std::int64_t sharing(const Ask& ask) {
   return ask.device == Device::kCpu ? ask.sharing : 1;
 }
 
-std::int64_t own_reserve(const Shape& shape, Device device) {
-  return device == Device::kCpu ? kProcess + shape.vocab * kProcessPerToken : kGpuContext;
+std::int64_t own_reserve(const Shape& shape, const Ask& ask) {
+  return ask.device == Device::kCpu ? kProcess + shape.vocab * kProcessPerToken
+                                    : kGpuContext + later_bytes(ask.cut);
+}
+
+bool by_fraction(const Ask& ask) {
+  return ask.device == Device::kGpu && ask.kv_tokens == 0;
 }
 
 std::string ranks(std::int64_t count) {
@@ -84,7 +92,7 @@ Need need_of(const Shape& shape, const Ask& ask, std::int64_t have) {
   return {.weights = n * weight_bytes(shape, ask.cut, ask.device),
           .scratch = n * scratch_bytes(shape, ask.cut, ask.step, ask.device) + logits(true) +
                      (n - 1) * logits(false),
-          .reserve = own_reserve(shape, ask.device) + have / kSlackDivisor,
+          .reserve = own_reserve(shape, ask) + have / kSlackDivisor,
           .cache_per_token = n * cache_bytes_per_token(shape, ask.cut, ask.kv_type)};
 }
 
@@ -94,9 +102,14 @@ Fit fit(const Shape& shape, const Ask& ask, std::int64_t have) {
   const std::int64_t each =  // cache
       whole_blocks(ask.kv_tokens > 0 ? (ask.kv_tokens + caches - 1) / caches : ask.context);
   made.kv_tokens = times(each, caches);
-  made.need = made.parts.fixed() + times(made.parts.cache_per_token, each);
-  made.max_kv_tokens = std::max<std::int64_t>(0, have - made.parts.fixed()) /
-                       made.parts.cache_per_token / kBlockTokens * kBlockTokens * caches;
+  const std::int64_t cache = times(made.parts.cache_per_token, each);
+  std::int64_t room = std::max<std::int64_t>(0, have - made.parts.fixed());
+  if (by_fraction(ask)) {
+    room = room / 10 * kCacheTenths;
+    made.parts.reserve += (cache + kCacheTenths - 1) / kCacheTenths;
+  }
+  made.need = made.parts.fixed() + cache;
+  made.max_kv_tokens = room / made.parts.cache_per_token / kBlockTokens * kBlockTokens * caches;
   made.fits = made.kv_tokens <= made.max_kv_tokens;
   return made;
 }

@@ -26,7 +26,9 @@ struct Ask {
 struct Need {
   std::int64_t weights = 0;
   std::int64_t scratch = 0;  // with the logits
-  std::int64_t reserve = 0;  // everything else: libraries, the tokenizer, what allocators hold back
+  // Everything else: libraries, the tokenizer, what allocators hold back; of a fit on a GPU also
+  // what its worker leaves free beside the cache.
+  std::int64_t reserve = 0;
   std::int64_t cache_per_token = 0;  // of a token in each rank's cache
 
   std::int64_t fixed() const { return weights + scratch + reserve; }

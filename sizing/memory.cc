@@ -9,7 +9,22 @@ constexpr std::int64_t kIndexRows = 64;            // tokens whose index scores 
 constexpr std::int64_t kExpandedPositions = 8192;  // of a past whose keys are expanded
 constexpr std::int64_t kScaleBlock = 128;          // values of a head that have one scale
 constexpr std::int64_t kFloat = 4;
-constexpr std::int64_t kHeadTokens = 256;  // whose logits are on the device at a time
+constexpr std::int64_t kHeadTokens = 256;  // whose logits are there at a time
+constexpr std::int64_t kMiB = 1 << 20;
+
+// Of a GPU's operators (worker/device/cuda_*.h). Whatever the model: lists on their way, rows as
+// operands, attention's parts.
+constexpr std::int64_t kOperators = (17 + 32 + 64) * kMiB;
+// Partial sums of a product whose thread blocks are too few for the device, for each 1,024 inputs:
+// those of 8 blocks with 16 rows of 64 outputs for each processor, twice where experts' rows
+// stand beside a shared one's.
+constexpr std::int64_t kPartialSums = std::int64_t{2} * 160 * 8 * 16 * 64;
+constexpr std::int64_t kSpan = 1024;
+// Of a library in the loose mode: its workspace, a part's weights and sums.
+constexpr std::int64_t kLibrary = (32 + 64 + 64) * kMiB;
+constexpr std::int64_t kItemRows = 32;     // (token, head)s of one item of attention
+constexpr std::int64_t kChoiceValues = 6;  // of 1,024 logits from which a token is chosen
+constexpr std::int64_t kChoiceLogits = 1024;
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -79,31 +94,50 @@ std::int64_t cache_bytes_per_token(const Shape& s, const WeightCut& cut, KvType 
   return (s.layers + (cut.drafts && s.mtp_layers > 0 ? 1 : 0)) * bytes;
 }
 
+std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step) {
+  const std::int64_t t = step.batch_tokens;
+  const std::int64_t widest =
+      std::max({s.hidden, s.mlp / cut.tensor, s.q_lora, s.heads * s.value / attention_ranks(cut)});
+  std::int64_t values = kPartialSums * (round_up(widest, kSpan) / kSpan + 1);
+  // What each slot of a token adds to it.
+  if (s.experts > 0) values += t * (1 + s.experts_per_token) * s.hidden;
+  values += std::min(t, kHeadTokens) * (s.vocab / kChoiceLogits + 1) * kChoiceValues;
+  // One item's parts of the longest past. Splits of a recorded step are a power of two.
+  std::int64_t splits = kBlockTokens;
+  while (splits * kBlockTokens < s.max_positions) splits *= 2;
+  values += kItemRows * splits * ((s.latent ? s.kv_lora : s.head) + 2);
+  const std::int64_t library = cut.deterministic ? 0 : kLibrary + t * widest * 2;
+  return kOperators + values * kFloat + library;
+}
+
 std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,
                            Device device) {
-  const bool cpu = device == Device::kCpu;
   const std::int64_t t = step.batch_tokens;
   const bool drafts = cut.drafts && s.mtp_layers > 0;
   // The residual stream, its norm, a partial sum, and what the prediction layer joins.
   std::int64_t width = (drafts ? 7 : 3) * s.hidden + attention_width(s, cut) + mlp_width(s, cut);
-  if (cpu && cut.tensor > 1) width += cut.tensor * s.hidden;  // all ranks' partial sums
-  const std::int64_t values = t * width + expanded_values(s, cut);
-  // Ids, places, slots with their weights: 4 bytes on both.
-  const std::int64_t lists = t * 5;
+  if (cut.tensor > 1) width += cut.tensor * s.hidden;    // all ranks' partial sums
+  const std::int64_t lists = t * 5;                      // ids, places, slots with their weights
   const std::int64_t angles = s.max_positions * s.rope;  // sine and cosine of half as many pairs
-  return values * (cpu ? kFloat : 2) + (lists + routing_values(s, cut, t) + angles) * kFloat +
-         indexer_bytes(s, t);
+  const std::int64_t values =
+      t * width + expanded_values(s, cut) + lists + routing_values(s, cut, t) + angles;
+  return values * kFloat + indexer_bytes(s, t) +
+         (device == Device::kGpu ? operator_bytes(s, cut, step) : 0);
 }
 
 std::int64_t logit_bytes(const Shape& s, const WeightCut& cut, const StepSize& step, Device device,
                          bool first_rank) {
-  const bool cpu = device == Device::kCpu;
-  // On GPUs the reserve has what there is for more sequences than are asked for.
-  const std::int64_t rows = std::min(cpu ? step.batch_tokens : step.sequences, kHeadTokens);
+  const std::int64_t rows = std::min(step.batch_tokens, kHeadTokens);
   std::int64_t values = rows * (s.hidden + s.vocab / cut.tensor);
   if (cut.tensor > 1) values += rows * s.vocab * (first_rank ? 2 : 1);  // gathered; side by side
-  if (cpu && first_rank) values += step.batch_tokens * s.vocab;         // for the host
+  if (device == Device::kCpu && first_rank) values += step.batch_tokens * s.vocab;  // for the host
   return (values + step.batch_tokens) * kFloat;  // and the tokens that are chosen
+}
+
+std::int64_t later_bytes(const WeightCut& cut) {
+  constexpr std::int64_t kGraphs = 64 * 4 * kMiB;  // so many are kept, of a large model each
+  constexpr std::int64_t kCollectives = 1024 * kMiB;
+  return kGraphs + (cut.tensor > 1 ? kCollectives : 0);
 }
 
 }  // namespace dsm::sizing

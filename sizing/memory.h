@@ -1,7 +1,6 @@
 // What a rank keeps in memory beside its weights: the KV cache, scratch memory for one step,
-// logits. CPU: what the worker allocates, to the byte (worker/model; a test compares). GPU: the
-// same cache; scratch memory in BF16, partial sums that are reduced in place, and logits of those
-// tokens alone that are sampled. Pure.
+// logits. On CPUs and GPUs what the graph of the model allocates (worker/model), to the byte; on
+// GPUs what its operators take, too, at most. Tests compare both with what is allocated. Pure.
 #pragma once
 
 #include <cstdint>
@@ -39,9 +38,16 @@ struct StepSize {
 std::int64_t scratch_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
                            Device device);
 
+// Of it, what a GPU's operators take beside what they are given (worker/device), at most.
+std::int64_t operator_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step);
+
 // Of a rank; the first one gathers all of them. On a CPU every token of a step may be asked for its
 // logits (prompt_logprobs), which are copied for that; on a GPU those copies are the host's.
 std::int64_t logit_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
                          Device device, bool first_rank);
+
+// What a GPU's memory is taken for after a worker has seen how much of it steps leave: recorded
+// steps, and between ranks the buffers of collectives. An estimate.
+std::int64_t later_bytes(const WeightCut& cut);
 
 }  // namespace dsm::sizing

@@ -20,7 +20,7 @@ constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
 class Counter {
  public:
   Counter(const Shape& shape, const WeightCut& cut, Device device)
-      : s_(shape), cut_(cut), cpu_(device == Device::kCpu) {}
+      : s_(shape), cut_(cut), segments_(device == Device::kCpu) {}
 
   std::int64_t all() const {
     std::int64_t sum = table() + plain(s_.vocab / cut_.tensor, s_.hidden) + vector(s_.hidden);
@@ -32,23 +32,20 @@ class Counter {
   }
 
  private:
-  std::int64_t stored_bytes() const { return s_.stored == Stored::kF32 ? 4 : 2; }
-  // FP16 is computed with as FP32 on CPUs.
-  bool widened() const { return cpu_ && s_.stored != Stored::kBf16; }
+  // FP16 is computed with as FP32.
+  bool bf16() const { return s_.stored == Stored::kBf16; }
 
-  std::int64_t table() const { return s_.vocab * s_.hidden * (widened() ? 4 : stored_bytes()); }
+  std::int64_t table() const { return s_.vocab * s_.hidden * (bf16() ? 2 : 4); }
   static std::int64_t vector(std::int64_t size) { return size * 4; }
 
   // A matrix of n outputs and k inputs that is never quantised ...
   std::int64_t plain(std::int64_t n, std::int64_t k) const {
-    if (!cpu_) return n * k * stored_bytes();
-    return round_up(n, kPanel) * (widened() ? k * 4 : round_up(k, 2) * 2);
+    return round_up(n, kPanel) * (bf16() ? round_up(k, 2) * 2 : k * 4);
   }
   // ... and one that is where the checkpoint is.
   std::int64_t matrix(std::int64_t n, std::int64_t k) const {
     if (!s_.fp8) return plain(n, k);
     if (k == 0) return 0;
-    if (!cpu_) return n * k + blocks(n, kScaleBlock) * blocks(k, kScaleBlock) * 4;
     // A scale for each output and block; the first block may be cut short.
     return round_up(n, kPanel) * (k + blocks(kScaleBlock - 1 + k, kScaleBlock) * 4);
   }
@@ -56,7 +53,6 @@ class Counter {
   // ... and one that is rounded to integers where that is asked for.
   std::int64_t projection(std::int64_t n, std::int64_t k) const {
     if (cut_.weight_bits == 0 || k == 0) return matrix(n, k);
-    if (!cpu_) return n * k * cut_.weight_bits / 8 + n * blocks(k, kScaleBlock) * 4;
     // The first word and the first block may be cut short.
     const std::int64_t inputs = 32 / cut_.weight_bits;  // of a word
     const std::int64_t words = blocks(inputs - 1 + k, inputs);
@@ -66,7 +62,7 @@ class Counter {
   // This rank's part of hidden x (units * unit), whose inputs are cut: each segment is packed
   // alone.
   std::int64_t segmented(std::int64_t units, std::int64_t unit, std::int64_t ranks) const {
-    const std::int64_t count = cpu_ && cut_.deterministic ? kSegments / ranks : 1;
+    const std::int64_t count = segments_ && cut_.deterministic ? kSegments / ranks : 1;
     const std::int64_t local = units / ranks;
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -78,7 +74,7 @@ class Counter {
   // Of this rank's `local` hidden values.
   std::int64_t gate_up(std::int64_t local) const {
     // Half a panel of the gate's outputs and half of up's stand side by side.
-    return projection(cpu_ ? blocks(local, kPanel / 2) * kPanel : 2 * local, s_.hidden);
+    return projection(blocks(local, kPanel / 2) * kPanel, s_.hidden);
   }
   std::int64_t expert(std::int64_t width) const {
     return gate_up(width / cut_.tensor) + segmented(width, 1, cut_.tensor);
@@ -121,7 +117,7 @@ class Counter {
 
   const Shape& s_;
   const WeightCut& cut_;
-  bool cpu_;
+  bool segments_;
 };
 
 }  // namespace

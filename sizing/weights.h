@@ -10,10 +10,11 @@
 
 namespace dsm::sizing {
 
-// What keeps the weights, and computes.
+// What keeps the weights, and computes. Both have them in panels of 64 outputs (kernels/params.h),
+// FP16 as FP32, vectors in FP32.
 enum class Device {
-  kCpu,  // in panels of 64 outputs (kernels/params.h), FP16 as FP32, vectors in FP32
-  kGpu,  // as they stand in the checkpoint
+  kCpu,  // in the deterministic mode row-parallel weights in segments
+  kGpu,
 };
 
 struct WeightCut {
