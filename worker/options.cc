@@ -165,9 +165,10 @@ Status check_speculation(const Options& o) {
 }
 
 Status check_fraction(double fraction) {
-  if (fraction > 0 && fraction <= 1) return {};
+  constexpr double kMost = 0.98;  // a GPU hands memory out in units, whose rests are lost
+  if (fraction > 0 && fraction <= kMost) return {};
   return wrong("kv-cache-fraction",
-               "is " + std::to_string(fraction) + ", expected more than 0 and at most 1");
+               "is " + std::to_string(fraction) + ", expected more than 0 and at most 0.98");
 }
 
 Status read_modules(const std::string& text, Options& o) {

@@ -70,10 +70,10 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--kv-cache-dtype is 'FP8', expected fp32, bf16 or fp8");
   EXPECT_EQ(error_of({"--model", "m", "--device-check", "thorough"}),
             "--device-check is 'thorough', expected off, quick or full");
-  EXPECT_EQ(error_of({"--model", "m", "--kv-cache-fraction", "1.5"}),
-            "--kv-cache-fraction is 1.500000, expected more than 0 and at most 1");
+  EXPECT_EQ(error_of({"--model", "m", "--kv-cache-fraction", "0.99"}),
+            "--kv-cache-fraction is 0.990000, expected more than 0 and at most 0.98");
   EXPECT_EQ(error_of({"--model", "m", "--kv-cache-fraction", "nan"}),
-            "--kv-cache-fraction is nan, expected more than 0 and at most 1");
+            "--kv-cache-fraction is nan, expected more than 0 and at most 0.98");
   EXPECT_EQ(error_of({"--model", "m", "--activation-quantization", "int8"}),
             "--activation-quantization is 'int8', expected none or fp8");
   EXPECT_THAT(error_of({"--model", "m", "--activation-quantization", "fp8", "--lora-dir", "d"}),

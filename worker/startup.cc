@@ -165,7 +165,7 @@ Result<std::int64_t> cache_tokens(const Options& options, device::Device device,
 
 Result<std::optional<model::KvRoom>> kv_room(const Options& options, device::Device device,
                                              const engine::SchedulerConfig& scheduler) {
-  if (!kv_by_gpu(options, device)) return std::nullopt;
+  if (device != device::Device::kCuda) return std::nullopt;
   const auto shape = shape_of(options);
   if (!shape) return std::unexpected(shape.error());
   sizing::Ask ask = memory_ask(options, scheduler);
@@ -175,6 +175,7 @@ Result<std::optional<model::KvRoom>> kv_room(const Options& options, device::Dev
       .longest = scheduler.max_model_len,
       .sequences = scheduler.max_num_seqs,
       .fraction = options.kv_cache_fraction,
+      .later = sizing::later_bytes(ask.cut),
       .free_bytes = device::free_gpu_bytes};
 }
 
@@ -361,6 +362,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   auto group = group_options(options, digest(options, *scheduler));
   if (!group) return std::unexpected(group.error());
 
+  const bool measured = kv_by_gpu(options, *device);
   const int threads = options.threads > 0 ? options.threads : available_cores();
   Startup startup{.model = {.dir = options.model,
                             .config = *config,
@@ -369,7 +371,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .device = *device,
                             .device_check = *device::check_kind(options.device_check),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
-                            .kv = {.num_blocks = *room ? 0 : scheduler->num_blocks,
+                            .kv = {.num_blocks = measured ? 0 : scheduler->num_blocks,
                                    .dtype = kv_dtype(options),
                                    .room = *room},
                             .max_batch_tokens = scheduler->max_batch_tokens,
@@ -413,7 +415,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
             {"max_model_len", scheduler->context_limit()},
             {"kv_caches", scheduler->kv_caches},
             {"kv_tokens",
-             *room ? 0 : scheduler->kv_caches * scheduler->num_blocks * engine::kBlockTokens},
+             measured ? 0 : scheduler->kv_caches * scheduler->num_blocks * engine::kBlockTokens},
             {"kv_cache_dtype", options.kv_cache_dtype}});
   return startup;
 }

@@ -21,9 +21,9 @@ bool ExpandedAttention::fits(const ModelConfig& c) {
   return !c.indexer && c.v_head_dim % 16 == 0;
 }
 
-ExpandedAttention::ExpandedAttention(Step& step, int heads, int num_blocks)
+ExpandedAttention::ExpandedAttention(Step& step, int heads, int past_blocks)
     : heads_(heads),
-      blocks_(std::min({num_blocks, kMostPositions / kKvBlock,
+      blocks_(std::min({past_blocks, kMostPositions / kKvBlock,
                         (step.c.max_positions + kKvBlock - 1) / kKvBlock})) {
   const ModelConfig& c = step.c;
   const auto slots = static_cast<std::size_t>(blocks_) * kKvBlock * static_cast<std::size_t>(heads);

@@ -18,7 +18,8 @@ class ExpandedAttention {
   // Not for sparse attention, nor for heads that vectors of 16 lanes do not divide.
   static bool fits(const ModelConfig& config);
 
-  ExpandedAttention(Step& step, int heads, int num_blocks);
+  // For pasts of up to `past_blocks` blocks, or as many as are expanded at all.
+  ExpandedAttention(Step& step, int heads, int past_blocks);
   // A run has enough tokens for its past's expansion, and a past that the scratch memory holds.
   bool pays(const Step& step, const TokenRun& run) const;
   // values [T, heads, v] of the run's tokens from q [T, heads, nope | rope], whose rope part is

@@ -11,7 +11,7 @@ namespace {
 constexpr float kKeyEps = 1e-6F;  // of the keys' norm, whatever rms_norm_eps says
 }  // namespace
 
-Indexer::Indexer(Step& step, int layers, int num_blocks)
+Indexer::Indexer(Step& step, int layers, const KvSpec& kv)
     : c_(*step.c.indexer),
       rope_(step.rope),
       scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(c_.heads) * c_.head_dim))) {
@@ -22,11 +22,12 @@ Indexer::Indexer(Step& step, int layers, int num_blocks)
   const auto floats = [&](std::size_t count) { return allocate<float>(step.backend, count); };
   for (int i = 0; i < layers; ++i) {
     keys_.push_back(
-        {floats(static_cast<std::size_t>(num_blocks) * kernels::kKvBlock * dim), c_.head_dim});
+        {floats(static_cast<std::size_t>(kv.num_blocks) * kernels::kKvBlock * dim), c_.head_dim});
   }
   // A sequence ends where the model's positions or the cache do.
   const std::int64_t words = std::min<std::int64_t>(
-      num_blocks, kernels::round_up(step.c.max_positions, kernels::kKvBlock) / kernels::kKvBlock);
+      kv.longest_past(),
+      kernels::round_up(step.c.max_positions, kernels::kKvBlock) / kernels::kKvBlock);
   ld_scores_ = words * kernels::kKvBlock;
   key_ = floats(t * dim);
   query_ = floats(t * heads * dim);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/model/kv_layer.h"
 #include "worker/model/step.h"
 #include "worker/model/weights.h"
 
@@ -17,8 +18,8 @@ namespace dsm::model {
 
 class Indexer {
  public:
-  // A cache of `layers` layers with `num_blocks` blocks each.
-  Indexer(Step& step, int layers, int num_blocks);
+  // A cache of `layers` layers, each with the blocks that `kv` says.
+  Indexer(Step& step, int layers, const KvSpec& kv);
   // Once per batch, before its layers.
   void prepare(const Step& step);
   // Writes the keys of the batch's tokens and selects for each of them. Takes step.normed and the

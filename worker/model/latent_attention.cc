@@ -29,8 +29,8 @@ LatentAttention::LatentAttention(Step& step, int layers, const KvSpec& kv, bool 
   mixed_ = floats(t * h * latent);
   values_ = floats(t * h * static_cast<std::size_t>(c.v_head_dim));
   values_fp8_ = step.fp8_rows(t, h * static_cast<std::size_t>(c.v_head_dim));
-  if (c.indexer) indexer_.emplace(step, layers, kv.num_blocks);
-  if (expands && ExpandedAttention::fits(c)) expanded_.emplace(step, heads_, kv.num_blocks);
+  if (c.indexer) indexer_.emplace(step, layers, kv);
+  if (expands && ExpandedAttention::fits(c)) expanded_.emplace(step, heads_, kv.longest_past());
   long_runs_.reserve(t);
   absorbed_runs_.reserve(t);
   absorbed_.reserve(t);

@@ -75,6 +75,7 @@ struct RankModel::Loaded {
   ModelConfig config;
   RankSpec rank;
   kernels::DType kv_type = kernels::DType::kF32;
+  std::optional<KvRoom> kv_room;
   int max_tokens = 0;
   std::unique_ptr<device::Backend> backend;
   ModelWeights weights;  // in the backend's memory
@@ -82,7 +83,7 @@ struct RankModel::Loaded {
 };
 
 struct RankModel::Impl {
-  Impl(const ModelConfig& model, const RankSpec& spec, KvSpec kv, int max_tokens,
+  Impl(const ModelConfig& model, const RankSpec& spec, const KvSpec& kv, int max_tokens,
        std::unique_ptr<device::Backend> device, ModelWeights loaded)
       : c(model),
         backend(std::move(device)),
@@ -130,6 +131,7 @@ struct RankModel::Impl {
   void compute();
   void finish();
   StepOutputs run(const engine::Batch& batch, Asked what, comm::Communicator& comm);
+  void warm(const KvRoom& room);
 
   const ModelConfig c;
   std::unique_ptr<device::Backend> backend;
@@ -276,21 +278,30 @@ StepOutputs RankModel::Impl::run(const engine::Batch& batch, Asked what, comm::C
 RankModel::RankModel(std::unique_ptr<Loaded> loaded) : loaded_(std::move(loaded)) {}
 RankModel::~RankModel() = default;
 
-// The largest steps run on a trial of the rank, whose backend gives back all that they took. Other
-// ranks have no part in it: the numbers that come out are nobody's.
+// The largest steps, so that there is all the memory that steps take. Other ranks have no part in
+// it: the numbers that come out are nobody's, and what stays in the cache is as what any sequence
+// leaves there. Tokens are chosen on the device, which takes more than copying logits.
+void RankModel::Impl::warm(const KvRoom& room) {
+  LoneRank alone(step.rank);
+  for (engine::Batch& batch : largest_batches(room, step.max_tokens, num_blocks)) {
+    if (step.attends_alone()) {
+      for (engine::Row& row : batch.rows) row.rank = step.rank;
+    }
+    run(batch, Asked::kTokens, alone);
+    if (key.tokens > 0) run(batch, Asked::kTokens, alone);  // recorded
+  }
+}
+
+// On a trial, whose backend gives back all that it took.
 Result<int> RankModel::find_room(const Loaded& loaded, const KvRoom& room) {
   Measured measured{.free = room.free_bytes(), .steps = 0};
   const int blocks = trial_blocks(loaded.max_tokens);
-  Impl trial(loaded.config, loaded.rank, {.num_blocks = blocks, .dtype = loaded.kv_type},
+  Impl trial(loaded.config, loaded.rank,
+             {.num_blocks = blocks,
+              .dtype = loaded.kv_type,
+              .past_blocks = loaded.config.max_positions / engine::kBlockTokens + 1},
              loaded.max_tokens, backend_of(loaded.rank), loaded.weights);
-  LoneRank comm(loaded.rank.rank);
-  for (engine::Batch& batch : largest_batches(room, loaded.max_tokens, blocks)) {
-    if (trial.step.attends_alone()) {
-      for (engine::Row& row : batch.rows) row.rank = loaded.rank.rank;
-    }
-    trial.run(batch, Asked::kLogits, comm);
-    if (trial.backend->records()) trial.run(batch, Asked::kLogits, comm);
-  }
+  trial.warm(room);
   measured.steps = measured.free - room.free_bytes() - blocks * room.bytes_per_block;
   return kv_blocks_for(room, measured);
 }
@@ -303,6 +314,7 @@ void RankModel::build(int blocks) {
   impl_ = std::make_unique<Impl>(
       loaded_->config, loaded_->rank, KvSpec{.num_blocks = blocks, .dtype = loaded_->kv_type},
       loaded_->max_tokens, std::move(loaded_->backend), std::move(loaded_->weights));
+  if (const auto& room = loaded_->kv_room; room.has_value()) impl_->warm(room.value());
 }
 
 Status RankModel::make_cache(int blocks) {
@@ -371,8 +383,8 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
     if (rank.fp8_activations) {
       if (auto ok = check_fp8_weights(*weights); !ok) return std::unexpected(ok.error());
     }
-    auto loaded = std::make_unique<Loaded>(
-        Loaded{config, rank, kv.dtype, max_batch_tokens, std::move(backend), std::move(*weights)});
+    auto loaded = std::make_unique<Loaded>(Loaded{config, rank, kv.dtype, kv.room, max_batch_tokens,
+                                                  std::move(backend), std::move(*weights)});
     if (kv.num_blocks == 0) {
       const auto room = find_room(*loaded, *kv.room);
       if (!room) return std::unexpected(room.error());

@@ -87,7 +87,8 @@ class RankModel {
 
   // KV blocks that there is room for, once they are made their number; 0 where it was given.
   int kv_room() const;
-  // Before the first step where their number was not given. A cache that is there stays, also for
+  // Before the first step where their number was not given, and before join(): the largest steps
+  // run once, so that those between ranks take no memory. A cache that is there stays, also for
   // fewer blocks than it has. kExhausted: there is no room for so many.
   Status make_cache(int blocks);
 
