@@ -17,7 +17,7 @@ inline constexpr int kPlainSharedBytes = 48 << 10;
 inline constexpr int kMostSharedBytes = 99 << 10;
 
 // Whether a kernel may be started before the one ahead of it has ended (programmatic dependent
-// launch); a node's GPUs are of one kind.
+// launch); the GPUs of all ranks are alike (check_ranks() of worker/device/devices.h).
 inline bool kernels_overlap() {
   static const bool overlap = [] {
     int device = 0;

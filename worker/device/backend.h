@@ -13,7 +13,7 @@
 //            factors of quantise, choices. Anywhere the host can read; read before the call
 //            returns. Those that many operators are given can be sent once: keep(), stage().
 //   results  what the host reads after wait(): tokens that were chosen, and logits that were
-//            copied there. allocate_shared() and share().
+//            copied there. allocate_shared() and share(); to the latter not within repeat().
 // A router's choice is data where group_experts() makes groups of it, which are data as well: the
 // host does not see them. Where the host makes them, the choice is a result and they are lists.
 #pragma once
@@ -102,8 +102,10 @@ class Backend {
   // Calls work(i) for each i in [0, items), in any order, on all threads of the rank; returns when
   // all are done. `work` does not throw. For loading, not for steps.
   virtual void parallel(int items, const std::function<void(int)>& work) = 0;
-  // All operators called so far are done.
+  // All operators called so far are done, and so is the step: what was staged is no more.
   virtual void wait() = 0;
+  // As wait(), for results that the host wants in the midst of a step: what was staged stays.
+  virtual void wait_within_step() { wait(); }
 
   // A list that stays as it is as long as operators are called.
   virtual void keep(List list) = 0;

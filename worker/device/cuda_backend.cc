@@ -15,6 +15,7 @@
 #include "worker/device/cuda_graphs.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_products.h"
+#include "worker/device/cuda_progress.h"
 #include "worker/device/cuda_ranks.h"
 #include "worker/device/table_lists.h"
 #include "worker/device/thread_pool.h"
@@ -82,6 +83,7 @@ class CudaBackend final : public Backend {
   }
 
   std::string_view name() const override { return name_; }
+  std::uint64_t moves() const override { return progress_.moves(); }
   cudaStream_t stream() const { return stream_.get(); }
 
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes, stream_); }
@@ -95,10 +97,7 @@ class CudaBackend final : public Backend {
 
   SharedMemory share(std::size_t bytes) override {
     return {static_cast<std::byte*>(host_memory(std::max<std::size_t>(bytes, 1)).release()),
-            [this](std::byte* memory) {
-              stream_.memory_moves();
-              FreeHost{}(memory);
-            }};
+            [](std::byte* memory) { FreeHost{}(memory); }};
   }
 
   PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
@@ -164,6 +163,7 @@ class CudaBackend final : public Backend {
     stream_.wait();
     sent_.unstage();
   }
+  void wait_within_step() override { stream_.wait(); }
 
   void keep(List list) override { sent_.keep(list, arena_); }
   void stage(std::span<const List> lists, std::span<const AttentionItem> items) override {
@@ -199,6 +199,7 @@ class CudaBackend final : public Backend {
     RmsNormParams p = params;
     if (p.row_index != nullptr) p.row_index = list(p.row_index, p.rows);
     launch([&] { cuda::rms_norm(p, stream_.get()); });
+    progress_.norm();
   }
 
   void quantise(const QuantiseParams& params) override {
@@ -365,6 +366,7 @@ class CudaBackend final : public Backend {
     if (p.item_count == 0) return;
     require(p.kv.dtype == DType::kF32 || (p.kv.key_dim % 16 == 0 && p.kv.plain_dim % 16 == 0),
             "keys that are rounded come in steps of 16 dimensions");
+    require(p.kv.value_dim % 8 == 0, "values come in steps of 8 columns");
     attention_.run(p);
   }
 
@@ -446,6 +448,7 @@ class CudaBackend final : public Backend {
   std::string name_ = std::string("cuda/") + properties_.name;
   ThreadPool pool_;
   Stream stream_;
+  CudaProgress progress_{stream_};
   DeviceArena matrices_;
   DeviceArena arena_;  // everything else, which a rank on trial (kv_room.h) takes alike
   std::vector<HostMemory> shared_;
@@ -534,26 +537,34 @@ std::string cuda_problem() {
     return std::string("no GPU can be used: ") + cudaGetErrorString(found);
   }
   if (count == 0) return "no GPU is there";
-  int major = 0;
-  int minor = 0;
-  // A node's GPUs are of one kind.
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess) {
-    cudaGetLastError();
-    return "the GPU does not say what it can compute";
-  }
+  // That those of other ranks are like the first is asked by check_ranks().
+  const std::string capability = cuda_capabilities().front();
+  if (capability.empty()) return "the GPU does not say what it can compute";
   // What there is machine code for (cmake/cuda.cmake): sm_80's runs on all of 8.x, the others on
   // one GPU each.
-  if (major == 8 || (minor == 0 && (major == 9 || major == 10))) return "";
-  return "the GPU's compute capability is " + std::to_string(major) + "." + std::to_string(minor) +
+  if (capability.starts_with("8.") || capability == "9.0" || capability == "10.0") return "";
+  return "the GPU's compute capability is " + capability +
          ", this program is for 8.x, 9.0 and 10.0";
 }
 
-int cuda_count() {
+std::vector<std::string> cuda_capabilities() {
   int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  cudaGetLastError();
-  return 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return {};
+  }
+  std::vector<std::string> all(static_cast<std::size_t>(count));
+  for (int gpu = 0; gpu < count; ++gpu) {
+    int major = 0;
+    int minor = 0;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu) != cudaSuccess) {
+      cudaGetLastError();
+      continue;
+    }
+    all[static_cast<std::size_t>(gpu)] = std::to_string(major) + "." + std::to_string(minor);
+  }
+  return all;
 }
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "worker/device/backend.h"
 #include "worker/device/cublas_lt.h"
@@ -18,8 +19,8 @@ namespace dsm::device {
 // Empty where there is a GPU that this program can use; else a sentence that says why not.
 std::string cuda_problem();
 
-// How many GPUs the process sees; 0 where none can be used.
-int cuda_count();
+// The compute capabilities ("9.0") of the GPUs that the process sees; none where none can be used.
+std::vector<std::string> cuda_capabilities();
 
 // `threads` load; `exact`: activations go into products as two BF16 terms instead of one, and the
 // sums of ranks are added in the order of their numbers. `gpu` counts those that the process sees.

@@ -1,6 +1,7 @@
 #include "worker/device/devices.h"
 
 #include <string>
+#include <vector>
 
 #include "base/device_error.h"
 #include "worker/device/cpu_backend.h"
@@ -19,8 +20,8 @@ std::string cuda_missing() {
 std::unique_ptr<Backend> make_cuda(const BackendSpec& spec) {
   return make_cuda_backend(spec.threads, spec.exact, spec.gpu, spec.exact ? nullptr : &cublas_lt());
 }
-int count_gpus() {
-  return cuda_count();
+std::vector<std::string> capabilities() {
+  return cuda_capabilities();
 }
 Status check_nccl() {
   if (const auto nccl = comm::load_nccl(); !nccl) {
@@ -35,8 +36,8 @@ std::string cuda_missing() {
 std::unique_ptr<Backend> make_cuda(const BackendSpec&) {
   throw DeviceError(cuda_missing());
 }
-int count_gpus() {
-  return 0;
+std::vector<std::string> capabilities() {
+  return {};
 }
 Status check_nccl() {
   return {};
@@ -61,9 +62,23 @@ Status check_gpus(int gpus, int local_ranks) {
                                        "GPUs for the pod, or CUDA_VISIBLE_DEVICES)");
 }
 
+Status check_alike(std::span<const std::string> capabilities, int local_ranks) {
+  for (std::size_t rank = 1; rank < static_cast<std::size_t>(local_ranks); ++rank) {
+    if (capabilities[rank] == capabilities[0]) continue;
+    return fail(ErrorKind::kInvalid,
+                "this process's GPUs are not alike: rank 0's has compute "
+                "capability " +
+                    capabilities[0] + ", rank " + std::to_string(rank) + "'s " +
+                    capabilities[rank] + " (nodes with GPUs of one kind, or CUDA_VISIBLE_DEVICES)");
+  }
+  return {};
+}
+
 Status check_ranks(Device device, int local_ranks, int ranks) {
   if (device == Device::kCpu) return {};
-  if (auto enough = check_gpus(count_gpus(), local_ranks); !enough) return enough;
+  const auto gpus = capabilities();
+  if (auto ok = check_gpus(static_cast<int>(gpus.size()), local_ranks); !ok) return ok;
+  if (auto ok = check_alike(gpus, local_ranks); !ok) return ok;
   return ranks > 1 ? check_nccl() : Status();
 }
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -21,8 +23,9 @@ Result<Device> find_device(std::string_view wanted);
 // Whether `local_ranks` of this process, of the `ranks` of a group, can compute on it: each on a
 // GPU of its own, adding up by NCCL. kInvalid: says what is missing.
 Status check_ranks(Device device, int local_ranks, int ranks);
-// Its first half.
+// Its parts: the number of GPUs, and that those which ranks compute on are alike.
 Status check_gpus(int gpus, int local_ranks);
+Status check_alike(std::span<const std::string> capabilities, int local_ranks);
 
 struct BackendSpec {
   Device device = Device::kCpu;

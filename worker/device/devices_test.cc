@@ -33,5 +33,17 @@ TEST(DevicesTest, EachRankNeedsAGpuOfItsOwn) {
   EXPECT_TRUE(check_ranks(Device::kCpu, 8, 8)) << "ranks share a processor";
 }
 
+TEST(DevicesTest, TheGpusOfAllRanksAreAlike) {
+  const std::vector<std::string> gpus = {"9.0", "9.0", "8.0"};
+  EXPECT_TRUE(check_alike(gpus, 2));
+  EXPECT_TRUE(check_alike(gpus, 1));
+  const auto mixed = check_alike(gpus, 3);
+  ASSERT_FALSE(mixed);
+  EXPECT_EQ(mixed.error().kind, ErrorKind::kInvalid);
+  EXPECT_NE(mixed.error().message.find("rank 0's has compute capability 9.0, rank 2's 8.0"),
+            std::string::npos)
+      << mixed.error().message;
+}
+
 }  // namespace
 }  // namespace dsm::device

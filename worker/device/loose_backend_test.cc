@@ -55,6 +55,17 @@ TEST_F(LooseBackendTest, LinearIsNearForEveryTileAndType) {
   }
 }
 
+// More rows than operands are made of at a time, on the emulated GPU.
+TEST_F(LooseBackendTest, ManyRowsAreTakenInParts) {
+  const Weight w = weight(700, 300, DType::kBF16, 60);
+  const PackedMatrix on_cpu = load(cpu_, w);
+  const PackedMatrix on_device = load(device_, w);
+  constexpr int kRows = 513;
+  const auto x = random_floats(size(kRows) * 300, 61);
+  expect_near(linear(device_, on_device, x, kRows), linear(cpu_, on_cpu, x, kRows),
+              loose_bound(300), "rows");
+}
+
 // Tiles of 16, 32 and 64 rows of 8 experts.
 TEST_F(LooseBackendTest, RoutedExpertsAreNearForEveryTileAndType) {
   for (const DType dtype : kTypes) {

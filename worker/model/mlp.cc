@@ -145,7 +145,7 @@ const Mlp::Routing& Mlp::route(Step& step, const LayerWeights& w, bool on_device
   if (on_device) {
     step.backend.group_experts(routing.groups);
   } else {
-    step.backend.wait();
+    step.backend.wait_within_step();
     kernels::group_experts(routing.groups);
   }
   return routing;

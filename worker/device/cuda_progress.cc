@@ -1,0 +1,35 @@
+#include "worker/device/cuda_progress.h"
+
+#include <atomic>
+
+#include "kernels/cuda/progress.h"
+
+namespace dsm::device {
+namespace {
+
+// A kernel costs a step about 2 us; a step of 32 layers has eight of these.
+constexpr int kNorms = 8;
+
+}  // namespace
+
+CudaProgress::CudaProgress(const Stream& stream)
+    : stream_(stream),
+      count_(device_memory(sizeof(std::uint64_t))),
+      seen_(host_memory(sizeof(std::uint64_t))) {
+  *static_cast<std::uint64_t*>(seen_.get()) = 0;
+  check(cudaMemsetAsync(count_.get(), 0, sizeof(std::uint64_t), stream.get()), "clear memory");
+}
+
+void CudaProgress::norm() {
+  if (++norms_ < kNorms) return;
+  norms_ = 0;
+  kernels::cuda::count_move(static_cast<std::uint64_t*>(count_.get()),
+                            static_cast<std::uint64_t*>(seen_.get()), stream_.get());
+  check(cudaGetLastError(), "start a kernel");
+}
+
+std::uint64_t CudaProgress::moves() const {
+  return std::atomic_ref(*static_cast<std::uint64_t*>(seen_.get())).load(std::memory_order_relaxed);
+}
+
+}  // namespace dsm::device
