@@ -28,7 +28,7 @@ const Peaks* peaks_of(std::string_view device) {
 
 Bound bound_of(const Work& work, const Peaks& peaks) {
   const double memory = work.bytes / peaks.bytes_per_s;
-  const double arithmetic = work.flops / peaks.bf16_flops;
+  const double arithmetic = (work.flops + work.fp8_flops / 2) / peaks.bf16_flops;
   return memory >= arithmetic ? Bound{memory, true} : Bound{arithmetic, false};
 }
 

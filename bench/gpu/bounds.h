@@ -16,12 +16,20 @@ struct Peaks {
 const Peaks* peaks_of(std::string_view device);
 
 struct Work {
-  double bytes = 0;  // that have to come from the device's memory, or go there
-  double flops = 0;  // two for each multiply-add
+  double bytes = 0;      // that have to come from the device's memory, or go there
+  double flops = 0;      // two for each multiply-add
+  double fp8_flops = 0;  // of FP8 by FP8, of which tensor cores do twice as many
+
+  Work& operator+=(const Work& more) {
+    bytes += more.bytes;
+    flops += more.flops;
+    fp8_flops += more.fp8_flops;
+    return *this;
+  }
 };
 struct Bound {
   double seconds = 0;
-  bool by_memory = false;  // else by arithmetic in BF16
+  bool by_memory = false;  // else by arithmetic
 };
 Bound bound_of(const Work& work, const Peaks& peaks);
 

@@ -7,9 +7,11 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <tuple>
 
 #include "bench/gpu/kernel_bench.h"
 #include "bench/gpu/model_bench.h"
+#include "bench/gpu/type_bench.h"
 #include "bench/gpu/work.h"
 
 namespace dsm::bench {
@@ -88,16 +90,50 @@ TEST(Kernels, OfLatentAttentionAndExpertsAreAllMeasured) {
   // One token: the shared experts and three others.
   const auto& down = kept.by_name["experts: down and sum"][0];
   EXPECT_EQ(down.work.flops, 2.0 * 32 * (2 * 24 + 3 * 24));
+  EXPECT_EQ(kept.rows("experts: groups on the device"), (std::vector{1, 3, 20}));
+  // The device's groups are those of the host.
+  for (const char* what : {"gate, up and SwiGLU", "down and sum"}) {
+    const auto& routed = kept.by_name[std::string("routed experts: ") + what];
+    const auto& grouped = kept.by_name[std::string("experts: ") + what];
+    ASSERT_EQ(routed.size(), grouped.size()) << what;
+    for (std::size_t i = 0; i < routed.size(); ++i) {
+      EXPECT_EQ(routed[i].work.flops, grouped[i].work.flops) << what;
+      EXPECT_EQ(routed[i].work.bytes, grouped[i].work.bytes) << what;
+    }
+  }
 }
 
-TEST(Model, StepsAreMeasuredInBothModes) {
+TEST(Types, ProductsAndAttentionAreMeasuredInEach) {
+  for (const ModelShape& shape : {grouped(), latent()}) {
+    Kept kept;
+    ASSERT_TRUE(measure_types(shape, kKernels, kept.keep()).has_value());
+    for (const char* product : {"output", "gate and up", "down"}) {
+      for (const char* type : {" (FP8)", " (FP8 by FP8)", " (INT8)", " (INT4)"}) {
+        EXPECT_EQ(kept.rows(product + std::string(type)), (std::vector{1, 3, 20})) << product;
+      }
+    }
+    for (const char* type : {"BF16", "FP8"}) {
+      EXPECT_EQ(kept.rows("attention (" + std::string(type) + " cache)"), (std::vector{1, 3, 20}));
+    }
+    EXPECT_EQ(kept.by_name.size(), 14U) << shape.name;
+    EXPECT_EQ(kept.by_name["down (FP8)"][0].work.flops,
+              kept.by_name["down (FP8 by FP8)"][0].work.fp8_flops);
+    EXPECT_EQ(kept.by_name["attention (BF16 cache)"][0].work.bytes,
+              2 * kept.by_name["attention (FP8 cache)"][0].work.bytes);
+  }
+}
+
+TEST(Model, StepsAreMeasuredInEachMode) {
   const auto folder =
       std::filesystem::temp_directory_path() / ("gpu-bench-test-" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
   for (const ModelShape& shape : {grouped(), latent()}) {
-    for (const bool deterministic : {true, false}) {
+    for (const auto& [mode, deterministic, fp8] : {std::tuple{"", true, false},
+                                                   {" (loose)", false, false},
+                                                   {" (loose, FP8)", false, true}}) {
       Kept kept;
       const ModelPlan plan = {.deterministic = deterministic,
+                              .fp8 = fp8,
                               .decode_rows = {1, 2},
                               .context = 70,
                               .prompt = 20,
@@ -105,12 +141,11 @@ TEST(Model, StepsAreMeasuredInBothModes) {
                               .threads = 1};
       const auto done = measure_model(shape, plan, folder, kept.keep());
       ASSERT_TRUE(done.has_value()) << done.error().message;
-      const std::string mode = deterministic ? "" : " (loose)";
       for (const char* name : {"decode", "decode, drawn", "decode, logits to the host"}) {
-        EXPECT_EQ(kept.rows(name + mode), (std::vector{1, 2})) << name;
+        EXPECT_EQ(kept.rows(std::string(name) + mode), (std::vector{1, 2})) << name;
       }
-      EXPECT_EQ(kept.rows("prefill" + mode), std::vector{20});
-      EXPECT_GT(kept.by_name["prefill" + mode][0].host_seconds, 0);
+      EXPECT_EQ(kept.rows(std::string("prefill") + mode), std::vector{20});
+      EXPECT_GT(kept.by_name[std::string("prefill") + mode][0].host_seconds, 0);
     }
   }
   std::filesystem::remove_all(folder);

@@ -1,12 +1,12 @@
 #include "bench/gpu/kernel_bench.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <utility>
 
 #include "bench/gpu/device_clock.h"
+#include "bench/gpu/noise.h"
 #include "bench/gpu/work.h"
 #include "worker/device/devices.h"
 
@@ -31,12 +31,6 @@ class Bench {
         emit_(emit),
         backend_(device::make_backend(
             {.device = device::Device::kCuda, .threads = plan.threads, .exact = false})) {
-    std::mt19937 random(1);
-    noise_.resize(std::size_t{1} << 20);
-    // 1/128 .. 1/64 of either sign as two BF16 values, and as FP32.
-    for (auto& pair : noise_) {
-      pair = static_cast<std::uint32_t>((random() & 0x807f807fU) | 0x3c003c00U);
-    }
     const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
     const int widest = std::max({c_.hidden_size, c_.intermediate_size, c_.shared_width(),
                                  c_.num_heads * head, 2 * c_.num_kv_heads * c_.v_head_dim});
@@ -62,39 +56,8 @@ class Bench {
   int most_decode_rows() const { return *std::ranges::max_element(plan_.decode_rows); }
   int most_rows() const { return std::max(most_decode_rows(), plan_.prompt); }
 
-  // Memory of the device with noise in it.
-  float* data(std::int64_t count) {
-    auto* to = device::allocate<float>(*backend_, size(count));
-    for (std::size_t at = 0; at < size(count); at += noise_.size()) {
-      const std::size_t part = std::min(noise_.size(), size(count) - at);
-      backend_->write(to + at, noise_.data(), part * sizeof(float));
-    }
-    return to;
-  }
-
-  // A weight [n, k] of noise.
-  PackedMatrix matrix(int n, int k, DType dtype) {
-    const std::size_t bytes = size(n) * size(k) * bytes_of(dtype);
-    if (stored_.size() < bytes) {
-      stored_.resize(bytes);
-      for (std::size_t at = 0; at < bytes; at += noise_.size() * 4) {
-        std::memcpy(stored_.data() + at, noise_.data(), std::min(noise_.size() * 4, bytes - at));
-      }
-    }
-    const std::vector<float> scales(size((n + 127) / 128) * size((k + 127) / 128), 0.01F);
-    WeightPiece piece{stored_.data(), dtype, k, 1, n, k};
-    if (dtype == DType::kF8E4M3) {
-      // 0x7f and 0xff are not numbers in FP8. As BF16 the values stay what they are meant to be.
-      for (std::size_t i = 0; i < bytes; ++i) stored_[i] &= std::byte{0xbf};
-      piece.scales = {reinterpret_cast<const std::byte*>(scales.data()), DType::kF32, 128, 128, k};
-    }
-    const std::span<const WeightPiece> pieces(&piece, 1);
-    const PackedMatrix packed = backend_->reserve(pieces);
-    backend_->parallel(panels_of(packed), [&](int panel) {
-      (void)backend_->pack_panels(pieces, packed, panel, panel + 1);
-    });
-    return packed;
-  }
+  float* data(std::int64_t count) { return noise_.floats(count); }
+  PackedMatrix matrix(int n, int k, DType dtype) { return noise_.matrix(n, k, dtype); }
 
   void make_cache() {
     const bool grouped = c_.attention == AttentionKind::kGrouped;
@@ -196,7 +159,11 @@ class Bench {
       heads_linear("queries to latents", to_latents_, c_.qk_head_dim(), kv_.key_dim, rows);
       heads_linear("latents to values", to_values_, c_.kv_lora_rank, c_.v_head_dim, rows);
     }
-    if (c_.num_experts > 0) mixture(rows);
+    if (c_.num_experts > 0) {
+      mixture(rows);
+      routed_mixture(rows);
+      router(rows);
+    }
     small_operators(rows);
     cache_operators(sequences, tokens, start);
   }
@@ -256,16 +223,10 @@ class Bench {
     std::vector<SegmentedMatrix> down = {experts_down_[0]};
     Work up_work = product_work(rows, up[0].n, up[0].k, 2);
     Work down_work = product_work(rows, c_.hidden_size, c_.shared_width(), 2);
-    const auto add_work = [](Work& to, const Work& more) {
-      to.bytes += more.bytes;
-      to.flops += more.flops;
-    };
     for (int e = 0; e < c_.num_experts; ++e) {
       const int begin = static_cast<int>(token.size());
-      // Choice i of token t is expert (t top_k + i) mod experts.
       for (int t = 0; t < rows; ++t) {
-        const int first = t * c_.experts_per_token % c_.num_experts;
-        if ((e - first + c_.num_experts) % c_.num_experts < c_.experts_per_token) {
+        if ((e - choice(t, 0) + c_.num_experts) % c_.num_experts < c_.experts_per_token) {
           token.push_back(t);
         }
       }
@@ -274,8 +235,8 @@ class Bench {
       groups.push_back({begin, end});
       up.push_back(experts_up_[size(e + 1)]);
       down.push_back(experts_down_[size(e + 1)]);
-      add_work(up_work, product_work(end - begin, up.back().n, up.back().k, 2));
-      add_work(down_work, product_work(end - begin, c_.hidden_size, c_.moe_intermediate_size, 2));
+      up_work += product_work(end - begin, up.back().n, up.back().k, 2);
+      down_work += product_work(end - begin, c_.hidden_size, c_.moe_intermediate_size, 2);
     }
     const std::vector<float> ones(token.size(), 1.0F);
     const std::int64_t ldh = round_up(std::max(c_.shared_width(), c_.moe_intermediate_size), 32);
@@ -302,7 +263,71 @@ class Bench {
                               .y = y_,
                               .ldy = c_.hidden_size});
     });
-    router(rows);
+  }
+
+  // Choice i of token t.
+  int choice(int t, int i) const { return (t * c_.experts_per_token + i) % c_.num_experts; }
+
+  // The same, of groups that the device makes: as steps of decoding are computed.
+  void routed_mixture(int rows) {
+    const int top_k = c_.experts_per_token;
+    const std::size_t slots = size(rows) * size(1 + top_k);
+    std::vector<std::int32_t> chosen;
+    std::vector<int> tokens_of(size(c_.num_experts));
+    for (int t = 0; t < rows; ++t) {
+      for (int i = 0; i < top_k; ++i) {
+        chosen.push_back(choice(t, i));
+        ++tokens_of[size(choice(t, i))];
+      }
+      std::sort(chosen.end() - top_k, chosen.end());
+    }
+    auto* choices = device::allocate<std::int32_t>(*backend_, chosen.size());
+    backend_->write(choices, chosen.data(), chosen.size() * sizeof chosen[0]);
+    const GroupExpertsParams routing = {
+        .chosen = choices,
+        .weights = x_,
+        .tokens = rows,
+        .experts = c_.num_experts,
+        .top_k = top_k,
+        .token = device::allocate<std::int32_t>(*backend_, slots),
+        .weight = device::allocate<float>(*backend_, slots),
+        .groups = device::allocate<Group>(*backend_, size(1 + c_.num_experts)),
+        .slot = device::allocate<std::int32_t>(*backend_, slots)};
+    measure("experts: groups on the device", rows, {16.0 * static_cast<double>(slots), 0},
+            [&] { backend_->group_experts(routing); });
+    Work up_work = product_work(rows, experts_up_[0].n, experts_up_[0].k, 2);
+    Work down_work = product_work(rows, c_.hidden_size, c_.shared_width(), 2);
+    for (std::size_t e = 0; e < tokens_of.size(); ++e) {
+      if (tokens_of[e] == 0) continue;
+      up_work += product_work(tokens_of[e], experts_up_[e + 1].n, c_.hidden_size, 2);
+      down_work += product_work(tokens_of[e], c_.hidden_size, c_.moe_intermediate_size, 2);
+    }
+    const std::int64_t ldh = round_up(std::max(c_.shared_width(), c_.moe_intermediate_size), 32);
+    const int count = 1 + c_.num_experts;
+    measure("routed experts: gate, up and SwiGLU", rows, up_work, [&] {
+      backend_->gate_up({.x = x_,
+                         .ldx = c_.hidden_size,
+                         .token = routing.token,
+                         .weight = routing.weight,
+                         .groups = routing.groups,
+                         .w = experts_up_.data(),
+                         .group_count = count,
+                         .h = y_,
+                         .ldh = ldh,
+                         .routing = &routing});
+    });
+    measure("routed experts: down and sum", rows, down_work, [&] {
+      backend_->row_parallel({.h = x_,
+                              .ldh = ldh,
+                              .token = routing.token,
+                              .groups = routing.groups,
+                              .w = experts_down_.data(),
+                              .group_count = count,
+                              .tokens = rows,
+                              .y = y_,
+                              .ldy = c_.hidden_size,
+                              .routing = &routing});
+    });
   }
 
   void router(int rows) {
@@ -383,7 +408,7 @@ class Bench {
         }
       }
     }
-    measure("attention", rows, attention_work(c_, sequences, tokens, start), [&] {
+    measure("attention", rows, attention_work(c_, sequences, tokens, start, 4), [&] {
       backend_->attention(
           {x_, y_, places.data(), items.data(), static_cast<int>(items.size()), heads, kv_, 0.1F});
     });
@@ -394,8 +419,7 @@ class Bench {
   const KernelPlan& plan_;
   const std::function<void(const Measurement&)>& emit_;
   std::unique_ptr<device::Backend> backend_;
-  std::vector<std::uint32_t> noise_;
-  std::vector<std::byte> stored_;
+  Noise noise_{*backend_};
   // Inputs and outputs of all operators.
   float* x_ = nullptr;
   float* y_ = nullptr;

@@ -16,6 +16,7 @@
 
 #include "bench/gpu/kernel_bench.h"
 #include "bench/gpu/model_bench.h"
+#include "bench/gpu/type_bench.h"
 #include "worker/device/devices.h"
 
 namespace {
@@ -48,7 +49,7 @@ struct TemporaryFolder {
 
 int list_parts() {
   for (const bench::ModelShape& shape : bench::public_shapes()) {
-    for (const char* what : {"kernels", "model", "model-loose"}) {
+    for (const char* what : {"kernels", "types", "model", "model-loose", "model-fp8"}) {
       std::printf("%s:%s\n", what, shape.name.c_str());
     }
   }
@@ -61,9 +62,12 @@ Status measure(const std::string& part, const std::string& folder) {
   const auto* shape =
       colon == std::string::npos ? nullptr : bench::find_shape(part.substr(colon + 1));
   if (shape != nullptr && what == "kernels") return bench::measure_kernels(*shape, {}, print);
-  if (shape != nullptr && (what == "model" || what == "model-loose")) {
+  if (shape != nullptr && what == "types") return bench::measure_types(*shape, {}, print);
+  if (shape != nullptr && (what == "model" || what == "model-loose" || what == "model-fp8")) {
     const TemporaryFolder temporary(folder);
-    return bench::measure_model(*shape, {.deterministic = what == "model"}, temporary.path, print);
+    return bench::measure_model(*shape,
+                                {.deterministic = what == "model", .fp8 = what == "model-fp8"},
+                                temporary.path, print);
   }
   return fail(ErrorKind::kInvalid, "no part is called '" + part + "': see gpu-bench parts");
 }

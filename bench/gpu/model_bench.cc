@@ -12,6 +12,8 @@
 namespace dsm::bench {
 namespace {
 
+using kernels::DType;
+
 constexpr int kWarmUp = 2;
 
 // `rows` sequences with blocks of their own, for each of which a token is chosen.
@@ -39,6 +41,11 @@ double thread_seconds() {
 double median(std::vector<double>& values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
+}
+
+std::string mode_of(const ModelPlan& plan) {
+  if (plan.fp8) return plan.deterministic ? " (FP8)" : " (loose, FP8)";
+  return plan.deterministic ? "" : " (loose)";
 }
 
 struct StepTime {
@@ -71,19 +78,24 @@ StepTime time_steps(const std::function<void()>& step, int steps) {
 Status measure_model(const ModelShape& shape, const ModelPlan& plan,
                      const std::filesystem::path& folder,
                      const std::function<void(const Measurement&)>& emit) {
-  if (auto written = write_checkpoint(shape, folder); !written) return written;
+  auto written = write_checkpoint(plan.fp8 ? in_fp8(shape) : shape, folder);
+  if (!written) return written;
   const auto config = model::load_model_config(folder);
   if (!config) return std::unexpected(config.error());
   const int most = *std::ranges::max_element(plan.decode_rows);
   const int blocks = std::max(most * (plan.context / engine::kBlockTokens + 1),
                               plan.prompt / engine::kBlockTokens + 1);
-  auto model = model::RankModel::load(folder, *config,
-                                      {.device = device::Device::kCuda,
-                                       .threads = plan.threads,
-                                       .deterministic = plan.deterministic},
-                                      {.num_blocks = blocks}, std::max(most, plan.prompt), {});
+  auto model =
+      model::RankModel::load(folder, *config,
+                             {.device = device::Device::kCuda,
+                              .threads = plan.threads,
+                              .deterministic = plan.deterministic,
+                              .fp8_activations = plan.fp8},
+                             {.num_blocks = blocks, .dtype = plan.fp8 ? DType::kBF16 : DType::kF32},
+                             std::max(most, plan.prompt), {});
   if (!model) return std::unexpected(model.error());
   model::Alone comm;
+  const Storage kept = {.fp8 = plan.fp8, .cache_bytes = plan.fp8 ? 2.0 : 4.0};
   const auto measure = [&](const std::string& name, int rows, int tokens, int start,
                            const engine::SamplingParams& sampling, bool on_host = false) {
     const engine::Batch batch = batch_of(rows, tokens, start, sampling);
@@ -98,10 +110,10 @@ Status measure_model(const ModelShape& shape, const ModelPlan& plan,
         plan.steps);
     emit({.device = std::string((*model)->device()),
           .model = shape.name,
-          .name = name + (plan.deterministic ? "" : " (loose)"),
+          .name = name + mode_of(plan),
           .rows = rows * tokens,
           .seconds = time.seconds,
-          .work = step_work(*config, rows, tokens, start),
+          .work = step_work(*config, rows, tokens, start, kept),
           .host_seconds = time.host_seconds});
   };
   // As R1's models are asked for.

@@ -1,6 +1,7 @@
 // What times are held against, and how they are written down.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -55,6 +56,24 @@ TEST(Shapes, AreThoseOfThePublicModels) {
   }
 }
 
+TEST(Shapes, InFp8HaveScalesForTheirBlocks) {
+  const ModelShape shape = in_fp8(*find_shape("deepseek-v2-lite"));
+  const auto config = model::parse_model_config(shape.config, shape.name);
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  const auto tensors = tensors_of(*config);
+  const auto find = [&](const std::string& name) {
+    return *std::ranges::find(tensors, name, &Tensor::name);
+  };
+  const std::string expert = "model.layers.1.mlp.experts.63.down_proj.weight";
+  EXPECT_EQ(find(expert).dtype, "F8_E4M3");
+  EXPECT_EQ(find(expert + "_scale_inv").dtype, "F32");
+  EXPECT_EQ(find(expert + "_scale_inv").shape, (std::vector<std::int64_t>{16, 11}));
+  for (const char* name :
+       {"lm_head.weight", "model.layers.1.mlp.gate.weight", "model.norm.weight"}) {
+    EXPECT_EQ(find(name).dtype, "BF16") << name;
+  }
+}
+
 TEST(Work, OfAStepIsItsWeightsAndItsCache) {
   const auto c = config_of("r1-distill-llama-8b");
   // All weights but the embedding, and 2 x 8 heads of 128 values in FP32 for 32 layers.
@@ -68,7 +87,18 @@ TEST(Work, OfAStepIsItsWeightsAndItsCache) {
   EXPECT_DOUBLE_EQ(eight.bytes, 2 * weights + 8 * 100 * cache);
   EXPECT_DOUBLE_EQ(eight.flops, 8 * one.flops);
   // Tokens 1 .. 4 of a prompt see 1 + 2 + 3 + 4 positions.
-  EXPECT_DOUBLE_EQ(attention_work(c, 1, 4, 0).flops, 4.0 * 4096 * 10);
+  EXPECT_DOUBLE_EQ(attention_work(c, 1, 4, 0, 4).flops, 4.0 * 4096 * 10);
+}
+
+TEST(Work, InFp8HasHalfOfTheBytesAndArithmeticOfItsOwn) {
+  const auto c = config_of("r1-distill-llama-8b");
+  const double head = 4096.0 * 128256;
+  const double layers = 32.0 * (4096.0 * 6144 + 4096.0 * 4096 + 3 * 4096.0 * 14336);
+  const Work work = step_work(c, 1, 1, 99, {.fp8 = true, .cache_bytes = 2});
+  EXPECT_DOUBLE_EQ(work.bytes, layers * (1 + 4.0 / 128) + 2 * head + 100 * 32 * 2 * 8 * 128 * 2.0);
+  EXPECT_DOUBLE_EQ(work.fp8_flops, 2 * layers);
+  EXPECT_DOUBLE_EQ(work.flops, 2 * head + 32 * 4.0 * 100 * 4096);
+  EXPECT_DOUBLE_EQ(bound_of({0, 1e14, 2e14}, {"", 1e12, 1e14}).seconds, 2);
 }
 
 TEST(Work, OfExpertsIsThatOfThoseWhichAreChosen) {

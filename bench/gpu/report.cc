@@ -41,7 +41,7 @@ std::string json_line(const Measurement& m) {
                {"rows", m.rows},
                {"us", m.seconds * 1e6},
                {"gb_per_s", m.work.bytes / m.seconds * 1e-9},
-               {"tflop_per_s", m.work.flops / m.seconds * 1e-12},
+               {"tflop_per_s", (m.work.flops + m.work.fp8_flops) / m.seconds * 1e-12},
                {"tokens_per_s", m.rows / m.seconds}};
   if (const Peaks* peaks = peaks_of(m.device)) {
     const Bound bound = bound_of(m.work, *peaks);

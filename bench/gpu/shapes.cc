@@ -113,8 +113,28 @@ void add_mlp(const std::string& at, std::int64_t hidden, std::int64_t width,
   all.push_back({at + "down_proj.weight", {hidden, width}});
 }
 
+// Matrices of attention and of MLPs, as in DeepSeek's checkpoints.
+bool becomes_fp8(const Tensor& tensor) {
+  return tensor.shape.size() == 2 && tensor.name.find("_proj") != std::string::npos;
+}
+
+// Those of a checkpoint in FP8, with a tensor of scales after each that is.
+std::vector<Tensor> with_scales(const std::vector<Tensor>& plain, const model::Fp8Blocks& blocks) {
+  std::vector<Tensor> all;
+  for (const Tensor& tensor : plain) {
+    all.push_back(tensor);
+    if (!becomes_fp8(tensor)) continue;
+    all.back().dtype = "F8_E4M3";
+    all.push_back({tensor.name + "_scale_inv",
+                   {(tensor.shape[0] + blocks.rows - 1) / blocks.rows,
+                    (tensor.shape[1] + blocks.columns - 1) / blocks.columns},
+                   "F32"});
+  }
+  return all;
+}
+
 std::uint64_t bytes_of(const Tensor& tensor) {
-  std::uint64_t bytes = 2;
+  std::uint64_t bytes = tensor.dtype == "F8_E4M3" ? 1 : tensor.dtype == "F32" ? 4 : 2;
   for (const std::int64_t extent : tensor.shape) bytes *= static_cast<std::uint64_t>(extent);
   return bytes;
 }
@@ -129,6 +149,15 @@ std::span<const ModelShape> public_shapes() {
       {"deepseek-v2-lite", v2_lite().dump(1)},
   };
   return kShapes;
+}
+
+ModelShape in_fp8(const ModelShape& shape) {
+  Json json = Json::parse(shape.config);
+  json["quantization_config"] = {{"quant_method", "fp8"},
+                                 {"fmt", "e4m3"},
+                                 {"weight_block_size", {128, 128}},
+                                 {"activation_scheme", "dynamic"}};
+  return {shape.name, json.dump(1)};
 }
 
 const ModelShape* find_shape(std::string_view name) {
@@ -160,7 +189,7 @@ std::vector<Tensor> tensors_of(const ModelConfig& c) {
   }
   all.push_back({"model.norm.weight", {hidden}});
   all.push_back({"lm_head.weight", {c.vocab_size, hidden}});
-  return all;
+  return c.quantization ? with_scales(all, *c.quantization) : all;
 }
 
 Status write_checkpoint(const ModelShape& shape, const std::filesystem::path& folder) {
@@ -172,14 +201,14 @@ Status write_checkpoint(const ModelShape& shape, const std::filesystem::path& fo
     const std::uint64_t begin = end;
     end += bytes_of(tensor);
     header[tensor.name] = {
-        {"dtype", "BF16"}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
   }
   const std::string text = header.dump();
   std::vector<std::uint16_t> values(1 << 20);
   std::mt19937 random(1);
   for (auto& value : values) {
     const auto bits = random();
-    value = static_cast<std::uint16_t>((bits & 0x807fU) | 0x3c00U);
+    value = static_cast<std::uint16_t>((bits & 0x803fU) | 0x3c00U);
   }
   std::ofstream(folder / "config.json") << shape.config;
   std::ofstream file(folder / "model.safetensors", std::ios::binary);

@@ -1,0 +1,178 @@
+#include "bench/gpu/type_bench.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bench/gpu/device_clock.h"
+#include "bench/gpu/noise.h"
+#include "bench/gpu/work.h"
+#include "worker/device/devices.h"
+#include "worker/model/kv_layer.h"
+
+namespace dsm::bench {
+namespace {
+
+using namespace kernels;  // parameter structs
+using model::AttentionKind;
+using model::ModelConfig;
+
+std::size_t size(std::int64_t count) {
+  return static_cast<std::size_t>(count);
+}
+
+// Bytes of a weight, with its scale for each output and 128 inputs.
+double weight_bytes(DType dtype) {
+  const double scale = 4.0 / kScaleBlock;
+  return (dtype == DType::kInt4 ? 0.5 : 1.0) + scale;
+}
+
+// Sequences of one batch, all as long.
+struct Rows {
+  int sequences = 1;
+  int tokens = 1;
+  int start = 0;
+
+  int count() const { return sequences * tokens; }
+};
+
+class TypeBench {
+ public:
+  TypeBench(std::string name, const ModelConfig& config, const KernelPlan& plan,
+            const std::function<void(const Measurement&)>& emit)
+      : name_(std::move(name)),
+        c_(config),
+        plan_(plan),
+        emit_(emit),
+        backend_(device::make_backend(
+            {.device = device::Device::kCuda, .threads = plan.threads, .exact = false})) {
+    const int most = std::max(*std::ranges::max_element(plan.decode_rows), plan.prompt);
+    const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
+    const std::int64_t widest =
+        round_up(std::max({c_.hidden_size, c_.intermediate_size, c_.num_heads * head}), 128);
+    x_ = noise_.floats(most * widest);
+    y_ = noise_.floats(most * 2 * widest);
+    if (!backend_->takes_fp8()) return;
+    x_fp8_ = {device::allocate<std::uint8_t>(*backend_, size(most * widest)),
+              device::allocate<float>(*backend_, size(most * widest / kScaleBlock)), widest};
+    backend_->quantise({.x = x_,
+                        .ldx = widest,
+                        .y = x_,
+                        .ldy = widest,
+                        .rows = most,
+                        .width = static_cast<int>(widest),
+                        .y_fp8 = x_fp8_});
+  }
+
+  void run() {
+    for (const auto& [type, dtype] :
+         {std::pair{"FP8", DType::kF8E4M3}, {"INT8", DType::kInt8}, {"INT4", DType::kInt4}}) {
+      product("output", c_.hidden_size, c_.num_heads * c_.v_head_dim, type, dtype);
+      product("gate and up", 2 * c_.intermediate_size, c_.hidden_size, type, dtype);
+      product("down", c_.hidden_size, c_.intermediate_size, type, dtype);
+    }
+    attention("BF16", DType::kBF16);
+    attention("FP8", DType::kF8E4M3);
+  }
+
+ private:
+  std::vector<Rows> all_rows() const {
+    std::vector<Rows> all;
+    for (const int rows : plan_.decode_rows) all.push_back({rows, 1, plan_.context});
+    all.push_back({1, plan_.prompt, 0});
+    return all;
+  }
+
+  void measure(const std::string& name, int rows, const Work& work,
+               const std::function<void()>& run) {
+    emit_({.device = std::string(backend_->name()),
+           .model = name_,
+           .name = name,
+           .rows = rows,
+           .seconds = device_seconds(*backend_, plan_.repeats, plan_.flush_bytes, run),
+           .work = work});
+  }
+
+  void product(const std::string& name, int n, int k, const std::string& type, DType dtype) {
+    const PackedMatrix w = noise_.matrix(n, k, dtype);
+    const bool fp8 = dtype == DType::kF8E4M3;
+    for (const Rows& rows : all_rows()) {
+      Work work = product_work(rows.count(), n, k, weight_bytes(dtype));
+      LinearParams linear = {.x = x_, .ldx = k, .w = &w, .y = y_, .ldy = n, .rows = rows.count()};
+      measure(name + " (" + type + ")", rows.count(), work, [&] { backend_->linear(linear); });
+      if (!fp8 || x_fp8_.values == nullptr) continue;
+      linear.x_fp8 = x_fp8_;
+      work.fp8_flops = std::exchange(work.flops, 0);
+      measure(name + " (FP8 by FP8)", rows.count(), work, [&] { backend_->linear(linear); });
+    }
+  }
+
+  KvLayer cache(DType dtype, int blocks) {
+    const model::KvSpec spec = {.num_blocks = blocks, .dtype = dtype};
+    const bool grouped = c_.attention == AttentionKind::kGrouped;
+    const KvLayer kv =
+        grouped ? model::make_grouped_cache(*backend_, spec, c_.num_kv_heads, c_.v_head_dim)
+                : model::make_latent_cache(*backend_, spec, c_.kv_lora_rank, c_.qk_rope_head_dim);
+    const std::int64_t pieces = std::int64_t{blocks} * kv.heads;
+    noise_.fill(kv.keys, pieces * key_block_bytes(kv));
+    if (kv.values != kv.keys) noise_.fill(kv.values, pieces * value_block_bytes(kv));
+    return kv;
+  }
+
+  void attention(const std::string& type, DType dtype) {
+    const int row_blocks = std::max(plan_.context, plan_.prompt - 1) / kKvBlock + 1;
+    const int sequences = *std::ranges::max_element(plan_.decode_rows);
+    const KvLayer kv = cache(dtype, sequences * row_blocks);
+    std::vector<std::vector<std::int32_t>> tables(size(sequences));
+    for (int s = 0; s < sequences; ++s) {
+      for (int b = 0; b < row_blocks; ++b) tables[size(s)].push_back(s * row_blocks + b);
+    }
+    const int heads = c_.num_heads / kv.heads;
+    for (const Rows& rows : all_rows()) {
+      std::vector<TokenPlace> places;
+      std::vector<AttentionItem> items;
+      for (int s = 0; s < rows.sequences; ++s) {
+        for (int t = rows.start; t < rows.start + rows.tokens; ++t) {
+          places.push_back({t, s * row_blocks + t / kKvBlock});
+        }
+        const int end = (s + 1) * rows.tokens * heads;
+        for (int h = 0; h < kv.heads; ++h) {
+          for (int at = s * rows.tokens * heads; at < end; at += kAttentionRows) {
+            items.push_back({at, std::min(end, at + kAttentionRows), tables[size(s)].data(), h});
+          }
+        }
+      }
+      const Work work =
+          attention_work(c_, rows.sequences, rows.tokens, rows.start, bytes_of(dtype));
+      measure("attention (" + type + " cache)", rows.count(), work, [&] {
+        backend_->attention(
+            {x_, y_, places.data(), items.data(), static_cast<int>(items.size()), heads, kv, 0.1F});
+      });
+    }
+  }
+
+  std::string name_;
+  const ModelConfig& c_;
+  const KernelPlan& plan_;
+  const std::function<void(const Measurement&)>& emit_;
+  std::unique_ptr<device::Backend> backend_;
+  Noise noise_{*backend_};
+  // Inputs and outputs of all operators.
+  float* x_ = nullptr;
+  float* y_ = nullptr;
+  Fp8Rows x_fp8_;  // the inputs; none where the device does not multiply them
+};
+
+}  // namespace
+
+Status measure_types(const ModelShape& shape, const KernelPlan& plan,
+                     const std::function<void(const Measurement&)>& emit) {
+  const auto config = model::parse_model_config(shape.config, shape.name);
+  if (!config) return std::unexpected(config.error());
+  TypeBench(shape.name, *config, plan, emit).run();
+  return {};
+}
+
+}  // namespace dsm::bench
