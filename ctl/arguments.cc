@@ -1,6 +1,7 @@
 #include "ctl/arguments.h"
 
 #include <CLI/CLI.hpp>
+#include <map>
 
 #include "ctl/completion.h"
 
@@ -26,6 +27,7 @@ class CommandLine {
     add_restart();
     add_rollback();
     add_pause();
+    add_drain();
     add_bundle();
     add_version();
     add_completion();
@@ -169,6 +171,35 @@ class CommandLine {
     rollback_app_->add_flag("--dry-run", rollback_.dry_run, "Show the change and do not make it");
   }
 
+  void add_drain() {
+    drain_app_ =
+        command("drain", "Move a group, or all groups of a node, without a failed request");
+    auto* model = drain_app_->add_option("MODEL", drain_.model, "Name of a DeepSeekModel");
+    auto* group =
+        drain_app_->add_option("GROUP", drain_.group, "A group of it: its number or its name");
+    model->needs(group);
+    auto* node =
+        drain_app_
+            ->add_option("--node", drain_.node,
+                         "Cordon this node and wait until the groups of all models left it")
+            ->excludes(model);
+    drain_app_->add_flag("--cancel", drain_.cancel, "Take it back: what has not gone yet stays");
+    drain_app_->add_flag("--wait", drain_.wait,
+                         "Wait until the group is gone, and say how far it is");
+    drain_app_
+        ->add_option("--timeout", drain_.timeout_s,
+                     "How long to wait, such as 300s or 10m; default: as long as it takes")
+        ->transform(
+            CLI::AsNumberWithUnit(std::map<std::string, int>{{"s", 1}, {"m", 60}, {"h", 3600}}))
+        ->check(CLI::Range(0, 7 * 24 * 3600));
+    drain_app_->callback([this, group, node] {
+      if (group->count() == 0 && node->count() == 0) {
+        throw CLI::RequiredError("MODEL GROUP, or --node NODE,");
+      }
+      drain_.wait = drain_.wait || drain_.timeout_s > 0;
+    });
+  }
+
   void add_pause() {
     pause_app_ = command("pause", "Stop a rolling change where it is");
     add_model(pause_app_, pause_.model);
@@ -207,6 +238,7 @@ class CommandLine {
     if (sub == rollback_app_) return rollback_;
     if (sub == pause_app_) return pause_;
     if (sub == resume_app_) return resume_;
+    if (sub == drain_app_) return drain_;
     if (sub == bundle_app_) return bundle_;
     if (sub == version_app_) return version_;
     return PrintCommand{bash_completion(words())};
@@ -235,6 +267,7 @@ class CommandLine {
   RollbackCommand rollback_;
   PauseCommand pause_;
   PauseCommand resume_{.model = "", .paused = false};
+  DrainCommand drain_;
   BundleCommand bundle_;
   VersionCommand version_;
   std::string shell_;
@@ -246,6 +279,7 @@ class CommandLine {
   CLI::App* rollback_app_ = nullptr;
   CLI::App* pause_app_ = nullptr;
   CLI::App* resume_app_ = nullptr;
+  CLI::App* drain_app_ = nullptr;
   CLI::App* bundle_app_ = nullptr;
   CLI::App* version_app_ = nullptr;
   CLI::App* completion_app_ = nullptr;

@@ -75,6 +75,15 @@ struct RollbackCommand {
   bool dry_run = false;
 };
 
+struct DrainCommand {
+  std::string model = {};
+  std::string group = {};
+  std::string node = {};  // of all models on it, instead of one group
+  bool cancel = false;
+  bool wait = false;  // until it is gone; with `node` always
+  int timeout_s = 0;  // 0: as long as it takes
+};
+
 struct PauseCommand {
   std::string model = {};
   bool paused = true;  // false: resume
@@ -95,9 +104,9 @@ struct PrintCommand {
   std::string text = {};
 };
 
-using Command =
-    std::variant<StatusCommand, PlanCommand, FitCommand, LogsCommand, RestartCommand,
-                 RollbackCommand, PauseCommand, BundleCommand, VersionCommand, PrintCommand>;
+using Command = std::variant<StatusCommand, PlanCommand, FitCommand, LogsCommand, RestartCommand,
+                             RollbackCommand, PauseCommand, DrainCommand, BundleCommand,
+                             VersionCommand, PrintCommand>;
 
 struct Arguments {
   Connection connection;

@@ -77,6 +77,23 @@ TEST(Arguments, rollback_lists_or_goes) {
   EXPECT_THAT(mistake({"rollback", "r1", "--list", "--to", "5f2c19aa"}), HasSubstr("--to"));
 }
 
+TEST(Arguments, drain_is_of_a_group_or_of_a_node) {
+  const auto group = command<DrainCommand>({"drain", "r1", "0"});
+  EXPECT_EQ(group.model, "r1");
+  EXPECT_EQ(group.group, "0");
+  EXPECT_FALSE(group.wait);
+  EXPECT_TRUE(command<DrainCommand>({"drain", "r1", "0", "--wait"}).wait);
+  const auto timed = command<DrainCommand>({"drain", "r1", "0", "--timeout", "10m"});
+  EXPECT_TRUE(timed.wait);
+  EXPECT_EQ(timed.timeout_s, 600);
+  EXPECT_EQ(command<DrainCommand>({"drain", "--node", "n1", "--timeout", "90"}).timeout_s, 90);
+  EXPECT_EQ(command<DrainCommand>({"drain", "--node", "n1"}).node, "n1");
+  EXPECT_THAT(mistake({"drain"}), HasSubstr("MODEL GROUP, or --node NODE"));
+  EXPECT_THAT(mistake({"drain", "r1"}), HasSubstr("GROUP"));
+  EXPECT_THAT(mistake({"drain", "r1", "0", "--node", "n1"}), HasSubstr("--node"));
+  EXPECT_THAT(mistake({"drain", "--node", "n1", "--timeout", "soon"}), HasSubstr("--timeout"));
+}
+
 TEST(Arguments, plan_and_bundle_need_their_file) {
   EXPECT_EQ(command<PlanCommand>({"plan", "-f", "-", "--offline"}).file, "-");
   EXPECT_THAT(mistake({"plan"}), HasSubstr("--filename"));
@@ -122,7 +139,7 @@ TEST(Arguments, each_command_has_help) {
 TEST(Arguments, completion_knows_every_command_and_its_options) {
   const std::string script = command<PrintCommand>({"completion", "bash"}).text;
   for (const char* name : {"status", "plan", "fit", "logs", "restart", "rollback", "pause",
-                           "resume", "support-bundle", "version", "completion"}) {
+                           "resume", "drain", "support-bundle", "version", "completion"}) {
     EXPECT_THAT(script, HasSubstr(name));
   }
   EXPECT_THAT(script, HasSubstr("--all-namespaces"));

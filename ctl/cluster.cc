@@ -152,6 +152,32 @@ Result<plan::Observed> Cluster::observe(const json& model) {
   return seen;
 }
 
+Result<std::vector<json>> Cluster::pods_on(const std::string& node) {
+  kube::ListOptions options;
+  options.label_selector = selector_of("");
+  options.field_selector = "spec.nodeName=" + node;
+  auto all = client_.list(kube::kPods, "", std::move(options));
+  if (!all) return std::unexpected(explained(all.error()));
+  return std::move(all->items);
+}
+
+Result<json> Cluster::cordon(const std::string& node, bool cordoned) {
+  const json patch = {{"spec", {{"unschedulable", cordoned ? json(true) : json()}}}};
+  auto object = client_.merge_patch(kube::kNodes, "", node, patch);
+  if (object) return std::move(*object);
+  Error error = explained(object.error());
+  if (object.error().code == 404) {
+    error.message = "there is no node " + node + "; kubectl get nodes shows all";
+  }
+  return std::unexpected(std::move(error));
+}
+
+Result<json> Cluster::patch_pod(const std::string& name, const json& patch) {
+  auto object = client_.merge_patch(kube::kPods, ns_, name, patch);
+  if (!object) return std::unexpected(explained(object.error()));
+  return std::move(*object);
+}
+
 Result<json> Cluster::patch_model(const std::string& name, const json& patch) {
   auto object = client_.merge_patch(kube::kDeepSeekModels, ns_, name, patch);
   if (!object) return std::unexpected(explained(object.error()));

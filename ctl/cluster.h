@@ -38,6 +38,11 @@ class Cluster {
   // as it would be.
   Result<plan::Observed> observe(const nlohmann::json& model);
 
+  // Ours on a node, of all namespaces.
+  Result<std::vector<nlohmann::json>> pods_on(const std::string& node);
+  // Keeps the scheduler from putting pods on the node, or lets it again.
+  Result<nlohmann::json> cordon(const std::string& node, bool cordoned);
+  Result<nlohmann::json> patch_pod(const std::string& name, const nlohmann::json& patch);
   // Merge-patches the model and answers with it.
   Result<nlohmann::json> patch_model(const std::string& name, const nlohmann::json& patch);
 

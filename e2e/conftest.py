@@ -13,6 +13,7 @@ from support.environment import Environment  # noqa: E402
 from support.installation import NAMESPACE, install_present  # noqa: E402
 from support.load import REPORTS  # noqa: E402
 from support.model import Model  # noqa: E402
+from support.nodes import cordoned  # noqa: E402
 from support.tenant import Tenant  # noqa: E402
 from support.wait import until  # noqa: E402
 
@@ -68,6 +69,36 @@ def make_model(env, namespace):
         return Model(env, namespace, name, spec)
 
     return make
+
+
+@pytest.fixture
+def dsmctl(env, namespace):
+    """Runs dsmctl in the test's namespace; answers with its standard output, or with everything when check is False."""
+    def run(*arguments, stdin=None, check=True):
+        done = env.run(env.dsmctl, *arguments, "-n", namespace, stdin=stdin, check=check)
+        return done.stdout if check else done
+
+    return run
+
+
+@pytest.fixture
+def two_nodes() -> tuple[str, str]:
+    names = sorted(node.metadata.name for node in client.CoreV1Api().list_node().items)
+    if len(names) != 2:
+        pytest.skip("needs a cluster with two nodes")
+    return names[0], names[1]
+
+
+@pytest.fixture
+def model_on_one_of_two_nodes(env, make_model, two_nodes):
+    """A model whose groups all run on the second node, and the names of both nodes."""
+    model = make_model("mobile", {"placement": {"topologyKey": "kubernetes.io/hostname"}})
+    free, full = two_nodes
+    with cordoned(env, [free]):
+        model.apply()
+        model.wait_settled(2)
+    assert {pod.spec.node_name for pod in model.pods()} == {full}
+    return model, free, full
 
 
 @pytest.fixture

@@ -1,29 +1,11 @@
 """Nodes that are emptied, rollouts that are held and groups that are given up, under traffic."""
 
 import time
-from contextlib import contextmanager
 
-import pytest
 from kubernetes import client
 from support.load import Load, wait_answer
+from support.nodes import cordoned
 from support.wait import until
-
-
-@contextmanager
-def cordoned(env, nodes):
-    try:
-        env.k("cordon", *nodes)
-        yield
-    finally:
-        env.k("uncordon", *nodes)
-
-
-@pytest.fixture
-def two_nodes() -> tuple[str, str]:
-    names = sorted(node.metadata.name for node in client.CoreV1Api().list_node().items)
-    if len(names) != 2:
-        pytest.skip("needs a cluster with two nodes")
-    return names[0], names[1]
 
 
 def groups_of(model) -> set[str]:
@@ -59,18 +41,6 @@ def test_a_drain_takes_no_part_of_a_group_and_without_room_says_so(env, namespac
         model.wait_settled(2)
     assert {pod.metadata.uid for pod in model.pods()} == serving
     load.assert_no_failures()
-
-
-@pytest.fixture
-def model_on_one_of_two_nodes(env, make_model, two_nodes):
-    """A model whose groups all run on the second node, and the names of both nodes."""
-    model = make_model("mobile", {"placement": {"topologyKey": "kubernetes.io/hostname"}})
-    free, full = two_nodes
-    with cordoned(env, [free]):
-        model.apply()
-        model.wait_settled(2)
-    assert {pod.spec.node_name for pod in model.pods()} == {full}
-    return model, free, full
 
 
 def test_a_drained_node_is_left_without_a_failed_request(env, model_on_one_of_two_nodes):

@@ -7,20 +7,9 @@ import os
 import subprocess
 import tarfile
 
-import pytest
 from support.load import Load
 from support.model import merge
 from support.wait import until
-
-
-@pytest.fixture
-def dsmctl(env, namespace):
-    """Runs dsmctl in the test's namespace; answers with its standard output, or with everything when check is False."""
-    def run(*arguments, stdin=None, check=True):
-        done = env.run(env.dsmctl, *arguments, "-n", namespace, stdin=stdin, check=check)
-        return done.stdout if check else done
-
-    return run
 
 
 def watched_until(env, namespace, name, text):

@@ -1,5 +1,5 @@
 // For tests: an API server's answers about one Example, behind a scripted transport. It answers
-// reads, remembers writes, and carries a merge patch of the model out.
+// reads, remembers writes, and carries a merge patch of the model, of a pod or of its one node out.
 #pragma once
 
 #include <map>
@@ -25,6 +25,7 @@ class FakeCluster {
   std::map<std::string, kube::HttpResponse> more;  // by path
 
   Example example;
+  json node = {{"metadata", {{"name", "node-1"}}}, {"spec", json::object()}};
   ManualClock clock;
   kube::testing::ScriptedTransport transport;
   kube::Client client{transport, clock, {}};
@@ -54,6 +55,14 @@ class FakeCluster {
     }
     if (path == kModels) return list("DeepSeekModelList", {example.model});
     if (path == core + "pods") return list("PodList", example.pods);
+    if (path == "/api/v1/pods") return list("PodList", pods_on(request.target));
+    if (request.method == "PATCH" && path.starts_with(core + "pods/")) {
+      return patch_pod(path.substr((core + "pods/").size()), json::parse(request.body));
+    }
+    if (path == "/api/v1/nodes/node-1" && request.method == "PATCH") {
+      node.merge_patch(json::parse(request.body));
+      return kube::testing::json_answer(200, node);
+    }
     if (path == core + "services/r1") return kube::testing::json_answer(200, example.services[0]);
     if (path == core + "services/r1-ranks") {
       return kube::testing::json_answer(200, example.services[1]);
@@ -63,6 +72,25 @@ class FakeCluster {
     }
     if (path == "/apis/apps/v1/namespaces/team-a/controllerrevisions") {
       return list("ControllerRevisionList", example.revisions);
+    }
+    return kube::testing::status_answer(404, "NotFound", "not found");
+  }
+
+  // Of the field selector spec.nodeName, which is the last of the target.
+  std::vector<json> pods_on(const std::string& target) const {
+    std::vector<json> found;
+    for (const json& pod : example.pods) {
+      const std::string node_name = pod["spec"]["nodeName"];
+      if (target.find("spec.nodeName%3D" + node_name) != std::string::npos) found.push_back(pod);
+    }
+    return found;
+  }
+
+  kube::HttpResponse patch_pod(const std::string& name, const json& change) {
+    for (json& pod : example.pods) {
+      if (pod["metadata"]["name"] != name) continue;
+      pod.merge_patch(change);
+      return kube::testing::json_answer(200, pod);
     }
     return kube::testing::status_answer(404, "NotFound", "not found");
   }

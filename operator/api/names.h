@@ -29,6 +29,8 @@ inline constexpr std::string_view kModelLabel = "deepseek-operator.io/model";
 inline constexpr std::string_view kRevisionLabel = "deepseek-operator.io/revision";
 // On a ControllerRevision that has been rolled out whole.
 inline constexpr std::string_view kServedAnnotation = "deepseek-operator.io/served";
+// On pods of a group that shall be moved: it goes when another one serves in its place. Any value.
+inline constexpr std::string_view kDrainAnnotation = "deepseek-operator.io/drain";
 // Number of the group among those of its revision.
 inline constexpr std::string_view kGroupLabel = "deepseek-operator.io/group";
 // Number of the pod in its group; 0 is the leader.

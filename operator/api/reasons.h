@@ -17,7 +17,8 @@ inline constexpr std::string_view kRollingUpdate = "RollingUpdate";
 inline constexpr std::string_view kRemovingGroups = "RemovingGroups";
 inline constexpr std::string_view kRecovering = "Recovering";  // a group that served is mended
 inline constexpr std::string_view kRolloutPaused = "RolloutPaused";
-inline constexpr std::string_view kNodeDraining = "NodeDraining";  // groups leave a node
+inline constexpr std::string_view kNodeDraining = "NodeDraining";    // groups leave a node
+inline constexpr std::string_view kGroupDraining = "GroupDraining";  // one is asked to go
 
 // Why a group is not ready, in the order of its life.
 inline constexpr std::string_view kCreating = "Creating";  // pods are being made
@@ -42,7 +43,7 @@ inline constexpr std::string_view kDeviceDegraded = "DeviceDegraded";  // the sa
 inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
 inline constexpr std::string_view kDraining = "Draining";
-inline constexpr std::string_view kDrainBlocked = "DrainBlocked";  // no room beside a drained node
+inline constexpr std::string_view kDrainBlocked = "DrainBlocked";  // no room for another group
 
 // Why groups do not follow the load.
 inline constexpr std::string_view kMetricsApiPending = "MetricsApiPending";  // not known yet
@@ -81,6 +82,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kRolloutPaused,
                                            kNodeDraining,
                                            kCreating,
+                                           kGroupDraining,
                                            kUnschedulable,
                                            kWaitingForAdmission,
                                            kWaitingForGPU,

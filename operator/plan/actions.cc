@@ -151,6 +151,9 @@ class PodPlanner {
   PodPlanner(const PodsToMake& make, Obstacles& obstacles, Plan& plan)
       : look_(make.look), groups_(make.groups), obstacles_(obstacles), plan_(plan) {
     for (const api::AvoidedNode& node : make.avoided) avoid_.push_back(node.name);
+    for (const Group& group : groups_) {
+      if (group.leaving && group.leaving->asked()) avoid_nodes_of(group);
+    }
   }
 
   // Other ranks must outlive the leader, because it finishes its requests with them: where the
@@ -237,6 +240,13 @@ class PodPlanner {
   }
 
  private:
+  void avoid_nodes_of(const Group& group) {
+    for (const PodView* pod : group.pods) {
+      if (pod == nullptr || pod->node.empty()) continue;
+      if (std::ranges::find(avoid_, pod->node) == avoid_.end()) avoid_.push_back(pod->node);
+    }
+  }
+
   void remove(const PodView& pod, std::string_view why) {
     plan_.remove.push_back({"v1", "Pod", pod.name, pod.uid, std::string(why)});
   }

@@ -65,6 +65,24 @@ std::optional<Leaving> leaving(const NodeView& node,
   return found;
 }
 
+std::optional<Leaving> leaving(const std::vector<const PodView*>& pods, const Observed& observed,
+                               const std::vector<api::Toleration>& tolerations) {
+  std::optional<Leaving> found;
+  bool asked = false;
+  for (const PodView* pod : pods) {
+    if (pod == nullptr) continue;
+    asked = asked || pod->drain;
+    const bool ended = pod->phase == "Failed" || pod->phase == "Succeeded";
+    if (pod->deletion || ended || pod->node.empty()) continue;
+    const auto node = observed.nodes.find(pod->node);
+    if (node == observed.nodes.end()) continue;
+    auto here = leaving(node->second, tolerations);
+    if (here && (!found || here->urgent)) found = std::move(here);
+  }
+  if (!found && asked) found = Leaving{"", "a drain is asked for"};
+  return found;
+}
+
 bool node_lost(const Observed& observed, const std::string& node) {
   const auto it = observed.nodes.find(node);
   return it != observed.nodes.end() && !it->second.ready;

@@ -252,18 +252,6 @@ void find_failed_nodes(Group& group, const Observed& observed) {
   }
 }
 
-// One pod on a node that is being emptied is reason enough for the whole group.
-void find_leaving(Group& group, const Observed& observed,
-                  const std::vector<api::Toleration>& tolerations) {
-  for (const PodView* pod : group.pods) {
-    if (!stays(pod) || pod->node.empty()) continue;
-    const auto node = observed.nodes.find(pod->node);
-    if (node == observed.nodes.end()) continue;
-    auto found = leaving(node->second, tolerations);
-    if (found && (!group.leaving || found->urgent)) group.leaving = std::move(found);
-  }
-}
-
 // The pods of a group that was tried anew have been made a moment ago.
 void find_incomplete(Group& group, const std::map<std::string, Refusal>& refused) {
   group.incomplete_since = group.unschedulable_since;
@@ -318,7 +306,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   group.restarts = count_restarts(group.pods, before, context.recovery, observed.now);
   find_failed_nodes(group, observed);
   if (const auto revision = context.revisions.find(group.revision); group.known) {
-    find_leaving(group, observed, tolerations_of(revision->second.spec));
+    group.leaving = leaving(group.pods, observed, tolerations_of(revision->second.spec));
   }
   group.cause = diagnose(group, observed);
   if (!group.ready && group.restarts.spent) group.cause = spent_cause(group, context.recovery);

@@ -38,7 +38,7 @@ struct Group {
   long work = 0;                // requests that its leader computes or holds
   RestartCount restarts;
   std::vector<std::string> failed_nodes;  // where it was spent, or that do not answer
-  std::optional<Leaving> leaving;         // a node of its is being emptied
+  std::optional<Leaving> leaving;         // it should go elsewhere
   std::optional<WallTime> unschedulable_since;
   std::optional<Refusal> refused;  // a pod that it lacks is
   // Since when it has not come whole, for want of a node or of leave to make a pod.

@@ -25,9 +25,13 @@ const api::Condition* true_of(const api::ModelStatus& status, std::string_view t
   return condition != nullptr && condition->status == api::Truth::kTrue ? condition : nullptr;
 }
 
+bool is_leaving(const api::GroupStatus& group) {
+  return group.reason == api::kNodeDraining || group.reason == api::kGroupDraining;
+}
+
 // A cause that may want a person's time. What is the matter with one that has failed is told so.
 bool is_trouble(const api::GroupStatus& group) {
-  return !group.reason.empty() && group.phase != "Failed" && group.reason != api::kNodeDraining &&
+  return !group.reason.empty() && group.phase != "Failed" && !is_leaving(group) &&
          !on_the_way(group.reason);
 }
 
@@ -43,7 +47,7 @@ void add_group_news(const api::ModelStatus& before, const api::ModelStatus& afte
     if (group.phase == "Failed" && (is_new || it->phase != "Failed")) {
       out.push_back({true, "GroupFailed", "Watch", "group " + group.name + ": " + group.message});
     }
-    if (group.reason == api::kNodeDraining && (is_new || it->reason != group.reason)) {
+    if (is_leaving(group) && (is_new || it->reason != group.reason)) {
       out.push_back({false, group.reason, "Move", "group " + group.name + ": " + group.message});
     }
     if (is_trouble(group) && (is_new || it->reason != group.reason)) {

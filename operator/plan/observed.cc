@@ -79,6 +79,7 @@ void read_holds(const json& pod, PodView& view) {
                 std::ranges::find(finalizers, json(kQueueFinalizer)) != finalizers.end();
   const std::string together = text(pod, {"metadata", "labels", kPodGroupLabel});
   view.bound_together = !together.empty() && together == api::group_of_pod(view.name);
+  view.drain = at(pod, {"metadata", "annotations", api::kDrainAnnotation}).is_string();
 }
 
 void read_conditions(const json& pod, PodView& view) {

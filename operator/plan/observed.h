@@ -40,6 +40,7 @@ struct PodView {
   std::string gate;     // a scheduling gate: the scheduler does not look at it yet; empty: none
   bool queued = false;  // Kueue's finalizer holds it, also when it has ended
   bool bound_together = false;  // it names the PodGroup of its group
+  bool drain = false;           // its group is asked to go: api::kDrainAnnotation
 
   // Since when the scheduler finds no node, and its words; absent: scheduled or not yet tried.
   std::optional<WallTime> unschedulable_since;

@@ -14,7 +14,7 @@ namespace dsm::plan {
 struct PodPlace {
   int group = 0;
   int index = 0;                         // 0: the leader
-  std::vector<std::string> avoid_nodes;  // rather not there: a group failed on them
+  std::vector<std::string> avoid_nodes;  // rather not there: a group failed on them, or leaves
   bool bound_together = false;           // with the others of its group, by its PodGroup
 };
 

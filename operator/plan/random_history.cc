@@ -45,7 +45,7 @@ class RandomHistory {
   int below(int end) { return std::uniform_int_distribution<int>(0, end - 1)(random_); }
 
   void act() {
-    switch (below(harm_ ? 14 : 9)) {
+    switch (below(harm_ ? 15 : 10)) {
       case 0:
         return edit({{"replicas", below(5)}});
       case 1:
@@ -68,6 +68,8 @@ class RandomHistory {
         return edit({{"parallelism", {{"tensor", below(2) == 0 ? 3 : 2}}}});
       case 8:
         return install_or_remove_pod_groups();
+      case 9:
+        return drain_or_not();
       default:
         return harm_a_pod();
     }
@@ -86,6 +88,15 @@ class RandomHistory {
     const std::string node = sim_.pod(pod)["spec"]["nodeName"];
     log("cordon " + node);
     sim_.cordon(node);
+  }
+
+  void drain_or_not() {
+    const std::string pod = some_pod();
+    if (pod.empty()) return;
+    const std::string group = pod.substr(0, pod.find('.'));
+    const bool asked = below(3) > 0;
+    log((asked ? "drain " : "do not drain ") + group);
+    sim_.drain(group, asked);
   }
 
   void install_or_remove_pod_groups() {

@@ -76,7 +76,7 @@ class Reporter {
     ready_ = kept_ready_ + ready_of(d.old);
     const auto kept = static_cast<int>(d.keep.size() + d.leaving.size());
     const auto live = kept + static_cast<int>(d.old.size());
-    // While a group leaves its node there is one more, which need not be ready.
+    // While a group goes elsewhere there is one more, which need not be ready.
     const int wanted_ready = d.leaving.empty() ? kept : look_.desired;
     complete_ = d.old.empty() && kept >= look_.desired && kept_ready_ >= wanted_ready;
     status_.replicas = std::min(look_.desired, live);
@@ -108,9 +108,9 @@ class Reporter {
         out.message = group.leader_status->message;
       }
       if (group.leaving) {
-        out.reason = api::kNodeDraining;
-        out.message = "node " + group.leaving->node + " " + group.leaving->why +
-                      "; it serves until another group does in its place";
+        out.reason = why_draining(group);
+        out.message =
+            group.leaving->sentence() + "; it serves until another group does in its place";
       }
     }
     for (const PodView* pod : group.pods) {
@@ -206,7 +206,7 @@ class Reporter {
       }
       if (!recovering_ && group.cause && group.served) recovering_ = &group;
     };
-    // When all is well, a group that is not ready is one more, for one that leaves its node.
+    // When all is well, a group that is not ready is one more, for one that goes elsewhere.
     if (!complete_) {
       for (const auto i : f_.decision.keep) blame(i);
     }
@@ -242,7 +242,7 @@ class Reporter {
 
   bool surge_failed() const { return f_.backoff && f_.backoff->reason == api::kSurgeUnschedulable; }
 
-  // A group that should leave its node cannot, because no other node has room for another one.
+  // A group that should go elsewhere cannot, because there is no room for another one.
   bool drain_blocked() const {
     const bool tried = f_.backoff && f_.backoff->reason == api::kDrainBlocked;
     return (f_.decision.no_room || tried) && leaving_group() != nullptr;
@@ -258,8 +258,12 @@ class Reporter {
   }
 
   std::string leaving_message() const {
+  static std::string_view why_draining(const Group& group) {
+    return group.leaving->asked() ? api::kGroupDraining : api::kNodeDraining;
+  }
+
     const Group& group = *leaving_group();
-    return "node " + group.leaving->node + " " + group.leaving->why + "; group " + group.name;
+    return group.leaving->sentence() + "; group " + group.name;
   }
 
   // Why one more group cannot be had, as found out now or the last time.
@@ -271,8 +275,10 @@ class Reporter {
   std::string blocked_message() const {
     return leaving_message() +
            " should go elsewhere, but there is no room for another one: " + why_no_room() +
-           ". It stays and serves. Make room, or uncordon the node; it is tried again every few "
-           "minutes";
+           ". It stays and serves. Make room, or " +
+           (leaving_group()->leaving->asked() ? "take the drain back (dsmctl drain --cancel)"
+                                              : "uncordon the node") +
+           "; it is tried again every few minutes";
   }
 
   // Nothing but the rollout is left to do, and that is paused.
@@ -336,7 +342,7 @@ class Reporter {
     if (drain_blocked()) return no(api::kDrainBlocked, blocked_message());
     if (!d.old.empty() && !look_.paused()) return yes(api::kRollingUpdate, rolling_message());
     if (leaving_group() != nullptr) {
-      return yes(api::kNodeDraining,
+      return yes(why_draining(*leaving_group()),
                  leaving_message() + " goes when another one serves in its place");
     }
     if (recovering_ != nullptr) {

@@ -161,7 +161,8 @@ class Decider {
   // Whether an old group may go although that leaves one less than wanted ready.
   int spare(const Group& group) const {
     const bool makes_room =
-        in_.max_surge == 0 || (out_.no_room && (!group.leaving || out_.surge_refused));
+        in_.max_surge == 0 ||
+        (out_.no_room && (!group.leaving || group.leaving->asked() || out_.surge_refused));
     return makes_room ? in_.max_unavailable : 0;
   }
 
@@ -186,12 +187,16 @@ class Decider {
         stay.push_back(i);
         continue;
       }
-      const bool moves = group.revision == in_.revision || in_.paused;
-      go(i, moves ? "its node is being emptied" : "its revision is not wanted any more");
+      go(i, why_retired(group));
       ++room_taken_;
       ready -= group.ready ? 1 : 0;
     }
     retiring_ = std::move(stay);
+  }
+
+  std::string_view why_retired(const Group& group) const {
+    if (!is_wanted(group)) return "its revision is not wanted any more";
+    return group.leaving->asked() ? "it is asked to go" : "its node is being emptied";
   }
 
   int how_many() const {
@@ -204,7 +209,7 @@ class Decider {
 
   const RolloutInput& in_;
   Indices wanted_;
-  Indices retiring_;    // of other revisions, or on nodes that are being emptied
+  Indices retiring_;    // of other revisions, or leaving
   int room_taken_ = 0;  // groups that go and still hold their resources
   RolloutDecision out_;
 };

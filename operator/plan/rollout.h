@@ -4,8 +4,8 @@
 //   keep     the best groups of the wanted revision, at most `desired`
 //   surplus  other groups of the wanted revision (scaled down): go
 //   old      groups of other revisions: go one by one, when enough others are ready
-//   leaving  groups of the wanted revision on a node that is being emptied: go as the old ones do;
-//            on a node that is about to end, at once
+//   leaving  groups of the wanted revision on a node that is being emptied, or that are asked to
+//            go: go as the old ones do; on a node that is about to end, at once
 //
 // While the rollout is paused, groups of every revision are kept alike and none is old.
 //
@@ -80,7 +80,7 @@ struct RolloutDecision {
 
 RolloutDecision decide(const RolloutInput& input);
 
-// A group that stays for now is on a node that is being emptied.
+// A group that stays for now should go elsewhere.
 bool any_leaving(const std::vector<Group>& groups, const RolloutDecision& decision);
 
 }  // namespace dsm::plan

@@ -70,6 +70,7 @@ class Simulation {
   void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
   void cordon(const std::string& node, bool cordoned = true);
+  void drain(const std::string& group, bool asked = true);  // dsmctl drain; "A0"
   void install_pod_groups(bool installed = true);
   void mend_nodes();  // they answer again, have no taints and are not cordoned
   void taint(const std::string& node, const std::string& key, const std::string& effect);

@@ -83,6 +83,19 @@ void Simulation::cordon(const std::string& node, bool cordoned) {
 }
 
 // With the definition go all objects of the kind.
+void Simulation::drain(const std::string& group, bool asked) {
+  for (Pod& pod : pods_) {
+    if (!short_name(pod.object).starts_with(group + ".")) continue;
+    json& notes = pod.object["metadata"]["annotations"];
+    if (asked) {
+      notes[std::string(api::kDrainAnnotation)] = "asked";
+    } else {
+      notes.erase(std::string(api::kDrainAnnotation));
+    }
+  }
+  dirty_ = true;
+}
+
 void Simulation::install_pod_groups(bool installed) {
   pod_groups = installed;
   std::erase_if(children_, [](const json& child) { return child["kind"] == kPodGroup; });

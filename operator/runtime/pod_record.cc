@@ -16,12 +16,12 @@ template <typename Pod, typename Visit>
 void each_field(Pod& pod, Visit visit) {
   auto& [name, uid, owner_uid, revision, group, index, phase, node, ip, created, deletion, ready,
          ready_at, running, restarts, started, scheduled, sandboxed, gate, queued, bound_together,
-         unschedulable_since, unschedulable_message, waiting_reason, waiting_message, exit_reason,
-         exit_code, exit_message, exit_why, status_reason, status_message] = pod;
+         drain, unschedulable_since, unschedulable_message, waiting_reason, waiting_message,
+         exit_reason, exit_code, exit_message, exit_why, status_reason, status_message] = pod;
   const auto visit_all = [&](auto&... fields) { (visit(fields), ...); };
   visit_all(name, uid, owner_uid, revision, group, index, phase, node, ip, created, deletion, ready,
             ready_at, running, restarts, started, scheduled, sandboxed, gate, queued,
-            bound_together, unschedulable_since, unschedulable_message, waiting_reason,
+            bound_together, drain, unschedulable_since, unschedulable_message, waiting_reason,
             waiting_message, exit_reason, exit_code, exit_message, exit_why, status_reason,
             status_message);
 }

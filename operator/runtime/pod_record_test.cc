@@ -36,6 +36,7 @@ PodView full() {
           .gate = "gate",
           .queued = true,
           .bound_together = true,
+          .drain = true,
           .unschedulable_since = second(7),
           .unschedulable_message = std::string(127, 'a'),
           .waiting_reason = "CrashLoopBackOff",
