@@ -166,9 +166,22 @@ class CommandLine {
     auto* to = rollback_app_->add_option(
         "--to", rollback_.to,
         "Revision; default: the last one that was rolled out whole, or the one before it");
-    rollback_app_->add_flag("--list", rollback_.list, "Show the revisions and change nothing")
-        ->excludes(to);
-    rollback_app_->add_flag("--dry-run", rollback_.dry_run, "Show the change and do not make it");
+    auto* list =
+        rollback_app_->add_flag("--list", rollback_.list, "Show the revisions and change nothing")
+            ->excludes(to);
+    auto* dry_run = rollback_app_->add_flag("--dry-run", rollback_.dry_run,
+                                            "Show the change and do not make it");
+    auto* keep = rollback_app_
+                     ->add_flag("--keep-spec", rollback_.keep_spec,
+                                "Have the operator go back while the spec stays as it is in git")
+                     ->excludes(to)
+                     ->excludes(list)
+                     ->excludes(dry_run);
+    rollback_app_->add_flag("--undo", rollback_.undo, "Take --keep-spec back")
+        ->excludes(to)
+        ->excludes(list)
+        ->excludes(dry_run)
+        ->excludes(keep);
   }
 
   void add_drain() {

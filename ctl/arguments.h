@@ -73,6 +73,8 @@ struct RollbackCommand {
   std::string to = {};  // a revision; empty: the one before
   bool list = false;
   bool dry_run = false;
+  bool keep_spec = false;  // by an annotation, which the operator honours
+  bool undo = false;       // takes that annotation away
 };
 
 struct DrainCommand {

@@ -77,6 +77,13 @@ TEST(Arguments, rollback_lists_or_goes) {
   EXPECT_THAT(mistake({"rollback", "r1", "--list", "--to", "5f2c19aa"}), HasSubstr("--to"));
 }
 
+TEST(Arguments, rollback_keeps_the_spec_or_takes_that_back) {
+  EXPECT_TRUE(command<RollbackCommand>({"rollback", "r1", "--keep-spec"}).keep_spec);
+  EXPECT_TRUE(command<RollbackCommand>({"rollback", "r1", "--undo"}).undo);
+  EXPECT_THAT(mistake({"rollback", "r1", "--keep-spec", "--to", "5f2c19aa"}), HasSubstr("--to"));
+  EXPECT_THAT(mistake({"rollback", "r1", "--keep-spec", "--undo"}), HasSubstr("--undo"));
+}
+
 TEST(Arguments, drain_is_of_a_group_or_of_a_node) {
   const auto group = command<DrainCommand>({"drain", "r1", "0"});
   EXPECT_EQ(group.model, "r1");

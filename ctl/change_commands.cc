@@ -1,4 +1,4 @@
-// The commands that change a model's spec. They say what they changed and do not wait for it.
+// The commands that change a model. They say what they changed and do not wait for it.
 #include "ctl/commands.h"
 #include "ctl/objects.h"
 #include "ctl/revisions.h"
@@ -10,6 +10,29 @@ using nlohmann::json;
 
 void say_how_to_watch(const std::string& model, const Cluster& cluster, Io& io) {
   io.out << "look on with: dsmctl status " << model << " -n " << cluster.ns() << " --watch\n";
+}
+
+// The operator goes back, or on again, by itself.
+Result<int> keep_spec(const RollbackCommand& command, const json& model, Cluster& cluster, Io& io) {
+  if (command.undo) {
+    const json patch = undo_patch(model);
+    if (patch.is_null()) {
+      return fail(ErrorKind::kInvalid, command.model + " is not rolled back with --keep-spec");
+    }
+    const Result<json> after = cluster.patch_model(command.model, patch);
+    if (!after) return std::unexpected(after.error());
+    io.out << command.model << ": what the spec asks for is rolled out again\n";
+  } else {
+    const Result<json> patch = keep_spec_patch(model, cluster.client().clock().wall_now());
+    if (!patch) return std::unexpected(patch.error());
+    const Result<json> after = cluster.patch_model(command.model, *patch);
+    if (!after) return std::unexpected(after.error());
+    io.out << command.model << ": the operator goes back from revision "
+           << text_at(model, "/status/updatedRevision")
+           << "; the spec stays as it is. Edit it (in git), or --undo this\n";
+  }
+  say_how_to_watch(command.model, cluster, io);
+  return kExitDone;
 }
 
 }  // namespace
@@ -32,6 +55,7 @@ Result<int> run(const RestartCommand& command, Cluster& cluster, Io& io) {
 Result<int> run(const RollbackCommand& command, Cluster& cluster, Io& io) {
   const Result<json> model = cluster.model(command.model);
   if (!model) return std::unexpected(model.error());
+  if (command.keep_spec || command.undo) return keep_spec(command, *model, cluster, io);
   const auto objects = cluster.revisions(command.model);
   if (!objects) return std::unexpected(objects.error());
   const std::vector<KeptRevision> kept = kept_revisions(*model, *objects);

@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "ctl/objects.h"
+#include "operator/api/names.h"
+#include "operator/api/status.h"
+#include "operator/plan/rollback.h"
 
 namespace dsm::ctl {
 namespace {
@@ -50,17 +53,11 @@ Result<const KeptRevision*> choose(const json& model, const std::vector<KeptRevi
     return fail(ErrorKind::kInvalid,
                 "--to: there is no revision \"" + to + "\"; there are: " + names(kept));
   }
+  std::vector<const plan::Revision*> all;
+  for (const KeptRevision& k : kept) all.push_back(&k.revision);
   const std::string serving = text_at(model, "/status/currentRevision");
-  if (serving != wanted) {
-    if (const KeptRevision* last = find(kept, serving)) return last;
-  }
-  // One that has served; the newest, where it is not known which have.
-  for (const bool served : {true, false}) {
-    const auto other = std::ranges::find_if(kept, [&](const KeptRevision& k) {
-      return k.revision.name != wanted && k.revision.served == served;
-    });
-    if (other != kept.end()) return &*other;
-  }
+  const plan::Revision* before = plan::revision_before(wanted, serving, all);
+  if (before != nullptr) return find(kept, before->name);
   return fail(ErrorKind::kInvalid, "there is no other revision to go back to");
 }
 
@@ -89,11 +86,14 @@ std::string history_text(const json& model, const std::vector<KeptRevision>& kep
                          const Style& style) {
   const std::string wanted = wanted_revision(model);
   const std::string serving = text_at(model, "/status/currentRevision");
+  const bool back = part(model, "/status/rollback/active") == json(true);
+  const std::string from = back ? text_at(model, "/status/rollback/from") : "";
   std::vector<std::vector<std::string>> rows = {
       {"REVISION", "NUMBER", "AGE", "IS", "IMAGE", "GOING BACK CHANGES"}};
   for (const KeptRevision& k : kept) {
     std::string is;
     if (k.revision.name == wanted) is = "wanted";
+    if (k.revision.name == from) is += is.empty() ? "rolled back" : ", rolled back";
     if (k.revision.name == serving) is += is.empty() ? "serving" : ", serving";
     std::string differences;
     const json target = api::pod_shape(k.revision.spec);
@@ -138,6 +138,30 @@ Result<Rollback> roll_back(const json& model, const std::vector<KeptRevision>& k
   }
   out.patch = patch_of(model, patch);
   return out;
+}
+
+Result<json> keep_spec_patch(const json& model, WallTime now) {
+  const api::ModelStatus status = api::parse_status(part(model, "/status"));
+  if (status.rollback && status.rollback->active) {
+    return fail(ErrorKind::kConflict,
+                "revision " + status.rollback->from + " is rolled back already; --undo ends that");
+  }
+  const json& generation = part(model, "/metadata/generation");
+  if (status.updated_revision.empty() || generation != json(status.observed_generation)) {
+    return fail(ErrorKind::kInvalid,
+                "the operator has not looked at the last change of the spec yet; try again");
+  }
+  const std::string value = status.updated_revision + "@" + to_rfc3339(now);
+  return json{{"metadata",
+               {{"uid", uid_of(model)},
+                {"annotations", {{std::string(api::kRollbackAnnotation), value}}}}}};
+}
+
+json undo_patch(const json& model) {
+  if (plan::rollback_request(model).empty()) return json();
+  return {{"metadata",
+           {{"uid", uid_of(model)},
+            {"annotations", {{std::string(api::kRollbackAnnotation), nullptr}}}}}};
 }
 
 json restart_patch(const json& model, WallTime now) {

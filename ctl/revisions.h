@@ -40,6 +40,13 @@ struct Rollback {
 Result<Rollback> roll_back(const nlohmann::json& model, const std::vector<KeptRevision>& kept,
                            const std::string& to);
 
+// The merge patch that asks the operator to go back from the revision that the spec asks for, by an
+// annotation: the spec stays. kConflict: it has done so already; kInvalid: it has not looked at the
+// spec yet.
+Result<nlohmann::json> keep_spec_patch(const nlohmann::json& model, WallTime now);
+// The merge patch that takes the annotation away; null: there is none.
+nlohmann::json undo_patch(const nlohmann::json& model);
+
 // The merge patch that makes every group anew: an annotation of the pods, which is part of the
 // revision. kubectl's `rollout restart` sets the same one.
 nlohmann::json restart_patch(const nlohmann::json& model, WallTime now);

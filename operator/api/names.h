@@ -31,6 +31,9 @@ inline constexpr std::string_view kRevisionLabel = "deepseek-operator.io/revisio
 inline constexpr std::string_view kServedAnnotation = "deepseek-operator.io/served";
 // On pods of a group that shall be moved: it goes when another one serves in its place. Any value.
 inline constexpr std::string_view kDrainAnnotation = "deepseek-operator.io/drain";
+// On a DeepSeekModel: the revision that it names is not run, though the spec asks for it. The
+// operator goes back to the one before. "<revision>", or "<revision>@<time>" to ask again.
+inline constexpr std::string_view kRollbackAnnotation = "deepseek-operator.io/rollback-from";
 // Number of the group among those of its revision.
 inline constexpr std::string_view kGroupLabel = "deepseek-operator.io/group";
 // Number of the pod in its group; 0 is the leader.

@@ -56,6 +56,7 @@ inline constexpr std::string_view kInvalidSpec = "InvalidSpec";
 inline constexpr std::string_view kNameConflict = "NameConflict";
 inline constexpr std::string_view kQuotaExceeded = "QuotaExceeded";
 inline constexpr std::string_view kWriteRefused = "WriteRefused";  // admission, or a bad field
+inline constexpr std::string_view kRolledBack = "RolledBack";      // the spec's revision is not run
 inline constexpr std::string_view kSurgeUnschedulable = "SurgeUnschedulable";
 inline constexpr std::string_view kNotAllowed = "NotAllowed";  // by the model's tenant
 inline constexpr std::string_view kDoesNotFit = "DoesNotFit";  // into the memory of its pods
@@ -81,8 +82,8 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kRecovering,
                                            kRolloutPaused,
                                            kNodeDraining,
-                                           kCreating,
                                            kGroupDraining,
+                                           kCreating,
                                            kUnschedulable,
                                            kWaitingForAdmission,
                                            kWaitingForGPU,
@@ -109,6 +110,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kNameConflict,
                                            kQuotaExceeded,
                                            kWriteRefused,
+                                           kRolledBack,
                                            kSurgeUnschedulable,
                                            kMetricsApiPending,
                                            kMetricsApiOff,

@@ -154,6 +154,16 @@ json pod_shape(const Spec& spec) {
   return shape;
 }
 
+Spec with_pod_shape(Spec spec, const Spec& shape) {
+  Spec out = shape;
+  out.replicas = spec.replicas;
+  out.scaling = std::move(spec.scaling);
+  out.rollout = spec.rollout;
+  out.recovery = std::move(spec.recovery);
+  out.sizing = std::move(spec.sizing);
+  return out;
+}
+
 std::string revision_of(const Spec& spec) {
   return sha256_hex(pod_shape(spec).dump()).substr(0, 8);
 }

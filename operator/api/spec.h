@@ -188,6 +188,9 @@ Result<ModelLocation> parse_uri(std::string_view uri);
 // text of an older spec. parse_spec() reads it back.
 nlohmann::json pod_shape(const Spec& spec);
 
+// `spec` with another one's part that shapes pods.
+Spec with_pod_shape(Spec spec, const Spec& shape);
+
 // Eight hexadecimal digits of the pod shape's SHA-256: the revision's name.
 std::string revision_of(const Spec& spec);
 

@@ -139,6 +139,13 @@ json to_json(const ModelStatus& s) {
                       {"until", s.backoff->until},
                       {"message", s.backoff->message}};
   }
+  if (s.rollback) {
+    out["rollback"] = {{"request", s.rollback->request},
+                       {"from", s.rollback->from},
+                       {"active", s.rollback->active},
+                       {"message", s.rollback->message}};
+    if (!s.rollback->to.empty()) out["rollback"]["to"] = s.rollback->to;
+  }
   for (const auto& node : s.avoided_nodes) {
     out["avoidedNodes"].push_back({{"name", node.name}, {"until", node.until}});
   }
@@ -170,6 +177,14 @@ ModelStatus parse_status(const json& from) {
     read(*it, "count", s.backoff->count);
     read(*it, "until", s.backoff->until);
     read(*it, "message", s.backoff->message);
+  }
+  if (const auto it = from.find("rollback"); it != from.end() && it->is_object()) {
+    s.rollback.emplace();
+    read(*it, "request", s.rollback->request);
+    read(*it, "from", s.rollback->from);
+    read(*it, "to", s.rollback->to);
+    read(*it, "active", s.rollback->active);
+    read(*it, "message", s.rollback->message);
   }
   for (const auto& entry : items(from, "avoidedNodes")) {
     if (!entry.is_object()) continue;
@@ -255,6 +270,7 @@ std::vector<std::string> status_field_paths() {
   full.groups.push_back(std::move(group));
   full.conditions.emplace_back();
   full.cold_start_seconds = 1;
+  full.rollback.emplace().to = "r";
   full.backoff.emplace();
   full.avoided_nodes.emplace_back();
   std::vector<std::string> paths;

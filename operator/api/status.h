@@ -67,6 +67,15 @@ struct Backoff {
   std::string message;  // what happened the last time
 };
 
+// What became of the model's rollback annotation, as long as it is there.
+struct Rollback {
+  std::string request;  // the annotation's value: one that is asked for again has another
+  std::string from;     // revision that is not run although the spec asks for it
+  std::string to;       // revision that is run in its place; empty: none is
+  bool active = false;  // false: it was refused, or is over because the spec was edited
+  std::string message;
+};
+
 struct ModelStatus {
   long observed_generation = 0;
   int replicas = 0;  // groups, without surge groups and those that are going
@@ -76,11 +85,12 @@ struct ModelStatus {
   std::string selector;      // leader pods only: one pod per group
   long queue_depth = 0;
   std::string current_revision;  // what serves: the last revision that was rolled out whole
-  std::string updated_revision;  // what the spec asks for
+  std::string updated_revision;  // what the spec asks for, or was gone back to
   std::string endpoint;          // http://<model>.<namespace>.svc
   Capacity capacity;
   int cold_start_seconds = 0;  // of a new group, as measured; 0: not yet
   std::vector<GroupStatus> groups;
+  std::optional<Rollback> rollback;
   std::optional<Backoff> backoff;
   std::vector<AvoidedNode> avoided_nodes;
   std::vector<Condition> conditions;

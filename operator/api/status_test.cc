@@ -35,6 +35,7 @@ ModelStatus example() {
                       1,
                       true});
   s.backoff = Backoff{"CrashLoop", 2, "2026-01-01T00:00:00Z", "m-11111111-0 kept ending"};
+  s.rollback = Rollback{"22222222@2026-01-01T00:00:00Z", "22222222", "11111111", true, "m"};
   s.avoided_nodes.push_back({"n1", "2026-01-01T01:00:00Z"});
   s.conditions.push_back(
       {"Ready", Truth::kFalse, 4, "2026-01-01T00:00:00Z", "LoadingWeights", "m"});

@@ -9,6 +9,7 @@
 #include "operator/plan/json_part.h"
 #include "operator/plan/kueue.h"
 #include "operator/plan/memory.h"
+#include "operator/plan/rollback.h"
 #include "operator/plan/schedule.h"
 
 namespace dsm::plan {
@@ -67,6 +68,23 @@ void take_queue(const Look& look, api::Spec& spec) {
   if (const auto it = labels.find(kQueueLabel); it != labels.end()) queue = text(*it);
 }
 
+// The spec's revision, or the one before it when somebody asks for that.
+void choose_revision(Look& look) {
+  const std::string wanted = look.spec ? api::revision_of(*look.spec) : std::string();
+  const auto& tenant = look.observed.tenant;
+  const std::vector<std::string> all_allowed;
+  look.rollback =
+      rollback_of({.request = rollback_request(look.observed.model),
+                   .wanted = wanted,
+                   .before = look.before,
+                   .revisions = look.revisions,
+                   .not_allowed = tenant ? tenant->revisions_not_allowed : all_allowed});
+  look.revision = look.spec ? wanted : look.before.updated_revision;
+  if (!look.rolled_back()) return;
+  look.revision = look.rollback->to;
+  look.spec = api::with_pod_shape(*look.spec, look.revisions.at(look.revision).spec);
+}
+
 void read_spec(const json& spec, Look& look) {
   auto name = api::check_name(look.owner.name);
   look.nameable = name.has_value();
@@ -99,7 +117,7 @@ void read_spec(const json& spec, Look& look) {
     look.spec = *std::move(parsed);
     apply_schedules(look);
   }
-  look.revision = look.spec ? api::revision_of(*look.spec) : look.before.updated_revision;
+  choose_revision(look);
   look.desired = look.spec ? wanted_replicas(*look.spec) : replicas_of(spec, look.before);
   const auto& tenant = look.observed.tenant;
   look.granted = tenant ? std::min(tenant->groups, look.desired) : look.desired;

@@ -25,9 +25,11 @@ struct Look {
   std::optional<api::Spec> spec;  // absent: it is wrong, and `mistake` says how
   std::string mistake;
   std::string_view mistake_reason;  // kInvalidSpec, kNotAllowed or kDoesNotFit
-  std::string revision;             // wanted; with a wrong spec the last one that was taken
-  int desired = 0;                  // groups
-  int granted = 0;                  // of these: what the tenant's budget lets run
+  // Wanted: the spec's, or the one that is gone back to; with a wrong spec the last one taken.
+  std::string revision;
+  std::optional<api::Rollback> rollback;  // that somebody asks for
+  int desired = 0;                        // groups
+  int granted = 0;                        // of these: what the tenant's budget lets run
   // The revision is not made before then, because another one was a moment ago.
   std::optional<WallTime> settles;
   // With schedules the bounds in `spec` are those of now.
@@ -41,6 +43,8 @@ struct Look {
   // that was rolled out last.
   const Revision* made() const;
   bool paused() const { return spec && spec->rollout.paused; }
+  // What shapes pods in `spec` is of an earlier revision than the model's.
+  bool rolled_back() const { return spec && rollback && rollback->active; }
   // Groups of all revisions stay, and are kept whole: the user says so, the spec cannot be taken,
   // or is still being edited.
   bool held() const { return !spec || paused() || settles; }

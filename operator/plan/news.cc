@@ -56,6 +56,19 @@ void add_group_news(const api::ModelStatus& before, const api::ModelStatus& afte
   }
 }
 
+// What became of a rollback that is asked for.
+void add_rollback_news(const api::ModelStatus& before, const api::ModelStatus& after,
+                       std::vector<EventNote>& out) {
+  if (!after.rollback) return;
+  const bool known = before.rollback && before.rollback->request == after.rollback->request;
+  if (known && before.rollback->message == after.rollback->message) return;
+  const bool active = after.rollback->active;
+  // That it is over is what the edit of the spec was meant to do.
+  const bool refused = !active && !(known && before.rollback->active);
+  const char* reason = active ? "RollbackBegun" : refused ? "RollbackRefused" : "RollbackOver";
+  out.push_back({refused, reason, "Roll", after.rollback->message});
+}
+
 // It was said of the group that it is about.
 bool told(const std::vector<EventNote>& notes, std::string_view reason) {
   return std::ranges::any_of(
@@ -76,6 +89,7 @@ std::vector<EventNote> news(const api::ModelStatus& before, const api::ModelStat
                    "all groups run revision " + after.current_revision + "; it was " +
                        before.current_revision});
   }
+  add_rollback_news(before, after, out);
   const auto* was = true_of(before, api::kDegraded);
   const auto* is = true_of(after, api::kDegraded);
   if (is != nullptr && (was == nullptr || (was->reason != is->reason && !on_the_way(is->reason))) &&

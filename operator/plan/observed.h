@@ -155,7 +155,9 @@ struct TenantGrant {
   int groups = 0;              // that the tenant's budget lets run
   std::string waits_for;       // why these are fewer than wanted, as a sentence
   std::string priority_class;  // of its pods; empty: none
-  bool keys_required = true;   // its leaders answer nobody before they were told the API keys
+  // Of its kept revisions, where somebody asks to go back to one: those that it may not be.
+  std::vector<std::string> revisions_not_allowed = {};
+  bool keys_required = true;  // its leaders answer nobody before they were told the API keys
 };
 
 struct Observed {

@@ -47,6 +47,7 @@ class Reporter {
         "http://" + api::serving_service(look_.owner.name) + "." + look_.owner.ns + ".svc";
     status_.updated_revision = look_.revision;
     if (look_.spec && complete_) status_.current_revision = look_.revision;
+    status_.rollback = look_.rollback;
     status_.backoff = f_.backoff;
     status_.avoided_nodes = f_.avoided;
     find_trouble();
@@ -257,11 +258,11 @@ class Reporter {
     return nullptr;
   }
 
-  std::string leaving_message() const {
   static std::string_view why_draining(const Group& group) {
     return group.leaving->asked() ? api::kGroupDraining : api::kNodeDraining;
   }
 
+  std::string leaving_message() const {
     const Group& group = *leaving_group();
     return group.leaving->sentence() + "; group " + group.name;
   }
@@ -288,6 +289,16 @@ class Reporter {
 
   std::string paused_message() const { return "spec.rollout.paused is true: " + rolling_message(); }
 
+  // Everything serves, and it is not what the spec asks for.
+  std::string rolled_back_message() const {
+    return "the spec asks for revision " + look_.rollback->from + ", which annotation " +
+           std::string(api::kRollbackAnnotation) + " rolls back; " +
+           of(kept_ready_, look_.desired, "answer with revision ") + look_.revision +
+           ". Edit the spec (where it is in git, revert it there), or take the annotation away to "
+           "roll " +
+           look_.rollback->from + " out again";
+  }
+
   Verdict ready() const {
     const auto& d = f_.decision;
     if (!look_.spec) return no(trouble_->reason, trouble_->message);
@@ -295,6 +306,7 @@ class Reporter {
       return {api::Truth::kUnknown, api::kFirstVisit, "the operator has just seen this model"};
     }
     if (trouble_) return no(trouble_->reason, trouble_->message);
+    if (complete_ && look_.rolled_back()) return no(api::kRolledBack, rolled_back_message());
     if (complete_ && look_.desired == 0) {
       return yes(api::kScaledToZero, "spec.replicas is 0: nothing runs, requests are refused");
     }
@@ -316,6 +328,7 @@ class Reporter {
   std::string rolling_message() const {
     std::string text = of(kept_ready_, look_.desired, "are ready with revision ") + look_.revision +
                        "; " + of(status_.ready_replicas, look_.desired, "answer");
+    if (look_.rolled_back()) text += "; revision " + look_.rollback->from + " is rolled back";
     if (f_.decision.no_room && !f_.decision.why_no_room.empty()) {
       text +=
           "; old groups go first (spec.rollout.maxUnavailable), since there is no room for one "
@@ -354,6 +367,7 @@ class Reporter {
       return yes(api::kRemovingGroups,
                  std::to_string(d.going.size()) + " groups finish their requests and go");
     }
+    if (look_.rolled_back()) return no(api::kRolledBack, rolled_back_message());
     return no(api::kAsWanted, "there is nothing to change");
   }
 
@@ -384,6 +398,7 @@ class Reporter {
     if (trouble_ && !complete_ && f_.backoff && f_.backoff->count >= stalled_after()) {
       return yes(f_.backoff->reason, trouble_->message);
     }
+    if (complete_ && look_.rolled_back()) return yes(api::kRolledBack, rolled_back_message());
     return no(api::kAsWanted, "nothing waits for a person");
   }
 

@@ -59,7 +59,8 @@ class Simulation {
   bool pod_groups = false;  // the coscheduling plugin is installed: install_pod_groups()
 
   // What a user does.
-  void edit(const nlohmann::json& merge_patch);  // of the spec
+  void edit(const nlohmann::json& merge_patch);      // of the spec
+  void annotate(const nlohmann::json& merge_patch);  // of the annotations
   // One after the other, each seen at once.
   void edit_quickly(const std::vector<nlohmann::json>& merge_patches, Millis apart);
   void scale(int replicas) { edit({{"replicas", replicas}}); }
@@ -69,8 +70,8 @@ class Simulation {
   void lose_node(const std::string& short_name);   // its node stops answering; the pod is evicted
   void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
-  void cordon(const std::string& node, bool cordoned = true);
   void drain(const std::string& group, bool asked = true);  // dsmctl drain; "A0"
+  void cordon(const std::string& node, bool cordoned = true);
   void install_pod_groups(bool installed = true);
   void mend_nodes();  // they answer again, have no taints and are not cordoned
   void taint(const std::string& node, const std::string& key, const std::string& effect);

@@ -18,6 +18,12 @@ void Simulation::edit(const json& merge_patch) {
   dirty_ = true;
 }
 
+// The generation stays.
+void Simulation::annotate(const json& merge_patch) {
+  model_["metadata"]["annotations"].merge_patch(merge_patch);
+  dirty_ = true;
+}
+
 void Simulation::delete_pod(Pod& pod, int grace_s) {
   if (deleted(pod.object)) return;
   pod.object["metadata"]["deletionTimestamp"] = to_rfc3339(now() + Seconds(grace_s));
@@ -77,12 +83,6 @@ void Simulation::delete_model() {
   dirty_ = true;
 }
 
-void Simulation::cordon(const std::string& node, bool cordoned) {
-  nodes_.at(node)["spec"]["unschedulable"] = cordoned;
-  dirty_ = true;
-}
-
-// With the definition go all objects of the kind.
 void Simulation::drain(const std::string& group, bool asked) {
   for (Pod& pod : pods_) {
     if (!short_name(pod.object).starts_with(group + ".")) continue;
@@ -96,6 +96,12 @@ void Simulation::drain(const std::string& group, bool asked) {
   dirty_ = true;
 }
 
+void Simulation::cordon(const std::string& node, bool cordoned) {
+  nodes_.at(node)["spec"]["unschedulable"] = cordoned;
+  dirty_ = true;
+}
+
+// With the definition go all objects of the kind.
 void Simulation::install_pod_groups(bool installed) {
   pod_groups = installed;
   std::erase_if(children_, [](const json& child) { return child["kind"] == kPodGroup; });

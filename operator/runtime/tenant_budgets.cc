@@ -4,7 +4,9 @@
 #include <set>
 
 #include "operator/api/quantity.h"
+#include "operator/api/status.h"
 #include "operator/plan/children.h"
+#include "operator/plan/rollback.h"
 
 namespace dsm::runtime {
 namespace {
@@ -26,6 +28,8 @@ const TenantBudgets::Facts& TenantBudgets::facts_of(const std::string& key, cons
     facts.created = from_rfc3339(metadata_text(model, "creationTimestamp"));
     facts.going = !metadata_text(model, "deletionTimestamp").empty();
     facts.spec = parsed ? std::make_shared<const api::Spec>(*std::move(parsed)) : nullptr;
+    const auto rollback = api::parse_status(model.value("status", Json())).rollback;
+    facts.went_back_to = rollback ? rollback->to : "";
   }
   return facts;
 }
@@ -40,7 +44,7 @@ const TenantBudgets::Facts* TenantBudgets::facts_of(const std::string& key) {
   return model ? &facts_of(key, *model) : nullptr;
 }
 
-const plan::Amounts& TenantBudgets::demand_of(const std::string& key, const std::string& revision) {
+const plan::Amounts* TenantBudgets::demand_of(const std::string& key, const std::string& revision) {
   auto& of_model = demands_[key];
   if (!of_model.contains(revision)) {
     for (const auto& object : store_.revisions.of_model(key)) {
@@ -49,9 +53,8 @@ const plan::Amounts& TenantBudgets::demand_of(const std::string& key, const std:
       }
     }
   }
-  static const plan::Amounts kUnknown;
   const auto found = of_model.find(revision);
-  return found == of_model.end() ? kUnknown : found->second;
+  return found == of_model.end() ? nullptr : &found->second;
 }
 
 void TenantBudgets::add_held(const Facts* facts, plan::BudgetModel& model) {
@@ -63,8 +66,8 @@ void TenantBudgets::add_held(const Facts* facts, plan::BudgetModel& model) {
     for (const auto& [resource, amount] : amounts) model.holds[resource] += times * amount;
   };
   for (const auto& [revision, number] : groups) {
-    const plan::Amounts& demand = demand_of(model.key, revision);
-    add(demand.empty() ? model.group : demand, 1);
+    const plan::Amounts* demand = demand_of(model.key, revision);
+    add(demand != nullptr ? *demand : model.group, 1);
   }
   const auto reserved = reserved_.find(model.key);
   const bool same = facts != nullptr && reserved != reserved_.end() &&
@@ -92,6 +95,15 @@ std::vector<plan::BudgetModel> TenantBudgets::models_of(const plan::TenantView& 
         const bool grows = !facts->going && plan::not_allowed(tenant, *facts->spec).empty();
         one.wanted = grows ? plan::groups_wanted(*facts->spec, now) : 0;
         one.group = plan::group_demand(*facts->spec);
+        // Which of the two the next group is of is the plan's to decide: there must be room for
+        // either.
+        const plan::Amounts* back =
+            facts->went_back_to.empty() ? nullptr : demand_of(key, facts->went_back_to);
+        if (back != nullptr) {
+          for (const auto& [resource, amount] : *back) {
+            one.group[resource] = std::max(one.group[resource], amount);
+          }
+        }
       }
       add_held(facts, one);
       models.push_back(std::move(one));
@@ -104,6 +116,18 @@ std::vector<plan::BudgetModel> TenantBudgets::models_of(const plan::TenantView& 
     }
   }
   return models;
+}
+
+std::vector<std::string> TenantBudgets::not_allowed(const plan::TenantView& tenant,
+                                                    const std::string& key) {
+  std::vector<std::string> names;
+  for (const auto& object : store_.revisions.of_model(key)) {
+    const auto revision = plan::parse_revision(*object);
+    if (revision && !plan::not_allowed(tenant, revision->spec).empty()) {
+      names.push_back(revision->name);
+    }
+  }
+  return names;
 }
 
 int TenantBudgets::kept(const std::string& key, const std::string& uid) {
@@ -133,6 +157,9 @@ std::optional<plan::TenantGrant> TenantBudgets::grant(const std::string& key, co
   if (!spec || !grant.not_allowed.empty()) {
     grant.groups = kept(key, metadata_text(model, "uid"));
     return grant;
+  }
+  if (!plan::rollback_request(model).empty()) {
+    grant.revisions_not_allowed = not_allowed(*tenant, key);
   }
   const plan::BudgetResult result = plan::budget(tenant->spec->budget, models_of(*tenant));
   const auto share = result.shares.find(key);

@@ -40,6 +40,7 @@ class TenantBudgets {
     WallTime created;
     bool going = false;
     std::shared_ptr<const api::Spec> spec;  // null: it is wrong
+    std::string went_back_to;               // revision that is run in place of the spec's
   };
   struct Reserved {
     std::string uid;
@@ -54,7 +55,10 @@ class TenantBudgets {
   // Groups of a model whose spec cannot be taken: what it was granted before, or else has.
   int kept(const std::string& key, const std::string& uid);
   void add_held(const Facts* facts, plan::BudgetModel& model);
-  const plan::Amounts& demand_of(const std::string& key, const std::string& revision);
+  // nullptr: such a revision is not known.
+  const plan::Amounts* demand_of(const std::string& key, const std::string& revision);
+  // Kept revisions that the tenant does not let the model be.
+  std::vector<std::string> not_allowed(const plan::TenantView& tenant, const std::string& key);
 
   const Store& store_;
   const TenantStore& tenants_;

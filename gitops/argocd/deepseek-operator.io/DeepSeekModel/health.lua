@@ -2,7 +2,7 @@
 --   Healthy      all groups of the spec's revision answer
 --   Progressing  the operator has not looked yet, or groups are on their way or wait for room: another workload may go, a
 --                cluster autoscaler may add a node. Groups that gave back what they held and try again wait no more.
---   Degraded     something is wrong: a person has to act, or a group that served is coming back
+--   Degraded     something is wrong or rolled back: a person has to act, or a group that served is coming back
 --   Suspended    a rollout stands still because spec.rollout.paused says so
 local function condition(status, kind)
   if status.conditions == nil then return nil end
