@@ -4,15 +4,11 @@
 
 #include "ctl/objects.h"
 #include "operator/api/names.h"
-#include "operator/plan/children.h"
 
 namespace dsm::ctl {
 namespace {
 
 using nlohmann::json;
-
-// What plan() calls the image of models that name none; it is shown, never pulled.
-constexpr const char* kSomeImage = "the-operators-default";
 
 std::string selector_of(const std::string& model) {
   if (model.empty()) {
@@ -124,32 +120,35 @@ Result<std::vector<json>> Cluster::events(const std::string& model) {
   return all;
 }
 
-Result<plan::Observed> Cluster::observe(const json& model) {
-  const std::string name = name_of(model);
-  plan::Observed seen;
-  seen.model = model;
-  seen.now = client_.clock().wall_now();
-  seen.config.worker_image = kSomeImage;
-  seen.config.worker_image_cuda = kSomeImage;
-  const auto all_pods = pods(name);
-  if (!all_pods) return std::unexpected(all_pods.error());
-  for (const json& pod : *all_pods) seen.pods.push_back(plan::pod_view(pod));
-  const auto all_services = services(name);
-  if (!all_services) return std::unexpected(all_services.error());
-  const auto all_revisions = revisions(name);
-  if (!all_revisions) return std::unexpected(all_revisions.error());
-  for (const auto& some : {*all_services, *all_revisions}) {
-    seen.children.insert(seen.children.end(), some.begin(), some.end());
-  }
-  Result<json> secret = token_secret(name);
-  if (!secret && secret.error().kind == ErrorKind::kDenied) {
-    // Many may look after models but not at Secrets. It is taken as there, which it nearly always
-    // is.
-    secret = plan::token_secret_json({name, ns_, uid_of(model)}, "");
-  }
-  if (!secret) return std::unexpected(secret.error());
-  if (!secret->is_null()) seen.children.push_back(*std::move(secret));
-  return seen;
+Result<std::vector<json>> Cluster::of_model(const kube::Resource& resource,
+                                            const std::string& model) {
+  return list(resource, selector_of(model), false);
+}
+
+Result<json> Cluster::autoscaler(const std::string& model) {
+  return find(kube::kAutoscalers, api::autoscaler(model));
+}
+
+Result<std::vector<json>> Cluster::tenants() {
+  auto all = client_.list(kube::kDeepSeekTenants, "");
+  if (all) return std::move(all->items);
+  if (all.error().code == 404) return std::vector<json>();
+  return std::unexpected(explained(all.error()));
+}
+
+Result<std::optional<std::vector<std::string>>> Cluster::resources_of(
+    const std::string& group_version) {
+  const std::string path = "/apis/" + group_version;
+  kube::HttpRequest request;
+  request.target = path;
+  request.headers = {{"Accept", "application/json"}};
+  const auto answer = client_.send(request, "get " + path);
+  if (!answer && answer.error().code == 404) return std::nullopt;
+  if (!answer) return std::unexpected(explained(answer.error()));
+  const json list = json::parse(answer->body, nullptr, /*allow_exceptions=*/false);
+  std::vector<std::string> names;
+  for (const json& one : part(list, "/resources")) names.push_back(text_at(one, "/name"));
+  return names;
 }
 
 Result<std::vector<json>> Cluster::pods_on(const std::string& node) {

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "kube/client.h"
-#include "operator/plan/observed.h"
 
 namespace dsm::ctl {
 
@@ -34,9 +34,16 @@ class Cluster {
   // Those that regard the model or its children, by time.
   Result<std::vector<nlohmann::json>> events(const std::string& model);
 
-  // What the operator would look at, but for what the leaders say to it alone. `model` as it is, or
-  // as it would be.
-  Result<plan::Observed> observe(const nlohmann::json& model);
+  // Of another kind, by the label of its model.
+  Result<std::vector<nlohmann::json>> of_model(const kube::Resource& resource,
+                                               const std::string& model);
+  // null when there is none.
+  Result<nlohmann::json> autoscaler(const std::string& model);
+  // All of the cluster; none where it does not know the kind.
+  Result<std::vector<nlohmann::json>> tenants();
+  // The names of the resources of a group and version that the API server serves, itself or through
+  // another server; nullopt: nobody does.
+  Result<std::optional<std::vector<std::string>>> resources_of(const std::string& group_version);
 
   // Ours on a node, of all namespaces.
   Result<std::vector<nlohmann::json>> pods_on(const std::string& node);

@@ -4,6 +4,7 @@
 #include "ctl/input.h"
 #include "ctl/manifest.h"
 #include "ctl/objects.h"
+#include "ctl/observe.h"
 #include "ctl/plan_text.h"
 #include "ctl/rehearse.h"
 #include "sizing/shape.h"
@@ -58,9 +59,11 @@ Result<PlannedModel> plan_one(const json& manifest, const std::string& config, C
   if (!config.empty() && part(model, "/spec/sizing").is_null()) {
     model["spec"]["sizing"]["modelConfig"] = config;
   }
-  auto seen = cluster == nullptr ? nothing_but(model) : cluster->observe(model);
+  auto seen =
+      cluster == nullptr ? Result<Seen>(Seen{nothing_but(model), {}}) : observe(*cluster, model);
   if (!seen) return std::unexpected(seen.error());
-  planned.rehearsal = rehearse(*std::move(seen));
+  planned.notes = std::move(seen->notes);
+  planned.rehearsal = rehearse(std::move(seen->observed));
   return planned;
 }
 

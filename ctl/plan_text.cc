@@ -61,7 +61,12 @@ std::string plan_text(const PlannedModel& planned, const Style& style) {
         leaf("the rollout is paused: what follows is all before dsmctl resume " + planned.name,
              Colour::kBusy));
   }
+  if (!r.waits.empty())
+    root.children.push_back(leaf("waits: " + printable(r.waits), Colour::kBusy));
   root.children.push_back(steps_node(r));
+  for (const std::string& note : planned.notes) {
+    root.children.push_back(leaf("not known: " + printable(note), Colour::kBusy));
+  }
   if (!r.settled) {
     root.children.push_back(
         leaf("this does not come to an end by itself; see the conditions with dsmctl status",
@@ -77,14 +82,15 @@ json to_json(const PlannedModel& planned) {
     differences.push_back(
         {{"path", change.path}, {"before", change.before}, {"after", change.after}});
   }
-  return {{"name", planned.name},   {"namespace", planned.ns},
-          {"new", planned.is_new},  {"changes", std::move(differences)},
-          {"problem", r.problem},   {"revisionBefore", r.revision_before},
-          {"revision", r.revision}, {"replicas", r.desired},
-          {"groupsMade", r.made},   {"groupsRemoved", r.removed},
-          {"groupsKept", r.kept},   {"steps", r.steps},
-          {"paused", r.paused},     {"settled", r.settled},
-          {"memory", r.memory}};
+  return {{"name", planned.name},     {"namespace", planned.ns},
+          {"new", planned.is_new},    {"changes", std::move(differences)},
+          {"problem", r.problem},     {"revisionBefore", r.revision_before},
+          {"revision", r.revision},   {"replicas", r.desired},
+          {"groupsMade", r.made},     {"groupsRemoved", r.removed},
+          {"groupsKept", r.kept},     {"steps", r.steps},
+          {"paused", r.paused},       {"settled", r.settled},
+          {"memory", r.memory},       {"waits", r.waits},
+          {"notKnown", planned.notes}};
 }
 
 }  // namespace dsm::ctl

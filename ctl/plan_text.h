@@ -15,7 +15,8 @@ struct PlannedModel {
   std::string name;
   std::string ns;
   bool is_new = false;
-  std::vector<Change> changes;  // of the spec
+  std::vector<Change> changes;     // of the spec
+  std::vector<std::string> notes;  // what was not known
   Rehearsal rehearsal;
 };
 

@@ -137,8 +137,16 @@ std::string problem_in(const json& status_json) {
   const bool stands =
       stalled != nullptr && stalled->status == api::Truth::kTrue &&
       (stalled->reason == api::kInvalidSpec || stalled->reason == api::kNameConflict ||
-       stalled->reason == api::kDoesNotFit);
+       stalled->reason == api::kDoesNotFit || stalled->reason == api::kNotAllowed);
   return stands ? stalled->message : "";
+}
+
+// What the tenant's budget has no room for.
+std::string waits_in(const json& status_json) {
+  const api::ModelStatus status = api::parse_status(status_json);
+  const api::Condition* ready = api::find_condition(status, api::kReady);
+  const bool waits = ready != nullptr && ready->reason == api::kQuotaExceeded;
+  return waits ? ready->reason + ": " + ready->message : "";
 }
 
 std::string memory_in(const json& model) {
@@ -178,6 +186,7 @@ Rehearsal rehearse(plan::Observed observed) {
   }
   const json& status = part(world.observed().model, "/status");
   out.problem = problem_in(status);
+  out.waits = waits_in(status);
   out.revision = text_at(status, "/updatedRevision");
   const std::set<std::string> after = groups_of(world.observed());
   std::ranges::set_difference(after, before, std::back_inserter(out.made));

@@ -22,6 +22,7 @@ struct Rehearsal {
   std::vector<std::string> kept;
   // What a person must change before this can work; empty: nothing.
   std::string problem;
+  std::string waits;    // for what groups wait that are wanted and not made; empty: nothing
   std::string memory;   // whether the pods have enough; empty: the spec does not say the sizes
   bool paused = false;  // spec.rollout.paused: groups of another revision stay
   bool settled = true;  // false: given up, because it would go on for long

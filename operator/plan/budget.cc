@@ -119,6 +119,20 @@ int groups_wanted(const api::Spec& spec, WallTime now) {
   return wanted_replicas(bounded);
 }
 
+void hold(BudgetModel& model, const std::set<std::pair<std::string, int>>& groups, int granted,
+          const std::function<const Amounts*(const std::string& revision)>& demand_of) {
+  const auto add = [&](const Amounts& amounts, int times) {
+    for (const auto& [resource, amount] : amounts) model.holds[resource] += times * amount;
+  };
+  for (const auto& [revision, number] : groups) {
+    const Amounts* demand = demand_of(revision);
+    add(demand != nullptr ? *demand : model.group, 1);
+  }
+  const auto there = static_cast<int>(groups.size());
+  model.held = std::max(there, granted);
+  add(model.group, model.held - there);
+}
+
 std::string why_less(const std::string& tenant, const api::TenantBudget& limits,
                      const BudgetShare& share, int wanted) {
   if (share.short_of.empty()) return {};

@@ -9,8 +9,11 @@
 //   whose group is larger than the whole budget.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -40,6 +43,12 @@ struct BudgetModel {
   Amounts holds;   // what those take, which may be of other revisions than the wanted one
   Amounts group;   // group_demand() of the wanted one
 };
+
+// Counts groups of a model as held: those that have pods, by revision and number, and as many as
+// were `granted` and will have them. Each takes what its revision says, by `demand_of`; where that
+// is not known (nullptr), and of one that has no pods yet, what the model's `group` says.
+void hold(BudgetModel& model, const std::set<std::pair<std::string, int>>& groups, int granted,
+          const std::function<const Amounts*(const std::string& revision)>& demand_of);
 
 struct BudgetShare {
   int groups = 0;         // that may run: at most `wanted`

@@ -62,19 +62,11 @@ void TenantBudgets::add_held(const Facts* facts, plan::BudgetModel& model) {
   for (const auto& pod : store_.pods.of_model(model.key)) {
     if (pod->group >= 0) groups.emplace(pod->revision, pod->group);
   }
-  const auto add = [&](const plan::Amounts& amounts, int times) {
-    for (const auto& [resource, amount] : amounts) model.holds[resource] += times * amount;
-  };
-  for (const auto& [revision, number] : groups) {
-    const plan::Amounts* demand = demand_of(model.key, revision);
-    add(demand != nullptr ? *demand : model.group, 1);
-  }
   const auto reserved = reserved_.find(model.key);
   const bool same = facts != nullptr && reserved != reserved_.end() &&
                     reserved->second.uid == facts->uid && !facts->going;
-  const auto there = static_cast<int>(groups.size());
-  model.held = std::max(there, same ? reserved->second.groups : 0);
-  add(model.group, model.held - there);
+  plan::hold(model, groups, same ? reserved->second.groups : 0,
+             [&](const std::string& revision) { return demand_of(model.key, revision); });
 }
 
 std::vector<plan::BudgetModel> TenantBudgets::models_of(const plan::TenantView& tenant) {
