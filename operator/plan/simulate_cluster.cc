@@ -86,12 +86,8 @@ void Simulation::delete_model() {
 void Simulation::drain(const std::string& group, bool asked) {
   for (Pod& pod : pods_) {
     if (!short_name(pod.object).starts_with(group + ".")) continue;
-    json& notes = pod.object["metadata"]["annotations"];
-    if (asked) {
-      notes[std::string(api::kDrainAnnotation)] = "asked";
-    } else {
-      notes.erase(std::string(api::kDrainAnnotation));
-    }
+    pod.object["metadata"]["annotations"].merge_patch(
+        {{std::string(api::kDrainAnnotation), asked ? json("asked") : json()}});
   }
   dirty_ = true;
 }
