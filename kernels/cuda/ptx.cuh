@@ -96,4 +96,43 @@ __device__ __forceinline__ void start_next_kernel() {
 #endif
 }
 
+// Memory that other GPUs and the host use at the same time: each word as a whole, in any order
+// beside others; from sm_70 on.
+__device__ __forceinline__ uint4 load_system(const uint4* from) {
+  uint4 v;
+  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ std::uint32_t load_system(const std::uint32_t* from) {
+  std::uint32_t v;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_system(uint4* to, const uint4& v) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y),
+               "r"(v.z), "r"(v.w)
+               : "memory");
+}
+__device__ __forceinline__ void store_system(std::uint32_t* to, std::uint32_t v) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(to), "r"(v) : "memory");
+}
+// What came before it is seen by whoever sees what the thread stores after it, and the other way
+// round: what it has seen before it came after what that thread did (release and acquire).
+__device__ __forceinline__ void fence_system() {
+  asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
+// A clock that goes on while the kernel runs.
+__device__ __forceinline__ std::int64_t nanoseconds() {
+  std::int64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+// A thread waits for another kernel: nothing to be done where kernels run side by side.
+__device__ __forceinline__ void let_others_run() {}
+
 }  // namespace dsm::kernels::cuda

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "kernels/cuda/emulation/memory.h"
@@ -33,6 +35,33 @@ namespace {
 constexpr std::size_t kMostThreads = 1024;
 constexpr std::size_t kMostSharedBytes = 227 << 10;
 
+// Host threads run kernels in the order in which they have come for it.
+class Turns {
+ public:
+  void take() {
+    std::unique_lock lock(mutex_);
+    const std::uint64_t mine = came_++;
+    changed_.wait(lock, [&] { return passed_ == mine; });
+  }
+  void pass() {
+    {
+      const std::lock_guard lock(mutex_);
+      ++passed_;
+    }
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint64_t came_ = 0;
+  std::uint64_t passed_ = 0;
+};
+Turns& turns() {
+  static Turns& turns = *new Turns;
+  return turns;
+}
+
 struct Meeting {
   unsigned lanes = 0;
   unsigned arrived = 0;
@@ -54,6 +83,7 @@ class Block {
   void run(const KernelCall& call);
   int barrier(int value);
   void meet(unsigned lanes, WarpAction action, void* mine);
+  void let_others_run();
   Thread& current() { return threads_[current_]; }
   void* dynamic_shared_memory() { return dynamic_.data(); }
   [[noreturn]] void fail(const std::string& what) const;
@@ -66,6 +96,7 @@ class Block {
   void switch_to_next();
   void resume(std::size_t thread, void** from);
   void end_thread();
+  void pass_turn();
   Meeting& meeting_of(std::vector<Meeting>& meetings, unsigned lanes, WarpAction action);
   void wake(std::size_t thread) { ready_.push_back(thread); }
   // Mixes ready_ from `begin` on.
@@ -86,6 +117,7 @@ class Block {
   std::vector<Thread> threads_;
   std::size_t current_ = 0;
   std::vector<std::size_t> ready_;  // the last goes first
+  std::size_t waits_ = 0;           // since the turn was passed
   std::size_t at_barrier_ = 0;
   int barrier_sum_ = 0;
   int barrier_result_ = 0;
@@ -93,9 +125,15 @@ class Block {
   std::uint32_t random_ = 0x9e3779b9U;
 };
 
+// Whose turn it is; null: nobody's. Those whose kernels have ended are used again. They stay for
+// good: stacks outlive whoever still runs at the end.
+Block* running = nullptr;
+std::vector<Block*>& idle_blocks() {
+  static auto& idle = *new std::vector<Block*>;
+  return idle;
+}
 Block& block() {
-  static Block& block = *new Block;  // its stacks outlive whoever still runs at the end
-  return block;
+  return *running;
 }
 
 std::string name_of(const void* function) {
@@ -200,6 +238,28 @@ void Block::switch_to_next() {
   resume(next, &threads_[from].stack);
 }
 
+void Block::let_others_run() {
+  if (++waits_ >= live_) {
+    waits_ = 0;
+    pass_turn();
+  }
+  if (ready_.empty()) return;
+  ready_.insert(ready_.begin(), current_);
+  switch_to_next();
+}
+
+void Block::pass_turn() {
+  const uint3 index = blockIdx;
+  turns().pass();
+  std::this_thread::yield();  // to a host thread that does not run a kernel yet
+  turns().take();
+  running = this;
+  gridDim = call_->grid;
+  blockDim = call_->block;
+  blockIdx = index;
+  threadIdx = threads_[current_].index;
+}
+
 void Block::entry() {
   Block& self = block();
   self.call_->body();
@@ -265,10 +325,18 @@ void Block::meet(unsigned lanes, WarpAction action, void* mine) {
 }  // namespace
 
 void run(const KernelCall& call) {
-  static std::mutex one_at_a_time;
-  const std::lock_guard lock(one_at_a_time);
-  const DeviceAccess access;
-  block().run(call);
+  turns().take();
+  if (idle_blocks().empty()) idle_blocks().push_back(new Block);
+  Block* const mine = idle_blocks().back();
+  idle_blocks().pop_back();
+  running = mine;
+  {
+    const DeviceAccess access;
+    mine->run(call);
+  }
+  idle_blocks().push_back(mine);
+  running = nullptr;
+  turns().pass();
 }
 
 void fail(const std::string& what) {
@@ -281,6 +349,10 @@ int barrier(int value) {
 
 void meet(unsigned lanes, WarpAction action, void* mine) {
   block().meet(lanes, action, mine);
+}
+
+void let_others_run() {
+  block().let_others_run();
 }
 
 void* dynamic_shared_memory() {

@@ -22,8 +22,13 @@ struct KernelCall {
   std::size_t shared_bytes = 0;  // dynamic
   std::function<void()> body;    // of a thread
 };
-// All blocks, one after the other. Of several host threads one runs a kernel at a time.
+// All blocks, one after the other. Of several host threads one runs a kernel at a time, until that
+// lets the others run.
 void run(const KernelCall& call);
+
+// For a thread that waits for another kernel: the block's other threads go on, and when all wait,
+// kernels of other host threads do. Shared variables hold nothing afterwards.
+void let_others_run();
 
 [[noreturn]] void fail(const std::string& what);
 

@@ -18,7 +18,7 @@ thread_local cudaError_t last_error = cudaSuccess;
 constexpr int kProcessors = 8;
 constexpr int kMajor = 9;
 constexpr int kMinor = 0;
-constexpr std::size_t kMostThreads = 1024;
+constexpr int kMostThreads = 1024;
 constexpr unsigned kMostBlocksAcross = 65535;  // in y and z
 constexpr std::size_t kPlainSharedBytes = 48 << 10;
 constexpr int kMostSharedBytes = 227 << 10;
@@ -51,8 +51,9 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work bo
   const dim3& grid = config.gridDim;
   const dim3& block = config.blockDim;
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
-  if (threads == 0 || threads > kMostThreads || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
-      grid.x > 0x7fffffffU || grid.y > kMostBlocksAcross || grid.z > kMostBlocksAcross) {
+  if (threads == 0 || threads > std::size_t{kMostThreads} || grid.x == 0 || grid.y == 0 ||
+      grid.z == 0 || grid.x > 0x7fffffffU || grid.y > kMostBlocksAcross ||
+      grid.z > kMostBlocksAcross) {
     return set_error(cudaErrorInvalidConfiguration);
   }
   if (config.dynamicSmemBytes > allowed_bytes(kernel)) return set_error(cudaErrorInvalidValue);
@@ -136,8 +137,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrComputeCapabilityMinor:
       *value = kMinor;
       break;
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = 1;
+      break;
   }
   return cudaSetDevice(device);
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->maxThreadsPerBlock = kMostThreads;
+  return cudaSuccess;
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {

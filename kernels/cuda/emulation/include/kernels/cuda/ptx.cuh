@@ -4,6 +4,10 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
 #include "kernels/cuda/emulation/tensor_core.h"
 
 namespace dsm::kernels::cuda {
@@ -43,5 +47,33 @@ inline uint4 load_once(const void* from) {
 
 inline void wait_for_previous_kernel() {}
 inline void start_next_kernel() {}
+
+inline std::uint32_t load_system(const std::uint32_t* from) {
+  return std::atomic_ref(*const_cast<std::uint32_t*>(from)).load(std::memory_order_relaxed);
+}
+inline uint4 load_system(const uint4* from) {
+  return {load_system(&from->x), load_system(&from->y), load_system(&from->z),
+          load_system(&from->w)};
+}
+inline void store_system(std::uint32_t* to, std::uint32_t v) {
+  std::atomic_ref(*to).store(v, std::memory_order_relaxed);
+}
+inline void store_system(uint4* to, const uint4& v) {
+  store_system(&to->x, v.x);
+  store_system(&to->y, v.y);
+  store_system(&to->z, v.z);
+  store_system(&to->w, v.w);
+}
+inline void fence_system() {
+  std::atomic_thread_fence(std::memory_order_acq_rel);
+}
+
+inline std::int64_t nanoseconds() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+inline void let_others_run() {
+  emulation::let_others_run();
+}
 
 }  // namespace dsm::kernels::cuda
