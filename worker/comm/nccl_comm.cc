@@ -36,19 +36,24 @@ void NcclComm::all_reduce(const float* mine, float* sum, std::size_t count, void
 }
 
 void NcclComm::wait(const std::function<bool()>& done, const char* what) {
-  const TimePoint limit = clock_.now() + timeout_;
+  const TimePoint start = clock_.now();
   while (!done()) {
+    const auto waited = clock_.now() - start;
     if (comm_ != nullptr) {
       if (aborted_.stop_requested()) give_up("the epoch was aborted");
       int state = NcclApi::kSuccess;
       check(api_.async_error(comm_, &state), what);
       check(state, what);
-      if (clock_.now() >= limit) {
+      if (waited >= timeout_) {
         give_up(std::string("cannot ") + what + " within " + std::to_string(timeout_.count()) +
                 " ms");
       }
     }
-    std::this_thread::yield();
+    if (const auto pause = pause_after(waited); pause.count() > 0) {
+      std::this_thread::sleep_for(pause);
+    } else {
+      std::this_thread::yield();
+    }
   }
 }
 

@@ -7,6 +7,8 @@
 // uses an NcclComm, with its GPU current.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <stop_token>
@@ -17,6 +19,15 @@
 #include "worker/comm/nccl.h"
 
 namespace dsm::comm {
+
+// How long who has waited for so long lets pass before looking again. Steps of decoding and what
+// NCCL does at once are looked for all the time; longer waits end late by a hundredth, and leave
+// the core to others.
+constexpr std::chrono::nanoseconds pause_after(std::chrono::nanoseconds waited) {
+  constexpr std::chrono::milliseconds kBusy(10);
+  constexpr std::chrono::nanoseconds kLongest = std::chrono::milliseconds(1);
+  return waited < kBusy ? std::chrono::nanoseconds(0) : std::min(waited / 100, kLongest);
+}
 
 class NcclComm {
  public:

@@ -195,6 +195,12 @@ TEST_F(NcclCommTest, WaitingForAStreamEndsWithTheRanks) {
   });
 }
 
+TEST(NcclComm, LooksLessOftenTheLongerItWaits) {
+  EXPECT_EQ(pause_after(Millis(9)), Millis(0));
+  EXPECT_EQ(pause_after(Millis(20)), std::chrono::microseconds(200));
+  EXPECT_EQ(pause_after(Millis(5000)), Millis(1));
+}
+
 TEST(Nccl, SaysWhatIsMissing) {
   EXPECT_THAT(load_nccl("libno-such-library.so").error().message,
               StartsWith("NCCL, over which GPUs add up, cannot be loaded: "));
