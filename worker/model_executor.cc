@@ -17,13 +17,19 @@ class ModelExecutor final : public group::RankExecutor {
   // `sampled_vocab`: the ids that may be chosen; 0: all. The model finds its adapters in
   // `adapters`.
   ModelExecutor(std::shared_ptr<const model::AdapterStore> adapters,
-                std::unique_ptr<model::RankModel> model, int sampled_vocab, bool drafts)
+                std::unique_ptr<model::RankModel> model, int sampled_vocab, bool drafts, Logger log)
       : adapters_(std::move(adapters)),
         model_(std::move(model)),
         sampler_(vocab(), sampled_vocab > 0 ? static_cast<std::size_t>(sampled_vocab) : vocab()),
-        drafts_(drafts) {}
+        drafts_(drafts),
+        log_(std::move(log)) {}
 
-  void join(comm::Communicator& comm) override { model_->join(comm); }
+  void join(comm::Communicator& comm) override try {
+    const std::string how = model_->join(comm);
+    if (comm.rank() == 0 && !how.empty()) log_.info("ranks add up", {{"by", how}});
+  } catch (const std::bad_alloc&) {
+    throw DeviceError("not enough memory to connect the ranks");
+  }
 
   engine::Samples execute(const engine::Batch& batch, comm::Communicator& comm) override try {
     const model::StepOutputs outputs = model_->choose(batch, comm);
@@ -80,6 +86,7 @@ class ModelExecutor final : public group::RankExecutor {
   std::unique_ptr<model::RankModel> model_;
   model::RowSampler sampler_;
   bool drafts_;
+  Logger log_;
 };
 
 }  // namespace
@@ -99,6 +106,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
          .size = spec.ranks,
          .device = spec.device,
          .gpu = rank % spec.local_ranks,
+         .all_reduce = spec.all_reduce,
          .threads = spec.threads_per_rank,
          .ops = nullptr,
          .sampled_vocab = spec.sampled_vocab,
@@ -117,7 +125,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
     if (!model) return std::unexpected(model.error());
     log.info("weights loaded", {{"rank", rank}, {"device", (*model)->device()}});
     return std::make_unique<ModelExecutor>(spec.adapters, std::move(*model), spec.sampled_vocab,
-                                           spec.drafts);
+                                           spec.drafts, log);
   };
 }
 

@@ -22,6 +22,7 @@ struct ModelSpec {
   int local_ranks = 1;  // of this process: consecutive, from a multiple of their number on
   device::Device device = device::Device::kCpu;
   device::CheckKind device_check = device::CheckKind::kOff;  // before weights are loaded
+  device::AllReduce all_reduce = device::AllReduce::kAuto;
   int threads_per_rank = 1;
   model::KvSpec kv;
   int max_batch_tokens = 0;

@@ -84,6 +84,10 @@ void declare(Flags& flags, Options& o, std::string& modules) {
       "device-check", &o.device_check,
       "Whether a GPU is asked for its memory, its speed and a product before it gets weights: "
       "off, quick (up to 2 GiB of its memory) or full (nearly all that is free)");
+  flags.add("all-reduce", &o.all_reduce,
+            "What adds up the ranks' parts of sums on GPUs: nccl, peer (own kernels, for ranks of "
+            "one pod whose GPUs reach each other's memory) or auto (for each size the quicker, "
+            "measured when the ranks meet)");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("lora-modules", &modules,
             "LoRA adapters from the start, by the names under which requests choose them: "
@@ -246,6 +250,9 @@ Status check(const Options& o) {
   }
   if (o.device_check != "off" && o.device_check != "quick" && o.device_check != "full") {
     return wrong("device-check", "is '" + o.device_check + "', expected off, quick or full");
+  }
+  if (o.all_reduce != "auto" && o.all_reduce != "nccl" && o.all_reduce != "peer") {
+    return wrong("all-reduce", "is '" + o.all_reduce + "', expected auto, nccl or peer");
   }
   if (auto quantization = check_quantization(o); !quantization) return quantization;
   if (auto adapters = check_adapters(o); !adapters) return adapters;

@@ -52,6 +52,7 @@ struct Options {
   std::string weight_quantization = "auto";
   std::string device = "auto";
   std::string device_check = "quick";
+  std::string all_reduce = "auto";
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
   // Adapters from the start as (name, folder); --lora-modules is name=path,name=path.

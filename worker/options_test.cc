@@ -72,6 +72,8 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--device-check is 'thorough', expected off, quick or full");
   EXPECT_EQ(error_of({"--model", "m", "--kv-cache-fraction", "0.99"}),
             "--kv-cache-fraction is 0.990000, expected more than 0 and at most 0.98");
+  EXPECT_EQ(error_of({"--model", "m", "--all-reduce", "own"}),
+            "--all-reduce is 'own', expected auto, nccl or peer");
   EXPECT_EQ(error_of({"--model", "m", "--kv-cache-fraction", "nan"}),
             "--kv-cache-fraction is nan, expected more than 0 and at most 0.98");
   EXPECT_EQ(error_of({"--model", "m", "--activation-quantization", "int8"}),

@@ -72,6 +72,10 @@ kernels::DType kv_dtype(const Options& options) {
   if (options.kv_cache_dtype == "bf16") return kernels::DType::kBF16;
   return options.kv_cache_dtype == "fp8" ? kernels::DType::kF8E4M3 : kernels::DType::kF32;
 }
+device::AllReduce all_reduce(const Options& options) {
+  if (options.all_reduce == "nccl") return device::AllReduce::kNccl;
+  return options.all_reduce == "peer" ? device::AllReduce::kPeer : device::AllReduce::kAuto;
+}
 sizing::KvType kv_type(const Options& options) {
   if (options.kv_cache_dtype == "bf16") return sizing::KvType::kBf16;
   return options.kv_cache_dtype == "fp8" ? sizing::KvType::kFp8 : sizing::KvType::kF32;
@@ -370,6 +374,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .local_ranks = options.local_ranks(),
                             .device = *device,
                             .device_check = *device::check_kind(options.device_check),
+                            .all_reduce = all_reduce(options),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv = {.num_blocks = measured ? 0 : scheduler->num_blocks,
                                    .dtype = kv_dtype(options),

@@ -53,8 +53,9 @@ void launch(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes,
   launch_with({}, kernel, grid, threads, shared_bytes, stream, args...);
 }
 
-// The same for a kernel whose first words, in every thread, are follow_previous_kernel(): it is
-// started while the one before it ends, and waits there.
+// The same for a kernel whose first words, in every thread, are follow_previous_kernel() or, if the
+// next is to start when it ends, wait_for_previous_kernel(): it is started while the one before it
+// ends, and waits there.
 template <class... Params, class... Args>
 void launch_early(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes,
                   Stream stream, const Args&... args) {

@@ -2,6 +2,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/tree.cuh"
 
 namespace dsm::kernels::cuda {
 namespace {
@@ -40,13 +41,7 @@ __global__ void tree_sum_kernel(const TreeSumParams p) {
   for (int r = 0; r < kSegments; ++r) {
     if (r < p.ranks) part[r] = p.parts[r * p.count + item];
   }
-#pragma unroll
-  for (int step = 1; step < kSegments; step *= 2) {
-    if (step >= p.ranks) continue;
-#pragma unroll
-    for (int r = 0; r < kSegments; r += 2 * step) part[r] += part[r + step];
-  }
-  p.y[item] = p.residual[item] + part[0];
+  p.y[item] = p.residual[item] + tree_of(part, p.ranks);
 }
 
 __global__ void combine_kernel(const CombineParams p) {

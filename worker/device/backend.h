@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "kernels/choose.h"
@@ -135,8 +136,8 @@ class Backend {
 
   // The ranks of an epoch have met: connects this one's device with theirs. Before the epoch's
   // first exchange between ranks. Collective. Throws comm::CommError. What was connected before is
-  // so no more.
-  virtual void join(comm::Communicator& /*ranks*/) {}
+  // so no more. For the log: how the ranks' devices add up; empty: the host does it for them.
+  virtual std::string join(comm::Communicator& /*ranks*/) { return {}; }
   // Collective, with the ranks of the last join(). The same bits on all ranks.
   virtual void add_over_ranks(comm::Communicator& ranks, const RankSumParams& params) = 0;
   // Likewise.

@@ -66,10 +66,11 @@ cudaDeviceProp properties_of(int gpu) {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library)
+  CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library, AllReduce all_reduce)
       : gpu_(gpu),
         properties_(properties_of(gpu)),
         exact_(exact),
+        all_reduce_(all_reduce),
         pool_(threads),
         products_(properties_, exact, lists_, stream_, operands_) {
     if (library != nullptr) name_ += ", " + products_.use_library(*library);
@@ -282,12 +283,14 @@ class CudaBackend final : public Backend {
     launch([&] { cuda::tree_sum(p, stream_.get()); });
   }
 
-  void join(comm::Communicator& ranks) override {
+  std::string join(comm::Communicator& ranks) override {
     leave_ranks();
-    if (ranks.size() == 1) return;
+    if (ranks.size() == 1) return {};
     stream_.synchronise();  // what a lost epoch left there
-    ranks_ = join_ranks(ranks, gpu_.number(), stream_);
+    ranks_ = join_ranks(ranks, {.gpu = gpu_.number(), .exact = exact_, .all_reduce = all_reduce_},
+                        stream_);
     stream_.waits_by([this] { ranks_->wait(); });
+    return ranks_->name();
   }
 
   void add_over_ranks(comm::Communicator& ranks, const RankSumParams& p) override {
@@ -297,12 +300,7 @@ class CudaBackend final : public Backend {
       return;
     }
     require(ranks_ != nullptr, "the ranks have not been joined");
-    if (!exact_ && ranks_->all_reduce(p.mine, static_cast<std::size_t>(p.count))) {
-      tree_sum({p.mine, 1, p.count, p.y, p.y});
-      return;
-    }
-    ranks_->all_gather(p.mine, p.parts, static_cast<std::size_t>(p.count));
-    tree_sum({p.parts, ranks.size(), p.count, p.y, p.y});
+    ranks_->add(p);
   }
 
   void gather_over_ranks(comm::Communicator& ranks, const RankGatherParams& p) override {
@@ -445,6 +443,7 @@ class CudaBackend final : public Backend {
   const CurrentGpu gpu_;  // before everything that is made on it
   const cudaDeviceProp properties_;
   bool exact_;
+  AllReduce all_reduce_;
   std::string name_ = std::string("cuda/") + properties_.name;
   ThreadPool pool_;
   Stream stream_;
@@ -568,8 +567,8 @@ std::vector<std::string> cuda_capabilities() {
 }
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
-                                           const FoundCublasLt* library) {
-  return std::make_unique<CudaBackend>(threads, exact, gpu, library);
+                                           const FoundCublasLt* library, AllReduce all_reduce) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

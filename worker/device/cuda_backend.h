@@ -11,6 +11,7 @@
 
 #include "worker/device/backend.h"
 #include "worker/device/cublas_lt.h"
+#include "worker/device/sum_ways.h"
 
 struct CUstream_st;
 
@@ -27,7 +28,8 @@ std::vector<std::string> cuda_capabilities();
 // `library`: does products of many rows, which then are not exact, if it was found; null: it is not
 // wanted. Throws as make_backend().
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
-                                           const FoundCublasLt* library = nullptr);
+                                           const FoundCublasLt* library = nullptr,
+                                           AllReduce all_reduce = AllReduce::kAuto);
 
 // The stream of such a backend, to measure what is on it.
 CUstream_st* stream_of(const Backend& backend);

@@ -1,29 +1,44 @@
 // How the ranks of an epoch put together what each has of a sum, on the streams of their backends:
-// by NCCL, or, where ranks share a GPU, which NCCL does not do, by copies that events put in order.
+// by NCCL and kernels of our own, or, where ranks share a GPU, which NCCL does not do, by copies
+// that events put in order.
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "worker/comm/communicator.h"
+#include "worker/device/backend.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/sum_ways.h"
 
 namespace dsm::device {
 
 class CudaRanks {
  public:
   virtual ~CudaRanks() = default;
+  // For the log.
+  virtual std::string name() const = 0;
   // These two are collective and put on the stream. parts[r * count ..) = rank r's `mine`.
   virtual void all_gather(const float* mine, float* parts, std::size_t count) = 0;
-  // mine = the sum of all ranks' `mine`, in any order that is the same on all ranks. False: it is
-  // no quicker than all_gather(), and nothing was done.
-  virtual bool all_reduce(float* mine, std::size_t count) = 0;
+  // As Backend::add_over_ranks().
+  virtual void add(const RankSumParams& params) = 0;
   // Returns when what is on the stream is done. Throws CommError when a rank is lost.
   virtual void wait() = 0;
 };
 
-// Collective. `gpu` is this rank's, and current; `ranks` and the stream outlive what is made.
-// Throws CommError, and DeviceError where NCCL is needed and missing.
-std::unique_ptr<CudaRanks> join_ranks(comm::Communicator& ranks, int gpu, const Stream& stream);
+struct JoinOptions {
+  int gpu = 0;  // this rank's, which is current
+  // Sums are added in the order of the ranks' numbers, else in any that is the same on all ranks.
+  bool exact = true;
+  AllReduce all_reduce = AllReduce::kAuto;
+};
+// Collective. `ranks` and the stream outlive what is made. Throws CommError, and DeviceError where
+// NCCL is needed and missing, or GPUs that reach each other's memory are wanted and are none.
+std::unique_ptr<CudaRanks> join_ranks(comm::Communicator& ranks, const JoinOptions& options,
+                                      const Stream& stream);
+
+// y = residual + sum on the stream.
+void add_parts(const kernels::TreeSumParams& params, const Stream& stream);
 
 }  // namespace dsm::device

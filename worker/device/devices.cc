@@ -18,7 +18,8 @@ std::string cuda_missing() {
   return cuda_problem();
 }
 std::unique_ptr<Backend> make_cuda(const BackendSpec& spec) {
-  return make_cuda_backend(spec.threads, spec.exact, spec.gpu, spec.exact ? nullptr : &cublas_lt());
+  return make_cuda_backend(spec.threads, spec.exact, spec.gpu, spec.exact ? nullptr : &cublas_lt(),
+                           spec.all_reduce);
 }
 std::vector<std::string> capabilities() {
   return cuda_capabilities();

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "kernels/ops.h"
 #include "worker/device/backend.h"
+#include "worker/device/sum_ways.h"
 
 namespace dsm::device {
 
@@ -33,7 +34,8 @@ struct BackendSpec {
   // CUDA: products take activations as two BF16 terms instead of one.
   bool exact = true;
   int gpu = 0;  // CUDA: of those that the process sees; ranks may share one, for tests
-  const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
+  AllReduce all_reduce = AllReduce::kAuto;  // CUDA
+  const kernels::Ops* ops = nullptr;        // CPU; null: the best this processor can run
 };
 // Throws std::bad_alloc without enough memory, DeviceError when the device fails.
 std::unique_ptr<Backend> make_backend(const BackendSpec& spec);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "worker/device/cuda_ranks.h"
@@ -51,8 +52,9 @@ class VirtualRanks final : public CudaRanks {
                const Stream& stream);
   ~VirtualRanks() override;
 
+  std::string name() const override { return "copies on one GPU"; }
   void all_gather(const float* mine, float* parts, std::size_t count) override;
-  bool all_reduce(float* mine, std::size_t count) override;
+  void add(const RankSumParams& params) override;
   void wait() override;
 
  private:

@@ -65,6 +65,7 @@ std::unique_ptr<device::Backend> backend_of(const RankSpec& rank) {
                                .threads = rank.threads,
                                .exact = rank.deterministic,
                                .gpu = rank.gpu,
+                               .all_reduce = rank.all_reduce,
                                .ops = rank.ops});
 }
 
@@ -400,8 +401,8 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
   }
 }
 
-void RankModel::join(comm::Communicator& comm) {
-  impl_->backend->join(comm);
+std::string RankModel::join(comm::Communicator& comm) {
+  return impl_->backend->join(comm);
 }
 
 std::span<const float> RankModel::forward(const engine::Batch& batch, comm::Communicator& comm) {

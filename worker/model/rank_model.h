@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -38,7 +39,8 @@ struct RankSpec {
   int rank = 0;
   int size = 1;  // 1, 2, 4 or 8
   device::Device device = device::Device::kCpu;
-  int gpu = 0;                        // as BackendSpec's
+  int gpu = 0;  // as BackendSpec's, like what follows
+  device::AllReduce all_reduce = device::AllReduce::kAuto;
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
   // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they
@@ -93,8 +95,8 @@ class RankModel {
   Status make_cache(int blocks);
 
   // Collective: the ranks of an epoch have met. Before the first forward() of it, where the device
-  // is not the CPU. Throws comm::CommError.
-  void join(comm::Communicator& comm);
+  // is not the CPU. Throws comm::CommError. Returns what Backend::join() does, for the log.
+  std::string join(comm::Communicator& comm);
 
   // Collective: every rank calls it with the same batch. Writes the rows' keys and values. Returns
   // on rank 0 the logits [n, vocab] of the last row.logits tokens of each row, in the order of rows

@@ -1,0 +1,116 @@
+#include "worker/device/peer_ranks.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+namespace dsm::device {
+namespace {
+
+#ifndef DSM_SUM_ROUNDS
+#define DSM_SUM_ROUNDS 20
+#endif
+constexpr std::int64_t kMostRounds = DSM_SUM_ROUNDS;
+
+// Sums that are timed: more of the quick ones.
+std::int64_t rounds_of(std::int64_t count) {
+  return std::clamp((std::int64_t{4} << 20) / count, std::int64_t{1}, kMostRounds);
+}
+
+// A place among the work on a stream, with the time when it was reached.
+class TimedMark {
+ public:
+  TimedMark() { check(cudaEventCreateWithFlags(&event_, cudaEventDefault), "create an event"); }
+  TimedMark(const TimedMark&) = delete;
+  TimedMark& operator=(const TimedMark&) = delete;
+  ~TimedMark() { cudaEventDestroy(event_); }
+
+  void record(const Stream& stream) { check(cudaEventRecord(event_, stream.get()), "mark work"); }
+  // Both have been reached.
+  float milliseconds_since(const TimedMark& begin) const {
+    float time = 0;
+    check(cudaEventElapsedTime(&time, begin.event_, event_), "take a time");
+    return time;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+}  // namespace
+
+PeerRanks::PeerRanks(comm::Communicator& ranks, std::unique_ptr<CudaRanks> library,
+                     std::unique_ptr<PeerSum> peers, const Stream& stream, bool peers_alone)
+    : ranks_(ranks),
+      stream_(stream),
+      peers_(std::move(peers)),
+      library_(std::move(library)),
+      ways_(measured(peers_alone)) {}
+
+// What is still on the stream may wait for ranks that are lost: either end lets go of its own.
+PeerRanks::~PeerRanks() {
+  peers_->give_up();
+  library_.reset();
+}
+
+std::string PeerRanks::name() const {
+  return "sums: " + ways_.text() + "; library: " + library_->name();
+}
+
+void PeerRanks::all_gather(const float* mine, float* parts, std::size_t count) {
+  library_->all_gather(mine, parts, count);
+}
+
+void PeerRanks::add(const RankSumParams& params) {
+  add_by(ways_.of(params.count), params);
+}
+
+void PeerRanks::wait() {
+  library_->wait();
+  peers_->check();
+}
+
+void PeerRanks::add_by(SumWay way, const RankSumParams& params) {
+  if (way == SumWay::kLibrary) return library_->add(params);
+  peers_->add(params.mine, params.y, params.count, way);
+}
+
+float PeerRanks::time_of(SumWay way, const RankSumParams& params) {
+  add_by(way, params);  // a library may connect ranks when it first sends
+  wait();
+  ranks_.barrier();
+  TimedMark begin;
+  TimedMark end;
+  const std::int64_t rounds = rounds_of(params.count);
+  begin.record(stream_);
+  for (std::int64_t i = 0; i < rounds; ++i) add_by(way, params);
+  end.record(stream_);
+  wait();
+  return end.milliseconds_since(begin) * 1000 / static_cast<float>(rounds);
+}
+
+SumWays PeerRanks::measured(bool peers_alone) {
+  const auto most = static_cast<std::size_t>(kSumSizes.back());
+  const auto parts = peers_alone ? 0 : static_cast<std::size_t>(ranks_.size());
+  const std::size_t bytes = (2 + parts) * most * sizeof(float);
+  const DeviceMemory memory = device_memory(bytes);
+  check(cudaMemsetAsync(memory.get(), 0, bytes, stream_.get()), "clear memory");
+  auto* values = static_cast<float*>(memory.get());
+  std::vector<float> times;
+  for (const std::int64_t count : kSumSizes) {
+    for (const SumWay way : kSumWays) {
+      if (way == SumWay::kLibrary && peers_alone) {
+        times.push_back(std::numeric_limits<float>::infinity());
+        continue;
+      }
+      times.push_back(time_of(
+          way, {.mine = values, .parts = values + 2 * most, .count = count, .y = values + most}));
+    }
+  }
+  std::vector<float> all(times.size() * static_cast<std::size_t>(ranks_.size()));
+  ranks_.all_gather(times, all);
+  return SumWays(all);
+}
+
+}  // namespace dsm::device

@@ -1,0 +1,39 @@
+// Ranks that add up by the quickest way: as other ranks do, or by kernels of our own. Which is
+// quickest is measured when they meet.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "worker/device/cuda_ranks.h"
+#include "worker/device/peer_sum.h"
+#include "worker/device/sum_ways.h"
+
+namespace dsm::device {
+
+class PeerRanks final : public CudaRanks {
+ public:
+  // Collective. `library` does all that is not a sum as well. With `peers_alone` it adds nothing.
+  PeerRanks(comm::Communicator& ranks, std::unique_ptr<CudaRanks> library,
+            std::unique_ptr<PeerSum> peers, const Stream& stream, bool peers_alone);
+  ~PeerRanks() override;
+
+  std::string name() const override;
+  void all_gather(const float* mine, float* parts, std::size_t count) override;
+  void add(const RankSumParams& params) override;
+  void wait() override;
+
+ private:
+  void add_by(SumWay way, const RankSumParams& params);
+  // Microseconds of a sum.
+  float time_of(SumWay way, const RankSumParams& params);
+  SumWays measured(bool peers_alone);
+
+  comm::Communicator& ranks_;
+  const Stream& stream_;
+  std::unique_ptr<PeerSum> peers_;
+  std::unique_ptr<CudaRanks> library_;  // goes first: it lets go of what the stream waits for
+  const SumWays ways_;
+};
+
+}  // namespace dsm::device

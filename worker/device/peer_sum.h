@@ -1,0 +1,68 @@
+// Sums of ranks that are threads of this process and whose GPUs reach each other's memory, over
+// NVLink or PCIe (kernels/cuda/all_reduce.h).
+//
+// A rank that is lost leaves the others' kernels waiting, but not for ever: they end when the
+// ranks' communicator is aborted, or by themselves after the time that was given. What they have
+// computed is then not to be used, which check() says.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "kernels/cuda/all_reduce.h"
+#include "worker/comm/communicator.h"
+#include "worker/device/cuda_memory.h"
+#include "worker/device/sum_ways.h"
+
+namespace dsm::device {
+
+// A rank's places, which the other GPUs write to.
+class PeerPlaces;
+
+class PeerSum {
+ public:
+  // Collective; `gpus` of all ranks, this one's is current. Null, on all ranks: they are more
+  // than kSegments, or some GPU cannot reach another one, or has no memory for it. `ranks` and the
+  // stream outlive what is made.
+  static std::unique_ptr<PeerSum> join(comm::Communicator& ranks, std::span<const int> gpus,
+                                       const Stream& stream, std::chrono::nanoseconds patience);
+  PeerSum(const PeerSum&) = delete;
+  PeerSum& operator=(const PeerSum&) = delete;
+  // Waits for the stream, on which nobody is waited for any more.
+  ~PeerSum();
+
+  // Collective, on the stream: y += the sum of all ranks' `mine`, as tree_sum() adds them. Both are
+  // aligned to 16 bytes, count is a multiple of 4. `way` is not the library.
+  void add(const float* mine, float* y, std::int64_t count, SumWay way);
+  // Once what is on the stream is done: throws comm::CommError if it waited in vain.
+  void check() const;
+  // Kernels wait for nobody any more.
+  void give_up() noexcept { GiveUp{lost_word()}(); }
+
+ private:
+  struct GiveUp {
+    std::uint32_t* lost;
+    void operator()() const noexcept { std::atomic_ref(*lost).store(1, std::memory_order_relaxed); }
+  };
+
+  PeerSum(comm::Communicator& ranks, std::vector<std::shared_ptr<PeerPlaces>> all,
+          const Stream& stream, std::chrono::nanoseconds patience);
+  std::uint32_t* lost_word() const { return static_cast<std::uint32_t*>(lost_.get()); }
+
+  const Stream& stream_;
+  // The last rank to go frees all of them: whoever goes first may still be written to.
+  const std::vector<std::shared_ptr<PeerPlaces>> all_;
+  const DeviceMemory state_;
+  const HostMemory lost_;
+  kernels::cuda::AllReduceParams params_;
+  const std::stop_token aborted_;
+  std::optional<std::stop_callback<GiveUp>> on_abort_;
+};
+
+}  // namespace dsm::device

@@ -1,0 +1,290 @@
+// Sums by kernels that write into other ranks' memory, of ranks that are threads on one GPU: bits,
+// and what becomes of those who wait for a rank that is lost.
+#include "worker/device/peer_sum.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <barrier>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <random>
+#include <thread>
+
+#include "worker/comm/thread_comm.h"
+
+namespace dsm::device {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::nanoseconds kPatience = 60s;
+
+// On a GPU kernels of many streams do not all run side by side.
+#ifdef DSM_CUDA_EMULATED
+constexpr int kSizes[] = {2, 3, 4, 5, 8};
+#else
+constexpr int kSizes[] = {2, 3, 4};
+#endif
+constexpr std::array kOwnWays{SumWay::kOneShot, SumWay::kTwoShot};
+
+// Runs `body` as every rank, each on its own thread.
+void run(int size, const std::function<void(comm::Communicator&)>& body) {
+  const auto comms = comm::make_thread_communicators(size);
+  std::vector<std::thread> threads;
+  threads.reserve(comms.size());
+  for (const auto& comm : comms) threads.emplace_back([&] { body(*comm); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::unique_ptr<PeerSum> join(comm::Communicator& ranks, const Stream& stream,
+                              std::chrono::nanoseconds patience = kPatience) {
+  const std::vector<int> gpus(static_cast<std::size_t>(ranks.size()), 0);
+  return PeerSum::join(ranks, gpus, stream, patience);
+}
+
+// Values on the GPU.
+class Values {
+ public:
+  explicit Values(std::vector<float> values)
+      : values_(std::move(values)), memory_(device_memory(values_.size() * sizeof(float))) {}
+  float* get() const { return static_cast<float*>(memory_.get()); }
+  void send(const Stream& stream) {
+    device::check(cudaMemcpyAsync(get(), values_.data(), values_.size() * sizeof(float),
+                                  cudaMemcpyHostToDevice, stream.get()),
+                  "copy");
+  }
+  const std::vector<float>& fetch(const Stream& stream) {
+    device::check(cudaMemcpyAsync(values_.data(), get(), values_.size() * sizeof(float),
+                                  cudaMemcpyDeviceToHost, stream.get()),
+                  "copy");
+    stream.synchronise();
+    return values_;
+  }
+
+ private:
+  std::vector<float> values_;
+  DeviceMemory memory_;
+};
+
+// What a rank has, or, with another `seed`, what is there before: of many magnitudes, so that no
+// two orders of additions give the same.
+std::vector<float> random_values(std::int64_t count, int seed) {
+  std::mt19937 random(static_cast<unsigned>(seed));
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) {
+    const auto bits = static_cast<std::uint32_t>(random());
+    value = std::ldexp(static_cast<float>(static_cast<std::int32_t>(bits)),
+                       -31 - static_cast<int>(bits % 13));
+  }
+  return values;
+}
+
+// residual + the tree of kernels/params.h
+float added(float residual, std::vector<float> part) {
+  const std::size_t ranks = part.size();
+  part.resize(kernels::kSegments);
+  for (std::size_t step = 1; step < ranks; step *= 2) {
+    for (std::size_t r = 0; r < part.size(); r += 2 * step) part[r] += part[r + step];
+  }
+  return residual + part[0];
+}
+
+std::vector<float> reference(int ranks, std::int64_t count, int seed, int times = 1) {
+  std::vector<std::vector<float>> all;
+  for (int r = 0; r < ranks; ++r) all.push_back(random_values(count, seed + r));
+  std::vector<float> y = random_values(count, seed + 100);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    std::vector<float> part;
+    for (const std::vector<float>& mine : all) part.push_back(mine[i]);
+    for (int t = 0; t < times; ++t) y[i] = added(y[i], part);
+  }
+  return y;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::ranges::equal(a, b, [](float x, float y) {
+    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+  });
+}
+
+TEST(PeerSum, OfAnyCountHasTheBitsOfTheTree) {
+  const std::vector<std::int64_t> counts{4, 12, 1020, 1024, 1028, 4100, 7168};
+  for (const int size : kSizes) {
+    SCOPED_TRACE(size);
+    run(size, [&](comm::Communicator& ranks) {
+      Stream stream;
+      const auto sum = join(ranks, stream);
+      ASSERT_NE(sum, nullptr);
+      // All are on the stream before any is looked at.
+      std::vector<Values> results;
+      std::vector<Values> mine;
+      for (const std::int64_t count : counts) {
+        for (const SumWay way : kOwnWays) {
+          const int seed = static_cast<int>(count);
+          mine.emplace_back(random_values(count, seed + ranks.rank())).send(stream);
+          results.emplace_back(random_values(count, seed + 100)).send(stream);
+          sum->add(mine.back().get(), results.back().get(), count, way);
+        }
+      }
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        const std::int64_t count = counts[i / kOwnWays.size()];
+        EXPECT_TRUE(
+            same_bits(results[i].fetch(stream), reference(size, count, static_cast<int>(count))))
+            << count << ", way " << i % kOwnWays.size();
+      }
+      sum->check();
+    });
+  }
+}
+
+TEST(PeerSum, OfMoreThanThereArePlacesForIsAddedPieceByPiece) {
+  const std::int64_t count = kernels::cuda::kPeerPlaces / 2 + 4;
+  const std::vector<float> wanted = reference(2, count, 7);
+  run(2, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream);
+    Values mine(random_values(count, 7 + ranks.rank()));
+    mine.send(stream);
+    for (const SumWay way : kOwnWays) {
+      Values y(random_values(count, 107));
+      y.send(stream);
+      sum->add(mine.get(), y.get(), count, way);
+      EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
+    }
+  });
+}
+
+// Ranks that are ahead by a call or behind, over places that many calls before have used.
+TEST(PeerSum, OfManyCallsNeedsNoPaceInCommon) {
+  constexpr int kCalls = 60;
+  const std::array<std::int64_t, 3> counts{64, 1028, 2048};
+  run(4, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream);
+    std::mt19937 random(static_cast<unsigned>(ranks.rank()));
+    std::vector<Values> mine;
+    std::vector<Values> y;
+    for (const std::int64_t count : counts) {
+      const int seed = static_cast<int>(count);
+      mine.emplace_back(random_values(count, seed + ranks.rank())).send(stream);
+      y.emplace_back(random_values(count, seed + 100)).send(stream);
+    }
+    for (int call = 0; call < kCalls; ++call) {
+      for (unsigned i = random() % 16; i > 0; --i) std::this_thread::yield();
+      const auto which = static_cast<std::size_t>(call) % counts.size();
+      sum->add(mine[which].get(), y[which].get(), counts[which],
+               kOwnWays[static_cast<std::size_t>(call / 2) % kOwnWays.size()]);
+      if (random() % 3 == 0) stream.synchronise();
+    }
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      EXPECT_TRUE(same_bits(y[i].fetch(stream), reference(4, counts[i], static_cast<int>(counts[i]),
+                                                          kCalls / counts.size())));
+    }
+  });
+}
+
+TEST(PeerSum, OfWhatIsNoNumberIsNone) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float empty = std::bit_cast<float>(0xffffffffU);  // as a place that nobody has written
+  run(2, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream);
+    for (const SumWay way : kOwnWays) {
+      Values mine({empty, kInfinity, ranks.rank() == 0 ? 1.0F : empty, -0.0F});
+      Values y({1, 1, 1, -0.0F});
+      mine.send(stream);
+      y.send(stream);
+      sum->add(mine.get(), y.get(), 4, way);
+      const std::vector<float>& got = y.fetch(stream);
+      EXPECT_TRUE(std::isnan(got[0]));
+      EXPECT_EQ(got[1], kInfinity);
+      EXPECT_TRUE(std::isnan(got[2]));
+      EXPECT_TRUE(got[3] == 0 && std::signbit(got[3]));
+      sum->check();
+    }
+  });
+}
+
+TEST(PeerSum, IsRecordedOnceAndRepeated) {
+  constexpr int kRepeats = 20;
+  constexpr std::int64_t kCount = 1540;
+  const std::vector<float> wanted = reference(3, kCount, 11, 2 * kRepeats);
+  run(3, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream);
+    Values mine(random_values(kCount, 11 + ranks.rank()));
+    Values y(random_values(kCount, 111));
+    mine.send(stream);
+    y.send(stream);
+    device::check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "record");
+    for (const SumWay way : kOwnWays) sum->add(mine.get(), y.get(), kCount, way);
+    cudaGraph_t steps = nullptr;
+    device::check(cudaStreamEndCapture(stream.get(), &steps), "record");
+    cudaGraphExec_t graph = nullptr;
+    device::check(cudaGraphInstantiate(&graph, steps, 0), "prepare");
+    for (int i = 0; i < kRepeats; ++i) device::check(cudaGraphLaunch(graph, stream.get()), "start");
+    EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
+    cudaGraphExecDestroy(graph);
+    cudaGraphDestroy(steps);
+  });
+}
+
+std::string error_of(const PeerSum& sum) {
+  try {
+    sum.check();
+  } catch (const comm::CommError& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+
+TEST(PeerSum, EndsWithoutARankThatDoesNotCome) {
+  run(3, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream, 50ms);
+    if (ranks.rank() != 2) {
+      for (const SumWay way : kOwnWays) {
+        Values mine(random_values(1024, 1));
+        Values y(random_values(1024, 2));
+        mine.send(stream);
+        y.send(stream);
+        sum->add(mine.get(), y.get(), 1024, way);
+        for (const float value : y.fetch(stream)) ASSERT_TRUE(std::isnan(value));
+        EXPECT_EQ(error_of(*sum), "GPUs: the other ranks' part of a sum did not come within 50 ms");
+      }
+    }
+    ranks.barrier();
+  });
+}
+
+TEST(PeerSum, EndsWhenTheEpochIsAborted) {
+  std::barrier<> both(2);
+  run(2, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream, 1h);
+    EXPECT_EQ(error_of(*sum), "nothing was thrown");
+    both.arrive_and_wait();
+    if (ranks.rank() == 1) return ranks.abort();
+    Values mine(random_values(1024, 1));
+    mine.send(stream);
+    sum->add(mine.get(), mine.get(), 1024, SumWay::kOneShot);
+    stream.synchronise();
+    EXPECT_EQ(error_of(*sum), "GPUs: the epoch was aborted");
+  });
+}
+
+TEST(PeerSum, IsForGpusThatReachEachOther) {
+  run(2, [&](comm::Communicator& ranks) {
+    Stream stream;
+    // Rank 0 sees two ranks on its GPU, rank 1 one on a GPU that is not there.
+    const std::array gpus{ranks.rank() == 0 ? 0 : 77, 0};
+    EXPECT_EQ(PeerSum::join(ranks, gpus, stream, kPatience), nullptr);
+  });
+}
+
+}  // namespace
+}  // namespace dsm::device
