@@ -6,8 +6,7 @@
 // Operators are done in the order of their calls, but may still be in work when their calls return;
 // wait() returns when all are done. So there are three kinds of memory:
 //   data     what only operators touch: activations, caches, weights. allocate(), reserve(); the
-//            host puts values there by write() and pack_panels(), while the model is loaded, and
-//            by data_of().
+//            host puts values there by write() and pack_panels().
 //   lists    what the host says to an operator: tokens, places, row_index, groups with their
 //            slots' tokens and weights, matrices' descriptions, items with their block tables, the
 //            factors of quantise, choices. Anywhere the host can read; read before the call
@@ -95,9 +94,8 @@ class Backend {
   // kernels::pack_panels() into what reserve() gave; within parallel(), too.
   [[nodiscard]] virtual bool pack_panels(std::span<const kernels::WeightPiece> pieces,
                                          const kernels::PackedMatrix& into, int begin, int end) = 0;
-  // Data with these bytes, freed with the object: the host's own where operators can reach them, so
-  // they stay as long as it does.
-  virtual SharedMemory data_of(const void* from, std::size_t bytes) = 0;
+  // The host's memory is as good as data: operators reach it.
+  virtual bool reaches_host() const { return false; }
   // Copies from the host to data; within parallel(), too.
   virtual void write(void* to, const void* from, std::size_t bytes) = 0;
   // Calls work(i) for each i in [0, items), in any order, on all threads of the rank; returns when

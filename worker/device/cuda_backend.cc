@@ -132,13 +132,6 @@ class CudaBackend final : public Backend {
     return numbers;
   }
 
-  SharedMemory data_of(const void* from, std::size_t bytes) override {
-    DeviceMemory memory = device_memory(std::max<std::size_t>(bytes, 1));
-    write(memory.get(), from, bytes);
-    const FreeDevice free = memory.get_deleter();
-    return {static_cast<std::byte*>(memory.release()), [free](std::byte* data) { free(data); }};
-  }
-
   void write(void* to, const void* from, std::size_t bytes) override {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()), "copy to it");
     stream_.wait();

@@ -4,6 +4,8 @@
 #include <new>
 #include <utility>
 
+#include "worker/model/adapter_room.h"
+
 namespace dsm::model {
 
 AdapterStore::AdapterStore(ModelConfig model, Spec spec) : model_(std::move(model)), spec_(spec) {}
@@ -42,6 +44,17 @@ std::shared_ptr<const engine::Adapter> AdapterStore::enter(std::shared_ptr<Loade
   return {std::move(loaded), adapter};
 }
 
+AdapterCut AdapterStore::cut_of(int rank) const {
+  const RankCut cut{rank, spec_.ranks};
+  return {.rank = cut,
+          .attention = attention_cut(cut, spec_.data_parallel_attention),
+          .segmented = spec_.segmented};
+}
+
+std::size_t AdapterStore::most_bytes(int rank) const {
+  return most_adapter_bytes(model_, cut_of(rank), spec_.max_rank);
+}
+
 Result<std::shared_ptr<AdapterStore::Loaded>> AdapterStore::read(
     const std::filesystem::path& dir) const {
   try {
@@ -49,12 +62,7 @@ Result<std::shared_ptr<AdapterStore::Loaded>> AdapterStore::read(
     if (!files) return std::unexpected(files.error());
     auto loaded = std::make_shared<Loaded>();
     for (int i = 0; i < spec_.local_ranks; ++i) {
-      const RankCut rank{spec_.first_rank + i, spec_.ranks};
-      loaded->ranks.push_back(
-          cut_adapter(*files, model_,
-                      {.rank = rank,
-                       .attention = attention_cut(rank, spec_.data_parallel_attention),
-                       .segmented = spec_.segmented}));
+      loaded->ranks.push_back(cut_adapter(*files, model_, cut_of(spec_.first_rank + i)));
     }
     return loaded;
   } catch (const std::bad_alloc&) {

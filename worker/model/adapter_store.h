@@ -51,6 +51,8 @@ class AdapterStore {
   // The weights of a local rank; null when nobody holds such an adapter.
   std::shared_ptr<const AdapterWeights> find(engine::AdapterId id, int rank) const;
 
+  // Of what one adapter takes on a local rank (adapter_room.h), at most.
+  std::size_t most_bytes(int rank) const;
   int max_adapters() const { return spec_.max_adapters; }
   int max_rank() const { return spec_.max_rank; }
   int size() const;  // in memory
@@ -60,6 +62,7 @@ class AdapterStore {
     engine::Adapter adapter;
     std::vector<AdapterWeights> ranks;
   };
+  AdapterCut cut_of(int rank) const;
   Result<std::shared_ptr<Loaded>> read(const std::filesystem::path& dir) const;
   std::shared_ptr<const engine::Adapter> enter(std::shared_ptr<Loaded> loaded, engine::AdapterId id,
                                                const std::string& name);
