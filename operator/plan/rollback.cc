@@ -76,12 +76,13 @@ std::optional<api::Rollback> rollback_of(const RollbackInput& in) {
   if (!known) {
     return begun({in.request, in.request.substr(0, in.request.find('@')), "", false, ""}, in);
   }
-  if (!before->active || in.wanted.empty()) return *before;
+  if (!before->active || in.wanted.empty()) return before;
   if (in.wanted != before->from) {
     return without_effect(*before, "the rollback from revision " + before->from +
                                        " is over: the spec asks for " + in.wanted + " now");
   }
-  return in.revisions.contains(before->to) ? *before : begun(*before, in);
+  if (in.revisions.contains(before->to)) return before;
+  return begun(*before, in);
 }
 
 }  // namespace dsm::plan
