@@ -103,7 +103,7 @@ TEST_F(Rehearse, what_is_on_its_way_is_taken_as_arriving) {
 }
 
 TEST_F(Rehearse, the_text_names_changes_revisions_and_steps) {
-  PlannedModel planned{"r1", "team-a", false, {{"spec.model.revision", "a", "b"}}, {}};
+  PlannedModel planned{"r1", "team-a", false, {{"spec.model.revision", "a", "b"}}, {}, {}};
   planned.rehearsal = rehearsed({{"model", {{"revision", "b"}}}});
   const std::string text = plan_text(planned, {});
   EXPECT_THAT(text, HasSubstr("r1  namespace team-a\n|-- spec.model.revision: \"a\" -> \"b\"\n"));
@@ -113,14 +113,14 @@ TEST_F(Rehearse, the_text_names_changes_revisions_and_steps) {
 }
 
 TEST_F(Rehearse, the_text_says_that_a_rollout_is_paused) {
-  PlannedModel planned{"r1", "team-a", false, {}, {}};
+  PlannedModel planned{"r1", "team-a", false, {}, {}, {}};
   EXPECT_THAT(plan_text(planned, {}), Not(HasSubstr("paused")));
   planned.rehearsal.paused = true;
   EXPECT_THAT(plan_text(planned, {}), HasSubstr("dsmctl resume r1"));
 }
 
 TEST_F(Rehearse, the_text_of_a_wrong_spec_is_its_mistake_alone) {
-  PlannedModel planned{"r1", "team-a", true, {}, {}};
+  PlannedModel planned{"r1", "team-a", true, {}, {}, {}};
   planned.rehearsal.problem = "spec.replicas: is -1; use 0 to 1000";
   EXPECT_EQ(plan_text(planned, {}),
             "r1  namespace team-a  new model\n`-- wrong: spec.replicas: is -1; use 0 to 1000\n");
