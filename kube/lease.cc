@@ -94,22 +94,15 @@ Json lease_object(const LeaseState& state, Kind kind, const LeaseTimes& times,
   return object;
 }
 
-Elector::Elector(Client& client, ElectorOptions options, Logger log)
-    : client_(client),
-      options_(std::move(options)),
-      log_(log.with({{"lease", options_.name}})),
-      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+Election::Election(Client& client, ElectorOptions options, Logger log)
+    : client_(client), options_(std::move(options)), log_(log.with({{"lease", options_.name}})) {}
 
-Elector::~Elector() {
-  release();
-}
-
-LeaseState Elector::state() const {
+LeaseState Election::state() const {
   const std::lock_guard lock(mutex_);
   return state_;
 }
 
-void Elector::set(LeaseState state) {
+void Election::set(LeaseState state) {
   bool changed = false;
   bool now_leading = state.leading;
   {
@@ -122,53 +115,45 @@ void Elector::set(LeaseState state) {
   if (options_.on_change) options_.on_change(now_leading);
 }
 
-bool Elector::leading() const {
+bool Election::leading() const {
   return holds_until(client_.clock().now());
 }
 
-bool Elector::holds_until(TimePoint end) const {
+bool Election::holds_until(TimePoint end) const {
   const LeaseState now = state();
   return now.leading && end < now.renewed + options_.times.duration &&
          client_.clock().now() < now.renewed + options_.times.renew_deadline;
 }
 
-void Elector::run(const std::stop_token& stop) {
+TimePoint Election::step() {
   Clock& clock = client_.clock();
-  while (!stop.stop_requested()) {
-    const TimePoint begin = clock.now();
-    if (!state().leading && !look()) {
-      sleep_until(clock, begin + options_.times.look, stop);
-      continue;
+  const TimePoint begin = clock.now();
+  if (!state().leading && !look()) return begin + options_.times.look;
+  const LeaseDecision next = decide(state(), options_.times, options_.identity, clock.now());
+  switch (next.kind) {
+    case Kind::kWait:
+      return next.wake;
+    case Kind::kTake:
+    case Kind::kRenew:
+      // A refused or lost write is tried again, but not in a hot loop.
+      return write(next.kind) ? begin : begin + options_.times.look;
+    case Kind::kGiveUp: {
+      LeaseState lost = state();
+      lost.leading = false;
+      set(std::move(lost));
+      break;
     }
-    const LeaseDecision next = decide(state(), options_.times, options_.identity, clock.now());
-    TimePoint wake{};
-    switch (next.kind) {
-      case Kind::kWait:
-        wake = next.wake;
-        break;
-      case Kind::kTake:
-      case Kind::kRenew:
-        // A refused or lost write is tried again, but not in a hot loop.
-        if (!write(next.kind)) wake = begin + options_.times.look;
-        break;
-      case Kind::kGiveUp: {
-        LeaseState lost = state();
-        lost.leading = false;
-        set(std::move(lost));
-        break;
-      }
-    }
-    sleep_until(clock, wake, stop);
   }
+  return begin;
 }
 
-void Elector::trouble(const std::string& what, const std::string& error) {
+void Election::trouble(const std::string& what, const std::string& error) {
   if (said_ == what + error) return;
   said_ = what + error;
   log_.info(what, {{"error", error}});
 }
 
-bool Elector::look() {
+bool Election::look() {
   const ApiResult<Json> lease = client_.get(kLeases, options_.ns, options_.name);
   const TimePoint now = client_.clock().now();
   if (lease) {
@@ -182,7 +167,7 @@ bool Elector::look() {
   return true;
 }
 
-bool Elector::write(Kind kind) {
+bool Election::write(Kind kind) {
   Clock& clock = client_.clock();
   const LeaseState before = state();
   const Json object = lease_object(before, kind, options_.times, options_.ns, options_.name,
@@ -208,10 +193,7 @@ bool Elector::write(Kind kind) {
   return false;
 }
 
-void Elector::release() {
-  if (!thread_.joinable()) return;
-  thread_.request_stop();
-  thread_.join();
+void Election::release() {
   LeaseState mine = state();
   if (!mine.leading) return;
   Json object = lease_object(mine, Kind::kRenew, options_.times, options_.ns, options_.name, "",
@@ -221,6 +203,25 @@ void Elector::release() {
   set(std::move(mine));
   const ApiResult<Json> freed = client_.replace(kLeases, options_.ns, options_.name, object);
   if (!freed) log_.info("cannot release the lease", {{"error", freed.error().message}});
+}
+
+Elector::Elector(Client& client, ElectorOptions options, Logger log)
+    : clock_(client.clock()),
+      election_(client, std::move(options), std::move(log)),
+      thread_([this](const std::stop_token& stop) {
+        while (sleep_until(clock_, election_.step(), stop)) {
+        }
+      }) {}
+
+Elector::~Elector() {
+  release();
+}
+
+void Elector::release() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+  election_.release();
 }
 
 }  // namespace dsm::kube

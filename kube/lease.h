@@ -1,5 +1,5 @@
 // Leader election on a coordination.k8s.io/v1 Lease. The decision is pure (observe, decide); the
-// elector is the thread that carries it out.
+// election carries it out step by step, and the elector is the thread that takes the steps.
 //
 // Safety: the holder counts its lease from the moment it *sent* the renewal that succeeded,
 // everyone else from the moment they *saw* it, each on its own steady clock. The second is never
@@ -71,26 +71,26 @@ struct ElectorOptions {
   std::string name;
   std::string identity;  // different for every process: "<pod name>_<random>"
   LeaseTimes times;
-  std::function<void(bool leading)> on_change;  // on the elector's thread
+  std::function<void(bool leading)> on_change;  // on the thread of the step
 };
 
-class Elector {
+// Reads, takes, keeps and frees the Lease on the thread of whoever takes its steps; what it knows
+// may be asked for by any thread.
+class Election {
  public:
-  // `client` (without a may_write of its own) must outlive the elector. Starts at once.
-  Elector(Client& client, ElectorOptions options, Logger log);
-  ~Elector();  // release()
-  Elector(const Elector&) = delete;
-  Elector& operator=(const Elector&) = delete;
+  // `client` (without a may_write of its own) must outlive the election.
+  Election(Client& client, ElectorOptions options, Logger log);
+
+  // What is due now, at most two requests. Returns when the next step is; the past: at once.
+  TimePoint step();
+  // When leading, frees the Lease so that another takes over at once. No step follows.
+  void release();
 
   bool leading() const;
   // Whether nobody else can take over before `end`.
   bool holds_until(TimePoint end) const;
-  // Stops and, when leading, frees the Lease so that another takes over at once. Call it after the
-  // last write.
-  void release();
 
  private:
-  void run(const std::stop_token& stop);
   bool look();  // false: the API server did not answer
   bool write(LeaseDecision::Kind kind);
   // Says a trouble once, not at each try.
@@ -102,8 +102,28 @@ class Elector {
   const ElectorOptions options_;
   const Logger log_;
   mutable std::mutex mutex_;
-  LeaseState state_;  // guarded by mutex_; changed by the thread alone
-  std::string said_;  // the last trouble; of the thread alone
+  LeaseState state_;  // guarded by mutex_; changed by steps alone
+  std::string said_;  // the last trouble; of steps alone
+};
+
+class Elector {
+ public:
+  // `client` (without a may_write of its own) must outlive the elector. Starts at once.
+  Elector(Client& client, ElectorOptions options, Logger log);
+  ~Elector();  // release()
+  Elector(const Elector&) = delete;
+  Elector& operator=(const Elector&) = delete;
+
+  bool leading() const { return election_.leading(); }
+  // Whether nobody else can take over before `end`.
+  bool holds_until(TimePoint end) const { return election_.holds_until(end); }
+  // Stops and, when leading, frees the Lease so that another takes over at once. Call it after the
+  // last write.
+  void release();
+
+ private:
+  Clock& clock_;
+  Election election_;
   std::jthread thread_;
 };
 

@@ -1,13 +1,6 @@
 #include "operator/runtime/controller.h"
 
-#include <malloc.h>
-
 #include <algorithm>
-
-#include "base/random.h"
-#include "operator/api/names.h"
-#include "operator/plan/kueue.h"
-#include "operator/runtime/work_loop.h"
 
 namespace dsm::runtime {
 namespace {
@@ -16,88 +9,20 @@ std::string namespace_of(const std::string& key) {
   return key.substr(0, key.find('/'));
 }
 
-std::string uid_of(const Json& model) {
-  return model.value("metadata", Json::object()).value("uid", std::string());
-}
-
-bool owned_by(const Json& object, const std::string& uid) {
-  const Json owners =
-      object.value("metadata", Json::object()).value("ownerReferences", Json::array());
-  return std::ranges::any_of(owners,
-                             [&](const Json& owner) { return owner.value("uid", "") == uid; });
-}
-
 }  // namespace
 
 Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Client& writes,
                        kube::EventRecorder& events, ControllerMetrics& metrics, Logger log)
     : options_(std::move(options)),
       reads_(reads),
-      writes_(writes),
       clock_(writes.clock()),
       metrics_(metrics),
       log_(std::move(log)),
-      secrets_(reads),
-      queue_words_(reads),
-      executor_(writes, events, store_, secrets_, failures_, log_),
-      queue_(clock_, metrics.queue_observer()),
-      pod_groups_known_(!options_.coscheduling) {
-  store_.with_nodes = options_.plan.watches_nodes;
-  if (!options_.tenants) return;
-  tenants_ = std::make_unique<TenantController>(
-      *options_.tenants, reads, writes, store_,
-      [this](const std::string& model) { queue_.add(model); }, log_);
-}
+      loop_({options_.plan, options_.coscheduling, options_.tenants}, reads, writes, events,
+            metrics, *this, log_) {}
 
 Controller::~Controller() {
   stop();
-}
-
-void Controller::watch(const kube::Resource& resource, const std::string& selector, Take take,
-                       Urgency urgency, Millis pause) {
-  watchers_.push_back(
-      std::make_unique<kube::Watcher>(reads_, kube::WatcherOptions{resource, options_.ns, selector},
-                                      into(std::move(take), urgency, pause), log_));
-}
-
-kube::Watcher::Handler Controller::into(Take take, Urgency urgency, Millis pause) {
-  return [this, take = std::move(take), urgency, pause](std::vector<kube::WatchEvent> events) {
-    for (const std::string& model : take(std::move(events))) {
-      if (model.empty()) continue;
-      queue_.add_after(model, pause, urgency);
-      if (tenants_) tenants_->model_changed(model);
-    }
-    look_at_all_once_synced();
-  };
-}
-
-// Keys that came before the last list had come were put off.
-void Controller::look_at_all_once_synced() {
-  if (!synced() || was_synced_.exchange(true)) return;
-  log_.info("caches are synced", {{"models", store_.models.size()}, {"pods", store_.pods.size()}});
-  // Lists are read as trees of many times their size: that goes back to the system.
-  malloc_trim(0);
-  for (const std::string& key : store_.models.keys()) queue_.add(key);
-}
-
-// Nothing is decided before it is known whether there are any: a group is made with a PodGroup or
-// without one for good.
-void Controller::watch_pod_groups(const std::string& selector) {
-  pod_group_watch_ = std::make_unique<kube::OptionalWatch>(
-      reads_, kube::WatcherOptions{kube::kPodGroups, options_.ns, selector},
-      into([this](auto events) { return store_.pod_groups.take(std::move(events)); },
-           Urgency::kNews, Millis(0)),
-      [this](bool there) {
-        if (!there) store_.pod_groups.clear();
-        pod_groups_there_ = there;
-        pod_groups_known_ = true;
-        look_at_all_once_synced();
-        // Groups that were made with one while the kind was there before have it again.
-        if (there) {
-          for (const std::string& key : store_.models.keys()) queue_.add(key);
-        }
-      },
-      log_);
 }
 
 void Controller::start() {
@@ -110,55 +35,26 @@ void Controller::start() {
   }
   pushes_ = std::make_unique<KeyPushes>(
       clock_, options_.status_port,
-      [this](const std::string& model, Millis delay) { queue_.add_after(model, delay); }, log_);
-  if (tenants_) tenants_->start();
-  const std::string ours =
-      std::string(api::kManagedByLabel) + "=" + std::string(api::kManagedByValue);
-  // What we write into a status ourselves is no change to the store any more when it comes here:
-  // others have edited the model.
-  watch(
-      kube::kDeepSeekModels, "",
-      [this](auto events) { return store_.models.take(std::move(events)); }, Urgency::kEdit);
-  watch(
-      kube::kPods, ours, [this](auto events) { return store_.pods.take(std::move(events)); },
-      Urgency::kNews, kPodsPause);
-  watch(kube::kServices, ours,
-        [this](auto events) { return store_.services.take(std::move(events)); });
-  watch(kube::kControllerRevisions, ours,
-        [this](auto events) { return store_.revisions.take(std::move(events)); });
-  watch(kube::kAutoscalers, ours,
-        [this](auto events) { return store_.autoscalers.take(std::move(events)); });
-  if (options_.plan.watches_nodes) {
-    watch(kube::kPodDisruptionBudgets, ours,
-          [this](auto events) { return store_.budgets.take(std::move(events)); });
-    watch(kube::kNodes, "",
-          [this](auto events) { return models_on(store_.nodes.take(std::move(events))); });
+      [this](const std::string& model, Millis delay) { loop_.look_after(model, delay); }, log_);
+  if (loop_.tenants()) loop_.tenants()->start();
+  const auto watched = [this](const ModelLoop::Feed& feed) {
+    return kube::WatcherOptions{feed.resource, options_.ns, feed.label_selector};
+  };
+  for (ModelLoop::Feed& feed : loop_.feeds()) {
+    watchers_.push_back(
+        std::make_unique<kube::Watcher>(reads_, watched(feed), std::move(feed.take), log_));
   }
-  if (options_.coscheduling) watch_pod_groups(ours);
+  if (options_.coscheduling) {
+    ModelLoop::Feed feed = loop_.pod_group_feed();
+    // Nothing is decided before it is known whether there are any: a group is made with a PodGroup
+    // or without one for good.
+    pod_group_watch_ = std::make_unique<kube::OptionalWatch>(
+        reads_, watched(feed), std::move(feed.take),
+        [this](bool there) { loop_.pod_groups_there(there); }, log_);
+  }
   for (int i = 0; i < options_.workers; ++i) {
-    workers_.emplace_back([this](const std::stop_token& stop) {
-      work(
-          queue_, metrics_, clock_, log_, "model",
-          [this](const std::string& key) {
-            auto again = reconcile(key);
-            rest();
-            return again;
-          },
-          stop);
-    });
+    workers_.emplace_back([this](const std::stop_token& stop) { loop_.work(stop); });
   }
-}
-
-std::set<std::string> Controller::models_on(const std::set<std::string>& nodes) const {
-  std::set<std::string> models;
-  if (nodes.empty()) return models;
-  for (const std::string& model : store_.models.keys()) {
-    const auto pods = store_.pods.of_model(model);
-    if (std::ranges::any_of(pods, [&](const auto& pod) { return nodes.contains(pod->node); })) {
-      models.insert(model);
-    }
-  }
-  return models;
 }
 
 void Controller::stop() {
@@ -168,35 +64,37 @@ void Controller::stop() {
   workers_.clear();
   watchers_.clear();
   pod_group_watch_.reset();
-  if (tenants_) tenants_->stop();
+  if (loop_.tenants()) loop_.tenants()->stop();
   pushes_.reset();
   std::unique_ptr<StatusStreams> ended;  // without the lock, which their callbacks may want
   const std::lock_guard lock(streams_mutex_);
   ended.swap(streams_);
 }
 
-void Controller::lead(bool leading) {
-  leading_ = leading;
-  metrics_.leading(leading);
-  if (tenants_) tenants_->lead(leading);
-  if (!leading) return;
-  for (const std::string& key : store_.models.keys()) queue_.add(key);
+void Controller::set(const std::string& model, const std::vector<Leader>& leaders,
+                     const std::string& token) {
+  streams_->set(model, leaders, token);
 }
 
-void Controller::metrics_api(plan::MetricsApi now) {
-  {
-    const std::lock_guard lock(metrics_api_mutex_);
-    if (metrics_api_ == now) return;
-    metrics_api_ = std::move(now);
-  }
-  for (const std::string& key : store_.models.keys()) queue_.add(key);
+std::map<std::string, plan::LeaderStatus> Controller::latest(const std::string& model) const {
+  return streams_->latest(model);
+}
+
+void Controller::tell_keys(const std::string& model, const std::vector<Leader>& leaders,
+                           const std::string& token, const plan::KeyMessage& keys) {
+  pushes_->tell(model, leaders, streams_->latest(model), token, keys);
+}
+
+void Controller::forget(const std::string& model) {
+  streams_->set(model, {}, "");
+  pushes_->forget(model);
 }
 
 std::optional<plan::ModelLoad> Controller::load_of(const std::string& key) const {
-  const std::string uid = store_.models.uid(key);
+  const std::string uid = loop_.store().models.uid(key);
   if (uid.empty()) return std::nullopt;
   std::vector<plan::PodView> pods;
-  for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
+  for (const auto& pod : loop_.store().pods.of_model(key)) pods.push_back(*pod);
   return plan::load_of(key.substr(key.find('/') + 1), uid, pods, streams_->latest(key),
                        clock_.wall_now());
 }
@@ -207,7 +105,7 @@ std::vector<plan::ModelLoad> Controller::loads(const std::string& ns,
   const std::lock_guard lock(streams_mutex_);
   if (!streams_) return result;
   const std::vector<std::string> keys =
-      model.empty() ? store_.models.keys_in(ns) : std::vector<std::string>{ns + "/" + model};
+      model.empty() ? loop_.store().models.keys_in(ns) : std::vector<std::string>{ns + "/" + model};
   for (const std::string& key : keys) {
     if (auto load = load_of(key)) result.push_back(*std::move(load));
   }
@@ -218,7 +116,7 @@ std::map<std::string, std::vector<plan::ModelLoad>> Controller::loads() const {
   std::map<std::string, std::vector<plan::ModelLoad>> result;
   const std::lock_guard lock(streams_mutex_);
   if (!streams_) return result;
-  for (const std::string& key : store_.models.keys()) {
+  for (const std::string& key : loop_.store().models.keys()) {
     if (auto load = load_of(key)) result[namespace_of(key)].push_back(*std::move(load));
   }
   return result;
@@ -229,216 +127,25 @@ void Controller::on_news(const std::string& model, StreamNews news) {
     const std::string ns = namespace_of(model);
     on_load_(ns, model.substr(ns.size() + 1));
   }
-  switch (news) {
-    case StreamNews::kNumbers:
-      return queue_.add_after(model, kNumbersPause);
-    case StreamNews::kRefused:
-      secrets_.forget(model);
-      return queue_.add_after(model, kNumbersPause);
-    case StreamNews::kState:
-      return queue_.add_after(model, kPodsPause, Urgency::kNews);
-  }
-}
-
-// What a look and an event leave behind lies between things that stay, so the heap itself keeps it.
-void Controller::rest() {
-  if (++looks_ < kLooksUntilTrim || queue_.depth() > 0) return;
-  looks_ = 0;
-  malloc_trim(0);
+  loop_.on_news(model, news);
 }
 
 void Controller::update_metrics() {
-  metrics_.update(queue_);
-  metrics_.objects("DeepSeekModel", store_.models.size());
-  metrics_.objects("Pod", store_.pods.size());
-  metrics_.objects("Service", store_.services.size());
-  metrics_.objects("ControllerRevision", store_.revisions.size());
-  metrics_.objects("HorizontalPodAutoscaler", store_.autoscalers.size());
-  metrics_.objects("PodDisruptionBudget", store_.budgets.size());
-  metrics_.objects("PodGroup", store_.pod_groups.size());
-  metrics_.objects("Node", store_.nodes.size());
+  const Store& store = loop_.store();
+  metrics_.update(loop_.queue());
+  metrics_.objects("DeepSeekModel", store.models.size());
+  metrics_.objects("Pod", store.pods.size());
+  metrics_.objects("Service", store.services.size());
+  metrics_.objects("ControllerRevision", store.revisions.size());
+  metrics_.objects("HorizontalPodAutoscaler", store.autoscalers.size());
+  metrics_.objects("PodDisruptionBudget", store.budgets.size());
+  metrics_.objects("PodGroup", store.pod_groups.size());
+  metrics_.objects("Node", store.nodes.size());
   {
     const std::lock_guard lock(streams_mutex_);
     metrics_.streams(streams_ ? streams_->connected() : 0);
   }
-  if (tenants_) tenants_->update_metrics();
-}
-
-std::vector<Leader> Controller::leaders_of(const std::string& key, const Json& model) const {
-  std::vector<Leader> leaders;
-  const std::string uid = uid_of(model);
-  for (const auto& pod : store_.pods.of_model(key)) {
-    if (pod->index == 0 && pod->owner_uid == uid && pod->running && !pod->ip.empty()) {
-      leaders.push_back({pod->uid, pod->ip});
-    }
-  }
-  return leaders;
-}
-
-Result<Millis> Controller::reconcile(const std::string& key) {
-  if (!synced()) return Millis(0);  // every key comes again once the caches are full
-  const auto model = store_.models.find(key);
-  if (!model) {
-    streams_->set(key, {}, "");
-    failures_.forget_model(key);
-    secrets_.forget(key);
-    pushes_->forget(key);
-    if (tenants_) tenants_->model_gone(key);
-    {
-      const std::lock_guard lock(written_mutex_);
-      status_written_.erase(key);
-      doubtful_.erase(key);
-    }
-    return let_go(key);
-  }
-  const std::vector<Leader> leaders = leaders_of(key, *model);
-  if (!leading_ && leaders.empty()) {
-    // Nobody to listen to, and so no token to be read: the one who leads is about to make it.
-    streams_->set(key, {}, "");
-    return std::chrono::duration_cast<Millis>(kResync);
-  }
-  const Result<Secrets::Entry> secret = secrets_.of_model(key);
-  if (!secret) return std::unexpected(secret.error());
-  // A Secret of our name that somebody else made is none of our business.
-  const bool ours = !secret->object.is_null() && owned_by(secret->object, uid_of(*model));
-  const std::string token = ours ? secret->token : "";
-  streams_->set(key, leaders, token);
-  if (!leading_) return std::chrono::duration_cast<Millis>(kResync);
-  if (tenants_ && !token.empty()) {
-    // Before anything that takes long: a key that was revoked must not wait.
-    if (const auto message = tenants_->keys_for(namespace_of(key), token)) {
-      pushes_->tell(key, leaders, streams_->latest(key), token, *message);
-    }
-  }
-
-  if (Status known = settle_doubts(key); !known) return std::unexpected(known.error());
-  const plan::Plan plan = plan::plan(observe(key, *model, *secret));
-  if (!plan.quiet()) {
-    const Outcome outcome = executor_.run(plan, *model);
-    if (outcome.status_written) {
-      const std::lock_guard lock(written_mutex_);
-      status_written_[key] = clock_.wall_now();
-    }
-    if (outcome.cut_off) {
-      const std::lock_guard lock(written_mutex_);
-      doubtful_.insert(key);
-    }
-    if (outcome.error) return std::unexpected(*outcome.error);
-    // What was written is in the store already, so the watch will bring no news of it: look again
-    // until there is nothing left to write.
-    if (outcome.overtaken || !plan.remove.empty() || !plan.children.empty() ||
-        !plan.create_pods.empty()) {
-      queue_.add(key, outcome.overtaken ? Urgency::kEdit : Urgency::kNews);
-    }
-  }
-  return plan.requeue_after.count() > 0 ? std::min<Millis>(plan.requeue_after, kResync)
-                                        : std::chrono::duration_cast<Millis>(kResync);
-}
-
-Result<Millis> Controller::let_go(const std::string& key) {
-  std::vector<plan::PodView> pods;
-  for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
-  plan::Plan plan;
-  plan.release = plan::releases(pods, "");
-  if (!leading_ || plan.quiet()) return Millis(0);
-  const std::string ns = namespace_of(key);
-  const Json model = {{"metadata", {{"namespace", ns}, {"name", key.substr(ns.size() + 1)}}}};
-  const Outcome outcome = executor_.run(plan, model);
-  if (outcome.error) return std::unexpected(*outcome.error);
-  return Millis(0);
-}
-
-Status Controller::settle_doubts(const std::string& key) {
-  {
-    const std::lock_guard lock(written_mutex_);
-    if (!doubtful_.contains(key)) return {};
-  }
-  kube::ListOptions options;
-  options.label_selector = std::string(api::kModelLabel) + "=" + key.substr(key.find('/') + 1);
-  auto pods = reads_.list(kube::kPods, namespace_of(key), std::move(options));
-  if (!pods) return std::unexpected<Error>(pods.error());
-  store_.pods.refresh(key, std::move(pods->items), pods->resource_version);
-  const std::lock_guard lock(written_mutex_);
-  doubtful_.erase(key);
-  return {};
-}
-
-plan::Observed Controller::observe(const std::string& key, const Json& model,
-                                   const Secrets::Entry& secret) {
-  plan::Observed observed;
-  observed.model = model;
-  for (auto& pod : store_.pods.of_model(key)) observed.pods.push_back(std::move(*pod));
-  const auto add = [&](auto children) {
-    for (auto& child : children) observed.children.push_back(std::move(*child));
-  };
-  add(store_.services.of_model(key));
-  add(store_.revisions.of_model(key));
-  add(store_.autoscalers.of_model(key));
-  add(store_.budgets.of_model(key));
-  observed.pod_groups = pod_groups_there_;
-  add(store_.pod_groups.of_model(key));
-  if (!secret.object.is_null()) observed.children.push_back(secret.object);
-  observed.leaders = streams_->latest(key);
-  observed.now = clock_.wall_now();
-  observed.failures = failures_.of_model(key, observed.now);
-  observed.fresh_token = random_hex(32);
-  {
-    const std::lock_guard lock(written_mutex_);
-    const auto written = status_written_.find(key);
-    if (written != status_written_.end()) observed.status_written = written->second;
-  }
-  observed.config = options_.plan;
-  {
-    const std::lock_guard lock(metrics_api_mutex_);
-    observed.metrics_api = metrics_api_;
-  }
-  if (observed.config.kueue) {
-    const auto waiting = plan::groups_in_queue(observed.pods);
-    observed.queue_words = queue_words_.of_groups(namespace_of(key), waiting);
-  }
-  if (tenants_) observed.tenant = tenants_->grant(key, model);
-  add_taken_names(key, observed);
-  for (const plan::PodView& pod : observed.pods) {
-    if (const auto node = store_.nodes.find(pod.node)) observed.nodes[pod.node] = *node;
-  }
-  return observed;
-}
-
-void Controller::add_taken_names(const std::string& key, plan::Observed& observed) {
-  const auto here = [&](const plan::WriteFailure& failure) {
-    if (failure.kind == kube::kPods.kind) {
-      return std::ranges::any_of(observed.pods,
-                                 [&](const auto& pod) { return pod.name == failure.name; });
-    }
-    return std::ranges::any_of(observed.children, [&](const Json& child) {
-      return child.value("kind", "") == failure.kind &&
-             child.value("metadata", Json::object()).value("name", "") == failure.name;
-    });
-  };
-  std::erase_if(observed.failures, [&](const plan::WriteFailure& failure) {
-    if (failure.error != ErrorKind::kConflict) return false;
-    if (!here(failure)) {
-      const kube::Resource* resource = resource_of(failure.kind);
-      if (resource == nullptr) return false;
-      const auto taken = reads_.get(*resource, namespace_of(key), failure.name);
-      const bool ours = taken && owned_by(*taken, uid_of(observed.model));
-      if (ours && failure.kind == kube::kPods.kind) {
-        // Made by us, and the answer was lost.
-        store_.pods.put(*taken);
-        observed.pods.push_back(plan::pod_view(*taken));
-      } else if (taken) {
-        if (failure.kind != kube::kPods.kind) observed.children.push_back(trimmed(*taken));
-        return false;
-      } else if (taken.error().kind != ErrorKind::kNotFound) {
-        return false;
-      }
-    } else if (failure.kind != kube::kPods.kind) {
-      return false;  // the plan sees the object itself and judges it
-    }
-    // The name is free again, or it is our own pod that the cache had not seen.
-    failures_.forget(key, failure.kind, failure.name);
-    return true;
-  });
+  if (loop_.tenants()) loop_.tenants()->update_metrics();
 }
 
 }  // namespace dsm::runtime

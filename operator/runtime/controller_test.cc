@@ -185,6 +185,7 @@ class Answers {
       }
       return status_answer(404, "NotFound");
     }
+    if (path.ends_with("/deepseekmodels/r1") && !model_.is_null()) return json_answer(200, model_);
     if (path.ends_with("/secrets/r1-internal")) {
       ++seen_["GET Secret"];
       changed_.notify_all();
@@ -316,7 +317,7 @@ TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {
   answers_.lose_answer("POST Pod");
   start();
   controller_.lead(true);
-  answers_.await("LIST Pod", 1);
+  answers_.await("LIST Pod", 2);  // the first one when it began to lead
   answers_.await("POST PodDisruptionBudget", 1);
   // One more group: were the lost one not seen, it would be made a second time.
   transport_.feed(kModels, answers_.edit(2));

@@ -16,7 +16,9 @@ namespace dsm::runtime {
 // Looks at one key. An error: again later, ever more seldom; a time: again after it; zero: no more.
 using LookAt = std::function<Result<Millis>(const std::string& key)>;
 
-// `what` a key names, for the log.
+// One key that was taken; `what` it names, for the log.
+void look_at(WorkQueue& queue, ControllerMetrics& metrics, Clock& clock, const Logger& log,
+             const char* what, const std::string& key, const LookAt& look);
 void work(WorkQueue& queue, ControllerMetrics& metrics, Clock& clock, const Logger& log,
           const char* what, const LookAt& look, const std::stop_token& stop);
 
