@@ -35,12 +35,21 @@ std::optional<WallTime> when_settled(const Look& look) {
   return *newest + kRevisionEvery;
 }
 
-// Groups that a spec which cannot be taken asks for: their number is no part of what is wrong.
+// Groups that a spec which cannot be taken asks for: their number and the bounds of its scaling are
+// no part of what is wrong. Its schedules are not followed then: what they have raised stays.
 int replicas_of(const json& spec, const api::ModelStatus& before) {
-  constexpr int kMost = 1000;  // as in the schema
-  const json replicas = part(spec, "/replicas");
-  const long said = replicas.is_number_integer() ? replicas.get<long>() : -1;
-  return said >= 0 && said <= kMost ? static_cast<int>(said) : std::max(1, before.replicas);
+  constexpr long kMost = 1000;  // as in the schema
+  const auto number = [&](const char* path) -> std::optional<int> {
+    const json value = part(spec, path);
+    const long said = value.is_number_integer() ? value.get<long>() : -1;
+    return said >= 0 && said <= kMost ? std::optional(static_cast<int>(said)) : std::nullopt;
+  };
+  const int replicas = number("/replicas").value_or(std::max(1, before.replicas));
+  const auto most = number("/scaling/maxReplicas");
+  if (!most) return replicas;
+  const int least = std::min(number("/scaling/minReplicas").value_or(1), *most);
+  const int bounded = std::clamp(replicas, least, *most);
+  return part(spec, "/scaling/schedules").empty() ? bounded : std::max(bounded, before.replicas);
 }
 
 // Puts the bounds of now in the place of those of the spec.

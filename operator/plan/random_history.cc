@@ -5,6 +5,7 @@
 #include <set>
 
 #include "operator/plan/coscheduling.h"
+#include "operator/plan/rollout_promise.h"
 #include "operator/plan/simulate.h"
 #include "operator/plan/simulate_json.h"
 
@@ -153,29 +154,12 @@ class RandomHistory {
     return static_cast<int>(names.size());
   }
 
-  // A second passes. What a change allows for a while is allowed until it was seen and done.
   void second() {
     const int writes = sim_.writes();
     sim_.run(1);
-    const json rollout = sim_.spec().value("rollout", json::object());
-    const int replicas = number(sim_.spec(), "replicas", 1);
-    const int least = std::max(0, replicas - number(rollout, "maxUnavailable", 0));
-    // What a wrong spec says of the rollout does not count.
-    const int most = replicas + std::max(1, number(rollout, "maxSurge", 1));
-    const bool seen = sim_.status().value("observedGeneration", 0L) == sim_.generation();
-    floor_ = std::min(floor_, least);
-    ceiling_ = std::max(ceiling_, most);
-    // A group that has just become ready counts when the operator has seen it.
-    const int said = number(sim_.status(), "readyReplicas", 0);
-    if (seen && std::min(said, sim_.ready_groups()) >= replicas) floor_ = least;
-    if (seen && groups() <= most) ceiling_ = most;
-    if (!harm_ && sim_.ready_groups() < floor_) {
-      breach("only " + std::to_string(sim_.ready_groups()) + " groups are ready, not " +
-             std::to_string(floor_));
-    }
     // A group on a dead node counts for nothing: it neither ends nor serves.
-    if (!harm_ && groups() > ceiling_) {
-      breach(std::to_string(groups()) + " groups exist, not " + std::to_string(ceiling_));
+    for (const std::string& broken : promise_.check(sim_.model(), groups(), sim_.ready_groups())) {
+      if (!harm_) breach(broken);
     }
     if (sim_.writes() - writes > kMostWritesInASecond) {
       breach(std::to_string(sim_.writes() - writes) + " writes in one second");
@@ -230,8 +214,7 @@ class RandomHistory {
   std::mt19937 random_;
   const bool harm_;
   Simulation sim_{two_groups_of_two()};
-  int floor_ = 0;
-  int ceiling_ = 0;
+  RolloutPromise promise_;
   std::vector<std::string> log_;  // what the user did
   std::vector<std::string> breaches_;
 };

@@ -26,7 +26,7 @@ json* same_uid(std::vector<json>& objects, const json& like) {
 
 }  // namespace
 
-Simulation::Simulation(json spec) {
+Simulation::Simulation(json spec) : SimulatedCluster(kStart) {
   model_ = {
       {"apiVersion", "deepseek-operator.io/v1alpha1"},
       {"kind", "DeepSeekModel"},
@@ -34,10 +34,6 @@ Simulation::Simulation(json spec) {
       {"spec", std::move(spec)},
       {"status", json::object()}};
   view_ = world();
-}
-
-WallTime Simulation::now() const {
-  return kStart + Seconds(now_s_) + part_of_s_;
 }
 
 char Simulation::letter(const std::string& revision) const {
@@ -177,16 +173,9 @@ Observed Simulation::observe() {
   }
   for (const Pod& pod : pods_) {
     if (label(pod.object, api::kRoleLabel) != api::kRoleLeader || pod.started < 0) continue;
-    const bool loaded = now_s_ >= pod.started + load_s;
-    LeaderStatus status;
-    status.phase = !loaded ? "Loading" : group_loaded(pod) ? "Ready" : "Rendezvous";
-    status.total_bytes = 100;
-    status.loaded_bytes = loaded ? 100 : 50;
-    status.kv_total = 1000;
-    status.max_model_len = 512;
+    LeaderStatus status = says(pod);
     const auto held = work.find(short_name(pod.object));
     status.running = held == work.end() ? 0 : held->second;
-    status.received = now();
     observed.leaders[pod.object["metadata"]["uid"]] = status;
   }
   return observed;
@@ -282,7 +271,7 @@ void Simulation::remove(const Removal& removal) {
       [&] {
         say("-" + short_name(pod->object));
         check_leader_is_outlived(*pod);
-        delete_pod(*pod, pod->object["spec"]["terminationGracePeriodSeconds"]);
+        SimulatedCluster::remove(*pod, pod->object["spec"]["terminationGracePeriodSeconds"]);
       },
       [&] {
         if (json* seen = same_uid(view_.pods, pod->object)) *seen = pod->object;
@@ -393,8 +382,7 @@ void Simulation::edit_quickly(const std::vector<json>& merge_patches, Millis apa
 void Simulation::step() {
   watch();
   if (dirty_ || (wake_s_ >= 0 && now_s_ >= wake_s_)) look();
-  ++now_s_;
-  live();
+  next_second();
   if (ready_groups() < least_ready) {
     breaches_.push_back(std::to_string(now_s_) + "s: only " + std::to_string(ready_groups()) +
                         " groups are ready");

@@ -1,7 +1,7 @@
-// Loops plan() against a small model of the API server, scheduler, kubelet and workers, one second
-// at a time, so that a test asserts a whole history as a table. Like the runtime it looks only when
-// something changed or the time asked for has come, so a forgotten requeue_after shows as a history
-// that stands still.
+// Loops plan() against a small model of the API server and the cluster, one second at a time, so
+// that a test asserts a whole history as a table. Like the runtime it looks only when something
+// changed or the time asked for has come, so a forgotten requeue_after shows as a history that
+// stands still.
 //
 // A history has a line for each second in which pods were written or the Ready condition changed:
 //
@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "operator/plan/plan.h"
+#include "operator/plan/simulated_cluster.h"
 
 namespace dsm::plan {
 
@@ -37,26 +38,18 @@ struct Faults {
   double lose = 0;                 // chance that a write is lost
 };
 
-class Simulation {
+class Simulation : public SimulatedCluster {
  public:
   explicit Simulation(nlohmann::json spec);
 
-  // What the world is like; may be changed at any time.
-  int room = 1000;                           // pods that fit on the nodes
-  int quota = 1000;                          // pods that the API server lets in
-  int drain_s = 3;                           // a leader's time from SIGTERM to its end
-  int load_s = 2;                            // a rank's time from its start to having its weights
-  std::string bad_image;                     // pods of it crash a second after their start
-  std::string last_words = "no such model";  // of pods that crash so
-  std::set<std::string> bad_nodes;           // and so do those on these nodes
-  std::set<std::string> refusing_nodes;      // their kubelets take no pod
-  std::set<std::string> foreign;             // "Kind/name" that somebody else has
-  std::map<std::string, long> work;          // requests of a leader, by its short name ("A0.0")
+  // What the world is like beside the cluster; may be changed at any time.
+  int quota = 1000;                  // pods that the API server lets in
+  std::set<std::string> foreign;     // "Kind/name" that somebody else has
+  std::map<std::string, long> work;  // requests of a leader, by its short name ("A0.0")
   Config config{.worker_image = "worker:1", .watches_nodes = true};
   Faults faults;
   MetricsApi metrics_api{MetricsApi::State::kOurs, ""};
   std::optional<TenantGrant> tenant;
-  bool pod_groups = false;  // the coscheduling plugin is installed: install_pod_groups()
 
   // What a user does.
   void edit(const nlohmann::json& merge_patch);      // of the spec
@@ -71,10 +64,7 @@ class Simulation {
   void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
   void drain(const std::string& group, bool asked = true);  // dsmctl drain; "A0"
-  void cordon(const std::string& node, bool cordoned = true);
   void install_pod_groups(bool installed = true);
-  void mend_nodes();  // they answer again, have no taints and are not cordoned
-  void taint(const std::string& node, const std::string& key, const std::string& effect);
 
   void run(int seconds);
   // Until nothing was written for 20 s; false after `most` seconds of unrest.
@@ -82,8 +72,8 @@ class Simulation {
 
   const std::vector<std::string>& history() const { return history_; }
   void forget_history() { history_.clear(); }
-  int now_s() const { return now_s_; }
   int writes() const { return writes_; }
+  const nlohmann::json& model() const { return model_; }
   const nlohmann::json& status() const { return model_["status"]; }
   const nlohmann::json& spec() const { return model_["spec"]; }
   long generation() const { return model_["metadata"]["generation"]; }
@@ -103,14 +93,6 @@ class Simulation {
   int least_ready = 0;  // breach when fewer groups are ready
 
  private:
-  struct Pod {
-    nlohmann::json object;
-    int started = -1;     // second in which the container started; -1: it does not run
-    int ends = -1;        // second in which a deleted pod is gone
-    int back_at = -1;     // second in which a crashed container starts again
-    bool lost = false;    // on a node that does not answer
-    bool drains = false;  // a leader that was ready when it was deleted
-  };
   // What the operator's caches hold.
   struct View {
     nlohmann::json model;
@@ -140,25 +122,15 @@ class Simulation {
   void add_taken_names(Observed& observed) const;
   void check_leader_is_outlived(const Pod& going);
 
-  // The scheduler and the kubelets (simulate_cluster.cc).
-  void live();
-  void schedule(Pod& pod, int& used);
-  std::string why_not_together(const Pod& pod, int used) const;
-  std::string node_for(const Pod& pod);
-  void start_or_crash(Pod& pod);
-  bool group_loaded(const Pod& pod) const;
-  void delete_pod(Pod& pod, int grace_s);
+  const nlohmann::json* pod_group(const std::string& name) const override;
 
   std::string short_name(const nlohmann::json& pod) const;
   char letter(const std::string& revision) const;
   Pod& find(const std::string& short_name);
   void say(const std::string& text);
-  WallTime now() const;
 
   nlohmann::json model_;
-  std::vector<Pod> pods_;
   std::vector<nlohmann::json> children_;
-  std::map<std::string, nlohmann::json> nodes_;
   View view_;
   std::vector<WriteFailure> failures_;
   std::optional<WallTime> status_written_;
@@ -167,13 +139,10 @@ class Simulation {
   std::vector<std::string> events_;
   std::vector<std::string> breaches_;
   std::string ready_said_;
-  int now_s_ = 0;
-  Millis part_of_s_{0};  // only of quick edits
   int wake_s_ = -1;
   int uids_ = 0;
   int writes_ = 0;
   int looks_ = 0;
-  bool dirty_ = true;
   bool doubtful_ = false;  // a write was not answered
   bool cut_off_ = false;   // the rest of the plan under way is not carried out
 };

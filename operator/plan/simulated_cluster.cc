@@ -1,30 +1,27 @@
-// What users and faults do to the cluster, the scheduler and the kubelets.
+#include "operator/plan/simulated_cluster.h"
+
 #include <algorithm>
 
 #include "operator/api/names.h"
 #include "operator/plan/coscheduling.h"
-#include "operator/plan/simulate.h"
 #include "operator/plan/simulate_json.h"
 
 namespace dsm::plan {
 
 using nlohmann::json;
 
-void Simulation::edit(const json& merge_patch) {
-  const json before = model_["spec"];
-  model_["spec"].merge_patch(merge_patch);
-  if (model_["spec"] == before) return;
-  model_["metadata"]["generation"] = model_["metadata"]["generation"].get<long>() + 1;
-  dirty_ = true;
+namespace {
+
+bool same_group(const SimulatedPod& a, const SimulatedPod& b) {
+  for (const std::string_view key : {api::kModelLabel, api::kRevisionLabel, api::kGroupLabel}) {
+    if (label(a.object, key) != label(b.object, key)) return false;
+  }
+  return true;
 }
 
-// The generation stays.
-void Simulation::annotate(const json& merge_patch) {
-  model_["metadata"]["annotations"].merge_patch(merge_patch);
-  dirty_ = true;
-}
+}  // namespace
 
-void Simulation::delete_pod(Pod& pod, int grace_s) {
+void SimulatedCluster::remove(Pod& pod, int grace_s) {
   if (deleted(pod.object)) return;
   pod.object["metadata"]["deletionTimestamp"] = to_rfc3339(now() + Seconds(grace_s));
   const bool leader = label(pod.object, api::kRoleLabel) == api::kRoleLeader;
@@ -35,12 +32,7 @@ void Simulation::delete_pod(Pod& pod, int grace_s) {
   dirty_ = true;
 }
 
-void Simulation::remove_pod(const std::string& name) {
-  delete_pod(find(name), 75);
-}
-
-void Simulation::fail_pod(const std::string& name) {
-  Pod& pod = find(name);
+void SimulatedCluster::fail(Pod& pod) {
   pod.object["status"]["phase"] = "Failed";
   pod.object["status"]["reason"] = "Evicted";
   pod.object["status"]["message"] = "the node was low on memory";
@@ -50,8 +42,7 @@ void Simulation::fail_pod(const std::string& name) {
   dirty_ = true;
 }
 
-void Simulation::crash_pod(const std::string& name) {
-  Pod& pod = find(name);
+void SimulatedCluster::crash(Pod& pod) {
   json& container = pod.object["status"]["containerStatuses"][0];
   container["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
   container["lastState"] = {
@@ -62,50 +53,20 @@ void Simulation::crash_pod(const std::string& name) {
   dirty_ = true;
 }
 
-void Simulation::lose_node(const std::string& name) {
-  Pod& pod = find(name);
+void SimulatedCluster::lose_node(Pod& pod) {
   pod.lost = true;
   pod.started = -1;
   set_condition(nodes_.at(pod.object["spec"]["nodeName"]), "Ready", false, "", "", now());
   set_condition(pod.object, "Ready", false, "", "", now());
-  delete_pod(pod, 75);
+  remove(pod, 75);
 }
 
-void Simulation::drift(const std::string& service, const json& merge_patch) {
-  for (json& child : children_) {
-    if (child["metadata"]["name"] == service) child.merge_patch(merge_patch);
-  }
-  dirty_ = true;
-}
-
-void Simulation::delete_model() {
-  model_["metadata"]["deletionTimestamp"] = to_rfc3339(now());
-  dirty_ = true;
-}
-
-void Simulation::drain(const std::string& group, bool asked) {
-  for (Pod& pod : pods_) {
-    if (!short_name(pod.object).starts_with(group + ".")) continue;
-    pod.object["metadata"]["annotations"].merge_patch(
-        {{std::string(api::kDrainAnnotation), asked ? json("asked") : json()}});
-  }
-  dirty_ = true;
-}
-
-void Simulation::cordon(const std::string& node, bool cordoned) {
+void SimulatedCluster::cordon(const std::string& node, bool cordoned) {
   nodes_.at(node)["spec"]["unschedulable"] = cordoned;
   dirty_ = true;
 }
 
-// With the definition go all objects of the kind.
-void Simulation::install_pod_groups(bool installed) {
-  pod_groups = installed;
-  std::erase_if(children_, [](const json& child) { return child["kind"] == kPodGroup; });
-  view_.children = children_;
-  dirty_ = true;
-}
-
-void Simulation::mend_nodes() {
+void SimulatedCluster::mend_nodes() {
   for (auto& [name, node] : nodes_) {
     node["spec"] = json::object();
     set_condition(node, "Ready", true, "", "", now());
@@ -116,14 +77,15 @@ void Simulation::mend_nodes() {
   dirty_ = true;
 }
 
-void Simulation::taint(const std::string& node, const std::string& key, const std::string& effect) {
+void SimulatedCluster::taint(const std::string& node, const std::string& key,
+                             const std::string& effect) {
   nodes_.at(node)["spec"]["taints"].push_back({{"key", key}, {"effect", effect}});
   dirty_ = true;
 }
 
 // Each group number has a node and a spare one; "" when neither may be used. A node that the pod
 // would rather not have comes last.
-std::string Simulation::node_for(const Pod& pod) {
+std::string SimulatedCluster::node_for(const Pod& pod) {
   const json preference = pod.object["spec"].value(
       json::json_pointer("/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution"),
       json::array());
@@ -150,13 +112,11 @@ std::string Simulation::node_for(const Pod& pod) {
 }
 
 // What the coscheduling plugin says of a pod without a node; "" when its group may have its nodes.
-std::string Simulation::why_not_together(const Pod& pod, int used) const {
+std::string SimulatedCluster::why_not_together(const Pod& pod, int used) const {
   const std::string name = label(pod.object, kPodGroupLabel);
   if (!pod_groups || name.empty()) return "";
-  const auto group = std::ranges::find_if(children_, [&](const json& child) {
-    return child["kind"] == kPodGroup && child["metadata"]["name"] == name;
-  });
-  if (group == children_.end()) return "0/1 nodes: PodGroup not found";
+  const json* const group = pod_group(name);
+  if (group == nullptr) return "0/1 nodes: PodGroup not found";
   int there = 0;
   int waiting = 0;
   int before = 0;  // of those that wait
@@ -173,7 +133,7 @@ std::string Simulation::why_not_together(const Pod& pod, int used) const {
                               : "0/1 nodes: no cpu";
 }
 
-void Simulation::schedule(Pod& pod, int& used) {
+void SimulatedCluster::schedule(Pod& pod, int& used) {
   if (pod.object["spec"].contains("nodeName")) {
     ++used;
     return;
@@ -192,7 +152,7 @@ void Simulation::schedule(Pod& pod, int& used) {
   dirty_ = dirty_ || pod.object != before;
 }
 
-void Simulation::start_or_crash(Pod& pod) {
+void SimulatedCluster::start_or_crash(Pod& pod) {
   if (pod.object["status"]["phase"] == "Failed" || pod.lost || deleted(pod.object)) return;
   if (!pod.object["spec"].contains("nodeName")) return;
   const bool bad = pod.object["spec"]["containers"][0]["image"] == bad_image ||
@@ -207,6 +167,7 @@ void Simulation::start_or_crash(Pod& pod) {
   json& statuses = pod.object["status"]["containerStatuses"];
   if (pod.started < 0 && now_s_ >= pod.back_at) {
     pod.object["status"]["phase"] = "Running";
+    pod.object["status"]["podIP"] = "10.0.0.1";
     if (statuses.is_null()) statuses = json::array({{{"restartCount", 0}}});
     if (pod.back_at >= 0) {
       statuses[0]["restartCount"] = statuses[0]["restartCount"].get<int>() + 1;
@@ -224,12 +185,10 @@ void Simulation::start_or_crash(Pod& pod) {
   }
 }
 
-bool Simulation::group_loaded(const Pod& pod) const {
-  const std::string name = short_name(pod.object);
-  const std::string group = name.substr(0, name.find('.') + 1);
+bool SimulatedCluster::group_loaded(const Pod& pod) const {
   int there = 0;
   for (const Pod& other : pods_) {
-    if (!short_name(other.object).starts_with(group) || other.started < 0) continue;
+    if (!same_group(other, pod) || other.started < 0) continue;
     there += now_s_ >= other.started + load_s ? 1 : 0;
   }
   const json& args = pod.object["spec"]["containers"][0]["args"];
@@ -239,8 +198,20 @@ bool Simulation::group_loaded(const Pod& pod) const {
   return there == (per == args.end() ? 1 : tensor / std::stoi((per + 1)->get<std::string>()));
 }
 
-// The scheduler and the kubelets.
-void Simulation::live() {
+LeaderStatus SimulatedCluster::says(const Pod& leader) const {
+  const bool loaded = now_s_ >= leader.started + load_s;
+  LeaderStatus status;
+  status.phase = !loaded ? "Loading" : group_loaded(leader) ? "Ready" : "Rendezvous";
+  status.total_bytes = 100;
+  status.loaded_bytes = loaded ? 100 : 50;
+  status.kv_total = 1000;
+  status.max_model_len = 512;
+  status.received = now();
+  return status;
+}
+
+void SimulatedCluster::next_second() {
+  ++now_s_;
   if (std::erase_if(pods_, [&](const Pod& pod) { return pod.ends >= 0 && pod.ends <= now_s_; }) >
       0) {
     dirty_ = true;
@@ -259,12 +230,6 @@ void Simulation::live() {
     set_condition(pod.object, "Ready", ready, "", "", now());
     dirty_ = true;
   }
-}
-
-int Simulation::ready_groups() const {
-  return static_cast<int>(std::ranges::count_if(pods_, [&](const Pod& pod) {
-    return label(pod.object, api::kRoleLabel) == api::kRoleLeader && is_ready(pod.object);
-  }));
 }
 
 }  // namespace dsm::plan
