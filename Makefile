@@ -74,11 +74,12 @@ fuzz: ## Parsers on broken input, FUZZ_SECONDS (60) for each target
 	@scripts/fuzz
 
 .PHONY: histories
-histories: ## Random histories of a model in virtual time: HISTORIES (1000) of them, from HISTORY_SEED (1)
+histories: ## Single faults and random histories of the operator in virtual time: HISTORIES (1000) of them, from HISTORY_SEED (1)
 	@scripts/install-deps build
 	@cmake --preset dev
-	@cmake --build --preset dev -j $(JOBS) --target histories
+	@cmake --build --preset dev -j $(JOBS) --target histories fault_histories
 	@build/dev/histories $(or $(HISTORIES),1000) $(or $(HISTORY_SEED),1)
+	@build/dev/fault_histories $(or $(HISTORIES),1000) $(HISTORY_SEED)
 
 .PHONY: test-gpu
 test-gpu: ## Tests on this machine's GPU, packed for another one as build/gpu-tests.tar.gz; exit code 77 without a GPU

@@ -1,0 +1,342 @@
+#include "operator/faults/api_server.h"
+
+#include <algorithm>
+#include <array>
+#include <ranges>
+#include <set>
+#include <vector>
+
+#include "kube/config.h"
+#include "kube/parse.h"
+#include "kube/testing/scripted_transport.h"
+
+namespace dsm::faults {
+namespace {
+
+using kube::HttpRequest;
+using kube::HttpResponse;
+using kube::member;
+using kube::Resource;
+using kube::text_of;
+using kube::testing::json_answer;
+using kube::testing::status_answer;
+
+constexpr std::array<const Resource*, 10> kServed = {&kube::kPods,
+                                                     &kube::kNodes,
+                                                     &kube::kServices,
+                                                     &kube::kSecrets,
+                                                     &kube::kControllerRevisions,
+                                                     &kube::kPodDisruptionBudgets,
+                                                     &kube::kAutoscalers,
+                                                     &kube::kLeases,
+                                                     &kube::kEvents,
+                                                     &kube::kDeepSeekModels};
+// What a model's garbage is looked for in.
+constexpr std::array<const Resource*, 6> kOwned = {&kube::kPods,
+                                                   &kube::kServices,
+                                                   &kube::kSecrets,
+                                                   &kube::kControllerRevisions,
+                                                   &kube::kPodDisruptionBudgets,
+                                                   &kube::kAutoscalers};
+constexpr const char* kForeground = "foregroundDeletion";
+
+std::string decoded(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      out += static_cast<char>(std::stoi(text.substr(i + 1, 2), nullptr, 16));
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> split(const std::string& text, char at) {
+  std::vector<std::string> parts;
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t end = std::min(text.find(at, begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+const std::string* header(const HttpRequest& request, const char* name) {
+  for (const auto& [key, value] : request.headers) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+
+HttpResponse not_found() {
+  return status_answer(404, "NotFound", "not found");
+}
+
+HttpResponse conflict(const std::string& message) {
+  return status_answer(409, "Conflict", message);
+}
+
+// Takes away what was applied before and is not now.
+void drop(Json& there, const Json& before, const Json& now) {
+  if (!there.is_object() || !before.is_object()) return;
+  for (const auto& [key, value] : before.items()) {
+    if (!there.contains(key)) continue;
+    if (!now.contains(key)) {
+      there.erase(key);
+    } else {
+      drop(there[key], value, now[key]);
+    }
+  }
+}
+
+// Lists that the operator applies are taken whole.
+void merge(Json& there, const Json& wanted) {
+  if (!there.is_object() || !wanted.is_object()) {
+    there = wanted;
+    return;
+  }
+  for (const auto& [key, value] : wanted.items()) merge(there[key], value);
+}
+
+}  // namespace
+
+ApiServer::ApiServer(Clock& clock) : clock_(clock), kubelets_(objects_, clock.wall_now()) {}
+
+// /api/v1 or /apis/GROUP/VERSION, then [/namespaces/NS]/PLURAL[/NAME[/SUBRESOURCE]]
+ApiServer::Place ApiServer::place_of(const std::string& target) {
+  Place place;
+  const auto question = target.find('?');
+  if (question != std::string::npos) {
+    for (const std::string& pair : split(target.substr(question + 1), '&')) {
+      const auto equals = pair.find('=');
+      place.query[pair.substr(0, equals)] = decoded(pair.substr(equals + 1));
+    }
+  }
+  std::vector<std::string> parts = split(target.substr(1, question - 1), '/');
+  std::size_t at = parts[0] == "api" ? 2 : 3;
+  const std::string group = parts[0] == "api" ? "" : parts[1];
+  if (parts.size() > at + 1 && parts[at] == "namespaces") {
+    place.ns = parts[at + 1];
+    at += 2;
+  }
+  if (parts.size() <= at) return place;
+  for (const Resource* resource : kServed) {
+    if (resource->plural == parts[at] && resource->group == group) place.resource = resource;
+  }
+  if (parts.size() > at + 1) place.name = decoded(parts[at + 1]);
+  if (parts.size() > at + 2) place.subresource = parts[at + 2];
+  return place;
+}
+
+HttpResponse ApiServer::answer(const HttpRequest& request) {
+  const Place place = place_of(request.target);
+  if (place.resource == nullptr) return not_found();
+  const Json body = request.body.empty() ? Json::object() : Json::parse(request.body);
+  // Nobody reads Events here.
+  if (*place.resource == kube::kEvents) return json_answer(201, body);
+  if (request.method == "GET") {
+    if (place.name.empty()) return list(place);
+    const Json* const object = objects_.find(*place.resource, place.key());
+    return object == nullptr ? not_found() : json_answer(200, *object);
+  }
+  if (request.method == "POST") return create(place, body);
+  if (request.method == "PUT") return replace(place, body);
+  if (request.method == "DELETE") return remove(place, body);
+  const std::string* const type = header(request, "Content-Type");
+  if (*type == "application/apply-patch+yaml") return apply(place, body);
+  return patch(place, body, *type == "application/strategic-merge-patch+json");
+}
+
+HttpResponse ApiServer::list(const Place& place) const {
+  const auto selector = place.query.find("labelSelector");
+  Json items = Json::array();
+  for (const auto& [key, object] : objects_.all(*place.resource)) {
+    if (!place.ns.empty() && text_of(member(object, "metadata"), "namespace") != place.ns) continue;
+    if (selector != place.query.end() && !selected(object, selector->second)) continue;
+    items.push_back(object);
+  }
+  return json_answer(200, {{"apiVersion", place.resource->api_version()},
+                           {"kind", std::string(place.resource->kind) + "List"},
+                           {"metadata", {{"resourceVersion", std::to_string(objects_.version())}}},
+                           {"items", std::move(items)}});
+}
+
+HttpResponse ApiServer::create(const Place& place, Json object) {
+  const Resource& resource = *place.resource;
+  if (objects_.find(resource, key_of(object)) != nullptr) {
+    return status_answer(409, "AlreadyExists", "already exists");
+  }
+  if (resource == kube::kPods && std::ssize(objects_.all(resource)) >= quota) {
+    return status_answer(403, "Forbidden", "exceeded quota: pods");
+  }
+  Json& metadata = object["metadata"];
+  metadata["uid"] = "uid-" + std::to_string(++uids_);
+  metadata["creationTimestamp"] = to_rfc3339(clock_.wall_now());
+  if (resource == kube::kDeepSeekModels) metadata["generation"] = 1;
+  if (resource == kube::kSecrets) {
+    for (const auto& [name, text] : object["stringData"].items()) {
+      object["data"][name] = kube::base64_encode(text.get<std::string>());
+    }
+    object.erase("stringData");
+  }
+  if (resource == kube::kPods) {
+    object["status"] = {{"phase", "Pending"}, {"conditions", Json::array()}};
+  }
+  const Json& kept = objects_.put(resource, std::move(object));
+  if (resource == kube::kPods) kubelets_.take(kept);
+  return json_answer(201, kept);
+}
+
+// Takes what a write has made of an object.
+HttpResponse ApiServer::put(const Place& place, Json object) {
+  const Resource& resource = *place.resource;
+  const Json& there = *objects_.find(resource, place.key());
+  if (resource == kube::kDeepSeekModels && object["spec"] != there["spec"]) {
+    object["metadata"]["generation"] = there["metadata"]["generation"].get<long>() + 1;
+  }
+  const Json& metadata = object["metadata"];
+  if (metadata.contains("deletionTimestamp") && resource != kube::kPods &&
+      metadata.value("finalizers", Json::array()).empty()) {
+    objects_.erase(resource, place.key());
+    return json_answer(200, object);
+  }
+  return json_answer(200, objects_.put(resource, std::move(object)));
+}
+
+HttpResponse ApiServer::replace(const Place& place, Json object) {
+  const Json* const there = objects_.find(*place.resource, place.key());
+  if (there == nullptr) return not_found();
+  const Json& metadata = (*there)["metadata"];
+  const std::string version = text_of(object["metadata"], "resourceVersion");
+  if (!version.empty() && version != text_of(metadata, "resourceVersion")) {
+    return conflict("the object has been modified");
+  }
+  for (const char* const kept : {"uid", "creationTimestamp"}) {
+    object["metadata"][kept] = metadata[kept];
+  }
+  return put(place, std::move(object));
+}
+
+HttpResponse ApiServer::apply(const Place& place, const Json& wanted) {
+  const std::string uid = text_of(wanted["metadata"], "uid");
+  const Json* const there = objects_.find(*place.resource, place.key());
+  if (there == nullptr) return uid.empty() ? create(place, wanted) : conflict("it is not there");
+  if (!uid.empty() && uid != text_of((*there)["metadata"], "uid")) {
+    return conflict("the uid is another one");
+  }
+  Json next = *there;
+  if (place.subresource == "status") {
+    next["status"] = wanted["status"];  // all of it is the operator's
+  } else {
+    Json& before = applied_[text_of((*there)["metadata"], "uid")];
+    drop(next, before, wanted);
+    before = wanted;
+    merge(next, wanted);
+  }
+  return put(place, std::move(next));
+}
+
+HttpResponse ApiServer::patch(const Place& place, const Json& patch, bool strategic) {
+  const Json* const there = objects_.find(*place.resource, place.key());
+  if (there == nullptr) return not_found();
+  const std::string uid = text_of(member(patch, "metadata"), "uid");
+  if (!uid.empty() && uid != text_of((*there)["metadata"], "uid")) {
+    return status_answer(strategic ? 422 : 409, strategic ? "Invalid" : "Conflict",
+                         "the uid cannot change");
+  }
+  if (strategic) return status_answer(415, "UnsupportedMediaType", "no pod here has finalizers");
+  Json next = *there;
+  next.merge_patch(patch);
+  return put(place, std::move(next));
+}
+
+HttpResponse ApiServer::remove(const Place& place, const Json& options) {
+  const Resource& resource = *place.resource;
+  const Json* const there = objects_.find(resource, place.key());
+  if (there == nullptr) return not_found();
+  const std::string uid = text_of(member(options, "preconditions"), "uid");
+  if (!uid.empty() && uid != text_of((*there)["metadata"], "uid")) {
+    return conflict("the uid is another one");
+  }
+  if (resource != kube::kPods) {
+    objects_.erase(resource, place.key());
+    return json_answer(200, {{"kind", "Status"}, {"status", "Success"}});
+  }
+  kubelets_.end(place.key());
+  // A pod is answered as it is, also when it has gone at once.
+  const Json* const left = objects_.find(resource, place.key());
+  if (left != nullptr) return json_answer(200, *left);
+  const auto& events = objects_.events(resource);
+  const auto last = std::ranges::find_if(
+      events | std::views::reverse,
+      [&](const Objects::Event& event) { return key_of(event.object) == place.key(); });
+  return json_answer(200, last->object);
+}
+
+void ApiServer::make_model(const std::string& ns, const std::string& name, const Json& spec) {
+  Place place;
+  place.resource = &kube::kDeepSeekModels;
+  create(place, {{"apiVersion", kube::kDeepSeekModels.api_version()},
+                 {"kind", kube::kDeepSeekModels.kind},
+                 {"metadata", {{"name", name}, {"namespace", ns}}},
+                 {"spec", spec}});
+}
+
+void ApiServer::edit_model(const std::string& key, const Json& merge_patch) {
+  Place place;
+  place.resource = &kube::kDeepSeekModels;
+  place.name = key;
+  patch(place, {{"spec", merge_patch}}, /*strategic=*/false);
+}
+
+void ApiServer::delete_model(const std::string& key, bool foreground) {
+  const Json* const there = objects_.find(kube::kDeepSeekModels, key);
+  if (there == nullptr) return;
+  if (!foreground) return objects_.erase(kube::kDeepSeekModels, key);
+  Json going = *there;
+  going["metadata"]["deletionTimestamp"] = to_rfc3339(clock_.wall_now());
+  going["metadata"]["finalizers"] = Json::array({kForeground});
+  objects_.put(kube::kDeepSeekModels, std::move(going));
+}
+
+void ApiServer::pass_second() {
+  kubelets_.pass_second();
+  collect();
+}
+
+// The garbage collector: what belongs to models that are not there, or wait for it to go, goes.
+void ApiServer::collect() {
+  std::set<std::string> living;
+  std::map<std::string, std::string> done;  // keys of models that wait for nothing, by their uid
+  for (const auto& [key, model] : objects_.all(kube::kDeepSeekModels)) {
+    const std::string uid = model["metadata"]["uid"];
+    if (model["metadata"].contains("deletionTimestamp")) {
+      done[uid] = key;
+    } else {
+      living.insert(uid);
+    }
+  }
+  for (const Resource* const resource : kOwned) {
+    std::vector<std::string> garbage;
+    for (const auto& [key, object] : objects_.all(*resource)) {
+      const Json owners = object["metadata"].value("ownerReferences", Json::array());
+      const std::string uid = owners.empty() ? "" : owners[0]["uid"].get<std::string>();
+      if (uid.empty() || living.contains(uid)) continue;
+      done.erase(uid);
+      garbage.push_back(key);
+    }
+    for (const std::string& key : garbage) {
+      if (*resource == kube::kPods) {
+        kubelets_.end(key);
+      } else {
+        objects_.erase(*resource, key);
+      }
+    }
+  }
+  for (const auto& [uid, key] : done) objects_.erase(kube::kDeepSeekModels, key);
+}
+
+}  // namespace dsm::faults

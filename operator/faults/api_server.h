@@ -1,0 +1,70 @@
+// An API server in memory, as far as the operator uses one, behind the same bytes: names are
+// unique, writes compare uid and resource version, the spec's changes count as generations, an
+// apply takes away what its manager applied before, pods end gracefully, what belongs to nobody any
+// more is collected, and every change is an event. For tests; single-threaded.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "kube/request.h"
+#include "kube/transport.h"
+#include "operator/faults/kubelets.h"
+#include "operator/faults/objects.h"
+
+namespace dsm::faults {
+
+class ApiServer {
+ public:
+  explicit ApiServer(Clock& clock);
+
+  int quota = 1000;  // pods that a namespace may have
+
+  kube::HttpResponse answer(const kube::HttpRequest& request);
+
+  // What users do.
+  void make_model(const std::string& ns, const std::string& name, const Json& spec);
+  void edit_model(const std::string& key, const Json& merge_patch);  // of the spec
+  // Foreground: the model stays until what belongs to it is gone.
+  void delete_model(const std::string& key, bool foreground);
+
+  // A second passes in the cluster, and the garbage collector comes by.
+  void pass_second();
+
+  const Objects& objects() const { return objects_; }
+  Kubelets& kubelets() { return kubelets_; }
+  const Kubelets& kubelets() const { return kubelets_; }
+
+ private:
+  // What a request is about.
+  struct Place {
+    const kube::Resource* resource = nullptr;
+    std::string ns;
+    std::string name;  // "": all of them
+    std::string subresource;
+    std::map<std::string, std::string> query;
+
+    std::string key() const { return ns.empty() ? name : ns + "/" + name; }
+  };
+  static Place place_of(const std::string& target);
+
+  kube::HttpResponse list(const Place& place) const;
+  kube::HttpResponse create(const Place& place, Json object);
+  kube::HttpResponse replace(const Place& place, Json object);
+  kube::HttpResponse apply(const Place& place, const Json& wanted);
+  kube::HttpResponse patch(const Place& place, const Json& patch, bool strategic);
+  kube::HttpResponse remove(const Place& place, const Json& options);
+  kube::HttpResponse put(const Place& place, Json object);
+  void collect();
+
+  Clock& clock_;
+  Objects objects_;
+  Kubelets kubelets_;
+  std::map<std::string, Json> applied_;  // what was applied last, by the object's uid
+  int uids_ = 0;
+};
+
+}  // namespace dsm::faults

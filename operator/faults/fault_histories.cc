@@ -1,0 +1,96 @@
+// fault_histories COUNT [SEED]: every single fault of a short history, then random histories of the
+// whole operator with seeds SEED, SEED + 1, ... (default 1), each with and without harm to pods and
+// nodes. Prints every breach with what repeats it; exits 1 then. With a SEED no single faults.
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "operator/faults/fault_history.h"
+#include "operator/faults/one_fault.h"
+
+namespace {
+
+using dsm::faults::EventFault;
+using dsm::faults::OneFault;
+using dsm::faults::WriteFault;
+
+constexpr dsm::faults::ShortHistory kHistory;
+
+int bad = 0;
+
+void tell(const std::string& what, const std::vector<std::string>& breaches) {
+  if (breaches.empty()) return;
+  ++bad;
+  std::printf("%s:\n", what.c_str());
+  for (const std::string& breach : breaches) std::printf("  %s\n", breach.c_str());
+  std::fflush(stdout);
+}
+
+void play_single_faults() {
+  constexpr std::pair<WriteFault, const char*> kWrites[] = {
+      {WriteFault::kRefused, "refused"},
+      {WriteFault::kLostBefore, "lost before it"},
+      {WriteFault::kLostAfter, "lost after it"},
+      {WriteFault::kCrashBefore, "crash before it"},
+      {WriteFault::kCrashAfter, "crash after it"},
+      {WriteFault::kSlow, "slow"},
+      {WriteFault::kStopped, "stopped before it"},
+      {WriteFault::kHandOver, "ended in order after it"}};
+  constexpr std::pair<EventFault, const char*> kEvents[] = {{{.delay = dsm::Seconds(5)}, "late"},
+                                                            {{.twice = true}, "twice"},
+                                                            {{.dropped = true}, "dropped"}};
+  OneFault none;
+  tell("no fault", play(kHistory, none));
+  for (const auto& [fault, name] : kWrites) {
+    for (int i = 0; i < none.writes(); ++i) {
+      // Who takes over in order comes before the news.
+      const bool late = fault == WriteFault::kHandOver;
+      OneFault one(i, fault, late ? dsm::Millis(3'000) : dsm::Millis(0));
+      tell("write " + std::to_string(i) + " " + name, play(kHistory, one));
+    }
+  }
+  for (const auto& [fault, name] : kEvents) {
+    for (int i = 0; i < none.events(); ++i) {
+      OneFault one(i, fault);
+      tell("event " + std::to_string(i) + " " + name, play(kHistory, one));
+    }
+  }
+  std::printf("%d single faults of writes, %d of events, %d with a breach\n",
+              static_cast<int>(std::size(kWrites)) * none.writes(),
+              static_cast<int>(std::size(kEvents)) * none.events(), bad);
+}
+
+void play_random(unsigned first, unsigned count) {
+  long seconds = 0;
+  long writes = 0;
+  long late = 0;
+  const int before = bad;
+  for (unsigned seed = first; seed - first < count; ++seed) {
+    for (const auto harm : {dsm::plan::Harm::kNone, dsm::plan::Harm::kPodsAndNodes}) {
+      const auto result = dsm::faults::play_history(seed, harm);
+      seconds += result.seconds;
+      writes += result.writes;
+      late += result.late_writes;
+      tell("seed " + std::to_string(seed) +
+               (harm == dsm::plan::Harm::kNone ? " without harm" : " with harm"),
+           result.breaches);
+    }
+  }
+  std::printf(
+      "%u random histories, %ld s of virtual time, %ld writes (%ld after a lost lease), %d "
+      "with a breach\n",
+      2 * count, seconds, writes, late, bad - before);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fputs("usage: fault_histories COUNT [SEED]\n", stderr);
+    return 2;
+  }
+  const auto count = static_cast<unsigned>(std::strtoul(argv[1], nullptr, 10));
+  if (argc < 3) play_single_faults();
+  play_random(argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)) : 1U, count);
+  return bad == 0 ? 0 : 1;
+}

@@ -1,0 +1,32 @@
+// The simulated cluster (operator/plan) behind an API server: what happens to pods and nodes there
+// is written to the server, and what the server is asked to do with pods is done there. For tests.
+#pragma once
+
+#include <string>
+
+#include "operator/faults/objects.h"
+#include "operator/plan/simulated_cluster.h"
+
+namespace dsm::faults {
+
+class Kubelets : public plan::SimulatedCluster {
+ public:
+  Kubelets(Objects& objects, WallTime start) : SimulatedCluster(start), objects_(objects) {}
+
+  // A pod was made.
+  void take(const Json& pod);
+  // A pod is to end; it goes at once when nothing of it can run.
+  void end(const std::string& key);
+  void pass_second();
+  // What has happened is written to the API server.
+  void publish();
+
+  // nullptr: there is none.
+  Pod* pod(const std::string& key);
+  const Pod* pod_of_uid(const std::string& uid) const;
+
+ private:
+  Objects& objects_;
+};
+
+}  // namespace dsm::faults
