@@ -10,26 +10,23 @@
 namespace dsm::faults {
 namespace {
 
-constexpr unsigned kHistories = 1;
-
-void play(plan::Harm harm) {
+void play(plan::Harm harm, unsigned otherwise) {
   const char* const only = std::getenv("FAULT_SEED");
-  const unsigned first = only == nullptr ? 1 : static_cast<unsigned>(std::stoul(only));
-  const unsigned end = only == nullptr ? first + kHistories : first + 1;
-  for (unsigned seed = first; seed < end; ++seed) {
-    EXPECT_THAT(play_history(seed, harm).breaches, testing::IsEmpty())
-        << "to repeat: FAULT_SEED=" << seed << " and --gtest_filter="
-        << testing::UnitTest::GetInstance()->current_test_info()->test_suite_name() << "."
-        << testing::UnitTest::GetInstance()->current_test_info()->name();
-  }
+  const unsigned seed =
+      only == nullptr ? otherwise : static_cast<unsigned>(std::strtoul(only, nullptr, 10));
+  EXPECT_THAT(play_history(seed, harm).breaches, testing::IsEmpty())
+      << "to repeat: FAULT_SEED=" << seed << " and --gtest_filter="
+      << testing::UnitTest::GetInstance()->current_test_info()->test_suite_name() << "."
+      << testing::UnitTest::GetInstance()->current_test_info()->name();
 }
 
 TEST(FaultHistoryTest, EditsAndFaultsOfOperatorsCostNoGroupThatIsNeeded) {
-  play(plan::Harm::kNone);
+  // The leader changes in the middle of a rollout, and the new one's watches are late.
+  play(plan::Harm::kNone, 155);
 }
 
 TEST(FaultHistoryTest, WhateverHappensToPodsNodesAndOperatorsEndsAsTheSpecsSay) {
-  play(plan::Harm::kPodsAndNodes);
+  play(plan::Harm::kPodsAndNodes, 1);
 }
 
 }  // namespace

@@ -286,9 +286,12 @@ Status ModelLoop::settle_doubts(const std::string& key) {
   if (!model) return std::unexpected<Error>(model.error());
   kube::ListOptions options;
   options.label_selector = std::string(api::kModelLabel) + "=" + name;
-  auto pods = reads_.list(kube::kPods, ns, std::move(options));
+  auto pods = reads_.list(kube::kPods, ns, options);
   if (!pods) return std::unexpected<Error>(pods.error());
+  auto revisions = reads_.list(kube::kControllerRevisions, ns, std::move(options));
+  if (!revisions) return std::unexpected<Error>(revisions.error());
   store_.models.put(*std::move(model));
+  store_.revisions.refresh(key, std::move(revisions->items), revisions->resource_version);
   store_.pods.refresh(key, std::move(pods->items), pods->resource_version);
   const std::lock_guard lock(written_mutex_);
   doubtful_.erase(key);

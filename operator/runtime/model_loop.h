@@ -108,8 +108,9 @@ class ModelLoop {
   void forget(const std::string& key);
   std::vector<Leader> leaders_of(const std::string& key, const Json& model) const;
   // After a write that was not answered, and when this process has just begun to lead: what the
-  // model and its pods are now, before the next decision. A pod that was deleted without our
-  // knowing would count as one that serves, and a group that has served as one that never did.
+  // model, its pods and its revisions are now, before the next decision. A pod that was deleted
+  // without our knowing would count as one that serves, a group that has served as one that never
+  // did, and one whose revision is not known as one that cannot come back.
   Status settle_doubts(const std::string& key);
   // Pods of a model that is gone are ended by the garbage collector; what else holds them is ours
   // to take off.
