@@ -280,6 +280,7 @@ class Cache {
   static std::uint64_t number(const std::string& version) {
     return version.empty() ? 0 : std::strtoull(version.c_str(), nullptr, 10);
   }
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): pods alone are not trimmed by moving
   static Entry entry_of(Json object) {
     ObjectId id = Traits::id(object);
     return {std::move(id), Traits::keep(Traits::trim(std::move(object)))};
