@@ -124,7 +124,7 @@ def test_groups_grow_with_the_queue_and_shrink_after_it(env, operator, namespace
     model.wait_settled(1)
     until("an autoscaler that works", lambda: scaling(model, "True", "AsWanted"), 60)
     with Recorder(env, model) as recorder, Load(env, model, threads=1) as steady:
-        with Load(env, model, threads=8) as heavy:
+        with Load(env, model, threads=16) as heavy:
             until("a queue", lambda: served(env, model) > 2, 60)
             queued = recorder.now()
             until("three groups", lambda: model.get()["status"].get("readyReplicas") == 3, 120)
@@ -140,7 +140,7 @@ def test_groups_grow_with_the_queue_and_shrink_after_it(env, operator, namespace
         shrunk = recorder.now()
     heavy.assert_no_failures()
     steady.assert_no_failures()
-    # Nine clients, and at most three requests under way: there is always a queue.
+    # Seventeen clients, and at most three requests under way: there is always a queue, also where clients are slow.
     during = [row[1] for row in recorder.rows if queued < row[0] < ended and row[1] is not None]
     assert during and min(during) > 0, recorder.rows
     assert shrunk - ended > WINDOW_S - 2
