@@ -7,6 +7,7 @@
 
 #include "bench/gpu/device_clock.h"
 #include "bench/gpu/noise.h"
+#include "bench/gpu/sequences.h"
 #include "bench/gpu/work.h"
 #include "worker/device/devices.h"
 
@@ -374,43 +375,27 @@ class Bench {
 
   void cache_operators(int sequences, int tokens, int start) {
     const int rows = sequences * tokens;
-    std::vector<TokenPlace> places;
-    std::vector<std::vector<std::int32_t>> tables(size(sequences));
-    for (int s = 0; s < sequences; ++s) {
-      for (int b = 0; b < row_blocks_; ++b) tables[size(s)].push_back(s * row_blocks_ + b);
-      for (int t = start; t < start + tokens; ++t) {
-        places.push_back({t, s * row_blocks_ + t / kKvBlock});
-      }
-    }
+    const int heads = c_.num_heads / kv_.heads;
+    const Sequences step = make_sequences(sequences, tokens, start, row_blocks_, kv_.heads, heads);
     const double written = 4.0 * rows * kv_.heads * (kv_.key_dim + kv_.value_dim);
     const bool grouped = c_.attention == AttentionKind::kGrouped;
     measure("keys and values", rows, {2 * written, 0}, [&] {
       const std::int64_t ld = std::int64_t{kv_.heads} * (kv_.key_dim + kv_.value_dim);
       if (grouped) {
         const float* v = x_ + std::int64_t{kv_.heads} * kv_.key_dim;
-        backend_->kv_write_heads({x_, v, ld, places.data(), kv_, rope_, rows});
+        backend_->kv_write_heads({x_, v, ld, step.places.data(), kv_, rope_, rows});
       } else {
-        backend_->kv_write({x_, kv_.key_dim, ones_, places.data(), kv_, rope_, rows, 1e-6F});
+        backend_->kv_write({x_, kv_.key_dim, ones_, step.places.data(), kv_, rope_, rows, 1e-6F});
       }
     });
     const int rotated = c_.qk_rope_head_dim;
     measure("rope of queries", rows, {8.0 * rows * c_.num_heads * rotated, 0}, [&] {
       backend_->rope_query({x_, std::int64_t{c_.num_heads} * rotated, rotated, 0, y_, rotated, 0,
-                            places.data(), rope_, rows, c_.num_heads});
+                            step.places.data(), rope_, rows, c_.num_heads});
     });
-    const int heads = c_.num_heads / kv_.heads;
-    std::vector<AttentionItem> items;
-    for (int s = 0; s < sequences; ++s) {
-      for (int h = 0; h < kv_.heads; ++h) {
-        for (int at = s * tokens * heads; at < (s + 1) * tokens * heads; at += kAttentionRows) {
-          const int end = std::min((s + 1) * tokens * heads, at + kAttentionRows);
-          items.push_back({at, end, tables[size(s)].data(), h});
-        }
-      }
-    }
     measure("attention", rows, attention_work(c_, sequences, tokens, start, 4), [&] {
-      backend_->attention(
-          {x_, y_, places.data(), items.data(), static_cast<int>(items.size()), heads, kv_, 0.1F});
+      backend_->attention({x_, y_, step.places.data(), step.items.data(),
+                           static_cast<int>(step.items.size()), heads, kv_, 0.1F});
     });
   }
 

@@ -8,6 +8,7 @@
 
 #include "bench/gpu/device_clock.h"
 #include "bench/gpu/noise.h"
+#include "bench/gpu/sequences.h"
 #include "bench/gpu/work.h"
 #include "worker/device/devices.h"
 #include "worker/model/kv_layer.h"
@@ -125,30 +126,15 @@ class TypeBench {
     const int row_blocks = std::max(plan_.context, plan_.prompt - 1) / kKvBlock + 1;
     const int sequences = *std::ranges::max_element(plan_.decode_rows);
     const KvLayer kv = cache(dtype, sequences * row_blocks);
-    std::vector<std::vector<std::int32_t>> tables(size(sequences));
-    for (int s = 0; s < sequences; ++s) {
-      for (int b = 0; b < row_blocks; ++b) tables[size(s)].push_back(s * row_blocks + b);
-    }
     const int heads = c_.num_heads / kv.heads;
     for (const Rows& rows : all_rows()) {
-      std::vector<TokenPlace> places;
-      std::vector<AttentionItem> items;
-      for (int s = 0; s < rows.sequences; ++s) {
-        for (int t = rows.start; t < rows.start + rows.tokens; ++t) {
-          places.push_back({t, s * row_blocks + t / kKvBlock});
-        }
-        const int end = (s + 1) * rows.tokens * heads;
-        for (int h = 0; h < kv.heads; ++h) {
-          for (int at = s * rows.tokens * heads; at < end; at += kAttentionRows) {
-            items.push_back({at, std::min(end, at + kAttentionRows), tables[size(s)].data(), h});
-          }
-        }
-      }
+      const Sequences step =
+          make_sequences(rows.sequences, rows.tokens, rows.start, row_blocks, kv.heads, heads);
       const Work work =
           attention_work(c_, rows.sequences, rows.tokens, rows.start, bytes_of(dtype));
       measure("attention (" + type + " cache)", rows.count(), work, [&] {
-        backend_->attention(
-            {x_, y_, places.data(), items.data(), static_cast<int>(items.size()), heads, kv, 0.1F});
+        backend_->attention({x_, y_, step.places.data(), step.items.data(),
+                             static_cast<int>(step.items.size()), heads, kv, 0.1F});
       });
     }
   }
