@@ -82,12 +82,12 @@ histories: ## Single faults and random histories of the operator in virtual time
 	@build/dev/fault_histories $(or $(HISTORIES),1000) $(HISTORY_SEED)
 
 .PHONY: test-gpu
-test-gpu: ## Tests on this machine's GPU, packed for another one as build/gpu-tests.tar.gz; exit code 77 without a GPU
+test-gpu: ## Tests on this machine's GPU, packed for another one as build/gpu-tests.tar.xz; exit code 77 without a GPU
 	@scripts/gpu-tests pack
 	@scripts/gpu-tests run
 
 .PHONY: sanitize-gpu
-sanitize-gpu: ## The GPU tests under compute-sanitizer, packed as build/gpu-sanitizer.tar.gz; exit code 77 without a GPU
+sanitize-gpu: ## The GPU tests under compute-sanitizer, packed as build/gpu-sanitizer.tar.xz; exit code 77 without a GPU
 	@scripts/gpu-tests pack
 	@scripts/gpu-sanitizer pack
 	@scripts/gpu-sanitizer run
@@ -129,7 +129,7 @@ bench-operator: ## Measure the operator with a thousand models (BENCH_ARGS="--mo
 	@scripts/bench operator $(BENCH_ARGS)
 
 .PHONY: bench-gpu
-bench-gpu: ## Measure kernels and whole models on this machine's GPU, packed as build/gpu-bench.tar.gz; exit code 77 without a GPU
+bench-gpu: ## Measure kernels and whole models on this machine's GPU, packed as build/gpu-bench.tar.xz; exit code 77 without a GPU
 	@scripts/gpu-bench pack
 	@scripts/gpu-bench run
 

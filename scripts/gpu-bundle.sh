@@ -11,7 +11,14 @@ check_bundle() { # FILE
   say "$1, $((bytes >> 10)) KiB"
 }
 
-# Programs and the libraries that they need in NAME/, beside what stands in build/NAME already, as build/NAME.tar.gz.
+# Packs what is in FOLDER as build/NAME.tar.xz. Programs have the same kernels: the dictionary is larger than one of them.
+pack_bundle() { # NAME FOLDER
+  local bundle=build/$1.tar.xz
+  tar -cf - -C "$2" . | xz -c -T 0 --lzma2=preset=1,dict=64MiB >"$bundle"
+  check_bundle "$bundle"
+}
+
+# Programs and the libraries that they need in NAME/, beside what stands in build/NAME already, as build/NAME.tar.xz.
 pack_programs() { # NAME PROGRAM...
   local name=$1 bundle=build/$1 program library
   shift
@@ -22,6 +29,5 @@ pack_programs() { # NAME PROGRAM...
     ldd "$program" | awk '$2 == "=>" {print $3}' | grep -vE '/(libc|libm|libdl|librt|libpthread)\.so' |
       while read -r library; do cp -Ln "$library" "$bundle/$name/lib"; done
   done
-  tar -czf "$bundle.tar.gz" -C "$bundle" .
-  check_bundle "$bundle.tar.gz"
+  pack_bundle "$name" "$bundle"
 }

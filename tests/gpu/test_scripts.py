@@ -101,7 +101,10 @@ def test_no_part_is_begun_or_goes_on_after_its_time(bundle):
 
 
 def test_the_tools_of_the_sanitizer_share_one_deadline(bundle):
-    write(bundle / "sanitizer/bin/compute-sanitizer", '#!/bin/bash\necho "$2" >>tools.log\nshift 6\nexec "$@"\n')
+    write(
+        bundle / "sanitizer/compute-sanitizer",
+        '#!/bin/bash\necho "$2" >>tools.log\nwhile [[ $1 == --* ]]; do shift 2; done\nexec "$@"\n',
+    )
     code, text = run(bundle, "gpu-sanitizer")
     assert code == 0, text
     tools = (bundle / "tools.log").read_text().splitlines()

@@ -46,7 +46,8 @@ std::unique_ptr<PeerSum> join(comm::Communicator& ranks, const Stream& stream,
   return PeerSum::join(ranks, gpus, stream, patience);
 }
 
-// Values on the GPU.
+// Values on the GPU. Memory is taken and filled before any rank adds: on a real GPU both may wait
+// for kernels that run, and ranks' kernels wait for each other.
 class Values {
  public:
   explicit Values(std::vector<float> values)
@@ -56,8 +57,10 @@ class Values {
     device::check(cudaMemcpyAsync(get(), values_.data(), values_.size() * sizeof(float),
                                   cudaMemcpyHostToDevice, stream.get()),
                   "copy");
+    stream.synchronise();
   }
   const std::vector<float>& fetch(const Stream& stream) {
+    stream.synchronise();
     device::check(cudaMemcpyAsync(values_.data(), get(), values_.size() * sizeof(float),
                                   cudaMemcpyDeviceToHost, stream.get()),
                   "copy");
@@ -123,13 +126,18 @@ TEST(PeerSum, OfAnyCountHasTheBitsOfTheTree) {
       std::vector<Values> results;
       std::vector<Values> mine;
       for (const std::int64_t count : counts) {
-        for (const SumWay way : kOwnWays) {
+        for ([[maybe_unused]] const SumWay way : kOwnWays) {
           const int seed = static_cast<int>(count);
           mine.emplace_back(random_values(count, seed + ranks.rank())).send(stream);
           results.emplace_back(random_values(count, seed + 100)).send(stream);
-          sum->add(mine.back().get(), results.back().get(), count, way);
         }
       }
+      ranks.barrier();
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        sum->add(mine[i].get(), results[i].get(), counts[i / kOwnWays.size()],
+                 kOwnWays[i % kOwnWays.size()]);
+      }
+      ranks.barrier();
       for (std::size_t i = 0; i < results.size(); ++i) {
         const std::int64_t count = counts[i / kOwnWays.size()];
         EXPECT_TRUE(
@@ -152,8 +160,10 @@ TEST(PeerSum, OfMoreThanThereArePlacesForIsAddedPieceByPiece) {
     for (const SumWay way : kOwnWays) {
       Values y(random_values(count, 107));
       y.send(stream);
+      ranks.barrier();
       sum->add(mine.get(), y.get(), count, way);
       EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
+      ranks.barrier();
     }
   });
 }
@@ -173,6 +183,7 @@ TEST(PeerSum, OfManyCallsNeedsNoPaceInCommon) {
       mine.emplace_back(random_values(count, seed + ranks.rank())).send(stream);
       y.emplace_back(random_values(count, seed + 100)).send(stream);
     }
+    ranks.barrier();
     for (int call = 0; call < kCalls; ++call) {
       for (unsigned i = random() % 16; i > 0; --i) std::this_thread::yield();
       const auto which = static_cast<std::size_t>(call) % counts.size();
@@ -198,6 +209,7 @@ TEST(PeerSum, OfWhatIsNoNumberIsNone) {
       Values y({1, 1, 1, -0.0F});
       mine.send(stream);
       y.send(stream);
+      ranks.barrier();
       sum->add(mine.get(), y.get(), 4, way);
       const std::vector<float>& got = y.fetch(stream);
       EXPECT_TRUE(std::isnan(got[0]));
@@ -205,6 +217,7 @@ TEST(PeerSum, OfWhatIsNoNumberIsNone) {
       EXPECT_TRUE(std::isnan(got[2]));
       EXPECT_TRUE(got[3] == 0 && std::signbit(got[3]));
       sum->check();
+      ranks.barrier();
     }
   });
 }
@@ -226,6 +239,7 @@ TEST(PeerSum, IsRecordedOnceAndRepeated) {
     device::check(cudaStreamEndCapture(stream.get(), &steps), "record");
     cudaGraphExec_t graph = nullptr;
     device::check(cudaGraphInstantiate(&graph, steps, 0), "prepare");
+    ranks.barrier();
     for (int i = 0; i < kRepeats; ++i) device::check(cudaGraphLaunch(graph, stream.get()), "start");
     EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
     cudaGraphExecDestroy(graph);
