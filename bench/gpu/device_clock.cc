@@ -1,9 +1,11 @@
 #include "bench/gpu/device_clock.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "kernels/cuda/memory_check.h"
 #include "worker/device/cuda_backend.h"
 #include "worker/device/cuda_memory.h"
 
@@ -11,6 +13,10 @@ namespace dsm::bench {
 namespace {
 
 using device::check;
+using kernels::cuda::count_mismatches;
+using kernels::cuda::Mismatches;
+using kernels::cuda::Pattern;
+using kernels::cuda::write_pattern;
 
 struct DestroyEvent {
   void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
@@ -28,13 +34,19 @@ Event make_event() {
 double device_seconds(device::Backend& backend, int repeats, std::size_t flush_bytes,
                       const std::function<void()>& run) {
   const cudaStream_t stream = device::stream_of(backend);
-  const auto flushed = device::device_memory(std::max<std::size_t>(flush_bytes, 1));
+  // Reading it leaves the caches with what need not be written back, as a step does.
+  const auto words = static_cast<std::int64_t>(flush_bytes / sizeof(std::uint32_t));
+  const auto flushed = device::device_memory(flush_bytes + sizeof(Mismatches));
+  auto* const pattern = static_cast<std::uint32_t*>(flushed.get());
+  auto* const mismatches = reinterpret_cast<Mismatches*>(pattern + words);
+  check(cudaMemsetAsync(mismatches, 0, sizeof(Mismatches), stream), "clear memory");
+  write_pattern(Pattern::kPlace, pattern, words, stream);
   const Event begin = make_event();
   const Event end = make_event();
   run();  // takes what memory it needs
   std::vector<float> times;
   for (int i = 0; i < repeats; ++i) {
-    check(cudaMemsetAsync(flushed.get(), i, flush_bytes, stream), "clear memory");
+    count_mismatches(Pattern::kPlace, pattern, words, mismatches, stream);
     check(cudaEventRecord(begin.get(), stream), "record an event");
     run();
     check(cudaEventRecord(end.get(), stream), "record an event");

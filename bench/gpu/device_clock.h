@@ -9,7 +9,7 @@
 namespace dsm::bench {
 
 // The median over `repeats` of the time from when the device begins what `run` puts on the stream
-// until it is done. Before each the device is kept busy with writing `flush_bytes`: that empties
+// until it is done. Before each the device is kept busy with reading `flush_bytes`: that empties
 // its caches, and lets the host come ahead of it.
 double device_seconds(device::Backend& backend, int repeats, std::size_t flush_bytes,
                       const std::function<void()>& run);

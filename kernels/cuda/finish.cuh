@@ -6,6 +6,29 @@
 
 namespace dsm::kernels::cuda {
 
+// The sums of four columns over spans in their order, of which each thread block has written one:
+// past the first cache, which may hold what was there before.
+__device__ __forceinline__ void add_spans(const float* from, std::int64_t step, int spans,
+                                          float (&total)[4]) {
+  constexpr int kAhead = 8;  // that are on their way at a time
+  for (int first = 0; first < spans; first += kAhead) {
+    float4 part[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i < spans) {
+        part[i] = __ldcg(reinterpret_cast<const float4*>(from + (first + i) * step));
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i >= spans) break;
+      const float v[4] = {part[i].x, part[i].y, part[i].z, part[i].w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) total[j] = first + i == 0 ? v[j] : total[j] + v[j];
+    }
+  }
+}
+
 // Columns column .. column + 3 of a panel in row `row` of a task, which may lie past its rows. All
 // threads of a warp call it together, 16 neighbours for a row.
 __device__ __forceinline__ void finish(const Products& p, const ProductTask& task, int row,

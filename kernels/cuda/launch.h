@@ -84,9 +84,15 @@ struct Products {
   std::int64_t lds = 0;
   const float* weight = nullptr;  // [rows of the launch]
 
-  // Where the spans of few rows meet: [spans, rows of the launch, ld_partial]. Null: a thread block
-  // goes through all spans.
+  // The host has made tasks and tiles: they and the weights may be read before the kernel ahead has
+  // ended.
+  bool early = false;
+
+  int spans_each = 0;  // of a thread block
+  // Where spans meet, if a thread block does not go through all of them: [spans, rows of the
+  // launch, ld_partial].
   float* partial = nullptr;
+  std::uint32_t* met = nullptr;  // [tile_count, panels], zero before and after
   std::int64_t rows = 0;
   std::int64_t ld_partial = 0;  // panels * 64
 };
@@ -101,7 +107,7 @@ constexpr std::int64_t operand_bytes_of_tile(const Products& p) {
   return kBytes * p.spans * (p.tile_rows / 16) * (p.exact ? 2 : 1);
 }
 void pack_rows(const Products& params, DType dtype, Stream stream);
-// Adds the first params.spans spans of `partial` and does with the sums what params say.
+// Does with sums in `partial` that are whole what params say.
 void finish_products(const Products& params, Stream stream);
 
 // The two sides of a product as a library wants them: in BF16, row by row of `ld` inputs, which are

@@ -418,7 +418,7 @@ TEST(CudaLayoutTest, TilesHoldEveryRowOnce) {
       plan_products(tasks, dtype, 1, plan);
       EXPECT_EQ(plan.panels, 8);
       EXPECT_EQ(plan.spans, 3);
-      EXPECT_FALSE(plan.spans_apart) << "there are blocks enough for one processor";
+      EXPECT_EQ(plan.spans_each, 3) << "there are blocks enough for one processor";
       EXPECT_LE(plan.tile_rows, max_tile_rows(dtype));
       std::vector<int> next(tasks.size(), 0);
       for (const ProductTile& tile : plan.tiles) {
@@ -434,11 +434,18 @@ TEST(CudaLayoutTest, TilesHoldEveryRowOnce) {
   }
 }
 
-TEST(CudaLayoutTest, FewBlocksTakeASpanEach) {
-  const std::vector<ProductTask> tasks = {{.w = {.n = 512, .k = 4096}, .rows = 1}};
-  ProductPlan plan;
-  plan_products(tasks, DType::kBF16, 132, plan);
-  EXPECT_TRUE(plan.spans_apart);
+TEST(CudaLayoutTest, BlocksTakeSpansWhileThereAreEnoughOfThem) {
+  const auto spans_of_a_block = [](int n, int k, int rows) {
+    const std::vector<ProductTask> tasks = {{.w = {.n = n, .k = k}, .rows = rows}};
+    ProductPlan plan;
+    plan_products(tasks, DType::kBF16, 132, plan);
+    return plan.spans_each;
+  };
+  EXPECT_EQ(spans_of_a_block(512, 4096, 1), 1) << "8 panels";
+  EXPECT_EQ(spans_of_a_block(4096, 14336, 1), 4) << "64 panels, 14 spans";
+  EXPECT_EQ(spans_of_a_block(14336, 4096, 16), 4) << "224 panels, 4 spans";
+  EXPECT_EQ(spans_of_a_block(4096, 14336, 64), 1) << "fewer blocks than twice the processors";
+  EXPECT_EQ(spans_of_a_block(32768, 4096, 64), 4);
 }
 
 TEST(CudaLayoutTest, ATokensSlotsComeInTheOrderOfGroups) {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
@@ -160,38 +161,67 @@ __device__ __forceinline__ void tensor_step(Rows& rows, int step, int first, int
 // several times what an H100's bandwidth times its latency asks for (18 KiB of a processor). With
 // more rows 8 warps have half as much.
 template <std::size_t kLaneBytes>
-inline constexpr int kStepsAhead = static_cast<int>(128 / kLaneBytes);
+inline constexpr int kStepsAhead = kLaneBytes < 16 ? 1 : static_cast<int>(128 / kLaneBytes);
 
-// For each step from `begin` on use(at, what load(at) gave).
-template <class Load, class Use>
-__device__ __forceinline__ void for_each_step(int begin, int end, int step, const Load& load,
-                                              const Use& use) {
-  constexpr int kAhead = kStepsAhead<sizeof(load(begin))>;
-  decltype(load(begin)) ahead[kAhead];
+// Steps of a split that are on their way. A split has inputs [begin, end), kInputs a step, and
+// load(at) gives the weights of the step at `at`.
+template <class Split>
+struct Ahead {
+  using Words = decltype(std::declval<const Split&>().load(0));
+  static constexpr int kSteps = kStepsAhead<sizeof(Words)>;
+  Words v[kSteps];
+
+  __device__ __forceinline__ void ask(const Split& split) {
 #pragma unroll
-  for (int i = 0; i < kAhead; ++i) {
-    if (begin + i * step < end) ahead[i] = load(begin + i * step);
-  }
-  for (int first = begin; first < end; first += kAhead * step) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int at = first + i * step;
-      if (at >= end) break;
-      const auto weights = ahead[i];
-      if (at + kAhead * step < end) ahead[i] = load(at + kAhead * step);
-      use(at, weights);
+    for (int i = 0; i < kSteps; ++i) {
+      const int at = split.begin + i * Split::kInputs;
+      if (at < split.end) v[i] = split.load(at);
     }
   }
-}
+  // use(at, its weights) for each step of the split that was asked for.
+  template <class Use>
+  __device__ __forceinline__ void for_each(const Split& split, const Use& use) {
+    for (int first = split.begin; first < split.end; first += kSteps * Split::kInputs) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        const int at = first + i * Split::kInputs;
+        if (at >= split.end) break;
+        const auto weights = v[i];
+        if (at + kSteps * Split::kInputs < split.end) {
+          v[i] = split.load(at + kSteps * Split::kInputs);
+        }
+        use(at, weights);
+      }
+    }
+  }
+};
 
-// sums += rows times inputs [begin, end) of a panel; load(at) gives the weights of a step.
-template <int kTiles, int kTerms, class Rows, class Load>
-__device__ __forceinline__ void tensor_chain(Rows& rows, int begin, int end, int lane,
-                                             const Load& load, TensorSums<kTiles>& sums) {
-  rows.begin((end - begin + kStepInputs - 1) / kStepInputs);
-  for_each_step(begin, end, kStepInputs, load, [&](int at, const auto& weights) {
-    tensor_step<kTiles, kTerms>(rows, (at - begin) / kStepInputs, first_input(at, lane), end, lane,
-                                operand(weights), sums);
+// A split in FP8, of which a lane has so many inputs of a step.
+template <int kLaneInputs, bool kOnce>
+struct Fp8Split {
+  static constexpr int kInputs = 4 * kLaneInputs;
+  const std::uint8_t* panel;
+  int begin;
+  int end;
+  int lane;
+
+  static __device__ Fp8Split of(const PackedMatrix& w, int panel, int number, int lane) {
+    return {
+        static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel,
+        split_begin(w, number), split_end(w, number), lane};
+  }
+  __device__ __forceinline__ Fp8Words<kLaneInputs> load(int at) const {
+    return load_e4m3<kLaneInputs>(panel, at, end, lane, kOnce);
+  }
+};
+// sums += rows times a split of a panel.
+template <int kTiles, int kTerms, class Split, class Rows>
+__device__ __forceinline__ void tensor_chain(const Split& split, Ahead<Split>& ahead, Rows& rows,
+                                             TensorSums<kTiles>& sums) {
+  rows.begin((split.end - split.begin + kStepInputs - 1) / kStepInputs);
+  ahead.for_each(split, [&](int at, const auto& weights) {
+    tensor_step<kTiles, kTerms>(rows, (at - split.begin) / kStepInputs, first_input(at, split.lane),
+                                split.end, split.lane, operand(weights), sums);
   });
 }
 
@@ -200,7 +230,22 @@ template <class Row, int kTiles>
 struct ProductShared {
   alignas(16) float sums[kSpanSplits][kTileRows][kSumStride];  // of 16 rows, by warp
   Row row_of_x[kTiles * kTileRows];
+  bool last;  // last_to_meet()
 };
+
+// Whether this thread block is the last of `blocks` that come to *met, after which it is zero
+// again: what they all wrote before is there. By all threads.
+__device__ __forceinline__ bool last_to_meet(std::uint32_t* met, int blocks, bool& last) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();  // for all of them
+    last = atomicAdd(met, 1U) + 1 == static_cast<std::uint32_t>(blocks);
+    if (last) *met = 0;
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}
 
 // Rows as they stand in memory: their first input.
 struct PlainRows {
@@ -242,28 +287,38 @@ struct OperandRows : PlainRows {
   }
 };
 
-// Weights::Sums<kTiles> are a warp's sums, Weights::chain fills them with those of a split,
+// Weights::Sums<kTiles> are a warp's sums. Weights::split<kTiles>() is a split of a panel, of which
+// ask() begins to load weights and Weights::chain fills the sums; one past the last is empty.
 // Weights::row is where a row stands and Weights::rows what chain takes of a split's inputs from,
 // in Weights::kOperandBytes<kTiles> of shared memory, Weights::kMostTiles is how many tiles a
 // warp's registers hold. Two blocks share a processor where rows are few.
+//
+// Weights are asked for before the block waits for anybody: for the kernel ahead, where the host
+// has made the lists, and for its own warps, whose sums of a span meet while those of the next are
+// on their way.
 template <class Weights, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
     product_kernel(const Products p) {
-  follow_previous_kernel();
-  auto& [sums, row_of_x] = *dynamic_shared<ProductShared<typename Weights::Row, kTiles>>();
+  if (!p.early) follow_previous_kernel();
+  auto& [sums, row_of_x, last] = *dynamic_shared<ProductShared<typename Weights::Row, kTiles>>();
   const ProductTile tile = p.tiles[blockIdx.x];
   const ProductTask& task = p.tasks[tile.task];
   const PackedMatrix w = task.w;
   const int panel = static_cast<int>(blockIdx.y);
   const int spans = spans_of(w);
-  const int first_span = static_cast<int>(blockIdx.z);       // of one, unless spans meet in memory
+  const int first_span = static_cast<int>(blockIdx.z) * p.spans_each;
   if (tile.row >= task.rows) return;                         // the whole thread block does
   if (panel * kPanel >= w.n || first_span >= spans) return;  // and here
-  const int last_span = p.partial != nullptr ? first_span + 1 : spans;
+  const int last_span = first_span + p.spans_each < spans ? first_span + p.spans_each : spans;
   const int splits = splits_of(w);
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / 32;
   const int lane = thread % 32;
+
+  auto split = Weights::template split<kTiles>(w, panel, first_span * kSpanSplits + warp, lane);
+  Ahead<decltype(split)> ahead;
+  if (kTiles == 1) ahead.ask(split);
+  if (p.early) follow_previous_kernel();
 
   if (thread < kTiles * kTileRows) {
     const int row = tile.row + thread;
@@ -279,13 +334,25 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
   const int row = thread / (kPanel / 4);
   const int column = thread % (kPanel / 4) * 4;
   float total[kTiles][4];
+  const std::int64_t step = p.rows * p.ld_partial;  // from a span to the next
+  float* const meet = p.partial +
+                      (static_cast<std::int64_t>(task.first_row) + tile.row + row) * p.ld_partial +
+                      panel * kPanel + column;
   for (int span = first_span; span < last_span; ++span) {
-    const int split = span * kSpanSplits + warp;
+    const int number = span * kSpanSplits + warp;
     typename Weights::template Sums<kTiles> mine;
     mine.clear();
-    if (split < splits) {
-      auto rows = Weights::template rows<kTiles>(p, row_of_x, split, lane);
-      Weights::template chain<kTiles>(w, panel, split, rows, lane, mine);
+    if (kTiles > 1) {
+      split = Weights::template split<kTiles>(w, panel, number, lane);
+      ahead.ask(split);
+    }
+    if (number < splits) {
+      auto rows = Weights::template rows<kTiles>(p, row_of_x, number, lane);
+      Weights::template chain<kTiles>(w, panel, number, split, ahead, rows, mine);
+    }
+    if (kTiles == 1 && span + 1 < last_span) {  // more tiles have no registers to spare
+      split = Weights::template split<kTiles>(w, panel, number + kSpanSplits, lane);
+      ahead.ask(split);
     }
     const int count =
         splits - span * kSpanSplits < kSpanSplits ? splits - span * kSpanSplits : kSpanSplits;
@@ -300,6 +367,12 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
 #pragma unroll
         for (int i = 0; i < 4; ++i) sum.v[i] += other.v[i];
       }
+      if (p.partial != nullptr) {
+        if (tile.row + t * kTileRows + row < task.rows) {
+          *reinterpret_cast<Four<float>*>(meet + t * kTileRows * p.ld_partial + span * step) = sum;
+        }
+        continue;
+      }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         total[t][i] = span == first_span ? sum.v[i] : total[t][i] + sum.v[i];
@@ -307,25 +380,25 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
     }
   }
 
+  if (p.partial != nullptr) {
+    const int blocks = (spans + p.spans_each - 1) / p.spans_each;
+    if (!last_to_meet(p.met + std::int64_t{blockIdx.x} * p.panels + panel, blocks, last)) return;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      if (tile.row + t * kTileRows + row >= task.rows) break;
+      add_spans(meet + t * kTileRows * p.ld_partial, step, spans, total[t]);
+    }
+  }
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
-    const int at = tile.row + t * kTileRows + row;
-    if (p.partial == nullptr) {
-      finish(p, task, at, panel, column, total[t]);
-    } else if (at < task.rows) {
-      float* to =
-          p.partial +
-          (static_cast<std::int64_t>(first_span) * p.rows + task.first_row + at) * p.ld_partial +
-          panel * kPanel + column;
-      *reinterpret_cast<Four<float>*>(to) = {{total[t][0], total[t][1], total[t][2], total[t][3]}};
-    }
+    finish(p, task, tile.row + t * kTileRows + row, panel, column, total[t]);
   }
 }
 
 template <class Weights, int kTiles>
 void launch_tiles(const Products& p, Stream stream) {
   const dim3 grid(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.panels),
-                  static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
+                  static_cast<unsigned>((p.spans + p.spans_each - 1) / p.spans_each));
   constexpr int kBytes = sizeof(ProductShared<typename Weights::Row, kTiles>) +
                          Weights::template kOperandBytes<kTiles>;
   static_assert(kBytes <= kMostSharedBytes);

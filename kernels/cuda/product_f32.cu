@@ -28,22 +28,34 @@ struct F32Weights : PlainRows {
   template <int kTiles>
   using Sums = PlainSums<kTiles>;
 
+  struct Split {
+    static constexpr int kInputs = 1;
+    const float* panel;  // at the lane's columns
+    int begin;
+    int end;
+    int lane;
+    __device__ __forceinline__ float2 load(int at) const {
+      return *reinterpret_cast<const float2*>(panel + static_cast<std::int64_t>(at) * kPanel);
+    }
+  };
   template <int kTiles>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split,
-                               const float* const* rows, int lane, Sums<kTiles>& sums) {
-    const float* weights = static_cast<const float*>(w.data) +
-                           static_cast<std::int64_t>(panel) * w.k * kPanel + 2 * lane;
-    const int end = split_end(w, split);
-    for (int i = split_begin(w, split); i < end; ++i) {
-      const float2 pair =
-          *reinterpret_cast<const float2*>(weights + static_cast<std::int64_t>(i) * kPanel);
+  static __device__ Split split(const PackedMatrix& w, int panel, int number, int lane) {
+    return {static_cast<const float*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel +
+                2 * lane,
+            split_begin(w, number), split_end(w, number), lane};
+  }
+
+  template <int kTiles>
+  static __device__ void chain(const PackedMatrix&, int, int, const Split& split,
+                               Ahead<Split>& ahead, const float* const* rows, Sums<kTiles>& sums) {
+    ahead.for_each(split, [&](int i, const float2& pair) {
 #pragma unroll
       for (int r = 0; r < kTiles * kTileRows; ++r) {
         const float x = rows[r] != nullptr ? rows[r][i] : 0.0F;
         sums.v[r][0] = fmaf(x, pair.x, sums.v[r][0]);
         sums.v[r][1] = fmaf(x, pair.y, sums.v[r][1]);
       }
-    }
+    });
   }
 };
 

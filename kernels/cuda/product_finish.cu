@@ -1,5 +1,4 @@
-// The second half of a product of few rows, whose spans are added in their order, as a thread block
-// that goes through all of them does; and of a library's product, which is one span.
+// The second half of a library's product, and which kernels a product is for.
 #include "kernels/cuda/product.cuh"
 
 namespace dsm::kernels::cuda {
@@ -11,23 +10,16 @@ __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products 
   const ProductTask& task = p.tasks[tile.task];
   const int panel = static_cast<int>(blockIdx.y);
   if (tile.row >= task.rows || panel * kPanel >= task.w.n) return;
-  const int spans = spans_of(task.w) < p.spans ? spans_of(task.w) : p.spans;
   const int thread = static_cast<int>(threadIdx.x);
   const int column = thread % (kPanel / 4) * 4;
   for (int t = 0; t < p.tile_rows; t += kTileRows) {
     const int row = tile.row + t + thread / (kPanel / 4);
-    float total[4] = {};
+    Four<float> sum = {};
     if (row < task.rows) {
-      const float* from = p.partial +
-                          (static_cast<std::int64_t>(task.first_row) + row) * p.ld_partial +
-                          panel * kPanel + column;
-      for (int span = 0; span < spans; ++span) {
-        const Four<float> part = load_four(from + span * p.rows * p.ld_partial);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) total[i] = span == 0 ? part.v[i] : total[i] + part.v[i];
-      }
+      sum = load_four(p.partial + (static_cast<std::int64_t>(task.first_row) + row) * p.ld_partial +
+                      panel * kPanel + column);
     }
-    finish(p, task, row, panel, column, total);
+    finish(p, task, row, panel, column, sum.v);
   }
 }
 
@@ -52,7 +44,6 @@ void products(const Products& p, DType dtype, Stream stream) {
   } else {
     f32_products(p, stream);
   }
-  if (p.partial != nullptr) finish_products(p, stream);
 }
 
 }  // namespace dsm::kernels::cuda

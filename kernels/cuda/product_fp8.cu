@@ -11,17 +11,20 @@ struct Fp8Weights : OperandRows<kTerms> {
   template <int kTiles>
   using Sums = TensorSums<kTiles>;
 
+  template <int kTiles>
+  using Split = Fp8Split<4, kTiles == 1>;
+  template <int kTiles>
+  static __device__ Split<kTiles> split(const PackedMatrix& w, int panel, int number, int lane) {
+    return Split<kTiles>::of(w, panel, number, lane);
+  }
+
   template <int kTiles, class Rows>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split, Rows& rows, int lane,
+  static __device__ void chain(const PackedMatrix& w, int panel, int number,
+                               const Split<kTiles>& split, Ahead<Split<kTiles>>& ahead, Rows& rows,
                                Sums<kTiles>& sums) {
-    const auto* weights =
-        static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel;
-    const int end = split_end(w, split);
-    tensor_chain<kTiles, kTerms>(
-        rows, split_begin(w, split), end, lane,
-        [&](int at) { return load_e4m3<4>(weights, at, end, lane, kTiles == 1); }, sums);
-    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel,
-               0x1p-120F, lane);  // params.h: times 2^120
+    tensor_chain<kTiles, kTerms>(split, ahead, rows, sums);
+    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + number) * kPanel,
+               0x1p-120F, split.lane);  // params.h: times 2^120
   }
 };
 

@@ -28,25 +28,27 @@ struct Fp8RowWeights {
   }
 
   template <int kTiles>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split, const Row* rows,
-                               int lane, Sums<kTiles>& sums) {
-    const auto* weights =
-        static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel;
-    const int end = split_end(w, split);
-    for_each_step(
-        split_begin(w, split), end, kFp8StepInputs,
-        [&](int at) { return load_e4m3<8>(weights, at, end, lane, kTiles == 1); },
-        [&](int at, const Fp8Words<8>& words) {
-          const FragmentB b = fp8_operand(words);
+  using Split = Fp8Split<8, kTiles == 1>;
+  template <int kTiles>
+  static __device__ Split<kTiles> split(const PackedMatrix& w, int panel, int number, int lane) {
+    return Split<kTiles>::of(w, panel, number, lane);
+  }
+
+  template <int kTiles>
+  static __device__ void chain(const PackedMatrix& w, int panel, int number,
+                               const Split<kTiles>& split, Ahead<Split<kTiles>>& ahead,
+                               const Row* rows, Sums<kTiles>& sums) {
+    ahead.for_each(split, [&](int at, const Fp8Words<8>& words) {
+      const FragmentB b = fp8_operand(words);
 #pragma unroll
-          for (int t = 0; t < kTiles; ++t) {
-            const int row = t * kTileRows + lane / 4;
-            const FragmentA a = load_fp8_rows(rows[row].values, rows[row + 8].values, at, lane);
+      for (int t = 0; t < kTiles; ++t) {
+        const int row = t * kTileRows + split.lane / 4;
+        const FragmentA a = load_fp8_rows(rows[row].values, rows[row + 8].values, at, split.lane);
 #pragma unroll
-            for (int j = 0; j < kProducts; ++j) mma_e4m3(sums.v[t][j], a.v, b.v[j]);
-          }
-        });
-    scale(w, panel, split, rows, lane, sums);
+        for (int j = 0; j < kProducts; ++j) mma_e4m3(sums.v[t][j], a.v, b.v[j]);
+      }
+    });
+    scale(w, panel, number, rows, split.lane, sums);
   }
 
  private:

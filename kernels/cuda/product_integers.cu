@@ -6,21 +6,39 @@
 namespace dsm::kernels::cuda {
 namespace {
 
+template <DType kType>
+struct IntegerSplit {
+  static constexpr int kInputs = kType == DType::kInt8 ? kStepInputs : kPairInputs;
+  const std::uint32_t* panel;
+  int lead;  // inputs of the first word that are before input 0
+  int begin;
+  int end;
+  int lane;
+
+  __device__ __forceinline__ std::conditional_t<kType == DType::kInt8, FragmentB, Int4Words> load(
+      int at) const {
+    if constexpr (kType == DType::kInt8) {
+      return load_int8(panel, lead, at, end, lane);
+    } else {
+      return load_int4(panel, lead, at, end, lane);
+    }
+  }
+};
+
 // As tensor_chain, for INT4, whose words are for two steps.
 template <int kTiles, int kTerms, class Rows>
-__device__ __forceinline__ void int4_chain(Rows& rows, const std::uint32_t* panel, int lead,
-                                           int begin, int end, int lane, TensorSums<kTiles>& sums) {
-  rows.begin((end - begin + kPairInputs - 1) / kPairInputs * 2);
-  for_each_step(
-      begin, end, kPairInputs, [&](int at) { return load_int4(panel, lead, at, end, lane); },
-      [&](int at, const Int4Words& words) {
+__device__ __forceinline__ void int4_chain(const IntegerSplit<DType::kInt4>& split,
+                                           Ahead<IntegerSplit<DType::kInt4>>& ahead, Rows& rows,
+                                           TensorSums<kTiles>& sums) {
+  rows.begin((split.end - split.begin + kPairInputs - 1) / kPairInputs * 2);
+  ahead.for_each(split, [&](int at, const Int4Words& words) {
 #pragma unroll
-        for (int step = 0; step < 2; ++step) {
-          tensor_step<kTiles, kTerms>(rows, (at - begin) / kStepInputs + step,
-                                      int4_input(at, step, lane), end, lane,
-                                      int4_operand(words, step), sums);
-        }
-      });
+    for (int step = 0; step < 2; ++step) {
+      tensor_step<kTiles, kTerms>(rows, (at - split.begin) / kStepInputs + step,
+                                  int4_input(at, step, split.lane), split.end, split.lane,
+                                  int4_operand(words, step), sums);
+    }
+  });
 }
 
 template <DType kType, int kTerms>
@@ -30,25 +48,29 @@ struct IntegerWeights : OperandRows<kTerms> {
   template <int kTiles>
   using Sums = TensorSums<kTiles>;
 
-  template <int kTiles, class Rows>
-  static __device__ void chain(const PackedMatrix& w, int panel, int split, Rows& rows, int lane,
-                               Sums<kTiles>& sums) {
+  template <int kTiles>
+  using Split = IntegerSplit<kType>;
+  template <int kTiles>
+  static __device__ Split<kTiles> split(const PackedMatrix& w, int panel, int number, int lane) {
     const int lead = w.scale_phase % kInputs;
     const int words = (lead + w.k + kInputs - 1) / kInputs;
-    const auto* weights = static_cast<const std::uint32_t*>(w.data) +
-                          static_cast<std::int64_t>(panel) * words * kPanel;
     // Words begin where splits do, the first one before input 0.
-    const int begin = split == 0 ? -lead : split_begin(w, split);
-    const int end = split_end(w, split);
+    return {static_cast<const std::uint32_t*>(w.data) +
+                static_cast<std::int64_t>(panel) * words * kPanel,
+            lead, number == 0 ? -lead : split_begin(w, number), split_end(w, number), lane};
+  }
+
+  template <int kTiles, class Rows>
+  static __device__ void chain(const PackedMatrix& w, int panel, int number,
+                               const Split<kTiles>& split, Ahead<Split<kTiles>>& ahead, Rows& rows,
+                               Sums<kTiles>& sums) {
     if constexpr (kType == DType::kInt8) {
-      tensor_chain<kTiles, kTerms>(
-          rows, begin, end, lane, [&](int at) { return load_int8(weights, lead, at, end, lane); },
-          sums);
+      tensor_chain<kTiles, kTerms>(split, ahead, rows, sums);
     } else {
-      int4_chain<kTiles, kTerms>(rows, weights, lead, begin, end, lane, sums);
+      int4_chain<kTiles, kTerms>(split, ahead, rows, sums);
     }
-    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel, 1.0F,
-               lane);
+    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + number) * kPanel, 1.0F,
+               split.lane);
   }
 };
 

@@ -24,8 +24,8 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
       plan.tiles.push_back({static_cast<std::int32_t>(i), row});
     }
   }
-  plan.spans_apart = spans_apart(plan.spans, plan.tile_rows, static_cast<int>(plan.tiles.size()),
-                                 plan.panels, processors);
+  plan.spans_each = spans_each(plan.spans, plan.tile_rows, static_cast<int>(plan.tiles.size()),
+                               plan.panels, processors);
 }
 
 int library_rows(int major) {

@@ -14,16 +14,19 @@ struct ProductPlan {
   int tile_rows = 0;
   int panels = 0;
   int spans = 0;
-  bool spans_apart = false;
+  int spans_each = 0;
 };
 
-// The blocks are too few for the device unless each takes one span alone; the spans then meet in
-// memory. Each processor has two blocks at a time. A block that goes through all spans of a long
-// matrix takes long, so the last ones leave much of the device idle unless there are many; against
-// that stands the writing and reading of the partial sums, which of up to 16 rows are few.
-constexpr bool spans_apart(int spans, int tile_rows, int tiles, int panels, int processors) {
-  const int enough = tile_rows == 16 ? 8 : 2;
-  return spans > 1 && std::int64_t{tiles} * panels < std::int64_t{enough} * processors;
+// How many spans, one after the other, each thread block goes through. As many as there may be
+// while three blocks for two processors are left, which ask for enough of the weights at a time:
+// where one block ends its last sums and another begins, memory is idle. Fewer than all of them
+// meet in memory, which costs time, too. With more rows, and one block for a processor at a time,
+// the arithmetic has to be spread evenly.
+constexpr int spans_each(int spans, int tile_rows, int tiles, int panels, int processors) {
+  const std::int64_t blocks = std::int64_t{tiles} * panels;
+  if (tile_rows > 16) return blocks < 2 * processors ? 1 : spans;
+  const std::int64_t parts = (std::int64_t{processors} * 3 / 2 + blocks - 1) / blocks;
+  return parts < spans ? static_cast<int>((spans + parts - 1) / parts) : 1;
 }
 
 // `processors`: of the device, each of which holds a block or two at a time. Reuses plan.tiles.

@@ -78,11 +78,8 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   p.exact = exact_;
   p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
   p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
-  if (cuda::spans_apart(p.spans, p.tile_rows, p.tile_count, p.panels, processors_)) {
-    p.ld_partial = std::int64_t{p.panels} * kPanel;
-    p.partial = static_cast<float*>(span_sums_.at_least(
-        static_cast<std::size_t>(p.spans * p.rows * p.ld_partial) * sizeof(float), stream_));
-  }
+  p.spans_each = cuda::spans_each(p.spans, p.tile_rows, p.tile_count, p.panels, processors_);
+  if (p.spans_each < p.spans) span_sums_.give(p);
   lists_.send();
   cuda::expert_tasks(tasks, stream_.get());
   operands_.multiply(p, tasks.dtype);

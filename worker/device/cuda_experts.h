@@ -6,6 +6,7 @@
 #include "kernels/cuda/experts.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
+#include "worker/device/cuda_span_sums.h"
 
 namespace dsm::device {
 
@@ -43,7 +44,7 @@ class CudaExperts {
   int processors_;
   bool exact_;
   Scratch plan_;  // tasks and tiles
-  Scratch span_sums_;
+  CudaSpanSums span_sums_{stream_};
 };
 
 }  // namespace dsm::device

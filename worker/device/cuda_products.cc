@@ -42,7 +42,7 @@ void CudaProducts::by_library(std::vector<cuda::ProductTask>& tasks, const cuda:
       cuda::take_part(part, p, chosen_.front());
       plan(p, DType::kBF16);
       p.spans = 1;
-      give_partial_sums(p);
+      span_sums_.give(p);
       lists_.send();
       library_->multiply(p, chosen_.front(), p.partial, p.ld_partial);
       cuda::finish_products(p, stream_.get());
@@ -54,7 +54,7 @@ void CudaProducts::by_library(std::vector<cuda::ProductTask>& tasks, const cuda:
 
 void CudaProducts::by_kernel(cuda::Products launch, DType dtype) {
   plan(launch, dtype);
-  if (plan_.spans_apart) give_partial_sums(launch);
+  if (launch.spans_each < launch.spans) span_sums_.give(launch);
   lists_.send();
   operands_.multiply(launch, dtype);
   check(cudaGetLastError(), "start a kernel");
@@ -68,14 +68,9 @@ void CudaProducts::plan(cuda::Products& launch, DType dtype) {
   launch.tile_rows = plan_.tile_rows;
   launch.panels = plan_.panels;
   launch.spans = plan_.spans;
+  launch.spans_each = plan_.spans_each;
   launch.wide_x = cuda::wide_rows(chosen_, launch.ldx);
-}
-
-void CudaProducts::give_partial_sums(cuda::Products& launch) {
-  launch.ld_partial = std::int64_t{launch.panels} * kPanel;
-  launch.partial = static_cast<float*>(span_sums_.at_least(
-      static_cast<std::size_t>(launch.spans * launch.rows * launch.ld_partial) * sizeof(float),
-      stream_));
+  launch.early = true;
 }
 
 }  // namespace dsm::device

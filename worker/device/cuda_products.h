@@ -10,6 +10,7 @@
 #include "worker/device/cublas_lt.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
+#include "worker/device/cuda_span_sums.h"
 #include "worker/device/library_product.h"
 
 namespace dsm::device {
@@ -46,7 +47,6 @@ class CudaProducts {
   // Of chosen_.
   void by_kernel(kernels::cuda::Products launch, kernels::DType dtype);
   void plan(kernels::cuda::Products& launch, kernels::DType dtype);
-  void give_partial_sums(kernels::cuda::Products& launch);
 
   const int processors_;
   const int capability_;  // its first number
@@ -57,7 +57,7 @@ class CudaProducts {
   std::unique_ptr<LibraryProduct> library_;
   std::vector<kernels::cuda::ProductTask> chosen_;
   kernels::cuda::ProductPlan plan_;
-  Scratch span_sums_;
+  CudaSpanSums span_sums_{stream_};
 };
 
 }  // namespace dsm::device

@@ -93,6 +93,11 @@ inline void __syncwarp(unsigned lanes = 0xffffffffU) {
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}
+// Past the first cache.
+template <class T>
+T __ldcg(const T* from) {
+  return *from;
+}
 [[noreturn]] inline void __trap() {
   dsm::emulation::fail("__trap()");
 }
