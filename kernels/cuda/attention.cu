@@ -41,7 +41,9 @@ struct Part {
       if (w < thread / 32) before = fmaxf(before, warp_top[w]);
       best = fmaxf(best, warp_top[w]);
     }
-    factors[thread] = attends ? factors_of(before, mine) : Factors{};
+    factors[thread] = !attends       ? Factors{}
+                      : launch.exact ? factors_of<2>(before, mine)
+                                     : factors_of<1>(before, mine);
     total[thread] = sum;
     __syncthreads();
   }

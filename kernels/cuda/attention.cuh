@@ -15,9 +15,9 @@ inline constexpr int kAttentionThreads = 256;
 inline constexpr int kAttentionWarps = kAttentionThreads / 32;
 inline constexpr unsigned kAllLanes = 0xffffffffU;
 
-// Positions from one row's scores to the next in shared memory: eight more, to keep lanes on
+// Positions from one row's scores to the next in shared memory: two more, to keep lanes on
 // different banks.
-inline constexpr int kScoreStride = kSplitPositions + 8;
+inline constexpr int kScoreStride = kSplitPositions + 2;
 
 // The running maximum of a row that has attended to nothing yet: below every score, and finite, so
 // that differences are numbers.
@@ -104,9 +104,33 @@ __device__ __forceinline__ void multiply(float (&sums)[kColumns][4], const RowOp
   }
 }
 
-// The sum of a row's exponentials is a tree over its positions, of which a lane adds up four: 2q,
-// 2q
-// + 1, 2q + 8 and 2q + 9 of a step.
+// A row's exponentials in a split: of two terms e^x as the CPU has it, of one 2^x as the device has
+// it, of differences that are score_scale() times those of scores. What is far below the maximum is
+// zero, as is what a row does not attend to, whose score is minus infinity.
+template <int kTerms>
+__device__ __forceinline__ float score_scale(const AttentionParams& p) {
+  constexpr float kLog2OfE = 1.44269504F;
+  return kTerms == 2 ? p.scale : p.scale * kLog2OfE;
+}
+template <int kTerms>
+__device__ __forceinline__ float exponential(float x) {
+  if constexpr (kTerms == 2) {
+    return x > -86.0F ? exp_of(x) : 0.0F;
+  } else {
+    return power_of_two(x);
+  }
+}
+// The maximum of a split by that of its scores: finite also where nothing is attended to.
+__device__ __forceinline__ float maximum_of(float top, float scale) {
+  return fmaxf(top * scale, kNothing);
+}
+template <int kTerms>
+__device__ __forceinline__ float exponential_of(float score, float scale, float maximum) {
+  return exponential<kTerms>(fmaf(score, scale, -maximum));
+}
+
+// The sum of a row's exponentials is a tree over its positions, of which a lane adds up the four of
+// a step.
 __device__ __forceinline__ float sum_of_four(float a, float b, float c, float d) {
   return ((a + b) + c) + d;
 }
@@ -117,9 +141,10 @@ struct Factors {
   float keep = 1.0F;
   float take = 0.0F;
 };
+template <int kTerms>
 __device__ __forceinline__ Factors factors_of(float best, float next) {
   const float top = fmaxf(best, next);
-  return {exp_of(best - top), exp_of(next - top)};
+  return {exponential<kTerms>(best - top), exponential<kTerms>(next - top)};
 }
 __device__ __forceinline__ float merged(float so_far, float split, const Factors& factors) {
   return fmaf(split, factors.take, so_far * factors.keep);

@@ -88,8 +88,7 @@ struct RowSums {
 
 // This warp's 8 positions of all rows' scores; D's registers are neighbours in pairs.
 template <int kTiles, int kTerms>
-__device__ void put_scores(const RowSums<kTiles>& sums, float scale,
-                           const Shared<kTiles, kTerms>& shared) {
+__device__ void put_scores(const RowSums<kTiles>& sums, const Shared<kTiles, kTerms>& shared) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int position = static_cast<int>(threadIdx.x) / 32 * kProductColumns + lane % 4 * 2;
 #pragma unroll
@@ -99,7 +98,7 @@ __device__ void put_scores(const RowSums<kTiles>& sums, float scale,
       const int row = t * kTileRows + lane / 4 + half * 8;
       const auto& v = sums.v[t][0];
       *reinterpret_cast<float2*>(shared.score + row * kScoreStride + position) =
-          make_float2(v[2 * half] * scale, v[2 * half + 1] * scale);
+          make_float2(v[2 * half], v[2 * half + 1]);
     }
   }
 }
@@ -107,30 +106,30 @@ __device__ void put_scores(const RowSums<kTiles>& sums, float scale,
 // Turns the scores of row `row` into exponentials, with zeros where it does not attend; 16 lanes
 // of a warp, each with four positions of it. `best` and `total`: where the row's maximum and sum
 // go.
-__device__ void exponentials(std::uint64_t mask, float* score, float* best, float* total,
-                             bool there) {
+template <int kTerms>
+__device__ void exponentials(std::uint64_t mask, float scale, float* score, float* best,
+                             float* total, bool there) {
   const int lane = static_cast<int>(threadIdx.x) % 16;
-  const int first = lane / 4 * kStepInputs + lane % 4 * 2;
+  const auto position = [lane](int i) { return value_slot(lane / 4, lane, i / 2) + i % 2; };
   float value[4];
   float top = as_float(0xff800000U);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int at = first + i % 2 + i / 2 * 8;
-    value[i] = (mask >> at & 1) != 0 ? score[at] : as_float(0xff800000U);
+    value[i] = (mask >> position(i) & 1) != 0 ? score[position(i)] : as_float(0xff800000U);
     top = fmaxf(top, value[i]);
   }
   for (int step = 8; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
+  const float maximum = maximum_of(top, scale);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int at = first + i % 2 + i / 2 * 8;
-    value[i] = (mask >> at & 1) != 0 ? exp_of(value[i] - top) : 0.0F;
-    score[at] = value[i];
+    value[i] = exponential_of<kTerms>(value[i], scale, maximum);
+    score[position(i)] = value[i];
   }
   float sum = sum_of_four(value[0], value[1], value[2], value[3]);
   for (int step = 4; step <= 8; step *= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
   for (int step = 1; step <= 2; step *= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
   if (lane == 0 && there) {
-    *best = top;
+    *best = maximum;
     *total = sum;
   }
 }
@@ -139,13 +138,14 @@ __device__ void exponentials(std::uint64_t mask, float* score, float* best, floa
 template <int kTerms>
 __device__ __forceinline__ RowOperand<kTerms> load_exponentials(const float* score, int step,
                                                                 int lane) {
-  const float* row = score + lane / 4 * kScoreStride + step * kStepInputs + lane % 4 * 2;
+  const float* row = score + lane / 4 * kScoreStride;
   Activations x;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const auto pair = *reinterpret_cast<const float2*>(row + r * 8 * kScoreStride + half * 8);
+      const auto pair = *reinterpret_cast<const float2*>(row + r * 8 * kScoreStride +
+                                                         value_slot(step, lane, half));
       x.v[r][2 * half] = pair.x;
       x.v[r][2 * half + 1] = pair.y;
     }
@@ -211,14 +211,15 @@ __global__ void __launch_bounds__(kAttentionThreads, kTiles == 1 ? 2 : 1)
       multiply<kType, kTerms, 1>(scores.v[t], get<kTerms>(shared.operand(step, t), lane), b);
     }
   });
-  put_scores(scores, p.scale, shared);
+  put_scores(scores, shared);
   __syncthreads();
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int r = t * kTileRows + static_cast<int>(threadIdx.x) / 16;
     const std::int64_t at = (first + r) * launch.splits + split;
-    exponentials(r < rows ? block_mask(p, item, r, split) : 0, shared.score + r * kScoreStride,
-                 launch.best + at, launch.total + at, r < rows);
+    exponentials<kTerms>(r < rows ? block_mask(p, item, r, split) : 0, score_scale<kTerms>(p),
+                         shared.score + r * kScoreStride, launch.best + at, launch.total + at,
+                         r < rows);
   }
   __syncthreads();
   values_ahead.each(products, value, [&](int n, const ValueColumns<kType>& columns) {

@@ -3,8 +3,9 @@
 //
 // For scores the inputs are dimensions and the columns positions; a lane's inputs are 4q .. 4q + 3
 // of the step (q = lane % 4), as those of queries are (fragments.h). For sums over values the
-// inputs are positions and the columns dimensions; there a lane's are 2q, 2q + 1, 2q + 8, 2q + 9,
-// which is where the products of scores leave them. Columns are in their order on both sides.
+// inputs are positions and the columns dimensions; there a lane's are value_slot()'s, which is
+// where products of scores leave them whose columns 4g + j are those of product j
+// (prompt_blocks.cuh).
 //
 // Values in FP32 are two BF16 terms, the nearest and what it leaves: 16 bits of their fractions.
 // FP8 becomes BF16 exactly, since its scales are powers of two.
@@ -21,6 +22,12 @@ inline constexpr int kBlockSteps = kKvBlock / kStepInputs;         // of sums ov
 
 DSM_HOST_DEVICE constexpr int key_steps(int key_dim) {
   return (key_dim + kStepInputs - 1) / kStepInputs;
+}
+
+// The first of two positions of a block that are slots of a lane in a step of sums over values:
+// those of an operand's register p.
+DSM_HOST_DEVICE constexpr int value_slot(int step, int lane, int p) {
+  return step / 2 * 32 + lane % 4 * 8 + p * 4 + step % 2 * 2;
 }
 
 template <DType kType>
@@ -59,11 +66,9 @@ __device__ __forceinline__ KvOperand<kType> operand(const KvWords<kType>& words)
   }
 }
 
-// Two FP8 values times a scale each (BF16, stored times 2^120) as BF16, exactly: as
-// bf16_pair_of_e4m3(), with the scale in its multiplication.
-__device__ __forceinline__ std::uint32_t scaled_pair(std::uint32_t first, std::uint32_t second,
-                                                     std::uint32_t scales) {
-  const std::uint32_t bytes = first << 8 | second << 24;
+// Two FP8 values, in the upper bytes of either half, times a scale each (BF16, stored times 2^120)
+// as BF16, exactly: as bf16_pair_of_e4m3(), with the scale in its multiplication.
+__device__ __forceinline__ std::uint32_t scaled_pair(std::uint32_t bytes, std::uint32_t scales) {
   const std::uint32_t small = (bytes & 0x80008000U) | (bytes & 0x7f007f00U) >> 4;
 #if defined(__CUDA_ARCH__)
   return fma_bf16x2(small, scales, 0x80008000U);  // -0 twice, which changes no sum
@@ -103,8 +108,9 @@ __device__ __forceinline__ KvWords<kType> load_key(const KeyBlock<kType>& keys, 
         reinterpret_cast<const std::uint8_t*>(keys.data) + first * kKvBlock + position;
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
-      words.operand.v[0][p] =
-          scaled_pair(from[2 * p * kKvBlock], from[(2 * p + 1) * kKvBlock], scale | scale << 16);
+      const std::uint32_t even = from[2 * p * kKvBlock];
+      const std::uint32_t odd = from[(2 * p + 1) * kKvBlock];
+      words.operand.v[0][p] = scaled_pair(even << 8 | odd << 24, scale | scale << 16);
     }
   }
   return words;
@@ -119,7 +125,7 @@ __device__ __forceinline__ KvWords<kType> load_value(const ValueBlock<kType>& va
   const int column = product * kProductColumns + lane / 4;
 #pragma unroll
   for (int p = 0; p < 2; ++p) {
-    const int slot = step * kStepInputs + lane % 4 * 2 + p * 8;
+    const int slot = value_slot(step, lane, p);
     const bool there = slot < seen;
     const bool both = slot + 1 < seen;
     if constexpr (kType == DType::kF32) {
@@ -139,7 +145,7 @@ __device__ __forceinline__ KvWords<kType> load_value(const ValueBlock<kType>& va
       const std::uint32_t odd = both ? from[values.width] : 0;
       const std::uint32_t scales =
           (there ? bf16_of_scale(scale[0]) : 0U) | (both ? bf16_of_scale(scale[1]) << 16 : 0U);
-      words.operand.v[0][p] = scaled_pair(even, odd, scales);
+      words.operand.v[0][p] = scaled_pair(even << 8 | odd << 24, scales);
     }
   }
   return words;

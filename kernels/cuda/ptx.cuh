@@ -20,6 +20,13 @@ __device__ __forceinline__ std::uint32_t nearest_bf16x2(float first, float secon
   return pair;
 }
 
+// 2^x, within 2^-22 of it; zero below 2^-126.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // a * b + c of two BF16 values each, rounded once.
 __device__ __forceinline__ std::uint32_t fma_bf16x2(std::uint32_t a, std::uint32_t b,
                                                     std::uint32_t c) {

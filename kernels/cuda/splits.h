@@ -43,12 +43,18 @@ constexpr int splits_of_positions(int positions) {
 inline constexpr int kPromptRows = 128;
 inline constexpr int kMaxPromptValueDim = 128;
 
-// Shared memory of that: queries, a block of keys and one of values, each in steps of 16 inputs as
-// operands (attention_prompt.cu). `exact`: two terms of a query.
+// Rows of a prompt's thread block, 16 for each warp: a cache in BF16 needs no arithmetic, so it is
+// as well read for half of them, and two thread blocks share a processor.
+constexpr int prompt_rows(DType dtype) {
+  return dtype == DType::kBF16 ? kPromptRows / 2 : kPromptRows;
+}
+// Shared memory of that: queries as operands, a block of keys and one of values
+// (prompt_blocks.cuh). `exact`: two terms of a query.
 constexpr std::int64_t prompt_shared_bytes(const KvLayer& kv, bool exact) {
   const std::int64_t key = round_up(kv.key_dim, 16);
   const int cache_bytes = kv.dtype == DType::kF32 ? 4 : 2;  // of a value's terms
-  return kPromptRows * key * (exact ? 4 : 2) + kKvBlock * (key + kv.value_dim) * cache_bytes;
+  return prompt_rows(kv.dtype) * key * (exact ? 4 : 2) +
+         kKvBlock * (key + kMaxPromptValueDim) * cache_bytes;
 }
 
 }  // namespace dsm::kernels::cuda

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/emulation/tensor_core.h"
@@ -14,6 +15,10 @@ namespace dsm::kernels::cuda {
 
 inline void* dynamic_shared_memory() {
   return emulation::dynamic_shared_memory();
+}
+
+inline float power_of_two(float x) {
+  return std::exp2(x);
 }
 
 inline void mma_bf16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
