@@ -9,7 +9,7 @@ namespace {
 constexpr int kMergeThreads = 128;
 constexpr int kMergeWarps = kMergeThreads / 32;
 // Parts of the output that a thread asks for at a time.
-constexpr int kPartsAhead = 8;
+constexpr int kPartsAhead = 32;
 
 // How a row goes through kMergeThreads of its splits.
 struct Part {
@@ -25,9 +25,11 @@ struct Part {
     const int thread = static_cast<int>(threadIdx.x);
     const int lane = thread % 32;
     const int split = begin + thread;
+    // Both are asked for at once; where the sum is zero, nobody has written the maximum.
     const float sum = split < splits ? launch.total[first + split] : 0.0F;
+    const float its = split < splits ? launch.best[first + split] : kNothing;
     const bool attends = sum != 0.0F;
-    const float mine = attends ? launch.best[first + split] : kNothing;
+    const float mine = attends ? its : kNothing;
     float top = mine;  // of the lanes up to this one
     for (int step = 1; step < 32; step *= 2) {
       const float lower = __shfl_up_sync(kAllLanes, top, step);
@@ -49,6 +51,16 @@ struct Part {
   }
 };
 
+// Column `column` of up to kPartsAhead splits from `first` on, of which there are `count`.
+__device__ __forceinline__ void ask_parts(const AttentionLaunch& launch, std::int64_t first,
+                                          int count, int column, float (&split)[kPartsAhead]) {
+  const int width = launch.params.kv.value_dim;
+#pragma unroll
+  for (int i = 0; i < kPartsAhead; ++i) {
+    split[i] = column < width && i < count ? launch.partial[(first + i) * width + column] : 0.0F;
+  }
+}
+
 // A thread block for each row of an item and kMergeThreads columns.
 __global__ void __launch_bounds__(kMergeThreads) merge_kernel(const AttentionLaunch launch) {
   follow_previous_kernel();
@@ -66,21 +78,19 @@ __global__ void __launch_bounds__(kMergeThreads) merge_kernel(const AttentionLau
   float total = 0.0F;
   float sum = 0.0F;
   for (int begin = 0; begin < splits; begin += kMergeThreads) {
-    part.find(launch, first, begin, splits, best);
     const int count = splits - begin < kMergeThreads ? splits - begin : kMergeThreads;
+    float split[kPartsAhead];
+    ask_parts(launch, first + begin, count, column, split);
+    part.find(launch, first, begin, splits, best);
     for (int at = 0; at < count; at += kPartsAhead) {
-      float split[kPartsAhead];
-#pragma unroll
-      for (int i = 0; i < kPartsAhead; ++i) {
-        const bool taken = there && at + i < count && part.total[at + i] != 0.0F;
-        split[i] =
-            taken ? launch.partial[(first + begin + at + i) * p.kv.value_dim + column] : 0.0F;
-      }
+      if (at > 0) ask_parts(launch, first + begin + at, count - at, column, split);
 #pragma unroll
       for (int i = 0; i < kPartsAhead; ++i) {
         if (at + i >= count) break;
-        total = merged(total, part.total[at + i], part.factors[at + i]);
-        sum = merged(sum, split[i], part.factors[at + i]);
+        const float its = part.total[at + i];
+        total = merged(total, its, part.factors[at + i]);
+        // Of a split that the row does not attend to nobody may have written the part.
+        sum = merged(sum, its != 0.0F ? split[i] : 0.0F, part.factors[at + i]);
       }
     }
     __syncthreads();  // what is there has been read
