@@ -15,6 +15,10 @@
 //            copied there. allocate_shared() and share(); to the latter not within repeat().
 // A router's choice is data where group_experts() makes groups of it, which are data as well: the
 // host does not see them. Where the host makes them, the choice is a result and they are lists.
+//
+// Between steps a backend that was made for it (BackendSpec::sleeps) can sleep(): others may have
+// the device's memory then. All pointers stay as they are, and what they point to is there again
+// after wake().
 #pragma once
 
 #include <cstddef>
@@ -84,6 +88,8 @@ class Backend {
   // Zeroed, aligned to 64 bytes, alive as long as the backend. Pages are taken when they are first
   // touched.
   virtual void* allocate(std::size_t bytes) = 0;
+  // As allocate(), for data that need not outlive a sleep(): zeroed by wake().
+  virtual void* allocate_cache(std::size_t bytes) = 0;
   // As allocate(), for lists and results.
   virtual void* allocate_shared(std::size_t bytes) = 0;
   // For results whose size is not known beforehand: not zeroed, aligned to 64 bytes.
@@ -105,6 +111,14 @@ class Backend {
   virtual void wait() = 0;
   // As wait(), for results that the host wants in the midst of a step: what was staged stays.
   virtual void wait_within_step() { wait(); }
+
+  // Gives the device's memory back: that of caches, and where the device has a memory of its own
+  // that of all other data, which the host keeps meanwhile. While no operator is in work;
+  // what is called next is wake() or the destructor. Throws std::bad_alloc where the host has no
+  // room, and then nothing has changed; DeviceError where the backend was not made for it.
+  virtual void sleep() = 0;
+  // Throws std::bad_alloc where somebody else has the memory now. The ranks have to join() again.
+  virtual void wake() = 0;
 
   // A list that stays as it is as long as operators are called.
   virtual void keep(List list) = 0;
@@ -161,6 +175,10 @@ class Backend {
 template <class T>
 T* allocate(Backend& backend, std::size_t count) {
   return static_cast<T*>(backend.allocate(count * sizeof(T)));
+}
+template <class T>
+T* allocate_cache(Backend& backend, std::size_t count) {
+  return static_cast<T*>(backend.allocate_cache(count * sizeof(T)));
 }
 template <class T>
 T* allocate_shared(Backend& backend, std::size_t count) {

@@ -42,6 +42,11 @@ class Arena {
     return taken;
   }
 
+  // Its pages go back to the system; they are zeros when they are touched again.
+  void forget() {
+    for (const auto& chunk : chunks_) ::madvise(chunk.data(), chunk.size(), MADV_DONTNEED);
+  }
+
  private:
   static constexpr std::size_t kChunk = 4 << 20;
   std::vector<std::span<std::byte>> chunks_;
@@ -64,6 +69,7 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return name_; }
   std::uint64_t moves() const override { return pool_.moves(); }
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes); }
+  void* allocate_cache(std::size_t bytes) override { return caches_.allocate(bytes); }
   void* allocate_shared(std::size_t bytes) override { return arena_.allocate(bytes); }
 
   SharedMemory share(std::size_t bytes) override {
@@ -93,6 +99,9 @@ class CpuBackend final : public Backend {
   }
 
   void wait() override {}
+  // The host's memory is the device's: weights stay where they are.
+  void sleep() override { caches_.forget(); }
+  void wake() override {}
   void keep(List) override {}
   void stage(std::span<const List>, std::span<const AttentionItem>) override {}
   bool records() const override { return false; }
@@ -282,6 +291,7 @@ class CpuBackend final : public Backend {
   const Ops& ops_;
   std::string name_;
   Arena arena_;
+  Arena caches_;
   ThreadPool pool_;
 };
 

@@ -9,6 +9,8 @@
 #include <new>
 #include <vector>
 
+#include "worker/device/gpu_holdings.h"
+
 namespace dsm::device {
 namespace {
 
@@ -71,6 +73,34 @@ TEST_F(CudaArena, TakesLittleMoreThanIsAskedForAndGivesAllBack) {
     EXPECT_LE(before - free_bytes(), asked + asked / 25);
   }
   EXPECT_EQ(free_bytes(), before);
+}
+
+TEST_F(CudaArena, ThatSleepsKeepsWhatWasSavedAtTheSameAddresses) {
+  DeviceArena arena(32 * kMiB, /*sleeps=*/true);
+  const std::size_t before = free_bytes();
+  const std::size_t sizes[] = {5000, 40 * kMiB, kMiB};
+  std::vector<void*> pieces;
+  for (const std::size_t bytes : sizes) {
+    pieces.push_back(arena.allocate(bytes, stream_));
+    EXPECT_TRUE(holds(pieces.back(), bytes, 0));
+    check(cudaMemsetAsync(pieces.back(), 7, bytes, stream_.get()), "fill");
+  }
+  for (const bool saves : {true, false}) {
+    if (saves) arena.save(stream_);
+    const GpuHoldings awake = gpu_holdings(0);
+    arena.give_back();
+    EXPECT_EQ(free_bytes(), before);
+    EXPECT_EQ(gpu_holdings(0).allocated, 0);
+    EXPECT_EQ(gpu_holdings(0).unused, 0);
+    arena.take_again(stream_);
+    stream_.synchronise();
+    arena.forget_saved();
+    EXPECT_EQ(gpu_holdings(0).allocated, awake.allocated);
+    EXPECT_EQ(gpu_holdings(0).unused, awake.unused);
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      EXPECT_TRUE(holds(pieces[i], sizes[i], saves ? 7 : 0));
+    }
+  }
 }
 
 // An allocation that fails leaves the arena as it was.

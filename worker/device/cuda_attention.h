@@ -27,6 +27,9 @@ class CudaAttention {
 
   void run(const kernels::AttentionParams& params);
 
+  // As Scratch::give_back().
+  void give_back_scratch() { parts_.give_back(); }
+
  private:
   // Items as the GPU has them, or gets them with block tables of its own, each as far as the item's
   // last row sees.

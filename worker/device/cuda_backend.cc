@@ -66,11 +66,13 @@ cudaDeviceProp properties_of(int gpu) {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library, AllReduce all_reduce)
+  CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library, AllReduce all_reduce,
+              bool sleeps)
       : gpu_(gpu),
         properties_(properties_of(gpu)),
         exact_(exact),
         all_reduce_(all_reduce),
+        sleeps_(sleeps),
         pool_(threads),
         products_(properties_, exact, lists_, stream_, operands_) {
     if (library != nullptr) name_ += ", " + products_.use_library(*library);
@@ -88,6 +90,9 @@ class CudaBackend final : public Backend {
   cudaStream_t stream() const { return stream_.get(); }
 
   void* allocate(std::size_t bytes) override { return arena_.allocate(bytes, stream_); }
+  void* allocate_cache(std::size_t bytes) override {
+    return (sleeps_ ? caches_ : arena_).allocate(bytes, stream_);
+  }
 
   void* allocate_shared(std::size_t bytes) override {
     bytes = std::max<std::size_t>(bytes, 1);
@@ -158,6 +163,33 @@ class CudaBackend final : public Backend {
     sent_.unstage();
   }
   void wait_within_step() override { stream_.wait(); }
+
+  void sleep() override {
+    if (!sleeps_) throw DeviceError("GPU: its memory cannot be given back without --sleep-mode");
+    leave_ranks();
+    wait();
+    matrices_.save(stream_);
+    try {
+      arena_.save(stream_);
+    } catch (...) {
+      matrices_.forget_saved();
+      throw;
+    }
+    graphs_.forget();
+    operands_.give_back_scratch();
+    products_.give_back_scratch();
+    experts_.give_back_scratch();
+    slot_sums_.give_back();
+    slices_.give_back();
+    attention_.give_back_scratch();
+    for (DeviceArena* arena : {&matrices_, &arena_, &caches_}) arena->give_back();
+  }
+  void wake() override {
+    for (DeviceArena* arena : {&matrices_, &arena_, &caches_}) arena->take_again(stream_);
+    stream_.synchronise();
+    matrices_.forget_saved();
+    arena_.forget_saved();
+  }
 
   void keep(List list) override { sent_.keep(list, arena_); }
   void stage(std::span<const List> lists, std::span<const AttentionItem> items) override {
@@ -437,12 +469,15 @@ class CudaBackend final : public Backend {
   const cudaDeviceProp properties_;
   bool exact_;
   AllReduce all_reduce_;
+  const bool sleeps_;  // its memory is mapped, so that it can be given back
   std::string name_ = std::string("cuda/") + properties_.name;
   ThreadPool pool_;
   Stream stream_;
   CudaProgress progress_{stream_};
-  DeviceArena matrices_;
-  DeviceArena arena_;  // everything else, which a rank on trial (kv_room.h) takes alike
+  DeviceArena matrices_{gpu_.number(), sleeps_};
+  // Everything else, which a rank on trial (kv_room.h) takes alike.
+  DeviceArena arena_{gpu_.number(), sleeps_};
+  DeviceArena caches_{gpu_.number(), sleeps_};  // of one that sleeps: they need not outlive it
   std::vector<HostMemory> shared_;
   SentLists sent_{stream_};
   Lists lists_{stream_, sent_};
@@ -560,8 +595,9 @@ std::vector<std::string> cuda_capabilities() {
 }
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
-                                           const FoundCublasLt* library, AllReduce all_reduce) {
-  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce);
+                                           const FoundCublasLt* library, AllReduce all_reduce,
+                                           bool sleeps) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

@@ -26,10 +26,12 @@ std::vector<std::string> cuda_capabilities();
 // `threads` load; `exact`: activations go into products as two BF16 terms instead of one, and the
 // sums of ranks are added in the order of their numbers. `gpu` counts those that the process sees.
 // `library`: does products of many rows, which then are not exact, if it was found; null: it is not
-// wanted. Throws as make_backend().
+// wanted. `sleeps`: its memory is mapped, so that sleep() can give it back. Throws as
+// make_backend().
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
                                            const FoundCublasLt* library = nullptr,
-                                           AllReduce all_reduce = AllReduce::kAuto);
+                                           AllReduce all_reduce = AllReduce::kAuto,
+                                           bool sleeps = false);
 
 // The stream of such a backend, to measure what is on it.
 CUstream_st* stream_of(const Backend& backend);

@@ -26,6 +26,12 @@ class CudaExperts {
   // sums [slots, n] of the same slots.
   void row_parallel(const kernels::RowParallelParams& params, float* sums);
 
+  // As Scratch::give_back().
+  void give_back_scratch() {
+    plan_.give_back();
+    span_sums_.give_back();
+  }
+
  private:
   // What the experts' weights of one type have in common.
   struct Shape {

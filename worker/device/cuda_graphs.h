@@ -31,6 +31,8 @@ class CudaGraphs {
 
   // As Backend::repeat().
   void repeat(const RepeatKey& key, const std::function<void()>& operators);
+  // Drops all of them, while none is in work.
+  void forget() { entries_.clear(); }
   // That the operators which are being called must not go by the host's places: tokens may stand
   // anywhere below it. 0: they may.
   int positions() const { return positions_; }

@@ -99,6 +99,11 @@ HostMemory host_memory(std::size_t bytes);
 class Scratch {
  public:
   void* at_least(std::size_t bytes, const Stream& stream);
+  // While nothing uses it; what was recorded with it may not be repeated.
+  void give_back() {
+    memory_.reset();
+    size_ = 0;
+  }
 
  private:
   DeviceMemory memory_;

@@ -15,6 +15,9 @@ class CudaOperands {
   // As kernels::cuda::products().
   void multiply(kernels::cuda::Products launch, kernels::DType dtype);
 
+  // As Scratch::give_back().
+  void give_back_scratch() { operands_.give_back(); }
+
  private:
   const Stream& stream_;
   Scratch operands_;

@@ -41,6 +41,12 @@ class CudaProducts {
   // The products of tasks, whose list is used up, and what `launch` says is done with the sums.
   void run(std::vector<kernels::cuda::ProductTask>& tasks, kernels::cuda::Products launch);
 
+  // As Scratch::give_back().
+  void give_back_scratch() {
+    span_sums_.give_back();
+    if (library_ != nullptr) library_->give_back_scratch();
+  }
+
  private:
   void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
                   const kernels::cuda::Products& launch);

@@ -14,6 +14,13 @@ class CudaSpanSums {
   // For the sums of launch.spans spans; launch has its tiles, panels and rows.
   void give(kernels::cuda::Products& launch);
 
+  // As Scratch::give_back().
+  void give_back() {
+    sums_.give_back();
+    met_.give_back();
+    met_bytes_ = 0;
+  }
+
  private:
   const Stream& stream_;
   Scratch sums_;

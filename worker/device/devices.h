@@ -35,6 +35,7 @@ struct BackendSpec {
   bool exact = true;
   int gpu = 0;  // CUDA: of those that the process sees; ranks may share one, for tests
   AllReduce all_reduce = AllReduce::kAuto;  // CUDA
+  bool sleeps = false;                      // CUDA: sleep() may be called; a CPU's always
   const kernels::Ops* ops = nullptr;        // CPU; null: the best this processor can run
 };
 // Throws std::bad_alloc without enough memory, DeviceError when the device fails.

@@ -60,8 +60,8 @@ LibraryProduct::LibraryProduct(const CublasLt& library, int capability, const St
                     [&](void** to) {
                       return api_.product_create(to, CublasLt::kComputeFloat32, CublasLt::kFloat32);
                     })),
-      preference_(made(api_.preference_destroy, api_.preference_create)),
-      workspace_(device_memory(kWorkspaceBytes)) {
+      preference_(made(api_.preference_destroy, api_.preference_create)) {
+  workspace_.at_least(kWorkspaceBytes, stream_);  // before what is left goes to the KV cache
   require(api_.product_set(product_.get(), CublasLt::kTransposeA, &CublasLt::kTransposed,
                            sizeof CublasLt::kTransposed),
           "describe a product");
@@ -118,10 +118,11 @@ void LibraryProduct::multiply(const cuda::Products& launch, const cuda::ProductT
   const Layouts layouts(api_, shape, ld);
   const float one = 1.0F;
   const float zero = 0.0F;
-  require(api_.multiply(library_.get(), product_.get(), &one, weights, layouts.a.get(), rows,
-                        layouts.b.get(), &zero, sums, layouts.d.get(), sums, layouts.d.get(),
-                        &*found, workspace_.get(), kWorkspaceBytes, stream_.get()),
-          "multiply");
+  require(
+      api_.multiply(library_.get(), product_.get(), &one, weights, layouts.a.get(), rows,
+                    layouts.b.get(), &zero, sums, layouts.d.get(), sums, layouts.d.get(), &*found,
+                    workspace_.at_least(kWorkspaceBytes, stream_), kWorkspaceBytes, stream_.get()),
+      "multiply");
 }
 
 }  // namespace dsm::device

@@ -31,6 +31,13 @@ class LibraryProduct {
   void multiply(const kernels::cuda::Products& launch, const kernels::cuda::ProductTask& task,
                 float* sums, std::int64_t ld);
 
+  // As Scratch::give_back().
+  void give_back_scratch() {
+    workspace_.give_back();
+    weights_.give_back();
+    rows_.give_back();
+  }
+
  private:
   using Handle = std::unique_ptr<void, CublasLt::Status (*)(void*)>;
   // Columns, inputs and rows of a product, padded.
@@ -51,7 +58,7 @@ class LibraryProduct {
   Handle library_;
   Handle product_;
   Handle preference_;
-  DeviceMemory workspace_;
+  Scratch workspace_;
   std::map<Shape, std::optional<CublasLt::Algorithm>> algorithms_;
   std::vector<kernels::cuda::ProductPart> parts_;
   Scratch weights_;  // [n, k] in BF16

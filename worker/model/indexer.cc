@@ -21,8 +21,8 @@ Indexer::Indexer(Step& step, int layers, const KvSpec& kv)
   const auto t = static_cast<std::size_t>(step.max_tokens);
   const auto floats = [&](std::size_t count) { return allocate<float>(step.backend, count); };
   for (int i = 0; i < layers; ++i) {
-    keys_.push_back(
-        {floats(static_cast<std::size_t>(kv.num_blocks) * kernels::kKvBlock * dim), c_.head_dim});
+    const auto keys = static_cast<std::size_t>(kv.num_blocks) * kernels::kKvBlock;
+    keys_.push_back({device::allocate_cache<float>(step.backend, keys * dim), c_.head_dim});
   }
   // A sequence ends where the model's positions or the cache do.
   const std::int64_t words = std::min<std::int64_t>(

@@ -8,15 +8,16 @@ using kernels::KvLayer;
 
 // Scales of `each` parts of a head's values at each position.
 float* scales(device::Backend& backend, std::size_t heads, int each) {
-  return device::allocate<float>(backend,
-                                 heads * kernels::kKvBlock * static_cast<std::size_t>(each));
+  return device::allocate_cache<float>(backend,
+                                       heads * kernels::kKvBlock * static_cast<std::size_t>(each));
 }
 
 // Takes the memory of keys and values; the number of (block, head)s.
 std::size_t take_values(device::Backend& backend, const KvSpec& spec, KvLayer& kv) {
   const auto heads = static_cast<std::size_t>(spec.num_blocks) * static_cast<std::size_t>(kv.heads);
-  kv.keys = backend.allocate(heads * static_cast<std::size_t>(kernels::key_block_bytes(kv)));
-  kv.values = backend.allocate(heads * static_cast<std::size_t>(kernels::value_block_bytes(kv)));
+  kv.keys = backend.allocate_cache(heads * static_cast<std::size_t>(kernels::key_block_bytes(kv)));
+  kv.values =
+      backend.allocate_cache(heads * static_cast<std::size_t>(kernels::value_block_bytes(kv)));
   return heads;
 }
 

@@ -66,6 +66,7 @@ std::unique_ptr<device::Backend> backend_of(const RankSpec& rank) {
                                .exact = rank.deterministic,
                                .gpu = rank.gpu,
                                .all_reduce = rank.all_reduce,
+                               .sleeps = rank.sleeps,
                                .ops = rank.ops});
 }
 
@@ -402,6 +403,18 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
   }
 }
 
+device::Backend& RankModel::backend() const {
+  return impl_ != nullptr ? *impl_->backend : *loaded_->backend;
+}
+
+void RankModel::sleep() {
+  backend().sleep();  // nothing is in work any more
+}
+
+void RankModel::wake() {
+  backend().wake();
+}
+
 std::string RankModel::join(comm::Communicator& comm) {
   return impl_->backend->join(comm);
 }
@@ -446,7 +459,7 @@ std::uint64_t RankModel::moves() const {
   return impl_->backend->moves();
 }
 std::string_view RankModel::device() const {
-  return (impl_ != nullptr ? impl_->backend : loaded_->backend)->name();
+  return backend().name();
 }
 
 }  // namespace dsm::model

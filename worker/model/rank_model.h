@@ -41,6 +41,7 @@ struct RankSpec {
   device::Device device = device::Device::kCpu;
   int gpu = 0;  // as BackendSpec's, like what follows
   device::AllReduce all_reduce = device::AllReduce::kAuto;
+  bool sleeps = false;
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
   // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they
@@ -94,6 +95,13 @@ class RankModel {
   // fewer blocks than it has. kExhausted: there is no room for so many.
   Status make_cache(int blocks);
 
+  // Between steps, of a model whose spec says that it sleeps: gives the device's memory back as
+  // Backend::sleep() does, that of adapters too. After wake() and, where the ranks are several,
+  // join(), it computes the same as before with an empty cache of as many blocks. Both throw
+  // std::bad_alloc.
+  void sleep();
+  void wake();
+
   // Collective: the ranks of an epoch have met. Before the first forward() of it, where the device
   // is not the CPU. Throws comm::CommError. Returns what Backend::join() does, for the log.
   std::string join(comm::Communicator& comm);
@@ -130,6 +138,7 @@ class RankModel {
   struct Loaded;
   explicit RankModel(std::unique_ptr<Loaded> loaded);
   static Result<int> find_room(const Loaded& loaded, const KvRoom& room);
+  device::Backend& backend() const;
   void build(int blocks);
   std::unique_ptr<Loaded> loaded_;
   std::unique_ptr<Impl> impl_;  // null before the cache is made

@@ -97,6 +97,35 @@ DeviceAccess::~DeviceAccess() {
   for (const auto& [memory, bytes] : all.allocations) poison(memory, bytes);
 }
 
+bool take_room(std::size_t bytes) {
+  Device& all = device();
+  const std::lock_guard lock(all.mutex);
+  if (bytes > kTotalBytes - all.bytes) return false;
+  all.bytes += bytes;
+  return true;
+}
+
+void give_room(std::size_t bytes) {
+  Device& all = device();
+  const std::lock_guard lock(all.mutex);
+  all.bytes -= bytes;
+}
+
+void enter_memory(std::byte* memory, std::size_t bytes) {
+  Device& all = device();
+  const std::lock_guard lock(all.mutex);
+  all.allocations[memory] = bytes;
+  if (all.accesses == 0) poison(memory, bytes);
+}
+
+void leave_memory(std::byte* memory) {
+  Device& all = device();
+  const std::lock_guard lock(all.mutex);
+  const auto found = all.allocations.find(memory);
+  unpoison(found->first, found->second);
+  all.allocations.erase(found);
+}
+
 }  // namespace dsm::emulation
 
 using namespace dsm::emulation;

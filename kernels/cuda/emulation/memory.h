@@ -15,4 +15,10 @@ class DeviceAccess {
   ~DeviceAccess();
 };
 
+// Device memory that stands at an address of somebody else's choice (mapping.cc).
+bool take_room(std::size_t bytes);  // of the device's; false: there is not so much
+void give_room(std::size_t bytes);
+void enter_memory(std::byte* memory, std::size_t bytes);
+void leave_memory(std::byte* memory);
+
 }  // namespace dsm::emulation
