@@ -44,6 +44,16 @@ class ModelExecutor final : public group::RankExecutor {
 
   std::uint64_t moves() const override { return model_->moves(); }
   int kv_room() const override { return model_->kv_room(); }
+  void sleep() override try { model_->sleep(); } catch (const std::bad_alloc&) {
+    throw DeviceError(
+        "not enough memory of the host for the weights of a rank that sleeps: raise the "
+        "container's memory limit");
+  }
+  void wake() override try { model_->wake(); } catch (const std::bad_alloc&) {
+    throw DeviceError(
+        "not enough memory to wake: others have taken what the weights and the KV "
+        "cache had");
+  }
   void make_cache(int blocks) override try {
     if (const Status made = model_->make_cache(blocks); !made) {
       throw DeviceError(made.error().message);
@@ -107,6 +117,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
          .device = spec.device,
          .gpu = rank % spec.local_ranks,
          .all_reduce = spec.all_reduce,
+         .sleeps = spec.sleeps,
          .threads = spec.threads_per_rank,
          .ops = nullptr,
          .sampled_vocab = spec.sampled_vocab,

@@ -88,6 +88,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
             "What adds up the ranks' parts of sums on GPUs: nccl, peer (own kernels, for ranks of "
             "one pod whose GPUs reach each other's memory) or auto (for each size the quicker, "
             "measured when the ranks meet)");
+  flags.add("sleep-mode", &o.sleep_mode,
+            "Map a GPU's memory, so that the group can sleep and leave it to others; on a CPU it "
+            "can without");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("lora-modules", &modules,
             "LoRA adapters from the start, by the names under which requests choose them: "

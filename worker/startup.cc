@@ -58,7 +58,7 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
         scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0,
         options.deterministic ? 1 : 0, options.expert_parallel ? 1 : 0,
-        options.data_parallel_attention ? 1 : 0,
+        options.data_parallel_attention ? 1 : 0, options.sleep_mode ? 1 : 0,
         options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
   }
@@ -297,13 +297,15 @@ Result<group::GroupOptions> group_options(const Options& options, const std::str
   return group;
 }
 
-server::WorkerServerOptions server_options(const Options& options, int max_model_len) {
+server::WorkerServerOptions server_options(const Options& options, device::Device device,
+                                           int max_model_len) {
   server::WorkerServerOptions server;
   server.host = options.host;
   server.port = static_cast<std::uint16_t>(options.port);
   server.internal_port = static_cast<std::uint16_t>(options.internal_port);
   server.internal_token_file = options.internal_token_file;
   server.leader = options.is_leader();
+  server.can_sleep = device == device::Device::kCpu || options.sleep_mode;
   server.await_keys = options.await_keys;
   server.max_model_len = max_model_len;
   server.identity = {.model = options.model_name,
@@ -375,6 +377,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .device = *device,
                             .device_check = *device::check_kind(options.device_check),
                             .all_reduce = all_reduce(options),
+                            .sleeps = options.sleep_mode,
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv = {.num_blocks = measured ? 0 : scheduler->num_blocks,
                                    .dtype = kv_dtype(options),
@@ -389,7 +392,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .adapters = adapter_store(options, *config, *device)},
                   .scheduler = *scheduler,
                   .group = std::move(*group),
-                  .server = server_options(options, scheduler->context_limit()),
+                  .server = server_options(options, *device, scheduler->context_limit()),
                   .served = std::nullopt,
                   .probe = {}};
   if (options.is_leader()) {

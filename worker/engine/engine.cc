@@ -69,8 +69,9 @@ struct Engine::Impl {
     {
       std::unique_lock lock(mutex);
       const TimePoint deadline = clock.now() + kRound;
-      while (serving && scheduler.idle() && shared.inbox.empty() && shared.cancels.empty() &&
-             !shared.stopping && clock.now() < deadline) {
+      while ((serving || asleep) && scheduler.idle() && shared.inbox.empty() &&
+             shared.cancels.empty() && shared.sleep.has_value() == asleep && !shared.stopping &&
+             clock.now() < deadline) {
         clock.wait_until(wake, lock, deadline);
       }
     }
@@ -94,6 +95,7 @@ struct Engine::Impl {
       }
       shared.stats.waiting_tokens += std::exchange(shared.inbox_tokens, 0);
       stopping = shared.stopping;
+      wanted_sleep = shared.sleep;
     }
     round_at = clock.now();
     for (Accepted& a : inbox) {
@@ -108,6 +110,8 @@ struct Engine::Impl {
   }
 
   void round() {
+    follow_sleep();
+    if (asleep) return;
     if (!serving) {
       const bool formed = runner.recover(clock.now() + kRound);
       round_at = clock.now();
@@ -122,6 +126,30 @@ struct Engine::Impl {
       }
     } else {
       step();
+    }
+  }
+
+  // Between steps.
+  void follow_sleep() {
+    if (wanted_sleep == SleepMode::kAbort && !scheduler.idle()) end_all(engine::asleep());
+    const bool now = wanted_sleep.has_value() && scheduler.idle();
+    if (now == asleep) return;
+    asleep = now;
+    log.info(asleep ? "engine sleeps" : "engine wakes");
+    runner.sleep(asleep);
+    serving = false;
+    scheduler.requeue_all();  // nothing is there but the prefix cache, whose blocks are lost
+  }
+
+  void end_all(const Error& why) {
+    std::vector<SequenceId> ids;
+    ids.reserve(clients.size());
+    for (const auto& [id, client] : clients) ids.push_back(id);
+    for (const SequenceId id : ids) {
+      auto output = scheduler.cancel(id);
+      if (!output) continue;
+      output->finished = FinishReason::kError;
+      deliver(std::move(*output), why);
     }
   }
 
@@ -307,6 +335,8 @@ struct Engine::Impl {
   std::vector<PositionLogprobs> first_answer;  // to the probe; empty: there was none yet
   std::unordered_map<SequenceId, Client> clients;
   bool serving = false;
+  bool asleep = false;  // the runner was told so last
+  std::optional<SleepMode> wanted_sleep;
   std::uint64_t steps = 0;
   Distribution<kStepTokens> step_tokens;
   std::string last_error;
@@ -318,6 +348,7 @@ struct Engine::Impl {
     std::vector<Accepted> inbox;
     std::int64_t inbox_tokens = 0;
     std::vector<SequenceId> cancels;
+    std::optional<SleepMode> sleep;  // what is wanted; absent: to be awake
     SequenceId next_id = 1;
     bool stopping = false;
     EngineStats stats;
@@ -345,6 +376,7 @@ Result<SequenceId> Engine::submit(GenerateRequest request, TokenSink sink) {
     if (impl.shared.stopping) {
       return fail(ErrorKind::kCancelled, "the engine is shutting down");
     }
+    if (impl.shared.sleep) return std::unexpected(asleep());
     if (auto refused = impl.queue_refuses(request)) return std::unexpected(std::move(*refused));
     id = impl.shared.next_id++;
     impl.shared.inbox_tokens += std::ssize(request.prompt);
@@ -365,9 +397,26 @@ void Engine::cancel(SequenceId id) {
   impl_->wake.notify_all();
 }
 
+void Engine::sleep(SleepMode mode) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->shared.sleep != SleepMode::kAbort) impl_->shared.sleep = mode;
+  }
+  impl_->wake.notify_all();
+}
+
+void Engine::wake() {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->shared.sleep.reset();
+  }
+  impl_->wake.notify_all();
+}
+
 EngineStats Engine::stats() const {
   const std::lock_guard lock(impl_->mutex);
   EngineStats stats = impl_->shared.stats;
+  stats.sleeps = impl_->shared.sleep.has_value();
   stats.waiting += static_cast<int>(impl_->shared.inbox.size());
   stats.waiting_tokens += impl_->shared.inbox_tokens;
   // What is in the inbox came after everything that the scheduler has.

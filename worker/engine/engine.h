@@ -6,6 +6,9 @@
 // With a probe (probe.h), the ranks answer it whenever they have met, before the engine serves.
 // Where the answer is wrong the runner is condemned, and nothing runs any more.
 //
+// An engine that is told to sleep (sleep.h) ends the epoch when it has no requests left, and an
+// engine that is woken begins another: with an empty cache, and after the probe.
+//
 // When the runner loses its group, running sequences go back to the queue and are recomputed after
 // the ranks have met again: their sinks see a pause. When a step fails in another way, its
 // sequences end with kError. A request whose deadline passes ends with kDeadline, waiting or
@@ -29,6 +32,7 @@
 #include "worker/engine/request.h"
 #include "worker/engine/runner.h"
 #include "worker/engine/scheduler.h"
+#include "worker/engine/sleep.h"
 
 namespace dsm::engine {
 
@@ -72,6 +76,7 @@ struct EngineStats {
   SpeculationStats speculation = {};
   BlockTimes block_times = {};
   bool serving = false;  // the group is formed and has answered the probe
+  bool sleeps = false;   // is told to; requests are refused
   std::string last_error;
 };
 
@@ -86,11 +91,14 @@ class Engine {
   // kInvalid: too long for the context or the cache (message says the numbers); kExhausted: the
   // queue has max_waiting requests (reason queue_full) or would have more than max_waiting_tokens
   // (queue_tokens), with retry_after_s estimated from the rate at which requests were started
-  // lately; kCancelled: shutting down.
+  // lately; kTransient: asleep(); kCancelled: shutting down.
   Result<SequenceId> submit(GenerateRequest request, TokenSink sink);
   // The sequence ends, waiting or running, when the step under way is over at the latest, and its
   // blocks are freed; unknown ids are ignored.
   void cancel(SequenceId id);
+  // Sleep from now on, or no more. Returns at once. sleep(kAbort) hurries one that was told kWait.
+  void sleep(SleepMode mode);
+  void wake();
   EngineStats stats() const;
   // The time at which the loop last made a round: a health check compares it with now.
   TimePoint last_round() const;

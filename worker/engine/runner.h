@@ -26,6 +26,9 @@ class Runner {
   // Before the first submit() and after kTransient: waits until the ranks have met again or the
   // deadline passed. True when steps can be submitted again, with an empty KV cache.
   virtual bool recover(TimePoint deadline) = 0;
+  // With no step in flight: the epoch ends and the ranks give their devices' memory back, or take
+  // it again. Does not wait for them. What comes after sleep(false) is recover().
+  virtual void sleep(bool /*asleep*/) {}
   // The ranks answer wrongly, `why` says how: nothing may be computed with them any more.
   virtual void condemn(std::string why) = 0;
 };

@@ -245,6 +245,10 @@ struct FollowerGroup::Impl {
     changed.notify_all();
     return true;
   }
+  bool handle(const Sleep& m) {
+    ranks->rest(m.rest);
+    return true;
+  }
   bool handle(const Abort& m) {
     if (m.epoch == highest_epoch()) {
       end_epoch();
@@ -416,6 +420,9 @@ GroupState FollowerGroup::Impl::state() const {
     s.phase = Phase::kLoading;
     s.reason = "LoadingWeights";
     s.message = "weights are being loaded";
+  } else if (std::ranges::any_of(s.ranks,
+                                 [](const RankState& r) { return r.phase == Phase::kAsleep; })) {
+    describe_rest(Rest::kAsleep, s);
   } else if (!channel) {
     s.phase = Phase::kRendezvous;
     s.reason = "WaitingForLeader";

@@ -1,5 +1,7 @@
 #include "worker/group/group.h"
 
+#include <algorithm>
+
 namespace dsm::group {
 
 Status validate(const GroupOptions& o) {
@@ -28,6 +30,21 @@ int smallest_kv_room(const std::vector<RankState>& ranks) {
   return smallest;
 }
 
+void describe_rest(Rest rest, GroupState& state) {
+  const bool all = std::ranges::all_of(
+      state.ranks, [](const RankState& rank) { return rank.phase == Phase::kAsleep; });
+  if (rest == Rest::kAwake) {
+    state.phase = Phase::kRendezvous;
+    state.reason = "Waking";
+    state.message = "the ranks take their devices' memory again";
+  } else {
+    state.phase = Phase::kAsleep;
+    state.reason = all ? "Asleep" : "FallingAsleep";
+    state.message = all ? "all ranks sleep: their devices' memory is free for others"
+                        : "the ranks give their devices' memory back";
+  }
+}
+
 std::string_view to_string(Phase phase) {
   switch (phase) {
     case Phase::kStarting:
@@ -38,6 +55,8 @@ std::string_view to_string(Phase phase) {
       return "Rendezvous";
     case Phase::kReady:
       return "Ready";
+    case Phase::kAsleep:
+      return "Asleep";
     case Phase::kFailed:
       return "Failed";
   }

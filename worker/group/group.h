@@ -58,8 +58,12 @@ enum class Phase {
   kLoading,     // weights are being read
   kRendezvous,  // waits for other pods, or for communicators to connect
   kReady,       // executes steps; of a leader: those of its engine
+  kAsleep,      // has given its device's memory back; of a leader: is told that all ranks shall
   kFailed,      // cannot load its weights, or has lost its device, or answers wrongly; stays so
 };
+// What the ranks of a group shall do between epochs.
+enum class Rest { kAwake, kAsleep };
+
 // "Starting", "Loading", ...: as in the status stream.
 std::string_view to_string(Phase phase);
 
@@ -83,7 +87,7 @@ int smallest_kv_room(const std::vector<RankState>& ranks);
 struct GroupState {
   Phase phase = Phase::kLoading;
   // CamelCase: LoadingWeights, LoadFailed, DeviceError, ProbeFailed, WaitingForPods,
-  // Connecting, Formed
+  // Connecting, Formed, FallingAsleep, Asleep, Waking
   std::string reason;
   std::string message;  // a sentence for people; names the pods that are waited for
   std::uint64_t epoch = 0;
@@ -100,5 +104,9 @@ struct GroupState {
 
   bool ready() const { return phase == Phase::kReady; }
 };
+
+// Of a group whose ranks are all there with their weights, and asleep or told to be: its phase,
+// reason and message.
+void describe_rest(Rest rest, GroupState& state);
 
 }  // namespace dsm::group

@@ -66,6 +66,9 @@ struct Controls {
   }
   std::mutex mutex;
   std::map<engine::AdapterId, std::weak_ptr<const engine::Adapter>> adapters;  // in memory
+  std::atomic<int> asleep{0};  // ranks that have given their memory back
+  std::atomic<bool> hold_wake{false};
+  std::atomic<bool> no_memory_to_wake{false};
   std::atomic<int> kv_room{0};  // blocks that its ranks say they have room for
   std::atomic<int> kv_made{0};  // blocks that its ranks made last
 };
@@ -114,6 +117,16 @@ class FakeRank final : public RankExecutor {
       }
     }
     return samples;
+  }
+
+  void sleep() override {
+    ++controls_->asleep;
+    model_.forget();
+  }
+  void wake() override {
+    while (controls_->hold_wake) std::this_thread::sleep_for(Millis(1));
+    if (controls_->no_memory_to_wake) throw DeviceError("not enough memory to wake");
+    --controls_->asleep;
   }
 
   int kv_room() const override { return cache_ > 0 ? cache_ : controls_->kv_room.load(); }

@@ -106,6 +106,7 @@ struct LeaderGroup::Impl {
       pod = Pod{
           .channel = channel, .highest_epoch = hello.highest_epoch, .ranks = {}, .joined = false};
       log.info("pod joined the group", {{"pod", index}, {"peer", channel->peer()}});
+      (void)channel->send(Sleep{.rest = rest});  // a broken one ends its reader
       if (adapters) {
         roll.joined(index);
         tell_adapters();
@@ -240,7 +241,7 @@ struct LeaderGroup::Impl {
   }
 
   bool may_begin() const {
-    return condemned.empty() && ranks->loaded() &&
+    return condemned.empty() && rest == Rest::kAwake && ranks->loaded() && !ranks->asleep() &&
            static_cast<int>(pods.size()) == options.pods() - 1 &&
            std::ranges::all_of(pods, [](const auto& p) { return p.second.loaded(); });
   }
@@ -427,8 +428,9 @@ struct LeaderGroup::Impl {
   std::deque<Step> steps;  // under way, oldest first
   std::deque<engine::Samples> samples;
   std::optional<Error> last_loss;
-  std::string condemned;  // why; empty: it is not
-  int kv_blocks = 0;      // that the ranks have agreed on; 0: not yet, or there is nothing to agree
+  std::string condemned;     // why; empty: it is not
+  Rest rest = Rest::kAwake;  // of all ranks, as all are told
+  int kv_blocks = 0;  // that the ranks have agreed on; 0: not yet, or there is nothing to agree
   StepWatch step_watch{options.step_timeout};
   const std::shared_ptr<SharedAdapters> adapters;  // null: there are none
   AdapterRoll roll;
@@ -452,6 +454,7 @@ GroupState LeaderGroup::Impl::state() const {
   }
   view.stage = stage;
   view.engine_knows = engine_epoch == epoch;
+  view.rest = rest;
   view.condemned = condemned;
   if (adapters) {
     view.adapters = roll.complaint();
@@ -537,6 +540,18 @@ bool LeaderGroup::recover(TimePoint deadline) {
   impl.engine_epoch = impl.epoch;
   impl.samples.clear();
   return true;
+}
+
+// What is under way of the epoch ends before the ranks are told: they hear both in this order.
+void LeaderGroup::sleep(bool asleep) {
+  Impl& impl = *impl_;
+  const std::lock_guard lock(impl.mutex);
+  impl.rest = asleep ? Rest::kAsleep : Rest::kAwake;
+  impl.end_epoch({.kind = ErrorKind::kTransient, .message = "the group falls asleep"});
+  impl.last_loss.reset();  // it is no loss
+  impl.send_to_pods(encode(Sleep{.rest = impl.rest}));
+  impl.ranks->rest(impl.rest);
+  impl.changed.notify_all();
 }
 
 void LeaderGroup::condemn(std::string why) {

@@ -42,6 +42,7 @@ class LeaderGroup final : public engine::Runner {
   Status submit(engine::Batch batch) override;
   Result<std::optional<engine::Samples>> poll(TimePoint deadline) override;
   bool recover(TimePoint deadline) override;
+  void sleep(bool asleep) override;
   // All pods are told; no epoch begins any more, and the state is kFailed with reason ProbeFailed.
   void condemn(std::string why) override;
 

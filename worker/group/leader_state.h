@@ -17,6 +17,7 @@ struct LeaderView {
   std::map<int, std::vector<RankState>> pods;  // that are connected, by number; empty: not told yet
   Stage stage = Stage::kWaiting;
   bool engine_knows = false;  // the engine works in the epoch under way
+  Rest rest = Rest::kAwake;   // that all ranks are told
   std::string condemned;      // why; empty: it is not
   std::string adapters;       // what is missing of them, as a sentence; empty: nothing
 };

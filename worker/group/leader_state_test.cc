@@ -97,5 +97,23 @@ TEST(LeaderState, ACondemnedGroupHasEnded) {
   EXPECT_TRUE(s.ended);
 }
 
+TEST(LeaderState, IsAsleepWhenAllRanksAre) {
+  LeaderView view = both();
+  view.stage = Stage::kWaiting;
+  view.rest = Rest::kAsleep;
+  EXPECT_EQ(state_of(kOptions, view).phase, Phase::kAsleep);
+  EXPECT_EQ(state_of(kOptions, view).reason, "FallingAsleep");
+  for (auto* ranks : {&view.local, &view.pods[1]}) {
+    for (RankState& one : *ranks) one.phase = Phase::kAsleep;
+  }
+  EXPECT_EQ(state_of(kOptions, view).reason, "Asleep");
+  EXPECT_FALSE(state_of(kOptions, view).ended);
+  view.rest = Rest::kAwake;
+  EXPECT_EQ(state_of(kOptions, view).reason, "Waking");
+  EXPECT_EQ(state_of(kOptions, view).phase, Phase::kRendezvous);
+  view.pods.clear();
+  EXPECT_EQ(state_of(kOptions, view).reason, "WaitingForPods");
+}
+
 }  // namespace
 }  // namespace dsm::group

@@ -34,6 +34,11 @@ class RankExecutor {
   // Makes the cache, with the number that all have agreed on. Called before the ranks connect, in
   // each epoch; a later number is not larger, and the cache stays as it is. Throws DeviceError.
   virtual void make_cache(int /*blocks*/) {}
+
+  // Gives the memory of its device back to others, and takes it again; the cache is empty then.
+  // Called in turn, between epochs, on the rank's own thread. Throw DeviceError.
+  virtual void sleep() {}
+  virtual void wake() {}
 };
 
 // Bytes of weights that are in place, and how many there will be.

@@ -26,15 +26,18 @@ struct RankThreads::Impl {
     std::uint64_t inside = 0;             // the epoch whose communicator the thread uses; 0: none
     std::optional<TimePoint> over_since;  // that epoch was aborted and the thread is not back yet
     const RankExecutor* executor = nullptr;  // null: its weights are not there
+    bool asleep = false;
     std::thread thread;
   };
 
-  // A piece of work for a rank's thread: connect in a new epoch, or the next batch of its own.
+  // A piece of work for a rank's thread: connect in a new epoch, the next batch of its own, fall
+  // asleep or wake; or let go of an epoch that is over.
   struct Work {
     std::uint64_t epoch = 0;
     std::shared_ptr<EpochComms> connect;
     BatchPtr batch;
     int kv_blocks = 0;
+    std::optional<bool> sleep = {};
   };
 
   Impl(int first_rank, int count, RankLoader l, Clock& c, Logger lg, Events e)
@@ -93,6 +96,10 @@ struct RankThreads::Impl {
           comm = &held->open(i);
           executor.join(*comm);
           joined(i, seen);
+        } else if (work->sleep) {
+          comm = nullptr;
+          held.reset();
+          change_sleep(i, executor, *work->sleep);
         } else if (work->batch && comm == nullptr) {
           continue;  // this rank has failed in this epoch and said so
         } else if (work->batch) {
@@ -176,6 +183,10 @@ struct RankThreads::Impl {
       if (stopping) {
         return std::nullopt;
       }
+      if (rank.asleep != sleep_wanted && (!comms || epoch != seen)) {
+        rank.inside = 0;
+        return Work{.epoch = seen, .connect = nullptr, .batch = nullptr, .sleep = sleep_wanted};
+      }
       if (comms && epoch != seen) {
         rank.inside = epoch;
         return Work{.epoch = epoch, .connect = comms, .batch = nullptr, .kv_blocks = kv_blocks};
@@ -191,6 +202,23 @@ struct RankThreads::Impl {
       }
       wake.wait(lock);
     }
+  }
+
+  void change_sleep(int i, RankExecutor& executor, bool asleep) {
+    const TimePoint start = clock.now();
+    asleep ? executor.sleep() : executor.wake();
+    {
+      const std::lock_guard lock(mutex);
+      Rank& rank = ranks[at(i)];
+      rank.asleep = asleep;
+      if (rank.state.phase != Phase::kFailed) {
+        rank.state.phase = asleep ? Phase::kAsleep : Phase::kRendezvous;
+      }
+      log.info(asleep ? "rank sleeps" : "rank is awake",
+               {{"rank", rank.state.rank},
+                {"ms", std::chrono::duration_cast<Millis>(clock.now() - start).count()}});
+    }
+    events.changed();
   }
 
   // From here on there is room for no more.
@@ -312,6 +340,7 @@ struct RankThreads::Impl {
   std::shared_ptr<EpochComms> comms;  // of the epoch under way, if there is one
   std::uint64_t epoch = 0;            // under way or the last
   int kv_blocks = 0;                  // for its caches
+  bool sleep_wanted = false;
   std::size_t joined_count = 0;
   bool stopping = false;
 };
@@ -354,6 +383,14 @@ void RankThreads::abort() {
   impl_->abort();
 }
 
+void RankThreads::rest(Rest rest) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->sleep_wanted = rest == Rest::kAsleep;
+  }
+  impl_->wake.notify_all();
+}
+
 void RankThreads::device_is(int rank, health::DeviceHealth health) {
   impl_->device_is(rank, std::move(health));
 }
@@ -384,6 +421,11 @@ std::uint64_t RankThreads::moves() const {
     if (rank.executor != nullptr) moves += rank.executor->moves();
   }
   return moves;
+}
+
+bool RankThreads::asleep() const {
+  const std::lock_guard lock(impl_->mutex);
+  return std::ranges::any_of(impl_->ranks, &Impl::Rank::asleep);
 }
 
 std::chrono::nanoseconds RankThreads::stuck_for() const {

@@ -46,12 +46,17 @@ class RankThreads {
   // Ends the epoch under way, if any: steps are given up, executors keep their weights.
   void abort();
 
+  // All ranks give their devices' memory back, or take it again before they connect. Between
+  // epochs; ranks that are still loading do it afterwards. states() says who is asleep.
+  void rest(Rest rest);
+
   // How the GPU of one of the ranks is; kFatal ends the rank as a DeviceError does, also where its
   // thread waits for the GPU and does not come back.
   void device_is(int rank, health::DeviceHealth health);
 
   std::vector<RankState> states() const;
-  bool loaded() const;  // all of them
+  bool loaded() const;  // all of them, awake or not
+  bool asleep() const;  // any of them
   // Another number whenever a rank has got on in its step. While an epoch is under way.
   std::uint64_t moves() const;
   // How long the slowest thread has been in an epoch that is over; zero when none is.

@@ -284,6 +284,13 @@ void read(Reader& r, Condemned& m) {
   m.message = r.text();
 }
 
+void write(Writer& w, const Sleep& m) {
+  w.number(static_cast<std::uint8_t>(m.rest));
+}
+void read(Reader& r, Sleep& m) {
+  m.rest = r.choice(Rest::kAsleep);
+}
+
 void write(Writer& /*w*/, const Heartbeat& /*m*/) {}
 void read(Reader& /*r*/, Heartbeat& /*m*/) {}
 

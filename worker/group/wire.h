@@ -26,7 +26,7 @@
 
 namespace dsm::group {
 
-inline constexpr std::uint8_t kWireVersion = 8;
+inline constexpr std::uint8_t kWireVersion = 9;
 inline constexpr std::size_t kMaxFrame = 16U << 20;
 inline constexpr std::size_t kMaxGreeting = 4096;  // before the other side has proved itself
 
@@ -99,6 +99,12 @@ struct Condemned {
   std::string message;
   bool operator==(const Condemned&) const = default;
 };
+// leader: the pod's ranks shall give their devices' memory back between epochs, or take it again.
+// Said to whoever connects, and again when it changes.
+struct Sleep {
+  Rest rest = Rest::kAwake;
+  bool operator==(const Sleep&) const = default;
+};
 // both, when there was nothing else to say.
 struct Heartbeat {
   bool operator==(const Heartbeat&) const = default;
@@ -119,7 +125,7 @@ struct HaveAdapters {
 
 using Message =
     std::variant<Challenge, Hello, Welcome, Refused, Progress, Start, StoreValue, Joined, RunBatch,
-                 Broken, Abort, Heartbeat, WantAdapters, HaveAdapters, Condemned>;
+                 Broken, Abort, Heartbeat, WantAdapters, HaveAdapters, Condemned, Sleep>;
 
 // The whole frame, length included.
 std::vector<std::byte> encode(const Message& message);

@@ -63,7 +63,8 @@ std::vector<Message> examples() {
                        .adapters = {{.id = 2, .name = "sql", .path = "/a/sql", .digest = "d"},
                                     {.id = 5, .name = "law", .path = "/a/law", .digest = "e"}}},
           HaveAdapters{.version = 3, .failures = {{.id = 5, .message = "no such folder"}}},
-          Condemned{.message = "wrong"}};
+          Condemned{.message = "wrong"},
+          Sleep{.rest = Rest::kAsleep}};
 }
 
 std::span<const std::byte> body(const std::vector<std::byte>& frame) {

@@ -53,8 +53,12 @@ ApiError from_engine(const Error& error, std::string param) {
               .code = error.reason.empty() ? "queue_full" : error.reason,
               .retry_after_s = error.retry_after_s > 0 ? error.retry_after_s : 1};
     case ErrorKind::kCancelled:
-    case ErrorKind::kTransient:
-      return unavailable(error.message, error.retry_after_s > 0 ? error.retry_after_s : 1);
+    case ErrorKind::kTransient: {
+      ApiError answer =
+          unavailable(error.message, error.retry_after_s > 0 ? error.retry_after_s : 1);
+      if (!error.reason.empty()) answer.code = error.reason;
+      return answer;
+    }
     default:
       return {.status = 500,
               .message = error.message,

@@ -149,6 +149,9 @@ void Generation::fail_finished(engine::FinishReason reason, const std::optional<
     default: {
       const Error error =
           cause.value_or(Error{ErrorKind::kInternal, "the model failed in this step", 0});
+      if (error.kind == ErrorKind::kTransient && !error.reason.empty()) {
+        return fail_request(from_engine(error, spec_.prompt_param), "cancelled");
+      }
       return fail_request({.status = 500,
                            .message = "the model failed: " + error.message,
                            .param = "",

@@ -236,6 +236,26 @@ WorkerMetrics::WorkerMetrics(MetricsRegistry& registry, const std::string& model
   cache["num_gpu_blocks"] = std::to_string(kv_blocks);
   constant("vllm:cache_config_info", "Sizes of the KV cache, as labels", cache, 1);
   update_adapters({});
+  const auto sleep_gauge = [&](const char* name, const Labels& labels) {
+    return &prometheus::BuildGauge()
+                .Name(name)
+                .Help("Whether the ranks sleep: their devices' memory is free for others")
+                .Register(registry_)
+                .Add(labels);
+  };
+  asleep_ = sleep_gauge("dsm_asleep", labels_);
+  Labels state = labels_vllm_;
+  state["sleep_state"] = "awake";
+  vllm_awake_ = sleep_gauge("vllm:engine_sleep_state", state);
+  state["sleep_state"] = "weights_offloaded";
+  vllm_offloaded_ = sleep_gauge("vllm:engine_sleep_state", state);
+  asleep(false);
+}
+
+void WorkerMetrics::asleep(bool asleep) {
+  asleep_->Set(asleep ? 1 : 0);
+  vllm_awake_->Set(asleep ? 0 : 1);
+  vllm_offloaded_->Set(asleep ? 1 : 0);
 }
 
 // Gateways look for this one whether or not there are adapters. Its value is the time at which it

@@ -24,6 +24,9 @@ class WorkerMetrics {
   // Gauges and counters that the engine keeps; called before each scrape.
   void update(const engine::EngineStats& stats);
 
+  // Whether all ranks sleep.
+  void asleep(bool asleep);
+
   void first_token(double seconds_since_arrival);
   void next_token(double seconds_since_last);
   struct Finished {
@@ -85,6 +88,10 @@ class WorkerMetrics {
   std::string max_adapters_;
   prometheus::Gauge* adapters_ = nullptr;  // a series whose labels are the adapters in work
 
+  prometheus::Gauge* asleep_ = nullptr;
+  // vLLM has a series for each state.
+  prometheus::Gauge* vllm_awake_ = nullptr;
+  prometheus::Gauge* vllm_offloaded_ = nullptr;
   Gauge waiting_;
   Gauge running_;
   Gauge kv_usage_;

@@ -85,6 +85,15 @@ class ScriptedRunner final : public engine::Runner {
     batch_.reset();
     return samples;
   }
+  // Whether the ranks sleep.
+  bool asleep() const {
+    const std::lock_guard lock(mutex_);
+    return asleep_;
+  }
+  void sleep(bool asleep) override {
+    const std::lock_guard lock(mutex_);
+    asleep_ = asleep;
+  }
   bool recover(TimePoint) override { return true; }
   void condemn(std::string) override {}
 
@@ -94,6 +103,7 @@ class ScriptedRunner final : public engine::Runner {
   std::vector<engine::TokenId> script_;
   int permits_ = -1;
   int submitted_ = 0;
+  bool asleep_ = false;
   std::optional<Error> failure_;
   std::optional<engine::Batch> batch_;
   std::unordered_map<engine::SequenceId, std::pair<std::vector<engine::TokenId>, std::size_t>>

@@ -75,6 +75,7 @@ class WorkerServerTest : public ::testing::Test {
     std::size_t unread_bytes = kUnreadBytes;
     bool prefix_caching = false;
     bool await_keys = false;
+    bool can_sleep = true;
     Drain::Limits drain{.unready = Millis(3'600'000), .finish = Millis(3'600'000)};
   };
 
@@ -118,6 +119,7 @@ class WorkerServerTest : public ::testing::Test {
             .internal_port = 0,
             .internal_token_file = token_file,
             .await_keys = setup.await_keys,
+            .can_sleep = setup.can_sleep,
             .max_model_len = kContext,
             .identity = {.model = "m", .ns = "n", .group = "g", .revision = "r", .pod = "p"},
             .version = "1.2.3"},

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "worker/server/openapi.h"
+#include "worker/server/sleep_request.h"
 
 namespace dsm::server {
 namespace {
@@ -69,6 +70,7 @@ WorkerServer::WorkerServer(WorkerServerOptions options, MetricsRegistry& registr
                                        log_);
     internal_->error_body(http_error);
     add_internal_routes();
+    if (options_.leader) add_sleep_routes();
   }
   drain_.on_begin([this] {
     log_.info("draining");
@@ -103,9 +105,10 @@ void WorkerServer::watch_group(std::function<GroupView()> look) {
   attached_.group = std::move(look);
 }
 
-void WorkerServer::serve(Api& api, const engine::Engine& engine, WorkerMetrics& metrics) {
+void WorkerServer::serve(Api& api, engine::Engine& engine, WorkerMetrics& metrics) {
   api.guard(keys_);
   const std::lock_guard lock(mutex_);
+  if (sleep_) engine.sleep(*sleep_);
   attached_.api = &api;
   attached_.engine = &engine;
   attached_.metrics = &metrics;
@@ -128,6 +131,10 @@ WorkerView WorkerServer::view() const {
     view.group.message = "the group is formed; the operator has yet to tell it the API keys";
   }
   view.draining = drain_.begun();
+  {
+    const std::lock_guard lock(mutex_);
+    view.sleeps = sleep_.has_value();
+  }
   view.max_model_len = options_.max_model_len;
   if (parts.engine != nullptr) {
     view.engine = parts.engine->stats();
@@ -150,9 +157,11 @@ Api* WorkerServer::open_api() const {
 }
 
 http::Response WorkerServer::not_serving(const http::Request& request) const {
-  const GroupView group = view().group;
+  const WorkerView now = view();
   return refusal(request, request_id_of(request),
-                 unavailable("the model is not being served yet: " + group.message, 2));
+                 now.sleeps
+                     ? from_engine(engine::asleep(), "")
+                     : unavailable("the model is not being served yet: " + now.group.message, 2));
 }
 
 std::optional<http::Response> WorkerServer::refused(const Attached& parts,
@@ -200,7 +209,10 @@ void WorkerServer::add_public_routes() {
 http::Response WorkerServer::metrics_response() {
   process_metrics_.update();
   const Attached parts = attached();
-  if (parts.metrics != nullptr) parts.metrics->update(parts.engine->stats());
+  if (parts.metrics != nullptr) {
+    parts.metrics->update(parts.engine->stats());
+    parts.metrics->asleep(parts.group && parts.group().reason == "Asleep");
+  }
   http::Response response;
   response.content_type = kMetricsContentType;
   response.body = metrics_text(registry_);
@@ -290,6 +302,48 @@ void WorkerServer::add_internal_routes() {
     response.status = 202;
     response.body = "{}";
     return response;
+  });
+}
+
+void WorkerServer::sleep(std::optional<engine::SleepMode> mode) {
+  const std::lock_guard lock(mutex_);
+  if (sleep_ != mode) log_.info(mode ? "told to sleep" : "told to wake");
+  sleep_ = mode;
+  if (attached_.engine == nullptr) return;
+  if (mode) {
+    // What needs no weights goes on, also where nobody has asked for anything yet.
+    if (attached_.engine->stats().serving) was_ready_ = true;
+    attached_.engine->sleep(*mode);
+  } else {
+    attached_.engine->wake();
+  }
+}
+
+void WorkerServer::add_sleep_routes() {
+  const auto accepted = [] {
+    http::Response response;
+    response.status = 202;
+    response.body = "{}";
+    return response;
+  };
+  internal_->route("POST", "/internal/sleep", [this, accepted](const http::Request& request) {
+    if (auto refusal = not_allowed(request)) return std::move(*refusal);
+    if (!options_.can_sleep) {
+      return error_response({.status = 409,
+                             .message = "the worker was started without --sleep-mode "
+                                        "(spec.engine.sleepMode), which a GPU needs to give its "
+                                        "memory back",
+                             .code = "no_sleep_mode"});
+    }
+    const auto mode = parse_sleep(request.query);
+    if (!mode) return error_response(mode.error());
+    sleep(*mode);
+    return accepted();
+  });
+  internal_->route("POST", "/internal/wake", [this, accepted](const http::Request& request) {
+    if (auto refusal = not_allowed(request)) return std::move(*refusal);
+    sleep(std::nullopt);
+    return accepted();
   });
 }
 

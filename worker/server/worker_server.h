@@ -1,7 +1,7 @@
 // The two HTTP servers of a worker process: the public port (health and metrics on every process,
-// the APIs on the leader) and, when there is a token, the internal one (status stream,
-// drain). It serves health from start() on, while weights are still being loaded; what does not
-// exist yet is attached later. Thread-safe.
+// the APIs on the leader) and, when there is a token, the internal one (status stream, API keys,
+// sleep, drain). It serves health from start() on, while weights are still being loaded; what does
+// not exist yet is attached later. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -32,6 +32,7 @@ struct WorkerServerOptions {
   std::string internal_token_file;  // empty: no internal port
   bool leader = true;
   bool await_keys = false;  // a leader answers nobody until it was told its API keys
+  bool can_sleep = true;    // its device can leave its memory to others
   int threads = 2;
   int max_model_len = 0;       // for the status; the API has its own from the model
   Millis stuck_after{60'000};  // an engine loop silent for so long is not live
@@ -55,7 +56,7 @@ class WorkerServer {
   // The group's state, asked whenever somebody wants to know. Callable until stop() has returned.
   void watch_group(std::function<GroupView()> look);
   // The leader's engine and API. They live until stop() has returned.
-  void serve(Api& api, const engine::Engine& engine, WorkerMetrics& metrics);
+  void serve(Api& api, engine::Engine& engine, WorkerMetrics& metrics);
 
   WorkerView view() const;
   // The Api while requests are taken, else null. It lives until stop() has returned.
@@ -73,7 +74,7 @@ class WorkerServer {
   struct Attached {
     std::function<GroupView()> group;
     Api* api = nullptr;
-    const engine::Engine* engine = nullptr;
+    engine::Engine* engine = nullptr;
     WorkerMetrics* metrics = nullptr;
   };
   Attached attached() const;
@@ -82,6 +83,9 @@ class WorkerServer {
   void add_public_routes();
   void add_api_routes();
   void add_internal_routes();
+  void add_sleep_routes();
+  // What the engine is told as soon as there is one; nullopt: to be awake.
+  void sleep(std::optional<engine::SleepMode> mode);
   std::optional<http::Response> not_allowed(const http::Request& request) const;
   bool api_open(const Attached& parts) const;
   http::Response not_serving(const http::Request& request) const;
@@ -100,6 +104,7 @@ class WorkerServer {
   KeyRing keys_;
   mutable std::mutex mutex_;
   Attached attached_;
+  std::optional<engine::SleepMode> sleep_;  // what was told last; guarded by mutex_
   mutable std::atomic<bool> was_ready_ = false;
   std::unique_ptr<StatusStream> status_;
   std::unique_ptr<http::Server> internal_;

@@ -10,6 +10,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kProbing = "Probing";
 constexpr const char* kProbingMessage = "the ranks have met and answer the probe";
+constexpr const char* kFallingAsleep = "FallingAsleep";
+constexpr const char* kFallingAsleepMessage = "requests in work are ended before the ranks sleep";
 constexpr const char* kDeviceDegraded = "DeviceDegraded";
 
 std::string dump(const Json& json) {
@@ -52,12 +54,17 @@ std::string degraded_device(const WorkerView& view) {
 
 }  // namespace
 
+bool WorkerView::falls_asleep() const {
+  return sleeps && leader && group.phase == "Ready";
+}
+
 bool WorkerView::probing() const {
-  return group.phase == "Ready" && leader && !(engine && engine->serving);
+  return !falls_asleep() && group.phase == "Ready" && leader && !(engine && engine->serving);
 }
 
 std::string WorkerView::phase() const {
   if (probing() && !draining) return "Rendezvous";
+  if (falls_asleep() && !draining) return "Asleep";
   return draining && group.phase != "Failed" ? "Draining" : group.phase;
 }
 
@@ -68,6 +75,7 @@ Health startup_health(const WorkerView& view) {
 Health ready_health(const WorkerView& view) {
   if (view.draining) return {false, "Draining", "the worker is shutting down"};
   if (view.probing()) return {false, kProbing, kProbingMessage};
+  if (view.falls_asleep()) return {false, kFallingAsleep, kFallingAsleepMessage};
   return {view.group.phase == "Ready", view.group.reason, view.group.message};
 }
 
@@ -99,13 +107,15 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
       view.group.last_error.empty() ? stats.last_error : view.group.last_error;
   const std::string degraded = degraded_device(view);
   const Json json = {{"phase", view.phase()},
-                     {"reason", view.draining       ? "Draining"
-                                : view.probing()    ? kProbing
-                                : !degraded.empty() ? kDeviceDegraded
-                                                    : view.group.reason},
-                     {"message", view.probing()      ? kProbingMessage
-                                 : !degraded.empty() ? degraded
-                                                     : view.group.message},
+                     {"reason", view.draining         ? "Draining"
+                                : view.probing()      ? kProbing
+                                : view.falls_asleep() ? kFallingAsleep
+                                : !degraded.empty()   ? kDeviceDegraded
+                                                      : view.group.reason},
+                     {"message", view.probing()        ? kProbingMessage
+                                 : view.falls_asleep() ? kFallingAsleepMessage
+                                 : !degraded.empty()   ? degraded
+                                                       : view.group.message},
                      {"model", identity.model},
                      {"namespace", identity.ns},
                      {"revision", identity.revision},
@@ -123,6 +133,7 @@ std::string status_json(const WorkerView& view, const Identity& identity) {
                      {"tokensPerSecond", std::round(view.tokens_per_second * 10) / 10},
                      {"maxModelLen", view.max_model_len},
                      {"keys", view.keys},
+                     {"sleep", view.sleeps},
                      {"lastError", error},
                      {"ranks", std::move(ranks)}};
   return dump(json);

@@ -34,7 +34,7 @@ struct RankView {
 
 // The group as this process sees it; the server room does not know how groups work.
 struct GroupView {
-  std::string phase = "Starting";  // Starting, Rendezvous, Loading, Ready, Failed
+  std::string phase = "Starting";  // Starting, Rendezvous, Loading, Ready, Asleep, Failed
   std::string reason = "Starting";
   std::string message = "the worker is starting";
   std::uint64_t epoch = 0;
@@ -48,6 +48,7 @@ struct WorkerView {
   GroupView group;
   bool leader = false;
   bool draining = false;
+  bool sleeps = false;                        // it is told to
   bool engine_stuck = false;                  // its loop has not made a round for long
   std::optional<engine::EngineStats> engine;  // of a leader whose engine runs
   int max_model_len = 0;
@@ -55,6 +56,8 @@ struct WorkerView {
   double tokens_per_second = 0;  // generated, over the last seconds
   std::string keys;              // KeyRing::told()
 
+  // It is told to sleep, and the engine ends its requests first.
+  bool falls_asleep() const;
   // The ranks have met, and the engine of this leader has not taken them over yet.
   bool probing() const;
   // What the status stream calls the phase: draining hides Ready, nothing else.
