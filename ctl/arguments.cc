@@ -28,6 +28,7 @@ class CommandLine {
     add_rollback();
     add_pause();
     add_drain();
+    add_sleep();
     add_bundle();
     add_version();
     add_completion();
@@ -220,6 +221,13 @@ class CommandLine {
     add_model(resume_app_, resume_.model);
   }
 
+  void add_sleep() {
+    sleep_app_ = command("sleep", "Let groups give their devices' memory back, and keep the pods");
+    add_model(sleep_app_, sleep_.model);
+    wake_app_ = command("wake", "Wake groups that sleep");
+    add_model(wake_app_, wake_.model);
+  }
+
   void add_bundle() {
     bundle_app_ = command("support-bundle", "Objects, events, logs and versions in one archive");
     add_model(bundle_app_, bundle_.model);
@@ -252,6 +260,8 @@ class CommandLine {
     if (sub == pause_app_) return pause_;
     if (sub == resume_app_) return resume_;
     if (sub == drain_app_) return drain_;
+    if (sub == sleep_app_) return sleep_;
+    if (sub == wake_app_) return wake_;
     if (sub == bundle_app_) return bundle_;
     if (sub == version_app_) return version_;
     return PrintCommand{bash_completion(words())};
@@ -281,6 +291,8 @@ class CommandLine {
   PauseCommand pause_;
   PauseCommand resume_{.model = "", .paused = false};
   DrainCommand drain_;
+  SleepCommand sleep_;
+  SleepCommand wake_{.model = "", .sleep = false};
   BundleCommand bundle_;
   VersionCommand version_;
   std::string shell_;
@@ -293,6 +305,8 @@ class CommandLine {
   CLI::App* pause_app_ = nullptr;
   CLI::App* resume_app_ = nullptr;
   CLI::App* drain_app_ = nullptr;
+  CLI::App* sleep_app_ = nullptr;
+  CLI::App* wake_app_ = nullptr;
   CLI::App* bundle_app_ = nullptr;
   CLI::App* version_app_ = nullptr;
   CLI::App* completion_app_ = nullptr;

@@ -91,6 +91,11 @@ struct PauseCommand {
   bool paused = true;  // false: resume
 };
 
+struct SleepCommand {
+  std::string model = {};
+  bool sleep = true;  // false: wake
+};
+
 struct BundleCommand {
   std::string model = {};
   std::string file = {};
@@ -107,8 +112,8 @@ struct PrintCommand {
 };
 
 using Command = std::variant<StatusCommand, PlanCommand, FitCommand, LogsCommand, RestartCommand,
-                             RollbackCommand, PauseCommand, DrainCommand, BundleCommand,
-                             VersionCommand, PrintCommand>;
+                             RollbackCommand, PauseCommand, DrainCommand, SleepCommand,
+                             BundleCommand, VersionCommand, PrintCommand>;
 
 struct Arguments {
   Connection connection;

@@ -143,10 +143,17 @@ TEST(Arguments, each_command_has_help) {
               AllOf(HasSubstr("--follow"), HasSubstr("MODEL"), HasSubstr("--namespace")));
 }
 
+TEST(Arguments, sleep_and_wake_are_one_command) {
+  EXPECT_TRUE(command<SleepCommand>({"sleep", "r1"}).sleep);
+  EXPECT_FALSE(command<SleepCommand>({"wake", "r1"}).sleep);
+  EXPECT_EQ(command<SleepCommand>({"wake", "r1"}).model, "r1");
+}
+
 TEST(Arguments, completion_knows_every_command_and_its_options) {
   const std::string script = command<PrintCommand>({"completion", "bash"}).text;
-  for (const char* name : {"status", "plan", "fit", "logs", "restart", "rollback", "pause",
-                           "resume", "drain", "support-bundle", "version", "completion"}) {
+  for (const char* name :
+       {"status", "plan", "fit", "logs", "restart", "rollback", "pause", "resume", "drain", "sleep",
+        "wake", "support-bundle", "version", "completion"}) {
     EXPECT_THAT(script, HasSubstr(name));
   }
   EXPECT_THAT(script, HasSubstr("--all-namespaces"));

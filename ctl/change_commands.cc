@@ -2,6 +2,7 @@
 #include "ctl/commands.h"
 #include "ctl/objects.h"
 #include "ctl/revisions.h"
+#include "operator/plan/sleep.h"
 
 namespace dsm::ctl {
 namespace {
@@ -97,6 +98,28 @@ Result<int> run(const PauseCommand& command, Cluster& cluster, Io& io) {
   io.out << "the rollout of " << command.model
          << (command.paused ? " is paused; go on with: dsmctl resume " + command.model + "\n"
                             : std::string(" goes on\n"));
+  return kExitDone;
+}
+
+Result<int> run(const SleepCommand& command, Cluster& cluster, Io& io) {
+  const Result<json> model = cluster.model(command.model);
+  if (!model) return std::unexpected(model.error());
+  if (plan::wants_sleep(*model) == command.sleep) {
+    io.out << command.model << (command.sleep ? " sleeps already\n" : " does not sleep\n");
+    return kExitDone;
+  }
+  const Result<json> after = cluster.patch_model(command.model, sleep_patch(*model, command.sleep));
+  if (!after) return std::unexpected(after.error());
+  // A server whose CRD does not know the field drops it without a word.
+  if (plan::wants_sleep(*after) != command.sleep) {
+    return fail(ErrorKind::kInvalid,
+                "the CRD of this cluster has no spec.sleep: upgrade the operator's chart");
+  }
+  io.out << command.model
+         << (command.sleep ? " finishes its requests and sleeps; wake it with: dsmctl wake " +
+                                 command.model + "\n"
+                           : std::string(" wakes\n"));
+  say_how_to_watch(command.model, cluster, io);
   return kExitDone;
 }
 

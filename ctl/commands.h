@@ -25,6 +25,7 @@ Result<int> run(const RestartCommand& command, Cluster& cluster, Io& io);
 Result<int> run(const RollbackCommand& command, Cluster& cluster, Io& io);
 Result<int> run(const PauseCommand& command, Cluster& cluster, Io& io);
 Result<int> run(const DrainCommand& command, Cluster& cluster, Io& io);
+Result<int> run(const SleepCommand& command, Cluster& cluster, Io& io);
 Result<int> run(const BundleCommand& command, Cluster& cluster, Io& io);
 
 // `cluster` is null where the command does not ask it: --offline, --client.

@@ -95,6 +95,21 @@ TEST_F(Commands, a_crd_that_does_not_know_the_pause_is_said) {
               AllOf(HasSubstr("spec.rollout.paused"), HasSubstr("upgrade the operator's chart")));
 }
 
+TEST_F(Commands, sleep_writes_the_field_and_wake_takes_it_away) {
+  EXPECT_THAT(output_of(SleepCommand{"r1", false}), HasSubstr("does not sleep"));
+  EXPECT_THAT(output_of(SleepCommand{"r1", true}), HasSubstr("wake it with: dsmctl wake r1"));
+  EXPECT_EQ(written()["spec"], json::parse(R"({"sleep": true})"));
+  EXPECT_THAT(output_of(SleepCommand{"r1", true}), HasSubstr("sleeps already"));
+  EXPECT_THAT(output_of(SleepCommand{"r1", false}), HasSubstr("r1 wakes"));
+  EXPECT_EQ(fake.transport.writes().size(), 2U);
+}
+
+TEST_F(Commands, a_crd_that_does_not_know_sleep_is_said) {
+  fake.unknown_fields = {"/spec/sleep"};
+  EXPECT_THAT(error_of(SleepCommand{"r1", true}).message,
+              AllOf(HasSubstr("spec.sleep"), HasSubstr("upgrade the operator's chart")));
+}
+
 TEST_F(Commands, rollback_shows_and_writes_the_way_back) {
   json spec = fake.example.model["spec"];
   spec["model"]["revision"] = "b";

@@ -54,6 +54,7 @@ Result<const KeptRevision*> choose(const json& model, const std::vector<KeptRevi
                 "--to: there is no revision \"" + to + "\"; there are: " + names(kept));
   }
   std::vector<const plan::Revision*> all;
+  all.reserve(kept.size());
   for (const KeptRevision& k : kept) all.push_back(&k.revision);
   const std::string serving = text_at(model, "/status/currentRevision");
   const plan::Revision* before = plan::revision_before(wanted, serving, all);
@@ -170,6 +171,10 @@ json restart_patch(const json& model, WallTime now) {
 
 json pause_patch(const json& model, bool paused) {
   return patch_of(model, {{"rollout", {{"paused", paused ? json(true) : json()}}}});
+}
+
+json sleep_patch(const json& model, bool sleep) {
+  return patch_of(model, {{"sleep", sleep ? json(true) : json()}});
 }
 
 bool is_paused(const json& model) {

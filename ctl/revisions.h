@@ -55,4 +55,7 @@ nlohmann::json restart_patch(const nlohmann::json& model, WallTime now);
 nlohmann::json pause_patch(const nlohmann::json& model, bool paused);
 bool is_paused(const nlohmann::json& model);
 
+// The merge patch that lets groups sleep or wakes them.
+nlohmann::json sleep_patch(const nlohmann::json& model, bool sleep);
+
 }  // namespace dsm::ctl

@@ -6,6 +6,7 @@
 
 #include "ctl/objects.h"
 #include "operator/api/names.h"
+#include "operator/plan/sleep.h"
 
 namespace dsm::ctl {
 namespace {
@@ -80,6 +81,7 @@ ModelTree tree_of(const json& model, const std::vector<plan::PodView>& pods) {
   tree.created = from_rfc3339(text_at(model, "/metadata/creationTimestamp"));
   tree.going = !part(model, "/metadata/deletionTimestamp").is_null();
   tree.paused = part(model, "/spec/rollout/paused") == json(true);
+  tree.sleeps = plan::wants_sleep(model);
   const json& replicas = part(model, "/spec/replicas");
   tree.desired = replicas.is_number_integer() ? replicas.get<int>() : 1;
   const json& generation = part(model, "/metadata/generation");
@@ -115,6 +117,7 @@ json to_json(const ModelTree& tree) {
           {"created", to_rfc3339(tree.created)},
           {"deleting", tree.going},
           {"paused", tree.paused},
+          {"sleep", tree.sleeps},
           {"replicas", tree.desired},
           {"generation", tree.generation},
           {"status", std::move(status)},

@@ -32,6 +32,7 @@ struct ModelTree {
   WallTime created;
   bool going = false;   // it is being deleted
   bool paused = false;  // spec.rollout.paused
+  bool sleeps = false;  // spec.sleep
   int desired = 0;      // groups
   // metadata.generation; beyond status.observed_generation the status is not of this spec.
   long generation = 0;

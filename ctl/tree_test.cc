@@ -17,6 +17,7 @@ using ::testing::Not;
 
 std::vector<plan::PodView> views(const std::vector<json>& pods) {
   std::vector<plan::PodView> out;
+  out.reserve(pods.size());
   for (const json& pod : pods) out.push_back(plan::pod_view(pod));
   return out;
 }
@@ -99,6 +100,12 @@ TEST_F(Tree, a_rollout_and_a_pause_are_in_the_first_line) {
                                 example.model["status"]["currentRevision"].get<std::string>() +
                                 " -> 00000000"));
   EXPECT_THAT(text(), HasSubstr("  paused"));
+}
+
+TEST_F(Tree, that_a_model_shall_sleep_is_in_the_first_line) {
+  EXPECT_THAT(text(), Not(HasSubstr("to sleep")));
+  example.model["spec"]["sleep"] = true;
+  EXPECT_THAT(text(), HasSubstr("  to sleep"));
 }
 
 TEST_F(Tree, pods_of_other_models_are_not_shown) {

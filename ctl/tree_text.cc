@@ -53,6 +53,7 @@ Line head(const ModelTree& tree, WallTime now) {
   }
   add(line, "age " + age_text(tree.created, now), Colour::kFaint);
   if (tree.paused) add(line, "paused", Colour::kBusy);
+  if (tree.sleeps) add(line, "to sleep", Colour::kBusy);
   if (tree.going) add(line, "being deleted", Colour::kBad);
   if (!tree.going && s.observed_generation < tree.generation) {
     add(line, "the operator has not looked at the last change yet", Colour::kBusy);

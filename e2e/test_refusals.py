@@ -17,6 +17,7 @@ from support.wait import until
     ({"model": {"uri": "image:///models/deepseek-tiny", "quantization": "INT8", "activationQuantization": "FP8"}}, "weights in FP8"),
     ({"accelerator": {"memory": "80Gi"}}, "speak of GPUs"),
     ({"accelerator": {"resource": "amd.com/gpu"}}, "nvidia.com/gpu"),
+    ({"accelerator": {"resource": "nvidia.com/gpu"}, "sleep": True}, "engine.sleepMode"),
     ({"adapters": [{"name": "a", "uri": "hf://tuned/a"}]}, "pvc://<claim>/<path>"),
     ({"adapters": [{"name": "a", "uri": "pvc://tuned/a"}] * 2}, "Duplicate"),
     ({"adapters": [{"name": "wrong", "uri": "pvc://tuned/a"}]}, "the model itself is served under"),

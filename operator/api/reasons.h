@@ -41,7 +41,10 @@ inline constexpr std::string_view kProbeFailed = "ProbeFailed";    // its answer
 inline constexpr std::string_view kDeviceError = "DeviceError";    // of a rank, as it says itself
 inline constexpr std::string_view kDeviceDegraded = "DeviceDegraded";  // the same, and it serves
 inline constexpr std::string_view kPodLost = "PodLost";
-inline constexpr std::string_view kNodeLost = "NodeLost";  // a pod that cannot be ended
+inline constexpr std::string_view kNodeLost = "NodeLost";            // a pod that cannot be ended
+inline constexpr std::string_view kFallingAsleep = "FallingAsleep";  // as spec.sleep says
+inline constexpr std::string_view kAsleep = "Asleep";
+inline constexpr std::string_view kWaking = "Waking";
 inline constexpr std::string_view kDraining = "Draining";
 inline constexpr std::string_view kDrainBlocked = "DrainBlocked";  // no room for another group
 
@@ -104,6 +107,9 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kDeviceDegraded,
                                            kPodLost,
                                            kNodeLost,
+                                           kFallingAsleep,
+                                           kAsleep,
+                                           kWaking,
                                            kDraining,
                                            kDrainBlocked,
                                            kInvalidSpec,

@@ -18,10 +18,11 @@ dsm::Status check_scaling(const Scaling& scaling) {
     return fail(ErrorKind::kInvalid,
                 "spec.scaling.maxReplicas: is missing; it is required in scaling");
   }
-  if (scaling.min_replicas <= *scaling.max_replicas) return {};
+  const int most = scaling.max_replicas.value_or(scaling.min_replicas);
+  if (scaling.min_replicas <= most) return {};
   return fail(ErrorKind::kInvalid,
               "spec.scaling.minReplicas: is " + std::to_string(scaling.min_replicas) +
-                  "; use at most maxReplicas, which is " + std::to_string(*scaling.max_replicas));
+                  "; use at most maxReplicas, which is " + std::to_string(most));
 }
 
 std::string adapter_name(std::size_t i, const std::string& name) {
@@ -93,6 +94,13 @@ dsm::Status check_activations(const Spec& spec) {
   return fail(ErrorKind::kInvalid, at + "has no meaning for adapters yet; remove it, or adapters");
 }
 
+dsm::Status check_sleep(const Spec& spec) {
+  if (!spec.sleep || !spec.accelerator.gpu() || spec.engine.sleep_mode) return {};
+  return fail(ErrorKind::kInvalid,
+              "spec.sleep: is true; groups on GPUs can sleep only with spec.engine.sleepMode, set "
+              "that to true first");
+}
+
 // Rules between fields; the CRD says them in CEL.
 dsm::Status check_together(const Spec& spec) {
   const auto& p = spec.parallelism;
@@ -114,6 +122,7 @@ dsm::Status check_together(const Spec& spec) {
   if (auto ok = check_accelerator(spec); !ok) return ok;
   if (auto ok = check_ranks(spec); !ok) return ok;
   if (auto ok = check_activations(spec); !ok) return ok;
+  if (auto ok = check_sleep(spec); !ok) return ok;
   return check_scaling(spec.scaling);
 }
 

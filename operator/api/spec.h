@@ -79,6 +79,7 @@ struct Engine {
   bool expert_parallel = false;          // each rank has some experts whole, not a part of each
   int threads = 0;                       // 0: as many as the container may use cores
   bool grpc = false;                     // the leaders serve the simple API over gRPC, too
+  bool sleep_mode = false;               // GPUs' memory is mapped so that groups can sleep
   Speculation speculation;
 };
 
@@ -147,8 +148,9 @@ struct Spec {
   Model model;
   std::vector<Adapter> adapters;
   Parallelism parallelism;
-  int replicas = 1;   // groups
-  std::string image;  // empty: the operator's default worker image
+  int replicas = 1;    // groups
+  bool sleep = false;  // groups give their devices' memory back and refuse requests
+  std::string image;   // empty: the operator's default worker image
   Accelerator accelerator;
   Engine engine;
   Rollout rollout;
@@ -183,7 +185,8 @@ Result<Seconds> parse_duration(std::string_view text);
 // Splits a model's or an adapter's uri; the same check parse_spec() makes.
 Result<ModelLocation> parse_uri(std::string_view uri);
 
-// The part of the spec that shapes pods (all but replicas, scaling, rollout, recovery and sizing)
+// The part of the spec that shapes pods (all but replicas, sleep, scaling, rollout, recovery and
+// sizing)
 // as JSON with every default left out, so that a field added by a later release does not change the
 // text of an older spec. parse_spec() reads it back.
 nlohmann::json pod_shape(const Spec& spec);

@@ -96,6 +96,7 @@ void visit_pod_shape(Visitor& v, Spec& s) {
     v.truth("expertParallel", s.engine.expert_parallel);
     v.number("threads", s.engine.threads, 0, 1024);
     v.truth("grpc", s.engine.grpc);
+    v.truth("sleepMode", s.engine.sleep_mode);
     v.object("speculation", [&] {
       v.text("method", s.engine.speculation.method,
              {.max_length = 8, .check = check_speculation_method});
@@ -154,6 +155,7 @@ template <typename Visitor>
 void visit_spec(Visitor& v, Spec& s) {
   visit_pod_shape(v, s);
   v.number("replicas", s.replicas, 0, 1000);
+  v.truth("sleep", s.sleep);
   v.object("scaling", [&] {
     v.number("minReplicas", s.scaling.min_replicas, 1, 1000);
     v.number("maxReplicas", s.scaling.max_replicas, 1, 1000);

@@ -256,6 +256,22 @@ TEST(Spec, an_accelerator_is_a_cpu_or_a_gpu_and_only_a_gpu_has_more_to_say) {
               HasSubstr("spec.accelerator.memory: is \"80 GiB\"; use a quantity"));
 }
 
+TEST(Spec, sleep_on_gpus_needs_pods_that_were_made_for_it) {
+  json spec = minimal();
+  spec["sleep"] = true;
+  EXPECT_TRUE(parse_spec(spec)->sleep) << "a CPU's memory can always be given back";
+  spec["accelerator"]["resource"] = "nvidia.com/gpu";
+  EXPECT_THAT(mistake(spec), HasSubstr("spec.sleep: is true; groups on GPUs can sleep only with "
+                                       "spec.engine.sleepMode"));
+  const std::string without = revision_of(*parse_spec(minimal()));
+  spec["engine"]["sleepMode"] = true;
+  EXPECT_TRUE(parse_spec(spec)->engine.sleep_mode);
+  spec.erase("accelerator");
+  EXPECT_NE(revision_of(*parse_spec(spec)), without);
+  spec.erase("engine");
+  EXPECT_EQ(revision_of(*parse_spec(spec)), without) << "sleep alone makes no pods anew";
+}
+
 TEST(Spec, gpus_are_asked_for_in_one_place) {
   json spec = minimal();
   spec["accelerator"]["resource"] = "nvidia.com/gpu";

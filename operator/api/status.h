@@ -35,7 +35,7 @@ inline constexpr std::string_view kScalingActive = "ScalingActive";
 struct GroupStatus {
   std::string name;      // <model>-<revision>-<group>
   std::string revision;  // the revision its pods were made from
-  std::string phase;     // Pending, Starting, Loading, Ready, Draining, Failed
+  std::string phase;     // Pending, Starting, Loading, Ready, Asleep, Draining, Failed
   std::string reason;    // why it is not ready; empty when it is
   std::string message;
   std::vector<std::string> nodes;  // distinct, in the order of the pods

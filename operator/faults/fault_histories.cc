@@ -1,6 +1,7 @@
 // fault_histories COUNT [SEED]: every single fault of a short history, then random histories of the
-// whole operator with seeds SEED, SEED + 1, ... (default 1), each with and without harm to pods and
-// nodes. Prints every breach with what repeats it; exits 1 then. With a SEED no single faults.
+// whole operator with seeds SEED, SEED + 1, ... (default 1), each with and without sleep, and with
+// and without harm to pods and nodes. Prints every breach with what repeats it; exits 1 then. With
+// a SEED no single faults.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -13,8 +14,20 @@ namespace {
 using dsm::faults::EventFault;
 using dsm::faults::OneFault;
 using dsm::faults::WriteFault;
+using dsm::plan::Harm;
+using dsm::plan::Sleep;
 
 constexpr dsm::faults::ShortHistory kHistory;
+
+struct Kind {
+  Harm harm;
+  Sleep sleep;
+  const char* name;
+};
+constexpr Kind kKinds[] = {{Harm::kNone, Sleep::kNever, "without harm"},
+                           {Harm::kPodsAndNodes, Sleep::kNever, "with harm"},
+                           {Harm::kNone, Sleep::kSometimes, "with sleep, without harm"},
+                           {Harm::kPodsAndNodes, Sleep::kSometimes, "with sleep and harm"}};
 
 int bad = 0;
 
@@ -66,20 +79,18 @@ void play_random(unsigned first, unsigned count) {
   long late = 0;
   const int before = bad;
   for (unsigned seed = first; seed - first < count; ++seed) {
-    for (const auto harm : {dsm::plan::Harm::kNone, dsm::plan::Harm::kPodsAndNodes}) {
-      const auto result = dsm::faults::play_history(seed, harm);
+    for (const auto& [harm, sleep, name] : kKinds) {
+      const auto result = dsm::faults::play_history(seed, harm, sleep);
       seconds += result.seconds;
       writes += result.writes;
       late += result.late_writes;
-      tell("seed " + std::to_string(seed) +
-               (harm == dsm::plan::Harm::kNone ? " without harm" : " with harm"),
-           result.breaches);
+      tell("seed " + std::to_string(seed) + " " + name, result.breaches);
     }
   }
   std::printf(
       "%u random histories, %ld s of virtual time, %ld writes (%ld after a lost lease), %d "
       "with a breach\n",
-      2 * count, seconds, writes, late, bad - before);
+      static_cast<unsigned>(std::size(kKinds)) * count, seconds, writes, late, bad - before);
 }
 
 }  // namespace

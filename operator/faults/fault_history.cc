@@ -20,7 +20,11 @@ Json two_groups_of_two() {
 
 class FaultHistory {
  public:
-  FaultHistory(unsigned seed, plan::Harm harm) : random_(seed), faults_(random_), world_(faults_) {
+  FaultHistory(unsigned seed, plan::Harm harm, plan::Sleep sleep)
+      : random_(seed),
+        sleeps_(sleep == plan::Sleep::kSometimes),
+        faults_(random_),
+        world_(faults_) {
     world_.harm = harm == plan::Harm::kPodsAndNodes;
     names_.push_back("m");
     if (faults_.below(3) == 0) names_.push_back("other");
@@ -68,6 +72,9 @@ class FaultHistory {
     const Json* const model = server().objects().find(kube::kDeepSeekModels, key(name));
     if (model == nullptr) return make(name);
     if (model->at("metadata").contains("deletionTimestamp")) return;
+    if (sleeps_ && faults_.below(6) == 0) {
+      return edit(name, {{"sleep", faults_.below(2) == 0}});
+    }
     switch (faults_.below(world_.harm ? 17 : 12)) {
       case 0:
         return edit(name, {{"replicas", faults_.below(4)}});
@@ -219,8 +226,9 @@ class FaultHistory {
     server().quota = 1000;
     server().kubelets().mend_nodes();
     for (const std::string& name : names_) {
-      server().edit_model(key(name),
-                          {{"rollout", {{"paused", false}}}, {"parallelism", {{"tensor", 2}}}});
+      server().edit_model(
+          key(name),
+          {{"rollout", {{"paused", false}}}, {"parallelism", {{"tensor", 2}}}, {"sleep", false}});
     }
     world_.run(Seconds(60));  // whoever stands still goes on
     if (!world_.settle(Seconds(8'000))) return world_.breach("it does not come to rest");
@@ -232,6 +240,7 @@ class FaultHistory {
   }
 
   std::mt19937 random_;
+  const bool sleeps_;
   RandomFaults faults_;
   World world_;
   std::vector<std::string> names_;
@@ -241,8 +250,8 @@ class FaultHistory {
 
 }  // namespace
 
-HistoryResult play_history(unsigned seed, plan::Harm harm) {
-  return FaultHistory(seed, harm).run();
+HistoryResult play_history(unsigned seed, plan::Harm harm, plan::Sleep sleep) {
+  return FaultHistory(seed, harm, sleep).run();
 }
 
 }  // namespace dsm::faults

@@ -10,11 +10,11 @@
 namespace dsm::faults {
 namespace {
 
-void play(plan::Harm harm, unsigned otherwise) {
+void play(plan::Harm harm, unsigned otherwise, plan::Sleep sleep = plan::Sleep::kNever) {
   const char* const only = std::getenv("FAULT_SEED");
   const unsigned seed =
       only == nullptr ? otherwise : static_cast<unsigned>(std::strtoul(only, nullptr, 10));
-  EXPECT_THAT(play_history(seed, harm).breaches, testing::IsEmpty())
+  EXPECT_THAT(play_history(seed, harm, sleep).breaches, testing::IsEmpty())
       << "to repeat: FAULT_SEED=" << seed << " and --gtest_filter="
       << testing::UnitTest::GetInstance()->current_test_info()->test_suite_name() << "."
       << testing::UnitTest::GetInstance()->current_test_info()->name();
@@ -27,6 +27,10 @@ TEST(FaultHistoryTest, EditsAndFaultsOfOperatorsCostNoGroupThatIsNeeded) {
 
 TEST(FaultHistoryTest, WhateverHappensToPodsNodesAndOperatorsEndsAsTheSpecsSay) {
   play(plan::Harm::kPodsAndNodes, 1);
+}
+
+TEST(FaultHistoryTest, LeadersAreToldToSleepAndToWakeWhoeverLeads) {
+  play(plan::Harm::kNone, 2, plan::Sleep::kSometimes);
 }
 
 }  // namespace

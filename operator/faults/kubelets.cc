@@ -16,7 +16,7 @@ Kubelets::Pod* Kubelets::pod(const std::string& key) {
   return it == pods_.end() ? nullptr : &*it;
 }
 
-const Kubelets::Pod* Kubelets::pod_of_uid(const std::string& uid) const {
+Kubelets::Pod* Kubelets::pod_of_uid(const std::string& uid) {
   const auto it = std::ranges::find_if(
       pods_, [&](const Pod& pod) { return pod.object["metadata"]["uid"] == uid; });
   return it == pods_.end() ? nullptr : &*it;

@@ -23,7 +23,7 @@ class Kubelets : public plan::SimulatedCluster {
 
   // nullptr: there is none.
   Pod* pod(const std::string& key);
-  const Pod* pod_of_uid(const std::string& uid) const;
+  Pod* pod_of_uid(const std::string& uid);
 
  private:
   Objects& objects_;

@@ -40,6 +40,17 @@ bool LeaderVoices::opens(const std::string& model, const std::string& token) con
                  .value_or("") == token;
 }
 
+void LeaderVoices::tell_sleep(const std::string& model, const std::vector<runtime::Leader>& leaders,
+                              const std::string& token, bool sleep) {
+  if (!opens(model, token)) return;
+  for (const auto& [uid, said] : latest(model)) {
+    if (said.told_to_sleep == sleep) continue;
+    const bool known = std::ranges::find(leaders, uid, &runtime::Leader::uid) != leaders.end();
+    plan::SimulatedPod* const pod = known ? server_.kubelets().pod_of_uid(uid) : nullptr;
+    if (pod != nullptr && pod->started >= 0) server_.kubelets().tell_sleep(*pod, sleep);
+  }
+}
+
 void LeaderVoices::listen(const OnNews& on_news) {
   if (std::exchange(heard_s_, server_.kubelets().now_s()) == server_.kubelets().now_s()) return;
   for (auto& [model, lines] : lines_) {
@@ -54,7 +65,7 @@ void LeaderVoices::listen(const OnNews& on_news) {
       // Requests come and go all the time.
       const std::uint64_t second = static_cast<std::uint64_t>(heard_s_);
       now.running = static_cast<long>(mix64(std::hash<std::string>()(uid) + second) % 5);
-      const bool news = now.phase != heard.phase;
+      const bool news = now.phase != heard.phase || now.told_to_sleep != heard.told_to_sleep;
       heard = std::move(now);
       if (news) on_news(model, runtime::StreamNews::kState);
     }

@@ -16,7 +16,7 @@ class LeaderVoices : public runtime::LeaderLines {
  public:
   using OnNews = std::function<void(const std::string& model, runtime::StreamNews news)>;
 
-  explicit LeaderVoices(const ApiServer& server) : server_(server) {}
+  explicit LeaderVoices(ApiServer& server) : server_(server) {}
 
   // What the leaders say in this second. `on_news`: as the streams of the real operator would.
   void listen(const OnNews& on_news);
@@ -26,6 +26,8 @@ class LeaderVoices : public runtime::LeaderLines {
   std::map<std::string, plan::LeaderStatus> latest(const std::string& model) const override;
   void tell_keys(const std::string&, const std::vector<runtime::Leader>&, const std::string&,
                  const plan::KeyMessage&) override {}
+  void tell_sleep(const std::string& model, const std::vector<runtime::Leader>& leaders,
+                  const std::string& token, bool sleep) override;
   void forget(const std::string& model) override { lines_.erase(model); }
 
  private:
@@ -35,7 +37,7 @@ class LeaderVoices : public runtime::LeaderLines {
   };
   bool opens(const std::string& model, const std::string& token) const;
 
-  const ApiServer& server_;
+  ApiServer& server_;
   int heard_s_ = -1;                    // second of the newest lines
   std::map<std::string, Lines> lines_;  // by model
 };

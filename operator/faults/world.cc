@@ -95,7 +95,7 @@ void World::on_write(const Replica& writer, const kube::HttpRequest& request, bo
 std::vector<const plan::SimulatedPod*> World::pods_of(const Json& model) const {
   std::vector<const plan::SimulatedPod*> pods;
   for (const plan::SimulatedPod& pod : server_.kubelets().all_pods()) {
-    if (plan::controller_uid(pod.object) == model["metadata"]["uid"]) pods.push_back(&pod);
+    if (plan::controller_uid(pod.object) == text_of(model["metadata"], "uid")) pods.push_back(&pod);
   }
   return pods;
 }
@@ -121,13 +121,14 @@ void World::check_state() {
 void World::check_model(const std::string& key, const Json& model) {
   if (model["metadata"].contains("deletionTimestamp")) return;
   std::set<std::string> groups;
-  int ready = 0;
+  int standing = 0;
   for (const plan::SimulatedPod* const pod : pods_of(model)) {
     groups.insert(group_of(pod->object));
-    ready += label(pod->object, api::kRoleLabel) == api::kRoleLeader && plan::is_ready(pod->object);
+    standing += leads_standing_group(*pod);
   }
   plan::RolloutPromise& promise = promises_[model["metadata"]["uid"].get<std::string>()];
-  for (const std::string& broken : promise.check(model, static_cast<int>(groups.size()), ready)) {
+  for (const std::string& broken :
+       promise.check(model, static_cast<int>(groups.size()), standing)) {
     if (!harm) breach(key + ": " + broken);
   }
 }

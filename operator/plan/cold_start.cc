@@ -4,12 +4,15 @@
 #include <cstdlib>
 #include <optional>
 
+#include "operator/plan/sleep.h"
+
 namespace dsm::plan {
 namespace {
 
+// Or slept: how long that was is no part of a start.
 bool served_before(const api::ModelStatus& before, const Group& group) {
   const auto said = std::ranges::find(before.groups, group.name, &api::GroupStatus::name);
-  return said != before.groups.end() && said->served;
+  return said != before.groups.end() && (said->served || rested(*said));
 }
 
 // Seconds from the first pod's creation to the last one's readiness. Nothing when containers ended

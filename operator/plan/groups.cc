@@ -7,6 +7,7 @@
 #include "operator/api/reasons.h"
 #include "operator/plan/accelerator.h"
 #include "operator/plan/coscheduling.h"
+#include "operator/plan/sleep.h"
 
 namespace dsm::plan {
 namespace {
@@ -154,6 +155,7 @@ std::optional<Cause> leader_cause(const LeaderStatus& status) {
                  status.message.empty() ? "the leader waits for the other ranks" : status.message,
                  false};
   }
+  if (auto asleep = sleep_cause(status)) return asleep;
   if (status.phase == "Draining") {
     return Cause{"Draining", api::kDraining, "the leader finishes its requests and restarts",
                  false};
@@ -171,7 +173,8 @@ Cause cause_of_waiting(const Group& group, Cause first) {
   return first;
 }
 
-std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
+std::optional<Cause> diagnose(const Group& group, const Observed& observed,
+                              const api::GroupStatus* before) {
   if (group.ready) return std::nullopt;
   for (const PodView* pod : group.pods) {
     if (pod == nullptr) continue;
@@ -200,11 +203,15 @@ std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
   if (!starting.empty()) {
     return Cause{"Starting", api::kStarting, "the container starts in " + starting, false};
   }
+  const PodView* leader = group.leader();
+  const bool unheard = group.leader_status == nullptr && leader != nullptr && leader->ready_at;
+  if (!unheard) {
+    if (auto cause = slept_cause(group.leader_status, before)) return cause;
+  }
   if (group.leader_status != nullptr) {
     if (auto cause = leader_cause(*group.leader_status)) return cause;
   }
-  const PodView* leader = group.leader();
-  if (group.leader_status == nullptr && leader != nullptr && leader->ready_at) {
+  if (unheard) {
     return Cause{"Starting", api::kLeaderSilent,
                  "its pods are ready, but its leader " + leader->name +
                      " has not told the operator so: is the way from the operator to its port for "
@@ -308,8 +315,10 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   if (const auto revision = context.revisions.find(group.revision); group.known) {
     group.leaving = leaving(group.pods, observed, tolerations_of(revision->second.spec));
   }
-  group.cause = diagnose(group, observed);
+  group.cause = diagnose(group, observed, before);
   if (!group.ready && group.restarts.spent) group.cause = spent_cause(group, context.recovery);
+  group.rests = group.cause && rests(*group.cause);
+  group.stands = group.ready || (context.sleeps && group.cause && sleeps(*group.cause));
 }
 
 }  // namespace

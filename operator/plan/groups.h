@@ -28,6 +28,8 @@ struct Group {
   std::vector<const PodView*> pods;  // by index in the group; nullptr: there is none
 
   bool ready = false;           // every pod is there, ready and stays, and the leader says no other
+  bool stands = false;          // ready, or asleep where the spec says so
+  bool rests = false;           // it sleeps, or wakes
   bool ended = false;           // no pod is left that stays: it cannot be mended
   bool fallen = false;          // and nobody asked for that: see failed()
   bool leader_going = false;    // its leader is being deleted or is gone
@@ -66,6 +68,7 @@ struct GroupContext {
   const api::ModelStatus& before;                    // the status as it was written last
   const std::map<std::string, Revision>& revisions;  // those that are known
   RecoveryRule recovery;
+  bool sleeps = false;  // spec.sleep
 };
 
 // In the order of revision and number.

@@ -47,6 +47,9 @@ void add_group_news(const api::ModelStatus& before, const api::ModelStatus& afte
     if (group.phase == "Failed" && (is_new || it->phase != "Failed")) {
       out.push_back({true, "GroupFailed", "Watch", "group " + group.name + ": " + group.message});
     }
+    if (group.reason == api::kAsleep && (is_new || it->reason != group.reason)) {
+      out.push_back({false, group.reason, "Sleep", "group " + group.name + ": " + group.message});
+    }
     if (is_leaving(group) && (is_new || it->reason != group.reason)) {
       out.push_back({false, group.reason, "Move", "group " + group.name + ": " + group.message});
     }

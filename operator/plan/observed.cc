@@ -194,6 +194,7 @@ Result<LeaderStatus> leader_status(std::string_view line, WallTime received) {
   status.kv_used = number(parsed, {"kvUsed"});
   status.kv_total = number(parsed, {"kvTotal"});
   status.max_model_len = number(parsed, {"maxModelLen"});
+  status.told_to_sleep = at(parsed, {"sleep"}) == json(true);
   status.keys = text(parsed, {"keys"});
   const json& rate = at(parsed, {"tokensPerSecond"});
   if (rate.is_number()) status.tokens_per_second = rate.get<double>();

@@ -84,7 +84,7 @@ NodeView node_view(const nlohmann::json& node);
 
 // One line of a leader's status stream.
 struct LeaderStatus {
-  std::string phase;  // Starting, Rendezvous, Loading, Ready, Draining, Failed
+  std::string phase;  // Starting, Rendezvous, Loading, Ready, Asleep, Draining, Failed
   std::string reason;
   std::string message;
   std::string last_error;
@@ -97,6 +97,7 @@ struct LeaderStatus {
   long kv_total = 0;
   double tokens_per_second = 0;
   long max_model_len = 0;
+  bool told_to_sleep = false;
   std::string keys;   // which API keys it was told: operator/plan/tenant_keys.h
   WallTime received;  // set by the reader of the stream
 

@@ -47,7 +47,7 @@ bool surge_fits(const std::vector<Group>& groups, const RolloutDecision& decisio
 bool all_ready(const Look& look, const std::vector<Group>& groups,
                const RolloutDecision& decision) {
   return decision.old.empty() && static_cast<int>(decision.keep.size()) == look.granted &&
-         std::ranges::all_of(decision.keep, [&](std::size_t i) { return groups[i].ready; });
+         std::ranges::all_of(decision.keep, [&](std::size_t i) { return groups[i].stands; });
 }
 
 bool all_stable(const std::vector<Group>& groups, const RolloutDecision& decision, WallTime now) {
@@ -197,7 +197,8 @@ Plan plan(const Observed& observed) {
   if (look.going) return out;
   const auto groups =
       groups_of(observed, {look.owner.name, look.owner.uid, look.before, look.revisions,
-                           recovery_rule(look.spec ? look.spec->recovery : api::Recovery{})});
+                           recovery_rule(look.spec ? look.spec->recovery : api::Recovery{}),
+                           look.spec && look.spec->sleep});
   const RolloutDecision decision = decide_for(look, groups);
   const auto avoided = avoided_nodes(look.before.avoided_nodes, groups, observed.now);
   Obstacles obstacles = plan_children(look, groups, out);

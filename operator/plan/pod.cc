@@ -118,6 +118,7 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   if (spec.engine.data_parallel_attention) add("--data-parallel-attention", "true");
   if (spec.engine.expert_parallel) add("--expert-parallel", "true");
   add("--threads", std::to_string(spec.engine.threads));
+  if (spec.engine.sleep_mode) add("--sleep-mode", "true");
   if (has_grpc(revision, place)) add("--grpc-port", std::to_string(api::kGrpcPort));
   if (!spec.model.chat_template.empty()) add("--chat-template", spec.model.chat_template);
   if (spec.model.quantization != "Auto") {

@@ -74,6 +74,11 @@ TEST(Pod, experts_and_activations_are_as_the_spec_says) {
   EXPECT_EQ(flag(asked, "--activation-quantization"), "fp8");
 }
 
+TEST(Pod, memory_is_mapped_for_sleep_where_that_is_asked_for) {
+  EXPECT_THAT(args(pod(json::object())), Not(Contains("--sleep-mode")));
+  EXPECT_EQ(flag(pod({{"engine", {{"sleepMode", true}}}}), "--sleep-mode"), "true");
+}
+
 TEST(Pod, engine_numbers_are_passed_only_when_given) {
   EXPECT_THAT(args(pod(json::object())), Not(Contains("--max-model-len")));
   const json given = pod({{"engine",

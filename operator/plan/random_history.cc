@@ -28,7 +28,8 @@ json two_groups_of_two() {
 
 class RandomHistory {
  public:
-  RandomHistory(unsigned seed, Harm harm) : random_(seed), harm_(harm == Harm::kPodsAndNodes) {
+  RandomHistory(unsigned seed, Harm harm, Sleep sleep)
+      : random_(seed), harm_(harm == Harm::kPodsAndNodes), sleeps_(sleep == Sleep::kSometimes) {
     sim_.faults = {.random = &random_, .stall = 0.4, .lose = 0.08};
   }
 
@@ -46,6 +47,7 @@ class RandomHistory {
   int below(int end) { return std::uniform_int_distribution<int>(0, end - 1)(random_); }
 
   void act() {
+    if (sleeps_ && below(6) == 0) return edit({{"sleep", below(2) == 0}});
     switch (below(harm_ ? 15 : 10)) {
       case 0:
         return edit({{"replicas", below(5)}});
@@ -158,7 +160,9 @@ class RandomHistory {
     const int writes = sim_.writes();
     sim_.run(1);
     // A group on a dead node counts for nothing: it neither ends nor serves.
-    for (const std::string& broken : promise_.check(sim_.model(), groups(), sim_.ready_groups())) {
+    const int standing =
+        static_cast<int>(std::ranges::count_if(sim_.all_pods(), leads_standing_group));
+    for (const std::string& broken : promise_.check(sim_.model(), groups(), standing)) {
       if (!harm_) breach(broken);
     }
     if (sim_.writes() - writes > kMostWritesInASecond) {
@@ -170,7 +174,8 @@ class RandomHistory {
     sim_.faults = {};
     sim_.mend_nodes();
     sim_.quota = 1000;
-    sim_.edit({{"rollout", {{"paused", false}}}, {"parallelism", {{"tensor", 2}}}});
+    sim_.edit(
+        {{"rollout", {{"paused", false}}}, {"parallelism", {{"tensor", 2}}}, {"sleep", false}});
     if (!sim_.settle(8000)) return breach("it does not come to rest");
     sim_.run(1500);  // restarts are forgotten meanwhile
     const int writes = sim_.writes();
@@ -213,6 +218,7 @@ class RandomHistory {
 
   std::mt19937 random_;
   const bool harm_;
+  const bool sleeps_;
   Simulation sim_{two_groups_of_two()};
   RolloutPromise promise_;
   std::vector<std::string> log_;  // what the user did
@@ -221,8 +227,8 @@ class RandomHistory {
 
 }  // namespace
 
-std::vector<std::string> breaches_of_history(unsigned seed, Harm harm) {
-  return RandomHistory(seed, harm).run();
+std::vector<std::string> breaches_of_history(unsigned seed, Harm harm, Sleep sleep) {
+  return RandomHistory(seed, harm, sleep).run();
 }
 
 }  // namespace dsm::plan

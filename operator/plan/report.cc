@@ -9,6 +9,7 @@
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/cold_start.h"
+#include "operator/plan/sleep.h"
 
 namespace dsm::plan {
 namespace {
@@ -205,7 +206,8 @@ class Reporter {
         trouble_ = group.cause;
         trouble_->message = "group " + group.name + ": " + trouble_->message;
       }
-      if (!recovering_ && group.cause && group.served) recovering_ = &group;
+      const bool lost = group.cause && group.served && !group.rests;
+      if (!recovering_ && lost) recovering_ = &group;
     };
     // When all is well, a group that is not ready is one more, for one that goes elsewhere.
     if (!complete_) {
@@ -299,6 +301,27 @@ class Reporter {
            look_.rollback->from + " out again";
   }
 
+  // Every group sleeps, as it shall.
+  bool sleeps() const {
+    const auto& d = f_.decision;
+    return !complete_ && d.old.empty() && static_cast<int>(d.keep.size()) >= look_.desired &&
+           std::ranges::all_of(d.keep, [&](std::size_t i) {
+             return at(i).stands && at(i).cause && at(i).cause->reason == api::kAsleep;
+           });
+  }
+
+  std::string sleep_message() const {
+    return "spec.sleep is true: the groups refuse requests and their devices' memory is free for "
+           "others; dsmctl wake " +
+           look_.owner.name + " wakes them";
+  }
+
+  bool any_kept(std::string_view reason) const {
+    return std::ranges::any_of(f_.decision.keep, [&](std::size_t i) {
+      return at(i).cause && at(i).cause->reason == reason;
+    });
+  }
+
   Verdict ready() const {
     const auto& d = f_.decision;
     if (!look_.spec) return no(trouble_->reason, trouble_->message);
@@ -317,6 +340,7 @@ class Reporter {
     if (surge_failed()) return no(api::kSurgeUnschedulable, surge_message());
     if (waits_paused()) return no(api::kRolloutPaused, paused_message());
     if (!d.old.empty() && !look_.paused()) return no(api::kRollingUpdate, rolling_message());
+    if (sleeps()) return no(api::kAsleep, sleep_message());
     for (const auto i : d.keep) {
       if (at(i).cause) {
         return no(at(i).cause->reason, "group " + at(i).name + ": " + at(i).cause->message);
@@ -362,6 +386,11 @@ class Reporter {
       return yes(api::kRecovering, "group " + recovering_->name + " is mended");
     }
     if (waits_paused()) return no(api::kRolloutPaused, paused_message());
+    if (sleeps()) return no(api::kAsleep, sleep_message());
+    if (any_kept(api::kFallingAsleep)) {
+      return yes(api::kFallingAsleep, "groups finish their requests before they sleep");
+    }
+    if (any_kept(api::kWaking)) return yes(api::kWaking, of(ready_, look_.desired, "are awake"));
     if (!complete_) return yes(api::kCreatingGroups, of(ready_, look_.desired, "are ready"));
     if (!d.going.empty()) {
       return yes(api::kRemovingGroups,

@@ -75,7 +75,7 @@ class Decider {
     if (!in_.may_replace) return;
     const auto restarts = [&](std::size_t i) {
       const Group& group = at(i);
-      return group.restarts.spent && !group.ready ? group.restarts.recent : -1;
+      return group.restarts.spent && !group.stands ? group.restarts.recent : -1;
     };
     const auto worst = std::ranges::max_element(wanted_, {}, restarts);
     if (worst == wanted_.end() || restarts(*worst) < 0) return;
@@ -89,7 +89,7 @@ class Decider {
   void choose_kept() {
     std::ranges::stable_sort(wanted_, {}, [&](std::size_t i) {
       const Group& g = at(i);
-      return std::tuple(!g.ready, g.leader_going, !g.served, g.incomplete_since.has_value(),
+      return std::tuple(!g.stands, g.leader_going, !g.served, g.incomplete_since.has_value(),
                         -g.work, g.number);
     });
     while (static_cast<int>(wanted_.size()) > in_.desired) {
@@ -167,29 +167,29 @@ class Decider {
   }
 
   void retire() {
-    const auto is_ready = [&](std::size_t i) { return at(i).ready; };
+    const auto is_ready = [&](std::size_t i) { return at(i).stands; };
     auto ready = static_cast<int>(std::ranges::count_if(wanted_, is_ready) +
                                   std::ranges::count_if(retiring_, is_ready));
     // The least useful first.
     std::ranges::stable_sort(retiring_, {}, [&](std::size_t i) {
       const Group& g = at(i);
-      return std::tuple(g.ready, g.served, !g.leader_going, g.work, g.number);
+      return std::tuple(g.stands, g.served, !g.leader_going, g.work, g.number);
     });
     Indices stay;
     for (const std::size_t i : retiring_) {
       const Group& group = at(i);
       const int least = std::max(0, in_.desired - spare(group));
-      // One that served and is coming back is not given up while it is needed; one whose revision
-      // is forgotten cannot come back.
-      const bool may_return = group.served && group.known;
-      const bool goes = group.ready ? ready - 1 >= least : !may_return || ready >= least;
+      // One that served or slept and is coming back is not given up while it is needed; one whose
+      // revision is forgotten cannot come back.
+      const bool may_return = (group.served || group.rests) && group.known;
+      const bool goes = group.stands ? ready - 1 >= least : !may_return || ready >= least;
       if (!goes) {
         stay.push_back(i);
         continue;
       }
       go(i, why_retired(group));
       ++room_taken_;
-      ready -= group.ready ? 1 : 0;
+      ready -= group.stands ? 1 : 0;
     }
     retiring_ = std::move(stay);
   }

@@ -8,6 +8,7 @@
 #include "operator/api/names.h"
 #include "operator/plan/children.h"
 #include "operator/plan/simulate_json.h"
+#include "operator/plan/sleep.h"
 
 namespace dsm::plan {
 namespace {
@@ -380,6 +381,10 @@ void Simulation::edit_quickly(const std::vector<json>& merge_patches, Millis apa
 }
 
 void Simulation::step() {
+  for (Pod& pod : pods_) {
+    const bool leader = label(pod.object, api::kRoleLabel) == api::kRoleLeader;
+    if (leader) tell_sleep(pod, wants_sleep(model_));
+  }
   watch();
   if (dirty_ || (wake_s_ >= 0 && now_s_ >= wake_s_)) look();
   next_second();

@@ -1,8 +1,10 @@
 #include "operator/plan/simulated_cluster.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "operator/api/names.h"
+#include "operator/api/reasons.h"
 #include "operator/plan/coscheduling.h"
 #include "operator/plan/simulate_json.h"
 
@@ -20,6 +22,11 @@ bool same_group(const SimulatedPod& a, const SimulatedPod& b) {
 }
 
 }  // namespace
+
+bool leads_standing_group(const SimulatedPod& pod) {
+  if (label(pod.object, api::kRoleLabel) != api::kRoleLeader) return false;
+  return is_ready(pod.object) || (pod.asleep && !deleted(pod.object));
+}
 
 void SimulatedCluster::remove(Pod& pod, int grace_s) {
   if (deleted(pod.object)) return;
@@ -174,6 +181,7 @@ void SimulatedCluster::start_or_crash(Pod& pod) {
     }
     statuses[0]["state"] = {{"running", {{"startedAt", to_rfc3339(now())}}}};
     pod.started = now_s_;
+    pod.told_to_sleep = false;
     dirty_ = true;
   } else if (bad && pod.started >= 0 && now_s_ > pod.started) {
     statuses[0]["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
@@ -202,12 +210,29 @@ LeaderStatus SimulatedCluster::says(const Pod& leader) const {
   const bool loaded = now_s_ >= leader.started + load_s;
   LeaderStatus status;
   status.phase = !loaded ? "Loading" : group_loaded(leader) ? "Ready" : "Rendezvous";
+  status.told_to_sleep = leader.told_to_sleep;
+  if (status.phase == "Ready" && leader.told_to_sleep) {
+    status.phase = "Asleep";
+    status.reason = api::kAsleep;
+    status.message = "all ranks sleep";
+  }
   status.total_bytes = 100;
   status.loaded_bytes = loaded ? 100 : 50;
   status.kv_total = 1000;
   status.max_model_len = 512;
   status.received = now();
   return status;
+}
+
+void SimulatedCluster::tell_sleep(Pod& leader, bool sleep) {
+  if (std::exchange(leader.told_to_sleep, sleep) != sleep) dirty_ = true;
+}
+
+// Its group has been told to, and does so at once.
+bool SimulatedCluster::sleeps(const Pod& pod) const {
+  return group_loaded(pod) && std::ranges::any_of(pods_, [&](const Pod& other) {
+           return other.told_to_sleep && same_group(other, pod);
+         });
 }
 
 void SimulatedCluster::next_second() {
@@ -225,7 +250,10 @@ void SimulatedCluster::next_second() {
     start_or_crash(pod);
   }
   for (Pod& pod : pods_) {
-    const bool ready = pod.started >= 0 && !deleted(pod.object) && group_loaded(pod);
+    // A leader's line says it, where no readiness changes.
+    const bool asleep = pod.started >= 0 && sleeps(pod);
+    if (asleep != std::exchange(pod.asleep, asleep)) dirty_ = true;
+    const bool ready = pod.started >= 0 && !deleted(pod.object) && group_loaded(pod) && !asleep;
     if (pod.started < 0 || ready == is_ready(pod.object)) continue;
     set_condition(pod.object, "Ready", ready, "", "", now());
     dirty_ = true;

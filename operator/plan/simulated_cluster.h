@@ -17,12 +17,17 @@ namespace dsm::plan {
 
 struct SimulatedPod {
   nlohmann::json object;
-  int started = -1;     // second in which the container started; -1: it does not run
-  int ends = -1;        // second in which a deleted pod is gone
-  int back_at = -1;     // second in which a crashed container starts again
-  bool lost = false;    // on a node that does not answer
-  bool drains = false;  // a leader that was ready when it was deleted
+  int started = -1;            // second in which the container started; -1: it does not run
+  int ends = -1;               // second in which a deleted pod is gone
+  int back_at = -1;            // second in which a crashed container starts again
+  bool lost = false;           // on a node that does not answer
+  bool drains = false;         // a leader that was ready when it was deleted
+  bool told_to_sleep = false;  // a leader, since it started
+  bool asleep = false;         // its group
 };
+
+// The leader of a group that is ready, or sleeps as it was told.
+bool leads_standing_group(const SimulatedPod& pod);
 
 class SimulatedCluster {
  public:
@@ -60,6 +65,7 @@ class SimulatedCluster {
 
   // Of a leader that runs.
   LeaderStatus says(const Pod& leader) const;
+  void tell_sleep(Pod& leader, bool sleep);
   bool group_loaded(const Pod& pod) const;
 
  protected:
@@ -81,6 +87,7 @@ class SimulatedCluster {
   std::string why_not_together(const Pod& pod, int used) const;
   std::string node_for(const Pod& pod);
   void start_or_crash(Pod& pod);
+  bool sleeps(const Pod& pod) const;
 };
 
 }  // namespace dsm::plan

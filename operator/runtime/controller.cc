@@ -33,9 +33,13 @@ void Controller::start() {
     const std::lock_guard lock(streams_mutex_);
     streams_ = std::move(streams);
   }
-  pushes_ = std::make_unique<KeyPushes>(
-      clock_, options_.status_port,
-      [this](const std::string& model, Millis delay) { loop_.look_after(model, delay); }, log_);
+  const auto pushes = [this] {
+    return std::make_unique<LeaderPushes>(
+        clock_, options_.status_port,
+        [this](const std::string& model, Millis delay) { loop_.look_after(model, delay); }, log_);
+  };
+  key_pushes_ = pushes();
+  sleep_pushes_ = pushes();
   if (loop_.tenants()) loop_.tenants()->start();
   const auto watched = [this](const ModelLoop::Feed& feed) {
     return kube::WatcherOptions{feed.resource, options_.ns, feed.label_selector};
@@ -65,7 +69,8 @@ void Controller::stop() {
   watchers_.clear();
   pod_group_watch_.reset();
   if (loop_.tenants()) loop_.tenants()->stop();
-  pushes_.reset();
+  key_pushes_.reset();
+  sleep_pushes_.reset();
   std::unique_ptr<StatusStreams> ended;  // without the lock, which their callbacks may want
   const std::lock_guard lock(streams_mutex_);
   ended.swap(streams_);
@@ -82,12 +87,18 @@ std::map<std::string, plan::LeaderStatus> Controller::latest(const std::string& 
 
 void Controller::tell_keys(const std::string& model, const std::vector<Leader>& leaders,
                            const std::string& token, const plan::KeyMessage& keys) {
-  pushes_->tell(model, leaders, streams_->latest(model), token, keys);
+  key_pushes_->tell(model, leaders, streams_->latest(model), token, keys_message(keys));
+}
+
+void Controller::tell_sleep(const std::string& model, const std::vector<Leader>& leaders,
+                            const std::string& token, bool sleep) {
+  sleep_pushes_->tell(model, leaders, streams_->latest(model), token, sleep_message(sleep));
 }
 
 void Controller::forget(const std::string& model) {
   streams_->set(model, {}, "");
-  pushes_->forget(model);
+  key_pushes_->forget(model);
+  sleep_pushes_->forget(model);
 }
 
 std::optional<plan::ModelLoad> Controller::load_of(const std::string& key) const {

@@ -20,8 +20,8 @@
 #include "kube/optional_watch.h"
 #include "kube/watcher.h"
 #include "operator/plan/load.h"
-#include "operator/runtime/key_pushes.h"
 #include "operator/runtime/leader_lines.h"
+#include "operator/runtime/leader_pushes.h"
 #include "operator/runtime/metrics.h"
 #include "operator/runtime/model_loop.h"
 #include "operator/runtime/status_streams.h"
@@ -85,6 +85,8 @@ class Controller : private LeaderLines {
   std::map<std::string, plan::LeaderStatus> latest(const std::string& model) const override;
   void tell_keys(const std::string& model, const std::vector<Leader>& leaders,
                  const std::string& token, const plan::KeyMessage& keys) override;
+  void tell_sleep(const std::string& model, const std::vector<Leader>& leaders,
+                  const std::string& token, bool sleep) override;
   void forget(const std::string& model) override;
 
   // Nothing: the model is not there any more. With streams_mutex_ held.
@@ -102,7 +104,8 @@ class Controller : private LeaderLines {
   // before start() and during stop().
   mutable std::mutex streams_mutex_;
   std::unique_ptr<StatusStreams> streams_;
-  std::unique_ptr<KeyPushes> pushes_;
+  std::unique_ptr<LeaderPushes> key_pushes_;
+  std::unique_ptr<LeaderPushes> sleep_pushes_;
   std::vector<std::unique_ptr<kube::Watcher>> watchers_;
   std::unique_ptr<kube::OptionalWatch> pod_group_watch_;
   std::vector<std::jthread> workers_;

@@ -24,6 +24,9 @@ class LeaderLines {
   // Which API keys open them.
   virtual void tell_keys(const std::string& model, const std::vector<Leader>& leaders,
                          const std::string& token, const plan::KeyMessage& keys) = 0;
+  // To sleep or to wake.
+  virtual void tell_sleep(const std::string& model, const std::vector<Leader>& leaders,
+                          const std::string& token, bool sleep) = 0;
   // The model is gone.
   virtual void forget(const std::string& model) = 0;
 };

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "operator/api/names.h"
 #include "operator/plan/kueue.h"
+#include "operator/plan/sleep.h"
 #include "operator/runtime/work_loop.h"
 
 namespace dsm::runtime {
@@ -228,6 +229,7 @@ Result<Millis> ModelLoop::reconcile(const std::string& key) {
       lines_.tell_keys(key, leaders, token, *message);
     }
   }
+  if (!token.empty()) lines_.tell_sleep(key, leaders, token, plan::wants_sleep(*model));
   const plan::Plan plan = plan::plan(observe(key, *model, *secret));
   if (!plan.quiet()) {
     const Outcome outcome = executor_.run(plan, *model);

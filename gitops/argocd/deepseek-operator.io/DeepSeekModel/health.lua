@@ -3,7 +3,7 @@
 --   Progressing  the operator has not looked yet, or groups are on their way or wait for room: another workload may go, a
 --                cluster autoscaler may add a node. Groups that gave back what they held and try again wait no more.
 --   Degraded     something is wrong or rolled back: a person has to act, or a group that served is coming back
---   Suspended    a rollout stands still because spec.rollout.paused says so
+--   Suspended    a rollout stands still because spec.rollout.paused says so, or the groups sleep because spec.sleep does
 local function condition(status, kind)
   if status.conditions == nil then return nil end
   for _, one in ipairs(status.conditions) do
@@ -47,5 +47,6 @@ local rollout = obj.spec ~= nil and obj.spec.rollout or nil
 if rollout ~= nil and rollout.paused == true and status.currentRevision ~= status.updatedRevision then
   return answer("Suspended", "The rollout is paused")
 end
+if ready ~= nil and ready.reason == "Asleep" then return answer("Suspended", ready.message) end
 if ready == nil or ready.message == nil then return answer("Progressing", "") end
 return answer("Progressing", ready.message)

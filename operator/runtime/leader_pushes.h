@@ -1,6 +1,6 @@
-// Tells leaders which API keys open them: a PUT to the internal port of each leader that reports
-// something else, again and again until it reports what it was told. Callbacks come on the HTTP
-// client's thread. Thread-safe.
+// Tells leaders one thing (leader_messages.h): a request to the internal port of each leader that
+// reports something else, again and again until it reports what it was told. Callbacks come on the
+// HTTP client's thread. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,12 @@
 
 #include "base/http/client.h"
 #include "base/log.h"
-#include "operator/plan/tenant_keys.h"
+#include "operator/runtime/leader_messages.h"
 #include "operator/runtime/status_streams.h"
 
 namespace dsm::runtime {
 
-class KeyPushes {
+class LeaderPushes {
  public:
   // Called when a leader of the model was not reached: tell() again after the delay.
   using Again = std::function<void(const std::string& model, Millis delay)>;
@@ -27,16 +27,16 @@ class KeyPushes {
   static constexpr Millis kLongestRetry{10'000};
   static constexpr int kTimeoutSeconds = 5;
 
-  KeyPushes(Clock& clock, std::uint16_t port, Again again, Logger log);
-  ~KeyPushes();
-  KeyPushes(const KeyPushes&) = delete;
-  KeyPushes& operator=(const KeyPushes&) = delete;
+  LeaderPushes(Clock& clock, std::uint16_t port, Again again, Logger log);
+  ~LeaderPushes();
+  LeaderPushes(const LeaderPushes&) = delete;
+  LeaderPushes& operator=(const LeaderPushes&) = delete;
 
   // `reported`: the newest status line of each leader, by the uid of its pod. A leader that has
   // said nothing yet is told when it does.
   void tell(const std::string& model, const std::vector<Leader>& leaders,
             const std::map<std::string, plan::LeaderStatus>& reported, const std::string& token,
-            const plan::KeyMessage& message);
+            const LeaderMessage& message);
   // The model is gone.
   void forget(const std::string& model);
 
@@ -52,9 +52,10 @@ class KeyPushes {
     std::unique_ptr<http::Client::Handle> handle;
   };
 
-  void send(const Leader& leader, const std::string& token, const plan::KeyMessage& message,
+  void send(const Leader& leader, const std::string& token, const LeaderMessage& message,
             std::uint64_t attempt);
-  void on_answer(const std::string& uid, std::uint64_t attempt, const Result<http::Response>& how);
+  void on_answer(const std::string& uid, std::uint64_t attempt, const std::string& about,
+                 const Result<http::Response>& how);
 
   Clock& clock_;
   const std::uint16_t port_;

@@ -1,13 +1,13 @@
-#include "operator/runtime/key_pushes.h"
+#include "operator/runtime/leader_pushes.h"
 
 #include <algorithm>
 
 namespace dsm::runtime {
 
-KeyPushes::KeyPushes(Clock& clock, std::uint16_t port, Again again, Logger log)
+LeaderPushes::LeaderPushes(Clock& clock, std::uint16_t port, Again again, Logger log)
     : clock_(clock), port_(port), again_(std::move(again)), log_(std::move(log)) {}
 
-KeyPushes::~KeyPushes() {
+LeaderPushes::~LeaderPushes() {
   std::map<std::string, Push> ended;
   {
     const std::lock_guard lock(mutex_);
@@ -16,9 +16,9 @@ KeyPushes::~KeyPushes() {
   // The handles go here, without the lock that their callbacks take.
 }
 
-void KeyPushes::tell(const std::string& model, const std::vector<Leader>& leaders,
-                     const std::map<std::string, plan::LeaderStatus>& reported,
-                     const std::string& token, const plan::KeyMessage& message) {
+void LeaderPushes::tell(const std::string& model, const std::vector<Leader>& leaders,
+                        const std::map<std::string, plan::LeaderStatus>& reported,
+                        const std::string& token, const LeaderMessage& message) {
   std::vector<Push> gone;  // destroyed without the lock
   std::vector<std::pair<Leader, std::uint64_t>> due;
   {
@@ -35,7 +35,7 @@ void KeyPushes::tell(const std::string& model, const std::vector<Leader>& leader
     }
     for (const Leader& leader : leaders) {
       const auto status = reported.find(leader.uid);
-      if (status == reported.end() || !plan::must_be_told(message, status->second.keys)) continue;
+      if (status == reported.end() || !message.is_news(status->second)) continue;
       Push& push = pushes_[leader.uid];
       const bool same = push.digest == message.digest;
       if (same &&
@@ -53,28 +53,27 @@ void KeyPushes::tell(const std::string& model, const std::vector<Leader>& leader
   for (const auto& [leader, attempt] : due) send(leader, token, message, attempt);
 }
 
-void KeyPushes::send(const Leader& leader, const std::string& token,
-                     const plan::KeyMessage& message, std::uint64_t attempt) {
+void LeaderPushes::send(const Leader& leader, const std::string& token,
+                        const LeaderMessage& message, std::uint64_t attempt) {
   http::Target target;
   target.host = leader.ip;
   target.port = port_;
-  target.path = "/internal/keys";
+  target.path = message.path;
   target.headers["Authorization"] = "Bearer " + token;
   target.headers["Content-Type"] = "application/json";
   std::unique_ptr<http::Client::Handle> handle =
-      client_.send("PUT", std::move(target), message.body, kTimeoutSeconds,
-                   [this, uid = leader.uid, attempt](const Result<http::Response>& how) {
-                     on_answer(uid, attempt, how);
-                   });
+      client_.send(message.method, std::move(target), message.body, kTimeoutSeconds,
+                   [this, uid = leader.uid, attempt, about = message.about](
+                       const Result<http::Response>& how) { on_answer(uid, attempt, about, how); });
   std::unique_lock lock(mutex_);
   const auto at = pushes_.find(leader.uid);
   if (at != pushes_.end() && at->second.attempt == attempt) std::swap(at->second.handle, handle);
   lock.unlock();  // the one before, or the one that is not wanted any more, goes without the lock
 }
 
-void KeyPushes::on_answer(const std::string& uid, std::uint64_t attempt,
-                          const Result<http::Response>& how) {
-  const bool good = how && how->status == 200;
+void LeaderPushes::on_answer(const std::string& uid, std::uint64_t attempt,
+                             const std::string& about, const Result<http::Response>& how) {
+  const bool good = how && how->status / 100 == 2;
   std::string model;
   Millis delay{0};
   {
@@ -93,15 +92,16 @@ void KeyPushes::on_answer(const std::string& uid, std::uint64_t attempt,
     }
     delay = push.delay;
   }
-  if (good) return log_.info("told a leader its API keys", {{"model", model}, {"pod", uid}});
-  log_.info("leader not told its API keys",
-            {{"model", model},
+  if (good) return log_.info("told a leader", {{"what", about}, {"model", model}, {"pod", uid}});
+  log_.info("leader not told",
+            {{"what", about},
+             {"model", model},
              {"pod", uid},
              {"why", how ? "it answered " + std::to_string(how->status) : how.error().message}});
   again_(model, delay);
 }
 
-void KeyPushes::forget(const std::string& model) {
+void LeaderPushes::forget(const std::string& model) {
   tell(model, {}, {}, "", {});
 }
 

@@ -1,5 +1,5 @@
-// Keys pushed to a real HTTP server on loopback that plays the leader.
-#include "operator/runtime/key_pushes.h"
+// Messages pushed to a real HTTP server on loopback that plays the leader.
+#include "operator/runtime/leader_pushes.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,9 +13,9 @@ namespace {
 
 using testing::ElementsAre;
 
-class KeyPushesTest : public testing::Test {
+class LeaderPushesTest : public testing::Test {
  protected:
-  KeyPushesTest() : server_({.host = "127.0.0.1", .port = 0, .threads = 1}, Logger()) {
+  LeaderPushesTest() : server_({.host = "127.0.0.1", .port = 0, .threads = 1}, Logger()) {
     server_.route("PUT", "/internal/keys", [this](const http::Request& request) {
       const std::lock_guard lock(mutex_);
       bodies_.push_back(request.body);
@@ -24,8 +24,18 @@ class KeyPushesTest : public testing::Test {
       changed_.notify_all();
       return answer;
     });
+    for (const char* path : {"/internal/sleep", "/internal/wake"}) {
+      server_.route("POST", path, [this](const http::Request& request) {
+        const std::lock_guard lock(mutex_);
+        bodies_.push_back(request.path);
+        changed_.notify_all();
+        http::Response answer;
+        answer.status = 202;
+        return answer;
+      });
+    }
     EXPECT_TRUE(server_.start());
-    pushes_ = std::make_unique<KeyPushes>(
+    pushes_ = std::make_unique<LeaderPushes>(
         clock_, server_.port(),
         [this](const std::string& model, Millis delay) {
           const std::lock_guard lock(mutex_);
@@ -35,7 +45,7 @@ class KeyPushesTest : public testing::Test {
         },
         Logger());
   }
-  ~KeyPushesTest() override {
+  ~LeaderPushesTest() override {
     pushes_.reset();
     server_.stop();
   }
@@ -47,7 +57,15 @@ class KeyPushesTest : public testing::Test {
     status.keys = keys;
     status.received = clock_.wall_now();
     pushes_->tell("ns/r1", {{"u1", "127.0.0.1"}}, {{"u1", status}}, token,
-                  {digest, "body " + digest});
+                  keys_message({digest, "body " + digest}));
+  }
+  // The leader reports whether it was told to sleep.
+  void tell_sleep(bool wanted, bool reported) {
+    plan::LeaderStatus status;
+    status.told_to_sleep = reported;
+    status.received = clock_.wall_now();
+    pushes_->tell("ns/r1", {{"u1", "127.0.0.1"}}, {{"u1", status}}, "secret",
+                  sleep_message(wanted));
   }
   std::vector<std::string> await_bodies(std::size_t count) {
     std::unique_lock lock(mutex_);
@@ -66,10 +84,10 @@ class KeyPushesTest : public testing::Test {
   std::condition_variable changed_;
   std::vector<std::string> bodies_;
   std::vector<Millis> delays_;
-  std::unique_ptr<KeyPushes> pushes_;
+  std::unique_ptr<LeaderPushes> pushes_;
 };
 
-TEST_F(KeyPushesTest, ALeaderThatReportsSomethingElseIsToldOnce) {
+TEST_F(LeaderPushesTest, ALeaderThatReportsSomethingElseIsToldOnce) {
   tell("d1", "awaited");
   EXPECT_THAT(await_bodies(1), ElementsAre("body d1"));
   // Whether its answer has come or not, a line that is no newer asks for no second message.
@@ -79,7 +97,7 @@ TEST_F(KeyPushesTest, ALeaderThatReportsSomethingElseIsToldOnce) {
   EXPECT_THAT(await_bodies(2), ElementsAre("body d1", "body d2"));
 }
 
-TEST_F(KeyPushesTest, ALeaderThatHasForgottenIsToldAgain) {
+TEST_F(LeaderPushesTest, ALeaderThatHasForgottenIsToldAgain) {
   tell("d1", "awaited");
   await_bodies(1);
   tell("d1", "d1");
@@ -93,24 +111,33 @@ TEST_F(KeyPushesTest, ALeaderThatHasForgottenIsToldAgain) {
   EXPECT_EQ(await_bodies(2).back(), "body d1");
 }
 
-TEST_F(KeyPushesTest, ALeaderThatSaidNothingIsNotTold) {
-  pushes_->tell("ns/r1", {{"u1", "127.0.0.1"}}, {}, "secret", {"d1", "body d1"});
+TEST_F(LeaderPushesTest, ALeaderThatSaidNothingIsNotTold) {
+  pushes_->tell("ns/r1", {{"u1", "127.0.0.1"}}, {}, "secret", keys_message({"d1", "body d1"}));
   tell("d2", "");
   EXPECT_THAT(await_bodies(1), ElementsAre("body d2"));
 }
 
-TEST_F(KeyPushesTest, ARefusalIsTriedAgainEverMoreSeldom) {
+TEST_F(LeaderPushesTest, ARefusalIsTriedAgainEverMoreSeldom) {
   tell("d1", "awaited", "wrong");
-  EXPECT_EQ(await_delay(1), KeyPushes::kFirstRetry);
-  clock_.advance(KeyPushes::kFirstRetry);
+  EXPECT_EQ(await_delay(1), LeaderPushes::kFirstRetry);
+  clock_.advance(LeaderPushes::kFirstRetry);
   tell("d1", "awaited", "wrong");
-  EXPECT_EQ(await_delay(2), KeyPushes::kFirstRetry * 2);
+  EXPECT_EQ(await_delay(2), LeaderPushes::kFirstRetry * 2);
   // New keys do not wait for that.
   tell("d2", "awaited");
   EXPECT_THAT(await_bodies(3), ElementsAre("body d1", "body d1", "body d2"));
 }
 
-TEST_F(KeyPushesTest, AModelThatIsGoneIsForgotten) {
+TEST_F(LeaderPushesTest, ALeaderIsToldToSleepAndToWake) {
+  tell_sleep(false, false);
+  tell_sleep(true, false);
+  EXPECT_THAT(await_bodies(1), ElementsAre("/internal/sleep"));
+  tell_sleep(true, true);
+  tell_sleep(false, true);
+  EXPECT_THAT(await_bodies(2), ElementsAre("/internal/sleep", "/internal/wake"));
+}
+
+TEST_F(LeaderPushesTest, AModelThatIsGoneIsForgotten) {
   tell("d1", "awaited");
   await_bodies(1);
   pushes_->forget("ns/r1");
