@@ -74,7 +74,12 @@ TEST(Kernels, OfGroupedQueryAttentionAreAllMeasured) {
   for (const char* name : {"head", "choice, highest", "choice, drawn", "choice, drawn by top_p"}) {
     EXPECT_EQ(kept.rows(name), (std::vector{1, 3})) << name;
   }
-  EXPECT_EQ(kept.by_name.size(), 15U);
+  for (const char* way : {", many rows' kernel", ", library"}) {
+    for (const char* name : {"qkv", "output", "down", "gate, up and SwiGLU"}) {
+      EXPECT_EQ(kept.rows(std::string(name) + way), std::vector{20}) << name;
+    }
+  }
+  EXPECT_EQ(kept.by_name.size(), 23U);
   EXPECT_EQ(kept.by_name["qkv"][1].work.flops, 2.0 * 3 * 32 * 128);
 }
 

@@ -22,6 +22,9 @@ std::size_t size(std::int64_t count) {
   return static_cast<std::size_t>(count);
 }
 
+// Of a product that every kernel but one takes alike (product_wide.h).
+constexpr int kFewRows = 16;
+
 class Bench {
  public:
   Bench(std::string name, const ModelConfig& config, const KernelPlan& plan,
@@ -30,8 +33,7 @@ class Bench {
         c_(config),
         plan_(plan),
         emit_(emit),
-        backend_(device::make_backend(
-            {.device = device::Device::kCuda, .threads = plan.threads, .exact = false})) {
+        backend_(make(device::ManyRows::kAuto)) {
     const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
     const int widest = std::max({c_.hidden_size, c_.intermediate_size, c_.shared_width(),
                                  c_.num_heads * head, 2 * c_.num_kv_heads * c_.v_head_dim});
@@ -54,6 +56,12 @@ class Bench {
   }
 
  private:
+  std::unique_ptr<device::Backend> make(device::ManyRows many_rows) const {
+    return device::make_backend({.device = device::Device::kCuda,
+                                 .threads = plan_.threads,
+                                 .exact = false,
+                                 .many_rows = many_rows});
+  }
   int most_decode_rows() const { return *std::ranges::max_element(plan_.decode_rows); }
   int most_rows() const { return std::max(most_decode_rows(), plan_.prompt); }
 
@@ -73,12 +81,27 @@ class Bench {
 
   void measure(const std::string& name, int rows, const Work& work,
                const std::function<void()>& run) {
-    emit_({.device = std::string(backend_->name()),
+    measure(*backend_, name, rows, work, run);
+  }
+  void measure(device::Backend& backend, const std::string& name, int rows, const Work& work,
+               const std::function<void()>& run) {
+    emit_({.device = std::string(backend.name()),
            .model = name_,
            .name = name,
            .rows = rows,
-           .seconds = device_seconds(*backend_, plan_.repeats, plan_.flush_bytes, run),
+           .seconds = device_seconds(backend, plan_.repeats, plan_.flush_bytes, run),
            .work = work});
+  }
+
+  // A product, and where many rows have ways of their own, also by each of them.
+  template <class Run>
+  void measure_product(const std::string& name, int rows, const Work& work, const Run& run) {
+    measure(name, rows, work, [&] { run(*backend_); });
+    if (rows <= kFewRows) return;
+    for (const auto& [way, backend] :
+         {std::pair{", many rows' kernel", &by_kernel_}, std::pair{", library", &by_library_}}) {
+      measure(**backend, name + way, rows, work, [&] { run(**backend); });
+    }
   }
 
   struct Product {
@@ -123,9 +146,15 @@ class Bench {
   }
 
   void linear(const std::string& name, const PackedMatrix& w, double weight_bytes, int rows) {
-    measure(name, rows, product_work(rows, w.n, w.k, weight_bytes), [&, rows] {
-      backend_->linear({.x = x_, .ldx = w.k, .w = &w, .y = y_, .ldy = w.n, .rows = rows});
-    });
+    const Work work = product_work(rows, w.n, w.k, weight_bytes);
+    const auto run = [&, rows](device::Backend& backend) {
+      backend.linear({.x = x_, .ldx = w.k, .w = &w, .y = y_, .ldy = w.n, .rows = rows});
+    };
+    if (w.dtype == DType::kBF16) {
+      measure_product(name, rows, work, run);
+    } else {
+      measure(name, rows, work, [&] { run(*backend_); });
+    }
   }
 
   // A product for each head, with so many inputs and outputs from one head to the next.
@@ -202,16 +231,16 @@ class Bench {
     for (int t = 0; t < rows; ++t) token[size(t)] = t;
     const std::vector<float> ones(size(rows), 1.0F);
     const Work work = product_work(rows, gate_up_.n, gate_up_.k, 2);
-    measure("gate, up and SwiGLU", rows, work, [&] {
-      backend_->gate_up({.x = x_,
-                         .ldx = c_.hidden_size,
-                         .token = token.data(),
-                         .weight = ones.data(),
-                         .groups = &everyone,
-                         .w = &gate_up_,
-                         .group_count = 1,
-                         .h = y_,
-                         .ldh = width});
+    measure_product("gate, up and SwiGLU", rows, work, [&](device::Backend& backend) {
+      backend.gate_up({.x = x_,
+                       .ldx = c_.hidden_size,
+                       .token = token.data(),
+                       .weight = ones.data(),
+                       .groups = &everyone,
+                       .w = &gate_up_,
+                       .group_count = 1,
+                       .h = y_,
+                       .ldh = width});
     });
   }
 
@@ -404,6 +433,9 @@ class Bench {
   const KernelPlan& plan_;
   const std::function<void(const Measurement&)>& emit_;
   std::unique_ptr<device::Backend> backend_;
+  // On the same memory.
+  std::unique_ptr<device::Backend> by_kernel_ = make(device::ManyRows::kKernel);
+  std::unique_ptr<device::Backend> by_library_ = make(device::ManyRows::kLibrary);
   Noise noise_{*backend_};
   // Inputs and outputs of all operators.
   float* x_ = nullptr;

@@ -30,7 +30,9 @@ __device__ __forceinline__ void add_spans(const float* from, std::int64_t step, 
 }
 
 // Columns column .. column + 3 of a panel in row `row` of a task, which may lie past its rows. All
-// threads of a warp call it together, 16 neighbours for a row.
+// threads of a warp call it together: 2 kUp neighbours for a row, of which the last kUp have
+// columns 32 further than the first.
+template <int kUp = kPanel / 8>
 __device__ __forceinline__ void finish(const Products& p, const ProductTask& task, int row,
                                        int panel, int column, const float (&sum)[4]) {
   constexpr int kHalf = kPanel / 2;
@@ -43,8 +45,8 @@ __device__ __forceinline__ void finish(const Products& p, const ProductTask& tas
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       gate[i] = begun ? start[i] + sum[i] : sum[i];
-      // The columns of `up` are those of the thread 8 further.
-      up[i] = __shfl_down_sync(kAllLanes, gate[i], kHalf / 4, kPanel / 4);
+      // The columns of `up` are those of the thread kUp further.
+      up[i] = __shfl_down_sync(kAllLanes, gate[i], kUp, 2 * kUp);
     }
     if (row >= task.rows || column >= kHalf) return;
     const float weight = p.weight[task.first_row + row];

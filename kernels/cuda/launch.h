@@ -107,7 +107,7 @@ constexpr std::int64_t operand_bytes_of_tile(const Products& p) {
   return kBytes * p.spans * (p.tile_rows / 16) * (p.exact ? 2 : 1);
 }
 void pack_rows(const Products& params, DType dtype, Stream stream);
-// Does with sums in `partial` that are whole what params say.
+// Adds the first params.spans spans of `partial` and does with the sums what params say.
 void finish_products(const Products& params, Stream stream);
 
 // The two sides of a product as a library wants them: in BF16, row by row of `ld` inputs, which are

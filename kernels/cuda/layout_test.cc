@@ -296,13 +296,14 @@ TEST(CudaNumbersTest, BytesAreTakenByTheirPlaces) {
 TEST(CudaLayoutTest, ALibrarysProductPaysFromSomeRowsOn) {
   const std::pair<int, double> gpus[] = {{8, 312 / 2.04}, {9, 989 / 3.35}, {10, 2250 / 8.0}};
   for (const auto& [major, peak] : gpus) {
-    const int rows = library_rows(major);
+    const int rows = library_rows(major, DType::kBF16);
     const auto ours = [&](int r) { return 2 * r / (0.045 * peak); };
     const auto library = [&](int r) { return 4 + 2 * r / (0.5 * peak); };
     EXPECT_LE(library(rows), ours(rows)) << major;
     EXPECT_GT(library(rows - 1), ours(rows - 1)) << major;
   }
-  EXPECT_EQ(library_rows(9), 30);
+  EXPECT_EQ(library_rows(9, DType::kBF16), 30);
+  EXPECT_GT(library_rows(9, DType::kF8E4M3), 64) << "as measured";
 }
 
 TEST(CudaLayoutTest, ALibrarysPartsHoldEveryRowAndPanelOnce) {

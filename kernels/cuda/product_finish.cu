@@ -1,4 +1,5 @@
-// The second half of a library's product, and which kernels a product is for.
+// The second half of a product of many rows, whose parts are added in their order, and of a
+// library's product, which is one; and which kernels a product is for.
 #include "kernels/cuda/product.cuh"
 
 namespace dsm::kernels::cuda {
@@ -10,16 +11,18 @@ __global__ void __launch_bounds__(kProductThreads) finish_kernel(const Products 
   const ProductTask& task = p.tasks[tile.task];
   const int panel = static_cast<int>(blockIdx.y);
   if (tile.row >= task.rows || panel * kPanel >= task.w.n) return;
+  const int spans = spans_of(task.w) < p.spans ? spans_of(task.w) : p.spans;
   const int thread = static_cast<int>(threadIdx.x);
   const int column = thread % (kPanel / 4) * 4;
   for (int t = 0; t < p.tile_rows; t += kTileRows) {
     const int row = tile.row + t + thread / (kPanel / 4);
-    Four<float> sum = {};
+    float total[4] = {};
     if (row < task.rows) {
-      sum = load_four(p.partial + (static_cast<std::int64_t>(task.first_row) + row) * p.ld_partial +
-                      panel * kPanel + column);
+      add_spans(p.partial + (static_cast<std::int64_t>(task.first_row) + row) * p.ld_partial +
+                    panel * kPanel + column,
+                p.rows * p.ld_partial, spans, total);
     }
-    finish(p, task, row, panel, column, sum.v);
+    finish(p, task, row, panel, column, total);
   }
 }
 

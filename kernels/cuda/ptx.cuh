@@ -61,6 +61,90 @@ __device__ __forceinline__ void mma_e4m3(float (&d)[4], const std::uint32_t (&a)
 #endif
 }
 
+// A tile of rows in BF16 in shared memory as a warpgroup's product takes it: 64 inputs of a row are
+// 128 bytes, of which chunk c of 16 bytes stands at place c ^ (row % 8); aligned to 1,024 bytes.
+struct SharedRows {
+  std::uint64_t descriptor;
+};
+__device__ __forceinline__ SharedRows shared_rows(const void* shared) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  constexpr std::uint64_t kLeading = 1;         // not looked at where rows are swizzled
+  constexpr std::uint64_t kStride = 1024 >> 4;  // from 8 rows to the next 8
+  constexpr std::uint64_t kSwizzle128 = 1;
+  return {(address & 0x3ffffU) >> 4 | kLeading << 16 | kStride << 32 | kSwizzle128 << 62};
+}
+
+// D[64 x rows] += A[64 x 16] B[16 x rows] in BF16 with sums in FP32 by a warpgroup (four warps, the
+// first a multiple of four), with 64 or 128 rows; sm_90a alone. Warp w's lane 4g + q has of
+//   A: registers 0 .. 3 are lines 16 w + g, + 8, g, + 8; inputs 2q, 2q + 1 (0, 1) or those 8
+//   further B: inputs 16 step .. of a SharedRows' 64 D: registers 4j, 4j + 1 are line 16 w + g,
+//   rows 8j + 2q, 8j + 2q + 1; 4j + 2, 4j + 3 line g + 8
+// It is done when wgmma_wait() says so: until then nobody may touch D, A or B.
+#define DSM_SUMS_8(d, i)                                                              \
+  "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3]), "+f"(d[(i) + 4]), \
+      "+f"(d[(i) + 5]), "+f"(d[(i) + 6]), "+f"(d[(i) + 7])
+__device__ __forceinline__ void wgmma_bf16(float (&d)[32], const std::uint32_t (&a)[4],
+                                           const SharedRows& b, int step) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+      : DSM_SUMS_8(d, 0), DSM_SUMS_8(d, 8), DSM_SUMS_8(d, 16), DSM_SUMS_8(d, 24)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2));
+#else
+  __trap();
+#endif
+}
+__device__ __forceinline__ void wgmma_bf16(float (&d)[64], const std::uint32_t (&a)[4],
+                                           const SharedRows& b, int step) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
+      " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
+      " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
+      : DSM_SUMS_8(d, 0), DSM_SUMS_8(d, 8), DSM_SUMS_8(d, 16), DSM_SUMS_8(d, 24), DSM_SUMS_8(d, 32),
+        DSM_SUMS_8(d, 40), DSM_SUMS_8(d, 48), DSM_SUMS_8(d, 56)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2));
+#else
+  __trap();
+#endif
+}
+#undef DSM_SUMS_8
+// The compiler writes operands no later than here.
+__device__ __forceinline__ void wgmma_ready(std::uint32_t (&a)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
+// Before the first of several products whose registers the warp has written.
+__device__ __forceinline__ void wgmma_fence() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+// Ends a group of products.
+__device__ __forceinline__ void wgmma_commit() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+// Until all of the warp's groups but the last kLeft are done.
+template <int kLeft>
+__device__ __forceinline__ void wgmma_wait() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
+#endif
+}
+// The compiler reads sums no earlier than here.
+template <int kCount>
+__device__ __forceinline__ void wgmma_done(float (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
 // Starts to copy 16 bytes from memory to shared memory, both aligned to 16, or to fill them with
 // zeros. They are there once the thread has waited for the group that they were committed in; for
 // other threads, after a barrier as well.
@@ -78,6 +162,67 @@ __device__ __forceinline__ void cp_async_commit() {
 template <int kLeft>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+// Copies of many bytes to shared memory, by few threads for all; from sm_90 on. They are seen by
+// whoever waits for them and by warpgroups' products that it starts then. A barrier in shared
+// memory says when: its turns are numbered 0, 1, ..., and in each of them so many threads say how
+// many bytes their copies are, and start them. One thread begins the barrier, before a barrier of
+// the block.
+__device__ __forceinline__ std::uint32_t shared_address(const void* shared) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+}
+__device__ __forceinline__ void copies_begin([[maybe_unused]] std::uint64_t* barrier,
+                                             [[maybe_unused]] int threads) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], %1;\n"
+      "fence.proxy.async.shared::cta;" ::"r"(shared_address(barrier)),
+      "r"(threads)
+      : "memory");
+#endif
+}
+__device__ __forceinline__ void copies_expect([[maybe_unused]] std::uint64_t* barrier,
+                                              [[maybe_unused]] int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+      "r"(bytes)
+      : "memory");
+#endif
+}
+// Both sides and `bytes` are multiples of 16.
+__device__ __forceinline__ void copy_bytes([[maybe_unused]] void* shared,
+                                           [[maybe_unused]] const void* from,
+                                           [[maybe_unused]] int bytes,
+                                           [[maybe_unused]] std::uint64_t* barrier) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(shared)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+#else
+  __trap();
+#endif
+}
+// Until the copies of a turn are there: the last one, or the one before.
+__device__ __forceinline__ void copies_wait([[maybe_unused]] std::uint64_t* barrier,
+                                            [[maybe_unused]] int turn) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t there = 0;
+  while (there == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred there;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 there, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, there;\n"
+        "}"
+        : "=r"(there)
+        : "r"(shared_address(barrier)), "r"(turn & 1)
+        : "memory");
+  }
+#endif
 }
 
 // 16 bytes that no other thread block reads soon, past the first cache. Not for memory that the

@@ -30,6 +30,22 @@ DSM_HOST_DEVICE int split_end(const PackedMatrix& w, int split) {
   return end < w.k ? end : w.k;
 }
 
+// With many rows (product_wide.cu) a thread block goes through stages of 64 inputs, all of them or,
+// where blocks would be too few, a part: as many parts as spans at most.
+inline constexpr int kWideInputs = 64;
+DSM_HOST_DEVICE int wide_stages(const PackedMatrix& w) {
+  return (w.k + kWideInputs - 1) / kWideInputs;
+}
+struct WidePart {
+  int begin = 0;  // stages; none: there is no such part
+  int end = 0;
+};
+DSM_HOST_DEVICE WidePart wide_part(const PackedMatrix& w, int part, int most_parts) {
+  const int parts = spans_of(w) < most_parts ? spans_of(w) : most_parts;
+  if (part >= parts) return {};
+  return {wide_stages(w) * part / parts, wide_stages(w) * (part + 1) / parts};
+}
+
 // Attention: a split is a block of the KV cache. Splits are merged one after the other in the order
 // of their positions, which depends on nothing else: a row's bits are the same whether its splits
 // are side by side or follow each other in one thread block.

@@ -67,14 +67,14 @@ cudaDeviceProp properties_of(int gpu) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library, AllReduce all_reduce,
-              bool sleeps)
+              bool sleeps, ManyRows many_rows)
       : gpu_(gpu),
         properties_(properties_of(gpu)),
         exact_(exact),
         all_reduce_(all_reduce),
         sleeps_(sleeps),
         pool_(threads),
-        products_(properties_, exact, lists_, stream_, operands_) {
+        products_(properties_, exact, many_rows, lists_, stream_, operands_) {
     if (library != nullptr) name_ += ", " + products_.use_library(*library);
   }
   CudaBackend(const CudaBackend&) = delete;
@@ -108,6 +108,7 @@ class CudaBackend final : public Backend {
 
   PackedMatrix reserve(std::span<const WeightPiece> pieces) override {
     const PackedMatrix shape = packed_matrix(pieces, nullptr);
+    products_.expect(shape.dtype);
     const std::size_t bytes = packed_bytes(shape.dtype, shape.n, shape.k);
     return packed_matrix(pieces, matrices_.allocate(bytes, stream_));
   }
@@ -596,8 +597,8 @@ std::vector<std::string> cuda_capabilities() {
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
                                            const FoundCublasLt* library, AllReduce all_reduce,
-                                           bool sleeps) {
-  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps);
+                                           bool sleeps, ManyRows many_rows) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps, many_rows);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

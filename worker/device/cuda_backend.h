@@ -11,6 +11,7 @@
 
 #include "worker/device/backend.h"
 #include "worker/device/cublas_lt.h"
+#include "worker/device/many_rows.h"
 #include "worker/device/sum_ways.h"
 
 struct CUstream_st;
@@ -31,7 +32,8 @@ std::vector<std::string> cuda_capabilities();
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
                                            const FoundCublasLt* library = nullptr,
                                            AllReduce all_reduce = AllReduce::kAuto,
-                                           bool sleeps = false);
+                                           bool sleeps = false,
+                                           ManyRows many_rows = ManyRows::kAuto);
 
 // The stream of such a backend, to measure what is on it.
 CUstream_st* stream_of(const Backend& backend);

@@ -15,23 +15,41 @@ namespace {
 #endif
 constexpr std::int64_t kOperandBytes = DSM_CUDA_OPERAND_BYTES;
 
+// And of those of the kernel for many rows, a part of which should have blocks for all processors:
+// 32 tiles of 128 rows of 16,384 inputs.
+constexpr std::int64_t kWideOperandBytes = 4 * kOperandBytes;
+
 }  // namespace
+
+template <class Part>
+void CudaOperands::in_parts(cuda::Products& launch, std::int64_t tile_bytes,
+                            std::int64_t most_bytes, const Part& part) {
+  const int all = launch.tile_count;
+  const int most = static_cast<int>(std::clamp<std::int64_t>(most_bytes / tile_bytes, 1, all));
+  launch.x_operands = operands_.at_least(static_cast<std::size_t>(most * tile_bytes), stream_);
+  for (int begin = 0; begin < all; begin += most) {
+    launch.tile_count = std::min(most, all - begin);
+    part();
+    launch.tiles += launch.tile_count;
+  }
+}
 
 void CudaOperands::multiply(cuda::Products launch, DType dtype) {
   if (!cuda::rows_are_packed(launch, dtype)) {
     cuda::products(launch, dtype, stream_.get());
     return;
   }
-  const std::int64_t tile_bytes = cuda::operand_bytes_of_tile(launch);
-  const int all = launch.tile_count;
-  const int most = static_cast<int>(std::clamp<std::int64_t>(kOperandBytes / tile_bytes, 1, all));
-  launch.x_operands = operands_.at_least(static_cast<std::size_t>(most * tile_bytes), stream_);
-  for (int begin = 0; begin < all; begin += most) {
-    launch.tile_count = std::min(most, all - begin);
+  in_parts(launch, cuda::operand_bytes_of_tile(launch), kOperandBytes, [&] {
     cuda::pack_rows(launch, dtype, stream_.get());
     cuda::products(launch, dtype, stream_.get());
-    launch.tiles += launch.tile_count;
-  }
+  });
+}
+
+void CudaOperands::multiply(cuda::WideProducts launch) {
+  in_parts(launch.params, cuda::wide_bytes_of_tile(launch), kWideOperandBytes, [&] {
+    cuda::pack_wide_rows(launch, stream_.get());
+    cuda::wide_products(launch, stream_.get());
+  });
 }
 
 }  // namespace dsm::device

@@ -3,7 +3,7 @@
 // thread.
 #pragma once
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_wide.h"
 #include "worker/device/cuda_memory.h"
 
 namespace dsm::device {
@@ -14,11 +14,18 @@ class CudaOperands {
 
   // As kernels::cuda::products().
   void multiply(kernels::cuda::Products launch, kernels::DType dtype);
+  // As kernels::cuda::wide_products().
+  void multiply(kernels::cuda::WideProducts launch);
 
   // As Scratch::give_back().
   void give_back_scratch() { operands_.give_back(); }
 
  private:
+  // Calls `part` with so many tiles at a time, each of tile_bytes, that operands have most_bytes.
+  template <class Part>
+  void in_parts(kernels::cuda::Products& launch, std::int64_t tile_bytes, std::int64_t most_bytes,
+                const Part& part);
+
   const Stream& stream_;
   Scratch operands_;
 };

@@ -1,5 +1,7 @@
 #include "worker/device/cuda_products.h"
 
+#include <algorithm>
+
 namespace dsm::device {
 
 using namespace kernels;  // parameter structs
@@ -14,8 +16,15 @@ std::string CudaProducts::use_library(const FoundCublasLt& library) {
   return "long prompts by cuBLASLt";
 }
 
+bool CudaProducts::may_use_library(int rows) const {
+  if (library_ == nullptr) return false;
+  const auto pays = [&](DType dtype) { return rows >= cuda::library_rows(capability_, dtype); };
+  return (fp8_ && pays(DType::kF8E4M3)) || (pays(DType::kBF16) && rows >= wide_rows().below);
+}
+
 void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch) {
   launch.exact = exact_;
+  by_wide_kernel(tasks, launch);
   if (library_ != nullptr) by_library(tasks, launch);
   // One launch for each pair of types.
   for (const DType dtype : cuda::kProductTypes) {
@@ -30,6 +39,32 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
       if (!chosen_.empty()) by_kernel(launch, dtype);
     }
   }
+}
+
+cuda::RowRange CudaProducts::wide_rows() const {
+  if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
+  return cuda::wide_kernel_rows(capability_, library_ != nullptr && many_rows_ == ManyRows::kAuto);
+}
+
+// Takes what it does out of tasks.
+void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::Products launch) {
+  const cuda::RowRange range = wide_rows();
+  chosen_.clear();
+  int stages = 0;
+  for (cuda::ProductTask& task : tasks) {
+    if (task.w.dtype != DType::kBF16 || task.rows < range.from || task.rows >= range.below)
+      continue;
+    chosen_.push_back(task);
+    stages = std::max(stages, cuda::wide_stages(task.w));
+    task.rows = 0;
+  }
+  if (chosen_.empty()) return;
+  cuda::plan_wide_products(chosen_, processors_, plan_);
+  take_plan(launch);
+  if (launch.spans > 1) span_sums_.give(launch);
+  lists_.send();
+  operands_.multiply({launch, stages});
+  check(cudaGetLastError(), "start a kernel");
 }
 
 // Takes what it does out of tasks. The library's sums are finished as ours are, as one span.
@@ -62,6 +97,10 @@ void CudaProducts::by_kernel(cuda::Products launch, DType dtype) {
 
 void CudaProducts::plan(cuda::Products& launch, DType dtype) {
   cuda::plan_products(chosen_, dtype, processors_, plan_);
+  take_plan(launch);
+}
+
+void CudaProducts::take_plan(cuda::Products& launch) {
   launch.tasks = lists_.put(chosen_);
   launch.tiles = lists_.put(plan_.tiles);
   launch.tile_count = static_cast<int>(plan_.tiles.size());

@@ -12,17 +12,19 @@
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
 #include "worker/device/library_product.h"
+#include "worker/device/many_rows.h"
 
 namespace dsm::device {
 
 class CudaProducts {
  public:
   // `exact`: activations as two BF16 terms.
-  CudaProducts(const cudaDeviceProp& gpu, bool exact, Lists& lists, const Stream& stream,
-               CudaOperands& operands)
+  CudaProducts(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
+               const Stream& stream, CudaOperands& operands)
       : processors_(gpu.multiProcessorCount),
         capability_(gpu.major),
         exact_(exact),
+        many_rows_(many_rows),
         lists_(lists),
         stream_(stream),
         operands_(operands) {}
@@ -30,10 +32,10 @@ class CudaProducts {
   // Products of many rows are the library's from now on. For the log: whether it is there.
   std::string use_library(const FoundCublasLt& library);
 
+  // There may be products by weights of this type.
+  void expect(kernels::DType dtype) { fp8_ = fp8_ || dtype == kernels::DType::kF8E4M3; }
   // Whether products of so many rows may be the library's.
-  bool may_use_library(int rows) const {
-    return library_ != nullptr && rows >= kernels::cuda::library_rows(capability_);
-  }
+  bool may_use_library(int rows) const;
 
   // Whether kernels multiply FP8 by FP8.
   bool takes_fp8() const { return capability_ >= 9; }
@@ -48,15 +50,23 @@ class CudaProducts {
   }
 
  private:
+  // Which rows are the kernel's for many.
+  kernels::cuda::RowRange wide_rows() const;
+  void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
+                      kernels::cuda::Products launch);
   void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
                   const kernels::cuda::Products& launch);
   // Of chosen_.
   void by_kernel(kernels::cuda::Products launch, kernels::DType dtype);
   void plan(kernels::cuda::Products& launch, kernels::DType dtype);
+  // Sends plan_.
+  void take_plan(kernels::cuda::Products& launch);
 
   const int processors_;
   const int capability_;  // its first number
   const bool exact_;
+  const ManyRows many_rows_;
+  bool fp8_ = false;  // some weights are
   Lists& lists_;
   const Stream& stream_;
   CudaOperands& operands_;

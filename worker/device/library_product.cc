@@ -53,7 +53,7 @@ struct LibraryProduct::Layouts {
 
 LibraryProduct::LibraryProduct(const CublasLt& library, int capability, const Stream& stream)
     : api_(library),
-      least_rows_(cuda::library_rows(capability)),
+      capability_(capability),
       stream_(stream),
       library_(made(api_.destroy, api_.create)),
       product_(made(api_.product_destroy,
@@ -93,9 +93,9 @@ const std::optional<CublasLt::Algorithm>& LibraryProduct::algorithm(const Shape&
 }
 
 std::span<const cuda::ProductPart> LibraryProduct::parts_of(const cuda::ProductTask& task) {
-  const bool unpacks =
-      task.w.dtype == DType::kBF16 || (task.w.dtype == DType::kF8E4M3 && !cuda::fp8_rows(task));
-  if (!unpacks || task.rows < least_rows_) return {};
+  const DType dtype = task.w.dtype;
+  const bool unpacks = dtype == DType::kBF16 || dtype == DType::kF8E4M3;
+  if (!unpacks || task.rows < cuda::library_rows(capability_, dtype)) return {};
   cuda::library_parts(task, kPartBytes, parts_);
   for (const cuda::ProductPart& part : parts_) {
     if (!algorithm(shape_of(part.panels, task.w.k, part.rows))) return {};

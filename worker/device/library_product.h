@@ -53,7 +53,7 @@ class LibraryProduct {
   const std::optional<CublasLt::Algorithm>& algorithm(const Shape& shape);
 
   const CublasLt& api_;
-  const int least_rows_;
+  const int capability_;
   const Stream& stream_;
   Handle library_;
   Handle product_;

@@ -175,8 +175,10 @@ class LibraryProductTest : public testing::Test {
   std::vector<float> scales_;
   FoundCublasLt library_ = fake_library();
   Side cpu_{make_cpu_backend(1)};
-  Side device_{make_cuda_backend(1, false, 0, &library_)};
-  const int rows_ = cuda::library_rows(9) + 3;
+  Side device_{
+      make_cuda_backend(1, false, 0, &library_, AllReduce::kAuto, false, ManyRows::kLibrary)};
+  const int rows_ = cuda::library_rows(9, DType::kBF16) + 3;
+  const int fp8_rows_ = cuda::library_rows(9, DType::kF8E4M3) + 3;
 };
 
 TEST_F(LibraryProductTest, ALinearOfManyRowsIsNear) {
@@ -187,20 +189,20 @@ TEST_F(LibraryProductTest, ALinearOfManyRowsIsNear) {
       const int n = shape[0];
       const int k = shape[1];
       const WeightPiece weight = piece(dtype, n, k, shape[2]);
-      const auto x = random_floats(size(rows_, k + 1), 7);
+      const auto x = random_floats(size(fp8_rows_, k + 1), 7);
       const auto run = [&](const Side& side) {
         const PackedMatrix w = load(side, weight);
         EXPECT_EQ(w.dtype, dtype);
-        auto* y = side.put(random_floats(size(rows_, n), 8));
+        auto* y = side.put(random_floats(size(fp8_rows_, n), 8));
         side.backend->linear({.x = side.put(x),
                               .ldx = k + 1,
                               .w = &w,
                               .bias = side.put(random_floats(static_cast<std::size_t>(n), 9)),
                               .y = y,
                               .ldy = n,
-                              .rows = rows_,
+                              .rows = fp8_rows_,
                               .accumulate = true});
-        return side.get(y, size(rows_, n));
+        return side.get(y, size(fp8_rows_, n));
       };
       g_multiplied = 0;
       expect_near(run(device_), run(cpu_), k);
@@ -268,6 +270,31 @@ TEST_F(LibraryProductTest, StepsOfManyRowsAreNotRecorded) {
   repeat(20);
   EXPECT_EQ(g_multiplied, 4);
   EXPECT_EQ(called, 6) << "the first and the one that is recorded";
+}
+
+// What the kernel for many rows takes is recorded, unless other weights of the model are the
+// library's.
+TEST_F(LibraryProductTest, StepsOfFewerRowsAreRecordedWhereNoWeightIsTheLibrarys) {
+  for (const DType other : {DType::kBF16, DType::kF8E4M3}) {
+    const Side side{make_cuda_backend(1, false, 0, &library_)};
+    const WeightPiece second = piece(other, 64, 64, 0);
+    load(side, second);
+    const WeightPiece weight = piece(DType::kBF16, 64, 64, 0);
+    const PackedMatrix w = load(side, weight);
+    const float* x = side.put(random_floats(size(fp8_rows_, 64), 13));
+    auto* y = allocate<float>(*side.backend, size(fp8_rows_, 64));
+    int called = 0;
+    for (int i = 0; i < 4; ++i) {
+      side.backend->stage({}, {});
+      side.backend->repeat({.tokens = fp8_rows_, .positions = 1024}, [&] {
+        ++called;
+        side.backend->linear({.x = x, .ldx = 64, .w = &w, .y = y, .ldy = 64, .rows = fp8_rows_});
+      });
+      side.backend->wait();
+    }
+    EXPECT_EQ(called, other == DType::kBF16 ? 2 : 4);
+    EXPECT_EQ(g_multiplied, 0);
+  }
 }
 
 TEST_F(LibraryProductTest, TheNameSaysWhetherTheLibraryIsThere) {

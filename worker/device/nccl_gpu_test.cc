@@ -29,7 +29,8 @@ class Nccl : public ::testing::Test {
     to_ = device_memory(kCount * sizeof(float));
     check(cudaMemcpy(from_.get(), values_.data(), kCount * sizeof(float), cudaMemcpyDefault),
           "copy");
-    check(cudaDeviceSynchronize(), "copy");  // which may still be on its way when cudaMemcpy returns
+    check(cudaDeviceSynchronize(),
+          "copy");  // which may still be on its way when cudaMemcpy returns
   }
   std::vector<float> result() {
     comm_->wait([&] { return stream_.done(); }, "finish");

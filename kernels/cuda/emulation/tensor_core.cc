@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "kernels/cuda/emulation/block.h"
@@ -79,6 +80,37 @@ void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part) {
   const auto& values = e4m3_values();
   multiply<4>(lanes, taking_part,
               [&](std::uint32_t four, int i) { return values[four >> 8 * i & 0xffU]; });
+}
+
+void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part) {
+  if (taking_part != 0xffffffffU) fail("a tensor core's product without all lanes");
+  const auto& first = *static_cast<const WarpgroupOperands*>(lanes[0]);
+  const auto* shared = static_cast<const unsigned char*>(first.shared);
+  if (reinterpret_cast<std::uintptr_t>(shared) % 1024 != 0) fail("rows that are not aligned");
+  float a[kRows][16];
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const WarpgroupOperands*>(lanes[lane]);
+    if (mine.shared != first.shared || mine.step != first.step) fail("lanes with other rows");
+    for (int r = 0; r < 4; ++r) {
+      for (int i = 0; i < 2; ++i) {
+        a[lane / 4 + r % 2 * 8][lane % 4 * 2 + r / 2 * 8 + i] = bf16(mine.a[r] >> 16 * i & 0xffffU);
+      }
+    }
+  }
+  for (int row = 0; row < first.rows; ++row) {
+    float b[16];
+    for (int input = 0; input < 16; ++input) {
+      const int chunk = (first.step * 2 + input / 8) ^ (row % 8);
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, shared + row * 128 + chunk * 16 + input % 8 * 2, sizeof bits);
+      b[input] = bf16(bits);
+    }
+    for (int line = 0; line < kRows; ++line) {
+      const auto& owner = *static_cast<const WarpgroupOperands*>(lanes[line % 8 * 4 + row % 8 / 2]);
+      float& sum = owner.d[row / 8 * 4 + line / 8 * 2 + row % 2];
+      for (int input = 0; input < 16; ++input) sum += a[line][input] * b[input];
+    }
+  }
 }
 
 }  // namespace dsm::emulation

@@ -17,4 +17,15 @@ struct LaneOperands {
 void multiply_bf16(void* const (&lanes)[32], unsigned taking_part);
 void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part);
 
+// A warp's 16 lines of a warpgroup's product: D[16 x rows] += A[16 x 16] B[16 x rows] in BF16, with
+// inputs 16 step .. of rows that are swizzled in shared memory (SharedRows of ptx.cuh).
+struct WarpgroupOperands {
+  float* d;
+  const std::uint32_t* a;
+  const void* shared;
+  int rows;
+  int step;
+};
+void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part);
+
 }  // namespace dsm::emulation

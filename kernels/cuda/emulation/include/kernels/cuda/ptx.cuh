@@ -8,7 +8,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
+#include "kernels/cuda/emulation/bulk_copy.h"
 #include "kernels/cuda/emulation/tensor_core.h"
 
 namespace dsm::kernels::cuda {
@@ -31,6 +33,26 @@ inline void mma_e4m3(float (&d)[4], const std::uint32_t (&a)[4], const std::uint
   emulation::meet(0xffffffffU, emulation::multiply_e4m3, &mine);
 }
 
+// Done at once; a warp's 16 lines are a product of their own.
+struct SharedRows {
+  const void* first;
+};
+inline SharedRows shared_rows(const void* shared) {
+  return {shared};
+}
+template <int kSums>
+void wgmma_bf16(float (&d)[kSums], const std::uint32_t (&a)[4], const SharedRows& b, int step) {
+  emulation::WarpgroupOperands mine{d, a, b.first, 2 * kSums, step};
+  emulation::meet(0xffffffffU, emulation::multiply_shared_rows, &mine);
+}
+inline void wgmma_ready(std::uint32_t (&)[4]) {}
+inline void wgmma_fence() {}
+inline void wgmma_commit() {}
+template <int kLeft>
+void wgmma_wait() {}
+template <int kCount>
+void wgmma_done(float (&)[kCount]) {}
+
 // Copied when the thread waits for it, so that one that does not is found out.
 inline void cp_async_16(void* shared, const void* from, bool there = true) {
   emulation::copy_later(static_cast<uint4*>(shared),
@@ -43,6 +65,23 @@ template <int kLeft>
 void cp_async_wait() {
   for (const auto& [to, from] : emulation::copies_until(kLeft)) {
     *static_cast<uint4*>(to) = from != nullptr ? *static_cast<const uint4*>(from) : uint4{};
+  }
+}
+
+// There when a thread waits for it, as above.
+inline void copies_begin(std::uint64_t* barrier, int threads) {
+  emulation::begin_turns(barrier, threads);
+}
+inline void copies_expect(std::uint64_t* barrier, int bytes) {
+  emulation::expect_copies(barrier, bytes);
+}
+inline void copy_bytes(void* shared, const void* from, int bytes, std::uint64_t* barrier) {
+  std::memset(shared, 0xff, static_cast<std::size_t>(bytes));  // NaN
+  emulation::add_copy(barrier, {shared, from, bytes});
+}
+inline void copies_wait(std::uint64_t* barrier, int turn) {
+  for (const auto& [to, from, bytes] : emulation::end_turn(barrier, turn)) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
   }
 }
 

@@ -1,0 +1,69 @@
+#include "kernels/cuda/emulation/bulk_copy.h"
+
+#include <unordered_map>
+#include <utility>
+
+#include "kernels/cuda/emulation/block.h"
+
+namespace dsm::emulation {
+namespace {
+
+struct Turns {
+  int threads = 0;
+  unsigned ended = 0;
+  // Of the turn after those:
+  int came = 0;   // threads
+  int bytes = 0;  // of copies that are still to come
+  std::vector<BulkCopy> copies = {};
+};
+// Kernels run one at a time.
+std::unordered_map<std::uint64_t*, Turns>& barriers() {
+  static std::unordered_map<std::uint64_t*, Turns> all;
+  return all;
+}
+
+Turns& turns_of(std::uint64_t* barrier) {
+  const auto at = barriers().find(barrier);
+  if (at == barriers().end()) fail("a barrier of copies that was not begun");
+  return at->second;
+}
+
+bool aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+}  // namespace
+
+void begin_turns(std::uint64_t* barrier, int threads) {
+  barriers()[barrier] = {.threads = threads};
+}
+
+void expect_copies(std::uint64_t* barrier, int bytes) {
+  Turns& turns = turns_of(barrier);
+  if (turns.came == turns.threads)
+    fail("a turn of copies while nobody has waited for the last one");
+  ++turns.came;
+  turns.bytes += bytes;
+}
+
+void add_copy(std::uint64_t* barrier, const BulkCopy& copy) {
+  if (!aligned(copy.to) || !aligned(copy.from) || copy.bytes <= 0 || copy.bytes % 16 != 0) {
+    fail("a copy that is not aligned to 16 bytes");
+  }
+  Turns& turns = turns_of(barrier);
+  turns.bytes -= copy.bytes;
+  if (turns.bytes < 0) fail("a copy that nobody expects");
+  turns.copies.push_back(copy);
+}
+
+std::vector<BulkCopy> end_turn(std::uint64_t* barrier, int turn) {
+  Turns& turns = turns_of(barrier);
+  // A barrier knows no more of a turn than whether it is odd.
+  if ((turns.ended & 1U) != (static_cast<unsigned>(turn) & 1U)) return {};
+  if (turns.came < turns.threads || turns.bytes != 0) fail("a thread waits for no copies");
+  turns.came = 0;
+  ++turns.ended;
+  return std::exchange(turns.copies, {});
+}
+
+}  // namespace dsm::emulation

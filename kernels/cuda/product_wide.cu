@@ -1,0 +1,346 @@
+// The matrix product for many rows, on tensor cores that take one side from shared memory (wgmma).
+//
+// It is computed with its sides turned: 64 columns of the weights are the lines of operand A, rows
+// are operand B. Of a packed panel 8 bytes are two columns of a pair of inputs, which are registers
+// of A, for lines g and g + 8. A stage, 64 inputs of the block's rows and of its four panels, is a
+// few contiguous pieces of memory: one warp copies them to shared memory, some stages ahead, and
+// two warpgroups with 128 columns each take them from there, rows as operands and weights to
+// registers.
+//
+// Which input a slot of the operands stands for is free as long as both sides agree. Here a lane's
+// pairs of a stage are 8 neighbours, so that the four lanes of a column read four pieces, and these
+// are laid out on different banks. Rows are rounded to BF16 and brought into that order once for
+// all panels (pack_kernel).
+//
+// Sums stay in registers through all inputs; where blocks would be too few, each takes a part of
+// them.
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/finish.cuh"
+#include "kernels/cuda/fragments.h"
+#include "kernels/cuda/product_wide.h"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+constexpr int kWarps = 8;  // two warpgroups
+constexpr int kThreads = kWarps * 32;
+constexpr int kSteps = kWideInputs / kStepInputs;
+constexpr int kRowBytes = kWideInputs * 2;
+constexpr int kChunks = kRowBytes / 16;
+// A stage of a panel: [4 pieces][8 pairs of inputs][64] words, a piece for the lanes 4g + q of one
+// q. 32 bytes more from one to the next keep them on different banks.
+constexpr int kPieces = 4;
+constexpr int kPairs = kWideInputs / 2;
+constexpr int kPiecePairs = kPairs / kPieces;
+constexpr int kPairBytes = kPanel * 4;
+constexpr int kPieceBytes = kPiecePairs * kPairBytes + 32;
+constexpr int kWarpColumns = 32;
+// Of a thread block's shared memory on GPUs of 9.0.
+constexpr int kMostBytes = 227 << 10;
+
+template <int kRows>
+struct Wide {
+  // Rows, then panels. Rows are aligned to 1,024 bytes.
+  static constexpr int kRowsBytes = kRows * kRowBytes;
+  static constexpr int kStageBytes =
+      static_cast<int>(round_up(kRowsBytes + kWidePanels * kPieces * kPieceBytes, 1024));
+  // Stages in shared memory, of which one is read, the one before may still be, and the others are
+  // on their way: of weights 96 KiB, or with 128 rows 64, of 18 that an H100's bandwidth times its
+  // latency asks for.
+  static constexpr int kRing = kRows == 64 ? 5 : 4;
+  static constexpr int kAhead = kRing - 2;
+  // With a barrier for each stage, and what aligns them.
+  static constexpr int kSharedBytes = kRing * (kStageBytes + 8) + 1024;
+  static_assert(kSharedBytes <= kMostBytes);
+  // Sums of 32 rows of a warp on their way out, by row; 4 keep lanes on different banks.
+  static constexpr int kOutRows = 32;
+  static constexpr int kOutStride = kWarpColumns + 4;
+  static_assert(kWarps * kOutRows * kOutStride * 4 <= kRing * kStageBytes);
+};
+
+// What a thread block works on.
+struct Block {
+  const unsigned char* rows;  // [stages] of its part, kRowsBytes each
+  const unsigned char* weights;
+  std::int64_t panel_bytes;
+  int panels;
+  int begin;  // its part's first stage
+  int count;
+  int pairs;  // of inputs, of the matrix
+};
+
+// Shared memory: a ring of stages.
+template <int kRows>
+struct Ring {
+  unsigned char* stages;
+  std::uint64_t* barriers;
+
+  static __device__ __forceinline__ Ring make() {
+    auto* at = dynamic_shared<unsigned char>();
+    at += (1024 - reinterpret_cast<std::uintptr_t>(at) % 1024) % 1024;
+    return {at,
+            reinterpret_cast<std::uint64_t*>(at + Wide<kRows>::kRing * Wide<kRows>::kStageBytes)};
+  }
+  __device__ __forceinline__ unsigned char* stage(int i) const {
+    return stages + i % Wide<kRows>::kRing * Wide<kRows>::kStageBytes;
+  }
+  __device__ __forceinline__ std::uint64_t* barrier(int i) const {
+    return barriers + i % Wide<kRows>::kRing;
+  }
+  static __device__ __forceinline__ int turn(int i) { return i / Wide<kRows>::kRing; }
+};
+
+// Starts a warp's copies of the part's stage number i: some of the rows, half of a panel.
+template <int kRows>
+__device__ __forceinline__ void ask(const Block& block, const Ring<kRows>& ring, int warp, int i) {
+  if (i >= block.count) return;
+  constexpr int kBytes = Wide<kRows>::kRowsBytes / kWarps;
+  constexpr int kCopies = kWidePanels * kPieces / kWarps;
+  const int first = (block.begin + i) * kPairs;
+  unsigned char* to = ring.stage(i);
+  std::uint64_t* barrier = ring.barrier(i);
+  const int panel = warp / 2;
+  const unsigned char* from = block.weights + panel * block.panel_bytes;
+  int pairs[kCopies];
+  int expected = kBytes;
+#pragma unroll
+  for (int c = 0; c < kCopies; ++c) {
+    const int left = block.pairs - first - (warp % 2 * kCopies + c) * kPiecePairs;
+    pairs[c] = panel >= block.panels || left < 0 ? 0 : left < kPiecePairs ? left : kPiecePairs;
+    expected += pairs[c] * kPairBytes;
+  }
+  copies_expect(barrier, expected);
+  copy_bytes(to + warp * kBytes,
+             block.rows + static_cast<std::int64_t>(i) * Wide<kRows>::kRowsBytes + warp * kBytes,
+             kBytes, barrier);
+#pragma unroll
+  for (int c = 0; c < kCopies; ++c) {
+    const int piece = warp % 2 * kCopies + c;
+    if (pairs[c] == 0) continue;
+    copy_bytes(to + Wide<kRows>::kRowsBytes + (panel * kPieces + piece) * kPieceBytes,
+               from + static_cast<std::int64_t>(first + piece * kPiecePairs) * kPairBytes,
+               pairs[c] * kPairBytes, barrier);
+  }
+}
+
+// A lane's weights of a stage: operands A of a step's two products, the panel's halves.
+struct StageWeights {
+  std::uint32_t v[kSteps][2][4];
+};
+
+// `from`: the lane's piece, at its first column. Pairs from `left` on are not there.
+__device__ __forceinline__ void load_stage(const unsigned char* from, int left, StageWeights& to) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int further = 0; further < 2; ++further) {
+      const int pair = step * 2 + further;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint2 two =
+            *reinterpret_cast<const uint2*>(from + pair * kPairBytes + half * (kPairBytes / 2));
+        to.v[step][half][further * 2] = pair < left ? two.x : 0;
+        to.v[step][half][further * 2 + 1] = pair < left ? two.y : 0;
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) wgmma_ready(to.v[step][half]);
+  }
+}
+
+// A warp's share of its warpgroup's work: sums of its panels' halves, in all its rows.
+template <int kRows>
+__device__ __forceinline__ void multiply_stages(const Block& block, const Ring<kRows>& ring,
+                                                int warp, int lane, float (&sums)[2][kRows / 2]) {
+  // A panel past the last one is computed as that, for nobody.
+  const int panel = warp / 2 < block.panels ? warp / 2 : block.panels - 1;
+  const int weights = Wide<kRows>::kRowsBytes + (panel * kPieces + lane % 4) * kPieceBytes +
+                      (warp % 2 * 16 + lane / 4 * 2) * 4;
+  StageWeights held[2];
+  const auto take = [&](int i, StageWeights& to) {
+    copies_wait(ring.barrier(i), ring.turn(i));
+    load_stage(ring.stage(i) + weights,
+               block.pairs - (block.begin + i) * kPairs - lane % 4 * kPiecePairs, to);
+  };
+  if (warp == 0 && lane == 0) {
+    for (int i = 0; i < Wide<kRows>::kRing; ++i) copies_begin(ring.barrier(i), kWarps);
+  }
+  __syncthreads();
+  if (lane == 0) {
+    for (int i = 0; i < Wide<kRows>::kAhead; ++i) ask(block, ring, warp, i);
+  }
+  __syncthreads();  // as in the loop, one comes between starting copies and waiting for them
+  take(0, held[0]);
+  for (int first = 0; first < block.count; first += 2) {
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int i = first + b;
+      __syncthreads();  // stage i - 2 may be overwritten
+      const SharedRows rows = shared_rows(ring.stage(i));
+      wgmma_fence();
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          wgmma_bf16(sums[half], held[b].v[step][half], rows, step);
+        }
+      }
+      wgmma_commit();
+      if (lane == 0) ask(block, ring, warp, i + Wide<kRows>::kAhead);
+      __syncwarp();
+      wgmma_wait<1>();  // so the rows and registers of the stage before are free
+      if (i + 1 >= block.count) break;
+      take(i + 1, held[1 - b]);
+    }
+  }
+  wgmma_wait<0>();
+  wgmma_done(sums[0]);
+  wgmma_done(sums[1]);
+  __syncthreads();  // nobody reads any stage
+}
+
+// The sums of a warp's 32 columns, 16 of either half of a panel: to shared memory as rows, then on.
+// A gate is in the same warp as what it gates.
+template <int kRows>
+__device__ __forceinline__ void put_sums(const Products& p, const ProductTask& task, int first_row,
+                                         int warp, int lane, float* out,
+                                         const float (&sums)[2][kRows / 2]) {
+  using Shape = Wide<kRows>;
+  const int panel = static_cast<int>(blockIdx.y) * kWidePanels + warp / 2;
+  if (panel * kPanel >= task.w.n) return;  // the whole warp does
+  // What it reads there: a row's columns are 8 neighbours'.
+  const int column = warp % 2 * 16 + lane % 8 / 4 * (kPanel / 2) + lane % 4 * 4;
+#pragma unroll
+  for (int chunk = 0; chunk < kRows / Shape::kOutRows; ++chunk) {
+    __syncwarp();  // what was there has been read
+#pragma unroll
+    for (int j = 0; j < Shape::kOutRows / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int at = (chunk * (Shape::kOutRows / 8) + j) * 4 + i;
+        float* to = out + (8 * j + lane % 4 * 2 + i) * Shape::kOutStride + lane / 4 * 2;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          *reinterpret_cast<float2*>(to + half * 16) =
+              make_float2(sums[half][at], sums[half][at + 2]);
+        }
+      }
+    }
+    __syncwarp();
+#pragma unroll 1
+    for (int at = lane / 8; at < Shape::kOutRows; at += 4) {
+      const int row = first_row + chunk * Shape::kOutRows + at;
+      const Four<float> four = load_four(out + at * Shape::kOutStride + lane % 8 * 4);
+      if (p.partial == nullptr) {
+        finish<4>(p, task, row, panel, column, four.v);
+      } else if (row < task.rows) {
+        const std::int64_t line = blockIdx.z * p.rows + task.first_row + row;
+        *reinterpret_cast<Four<float>*>(p.partial + line * p.ld_partial + panel * kPanel + column) =
+            four;
+      }
+    }
+  }
+}
+
+template <int kRows>
+__global__ void __launch_bounds__(kThreads, 1) wide_kernel(const WideProducts wide) {
+  using Shape = Wide<kRows>;
+  follow_previous_kernel();
+  const Products& p = wide.params;
+  const ProductTile tile = p.tiles[blockIdx.x];
+  const ProductTask& task = p.tasks[tile.task];
+  const PackedMatrix w = task.w;
+  const int first_panel = static_cast<int>(blockIdx.y) * kWidePanels;
+  if (tile.row >= task.rows) return;        // the whole thread block does
+  if (first_panel * kPanel >= w.n) return;  // and here
+  const WidePart part =
+      wide_part(w, static_cast<int>(blockIdx.z), p.partial != nullptr ? p.spans : 1);
+  if (part.begin == part.end) return;  // and here
+  const int panels = (w.n + kPanel - 1) / kPanel - first_panel;
+  const int pairs = (w.k + 1) / 2;
+  const std::int64_t panel_bytes = static_cast<std::int64_t>(pairs) * kPairBytes;
+  const std::int64_t first_stage = static_cast<std::int64_t>(blockIdx.x) * wide.stages + part.begin;
+  const Block block = {
+      .rows = static_cast<const unsigned char*>(p.x_operands) + first_stage * Shape::kRowsBytes,
+      .weights = static_cast<const unsigned char*>(w.data) + first_panel * panel_bytes,
+      .panel_bytes = panel_bytes,
+      .panels = panels < kWidePanels ? panels : kWidePanels,
+      .begin = part.begin,
+      .count = part.end - part.begin,
+      .pairs = pairs};
+  const auto ring = Ring<kRows>::make();
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float sums[2][kRows / 2] = {};
+  multiply_stages<kRows>(block, ring, warp, lane, sums);
+  put_sums<kRows>(
+      p, task, tile.row, warp, lane,
+      reinterpret_cast<float*>(ring.stages) + warp * (Shape::kOutRows * Shape::kOutStride), sums);
+}
+
+// A thread block rounds a tile's rows of one stage, a thread 16 bytes of a row: the pairs of one
+// step's lanes (load_stage).
+constexpr int kPackThreads = 256;
+__global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts wide) {
+  follow_previous_kernel();
+  const Products& p = wide.params;
+  const ProductTile tile = p.tiles[blockIdx.x];
+  const ProductTask& task = p.tasks[tile.task];
+  const int stage = static_cast<int>(blockIdx.y);
+  if (tile.row >= task.rows || stage >= wide_stages(task.w)) return;
+  const int k = task.w.k;
+  auto* to = static_cast<uint4*>(p.x_operands) +
+             (static_cast<std::int64_t>(blockIdx.x) * wide.stages + stage) * p.tile_rows * kChunks;
+  for (int at = static_cast<int>(threadIdx.x); at < p.tile_rows * kChunks; at += kPackThreads) {
+    const int in_tile = at / kChunks;
+    const int chunk = at % kChunks;
+    const int row = tile.row + in_tile;
+    std::uint32_t words[kPieces] = {};
+    if (row < task.rows) {
+      const std::int64_t from = p.token != nullptr ? p.token[task.first_row + row] : row;
+      const float* x = task.x + from * p.ldx;
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const int input = (stage * kPairs + piece * kPiecePairs + chunk) * 2;
+        float2 two = {};
+        if (p.wide_x && input + 1 < k) {
+          two = *reinterpret_cast<const float2*>(x + input);
+        } else {
+          if (input < k) two.x = x[input];
+          if (input + 1 < k) two.y = x[input + 1];
+        }
+        words[piece] = bf16_pair(two.x, two.y);
+      }
+    }
+    to[in_tile * kChunks + (chunk ^ in_tile % 8)] =
+        make_uint4(words[0], words[1], words[2], words[3]);
+  }
+}
+
+template <int kRows>
+void launch_rows(const WideProducts& wide, Stream stream) {
+  const Products& p = wide.params;
+  const dim3 grid(static_cast<unsigned>(p.tile_count),
+                  static_cast<unsigned>((p.panels + kWidePanels - 1) / kWidePanels),
+                  static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
+  launch_early(wide_kernel<kRows>, grid, kThreads, Wide<kRows>::kSharedBytes, stream, wide);
+}
+
+}  // namespace
+
+void pack_wide_rows(const WideProducts& wide, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(wide.params.tile_count),
+                  static_cast<unsigned>(wide.stages));
+  launch_early(pack_kernel, grid, kPackThreads, 0, stream, wide);
+}
+
+void wide_products(const WideProducts& wide, Stream stream) {
+  if (wide.params.tile_rows == 64) {
+    launch_rows<64>(wide, stream);
+  } else {
+    launch_rows<128>(wide, stream);
+  }
+  if (wide.params.partial != nullptr) finish_products(wide.params, stream);
+}
+
+}  // namespace dsm::kernels::cuda

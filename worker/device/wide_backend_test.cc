@@ -1,0 +1,170 @@
+// Products of many rows by the kernel for them, in the loose mode, on the device that is there. A
+// GPU that cannot run it takes its other kernels.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/device/backend_fixture.h"
+#include "worker/device/weights_fixture.h"
+
+namespace dsm::device {
+namespace {
+
+using namespace kernels;
+
+// An activation is rounded by up to 2^-9 of itself; weights are about 0.1.
+double bound(int k) {
+  return 2e-3 * std::sqrt(k);
+}
+
+class WideBackendTest : public BackendTest {
+ protected:
+  WideBackendTest() {
+    device_.backend = make_backend(
+        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kKernel});
+  }
+};
+
+std::vector<float> linear(const Side& side, const PackedMatrix& w, const std::vector<float>& x,
+                          int ldx, int rows, bool adds) {
+  const std::int64_t ldy = w.n + 1;
+  auto* y = side.put(random_floats(size(rows * ldy), 5));
+  side.backend->linear({.x = side.put(x),
+                        .ldx = ldx,
+                        .w = &w,
+                        .bias = adds ? side.put(random_floats(size(w.n), 6)) : nullptr,
+                        .y = y,
+                        .ldy = ldy,
+                        .rows = rows,
+                        .accumulate = adds});
+  return side.get(y, size(rows * ldy));
+}
+
+TEST_F(WideBackendTest, LinearIsNearForEveryShape) {
+  unsigned seed = 70;
+  // Columns: parts of a panel, of a warpgroup and of a thread block, and more of each. Inputs: odd,
+  // parts of a stage, fewer stages than are copied ahead, more than turns of the ring, and some
+  // that are divided among thread blocks.
+  for (const auto& [n, k] : {std::pair{1, 1},
+                             {40, 31},
+                             {64, 64},
+                             {100, 130},
+                             {200, 641},
+                             {300, 300},
+                             {520, 192},
+                             {70, 1100},
+                             {130, 3000}}) {
+    const Weight w = plain_weight(n, k, DType::kBF16, ++seed);
+    const PackedMatrix on_cpu = load(cpu_, w);
+    const PackedMatrix on_device = load(device_, w);
+    for (const int rows : {17, 33, 64, 65, 129, 300}) {
+      if (kEmulated && std::int64_t{rows} * n * k > 70 * 200 * 700) continue;
+      const int ldx = k + (rows % 2 == 0 ? (4 - k % 4) % 4 : 3);  // pairs can be loaded, or not
+      const auto x = random_floats(size(rows) * size(ldx), ++seed);
+      const bool adds = rows == 33 || rows == 129;
+      expect_near(
+          linear(device_, on_device, x, ldx, rows, adds), linear(cpu_, on_cpu, x, ldx, rows, adds),
+          bound(k),
+          "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Groups of all tokens, of more than a tile, of too few rows for the kernel and of none; gates of
+// 32 columns beside what they gate.
+TEST_F(WideBackendTest, GroupsOfTokensAreNear) {
+  constexpr int kInputs = 160;
+  const std::vector<int> counts = {150, 70, 5, 0, 40};
+  std::vector<Group> groups;
+  std::vector<std::int32_t> token;
+  for (const int count : counts) {
+    const auto begin = static_cast<int>(token.size());
+    for (int t = 0; t < count; ++t) token.push_back(t * (150 / std::max(count, 1)));
+    groups.push_back({begin, static_cast<int>(token.size())});
+  }
+  std::vector<Weight> weights;
+  for (unsigned g = 0; g < groups.size(); ++g) {
+    weights.push_back(plain_weight(g == 0 ? 320 : 128, kInputs, DType::kBF16, 90 + g));
+  }
+  const auto x = random_floats(size(150) * kInputs, 91);
+  const auto factors = random_floats(token.size(), 92, 0.3F);
+  const auto start = random_floats(size(150) * 320, 93);
+  const auto run = [&](const Side& side) {
+    std::vector<PackedMatrix> w;
+    for (const Weight& weight : weights) w.push_back(load(side, weight));
+    auto* h = allocate<float>(*side.backend, token.size() * 160);
+    side.backend->clear(h, token.size() * 160);
+    side.backend->gate_up({.x = side.put(x),
+                           .ldx = kInputs,
+                           .token = token.data(),
+                           .weight = factors.data(),
+                           .groups = groups.data(),
+                           .w = w.data(),
+                           .group_count = static_cast<int>(groups.size()),
+                           .h = h,
+                           .ldh = 160,
+                           .start = side.put(start),
+                           .lds = 320});
+    return side.get(h, token.size() * 160);
+  };
+  // Of products of two sums of up to 5, each within bound(kInputs).
+  expect_near(run(device_), run(cpu_), 0.1, "h");
+}
+
+TEST_F(WideBackendTest, ARowParallelProductAddsWhatWasThere) {
+  constexpr int kRows = 66;
+  const Weight w = plain_weight(200, 1500, DType::kBF16, 95);
+  const auto h = random_floats(size(kRows) * 1500, 96);
+  const Group everyone{0, kRows};
+  std::vector<std::int32_t> token(size(kRows));
+  for (int t = 0; t < kRows; ++t) token[size(t)] = t;
+  const auto run = [&](const Side& side) {
+    const SegmentedMatrix packed = load_whole(side, w);
+    auto* y = side.put(random_floats(size(kRows) * 200, 97));
+    side.backend->row_parallel({.h = side.put(h),
+                                .ldh = 1500,
+                                .token = token.data(),
+                                .groups = &everyone,
+                                .w = &packed,
+                                .group_count = 1,
+                                .tokens = kRows,
+                                .residual = y,
+                                .y = y,
+                                .ldy = 200});
+    return side.get(y, size(kRows) * 200);
+  };
+  expect_near(run(device_), run(cpu_), bound(1500), "y");
+}
+
+TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
+  constexpr int kHeads = 3;
+  constexpr int kRows = 20;
+  std::vector<Weight> w;
+  for (unsigned h = 0; h < kHeads; ++h) w.push_back(plain_weight(48, 32, DType::kBF16, 600 + h));
+  const auto x = random_floats(size(kRows) * kHeads * 64, 7);
+  const auto run = [&](const Side& side) {
+    std::vector<PackedMatrix> packed;
+    for (const Weight& head : w) packed.push_back(load(side, head));
+    auto* y = allocate<float>(*side.backend, size(kRows) * kHeads * 48);
+    side.backend->linear({.x = side.put(x),
+                          .ldx = kHeads * 64,
+                          .x_step = 64,
+                          .w = packed.data(),
+                          .y = y,
+                          .ldy = kHeads * 48,
+                          .y_step = 48,
+                          .rows = kRows,
+                          .batch = kHeads});
+    return side.get(y, size(kRows) * kHeads * 48);
+  };
+  expect_near(run(device_), run(cpu_), bound(32), "heads");
+}
+
+}  // namespace
+}  // namespace dsm::device
