@@ -199,8 +199,10 @@ void Election::release() {
   Json object = lease_object(mine, Kind::kRenew, options_.times, options_.ns, options_.name, "",
                              client_.clock().wall_now());
   object["spec"]["leaseDurationSeconds"] = 1;
+  const bool taken = mine.seen && mine.seen->holder != options_.identity;
   mine.leading = false;
   set(std::move(mine));
+  if (taken) return;  // a renewal came too late: it is not ours to free
   const ApiResult<Json> freed = client_.replace(kLeases, options_.ns, options_.name, object);
   if (!freed) log_.info("cannot release the lease", {{"error", freed.error().message}});
 }

@@ -25,6 +25,10 @@ TEST(FaultHistoryTest, EditsAndFaultsOfOperatorsCostNoGroupThatIsNeeded) {
   play(plan::Harm::kNone, 155);
 }
 
+TEST(FaultHistoryTest, WhoEndsAfterALateRenewalFreesNobodyElsesLease) {
+  play(plan::Harm::kNone, 2521);
+}
+
 TEST(FaultHistoryTest, WhateverHappensToPodsNodesAndOperatorsEndsAsTheSpecsSay) {
   play(plan::Harm::kPodsAndNodes, 1);
 }

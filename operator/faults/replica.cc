@@ -117,11 +117,13 @@ void Replica::restart() {
 }
 
 void Replica::end_in_order() {
+  busy_ = true;  // also while the Lease is freed, which may take its time
   try {
     process_->election.release();
   } catch (const Crash&) {
   }
   crash();
+  busy_ = false;
 }
 
 bool Replica::tick() {
