@@ -16,10 +16,14 @@ constexpr std::int64_t kMiB = 1 << 20;
 // operands, attention's parts.
 constexpr std::int64_t kOperators = (17 + 32 + 64) * kMiB;
 // Partial sums of a product whose thread blocks are too few for the device, for each 1,024 inputs:
-// those of 8 blocks with 16 rows of 64 outputs for each processor, twice where experts' rows
-// stand beside a shared one's.
-constexpr std::int64_t kPartialSums = std::int64_t{2} * 160 * 8 * 16 * 64;
+// those of 2 blocks with 64 rows of 64 outputs for each processor, twice where experts' rows stand
+// beside a shared one's.
+constexpr std::int64_t kPartialSums = std::int64_t{2} * 160 * 2 * 64 * 64;
 constexpr std::int64_t kSpan = 1024;
+// Of the loose mode's kernel for many rows: the rows in BF16, of 128 at a time and no more than
+// this; 32 MiB are there in any mode.
+constexpr std::int64_t kWideRows = 128;
+constexpr std::int64_t kWideOperands = 128 * kMiB;
 // Of a library in the loose mode: its workspace, a part's weights and sums.
 constexpr std::int64_t kLibrary = (32 + 64 + 64) * kMiB;
 constexpr std::int64_t kItemRows = 32;     // (token, head)s of one item of attention
@@ -106,8 +110,9 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
   std::int64_t splits = kBlockTokens;
   while (splits * kBlockTokens < s.max_positions) splits *= 2;
   values += kItemRows * splits * ((s.latent ? s.kv_lora : s.head) + 2);
-  const std::int64_t library = cut.deterministic ? 0 : kLibrary + t * widest * 2;
-  return kOperators + values * kFloat + library;
+  if (cut.deterministic) return kOperators + values * kFloat;
+  const std::int64_t operands = std::min(kWideOperands, round_up(t, kWideRows) * widest * 2);
+  return kOperators + operands + values * kFloat + kLibrary + t * widest * 2;
 }
 
 std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,
