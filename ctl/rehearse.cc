@@ -9,6 +9,7 @@
 #include "operator/api/reasons.h"
 #include "operator/api/spec.h"
 #include "operator/plan/memory.h"
+#include "operator/plan/new_child.h"
 #include "operator/plan/plan.h"
 
 namespace dsm::ctl {
@@ -88,7 +89,7 @@ class World {
     const auto there = std::ranges::find_if(o_.children, [&](const json& other) {
       return text_at(other, "/kind") == child.kind && name_of(other) == child.name;
     });
-    const bool create = child.verb == plan::ChildWrite::Verb::kCreate;
+    const bool create = plan::makes(child);
     if (create && there != o_.children.end()) return refuse(child);
     done.wrote = true;
     // That a revision has served is noted on it: nothing that a person waits for.

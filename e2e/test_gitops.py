@@ -72,6 +72,10 @@ def test_a_hundred_looks_write_nothing_to_what_the_operator_has_made(env, namesp
     before = written()
     assert len({kind for kind, _ in before}) == 6, before
     assert all(manager == OPERATOR for entries in before.values() for manager, *_ in entries), before
+    # What can change has been applied from the beginning, so that one apply can take away what another has said.
+    applied = {"Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+    for (kind, _), entries in before.items():
+        assert [operation for _, operation, _ in entries] == ["Apply" if kind in applied else "Update"], before
     status = model.get()["status"]
     for look in range(100):  # each is a change of the model, which is looked at
         env.k("annotate", "dsm", model.name, "-n", namespace, "--overwrite", f"look={look}")

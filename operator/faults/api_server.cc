@@ -79,26 +79,9 @@ HttpResponse conflict(const std::string& message) {
   return status_answer(409, "Conflict", message);
 }
 
-// Takes away what was applied before and is not now.
-void drop(Json& there, const Json& before, const Json& now) {
-  if (!there.is_object() || !before.is_object()) return;
-  for (const auto& [key, value] : before.items()) {
-    if (!there.contains(key)) continue;
-    if (!now.contains(key)) {
-      there.erase(key);
-    } else {
-      drop(there[key], value, now[key]);
-    }
-  }
-}
-
-// Lists that the operator applies are taken whole.
-void merge(Json& there, const Json& wanted) {
-  if (!there.is_object() || !wanted.is_object()) {
-    there = wanted;
-    return;
-  }
-  for (const auto& [key, value] : wanted.items()) merge(there[key], value);
+std::string manager_of(const std::map<std::string, std::string>& query) {
+  const auto found = query.find("fieldManager");
+  return found == query.end() ? "user" : found->second;
 }
 
 }  // namespace
@@ -150,6 +133,12 @@ HttpResponse ApiServer::answer(const HttpRequest& request) {
   return patch(place, body, *type == "application/strategic-merge-patch+json");
 }
 
+std::string ApiServer::what(const HttpRequest& request) {
+  const Place place = place_of(request.target);
+  const std::string plural(place.resource == nullptr ? "" : place.resource->plural);
+  return place.subresource.empty() ? plural : plural + "/" + place.subresource;
+}
+
 HttpResponse ApiServer::list(const Place& place) const {
   const auto selector = place.query.find("labelSelector");
   Json items = Json::array();
@@ -164,7 +153,18 @@ HttpResponse ApiServer::list(const Place& place) const {
                            {"items", std::move(items)}});
 }
 
-HttpResponse ApiServer::create(const Place& place, Json object) {
+HttpResponse ApiServer::create(const Place& place, const Json& object) {
+  if (object["metadata"].contains("resourceVersion")) {
+    return status_answer(400, "BadRequest", "resourceVersion should not be set");
+  }
+  HttpResponse answer = make(place, object);
+  if (!answer.ok()) return answer;
+  const Json made = Json::parse(answer.body);
+  fields_of(made).update(Json::object(), made, manager_of(place.query));
+  return answer;
+}
+
+HttpResponse ApiServer::make(const Place& place, Json object) {
   const Resource& resource = *place.resource;
   if (objects_.find(resource, key_of(object)) != nullptr) {
     return status_answer(409, "AlreadyExists", "already exists");
@@ -188,6 +188,15 @@ HttpResponse ApiServer::create(const Place& place, Json object) {
   const Json& kept = objects_.put(resource, std::move(object));
   if (resource == kube::kPods) kubelets_.take(kept);
   return json_answer(201, kept);
+}
+
+ManagedFields& ApiServer::fields_of(const Json& object) {
+  return fields_[text_of(object["metadata"], "uid")];
+}
+
+std::set<std::string> ApiServer::owners_of(const Json& object) const {
+  const auto found = fields_.find(text_of(object["metadata"], "uid"));
+  return found == fields_.end() ? std::set<std::string>() : found->second.owners();
 }
 
 // Takes what a write has made of an object.
@@ -217,25 +226,31 @@ HttpResponse ApiServer::replace(const Place& place, Json object) {
   for (const char* const kept : {"uid", "creationTimestamp"}) {
     object["metadata"][kept] = metadata[kept];
   }
+  fields_of(*there).update(*there, object, manager_of(place.query));
   return put(place, std::move(object));
 }
 
 HttpResponse ApiServer::apply(const Place& place, const Json& wanted) {
-  const std::string uid = text_of(wanted["metadata"], "uid");
+  const Json& said = wanted["metadata"];
+  const std::string uid = text_of(said, "uid");
+  const std::string version = text_of(said, "resourceVersion");
+  const std::string manager = manager_of(place.query);
   const Json* const there = objects_.find(*place.resource, place.key());
-  if (there == nullptr) return uid.empty() ? create(place, wanted) : conflict("it is not there");
-  if (!uid.empty() && uid != text_of((*there)["metadata"], "uid")) {
-    return conflict("the uid is another one");
+  if (there == nullptr) {
+    if (!uid.empty()) return conflict("it is not there");
+    HttpResponse answer = make(place, wanted);
+    if (answer.ok()) fields_of(Json::parse(answer.body)).apply(Json::object(), wanted, manager);
+    return answer;
   }
+  const Json& metadata = (*there)["metadata"];
+  if (!uid.empty() && uid != text_of(metadata, "uid")) return conflict("the uid is another one");
+  if (!version.empty() && version != text_of(metadata, "resourceVersion")) {
+    return conflict("the object has been modified");
+  }
+  if (place.subresource.empty())
+    return put(place, fields_of(*there).apply(*there, wanted, manager));
   Json next = *there;
-  if (place.subresource == "status") {
-    next["status"] = wanted["status"];  // all of it is the operator's
-  } else {
-    Json& before = applied_[text_of((*there)["metadata"], "uid")];
-    drop(next, before, wanted);
-    before = wanted;
-    merge(next, wanted);
-  }
+  next["status"] = wanted["status"];  // all of it is the operator's
   return put(place, std::move(next));
 }
 
@@ -250,6 +265,7 @@ HttpResponse ApiServer::patch(const Place& place, const Json& patch, bool strate
   if (strategic) return status_answer(415, "UnsupportedMediaType", "no pod here has finalizers");
   Json next = *there;
   next.merge_patch(patch);
+  fields_of(*there).update(*there, next, manager_of(place.query));
   return put(place, std::move(next));
 }
 
@@ -279,10 +295,10 @@ HttpResponse ApiServer::remove(const Place& place, const Json& options) {
 void ApiServer::make_model(const std::string& ns, const std::string& name, const Json& spec) {
   Place place;
   place.resource = &kube::kDeepSeekModels;
-  create(place, {{"apiVersion", kube::kDeepSeekModels.api_version()},
-                 {"kind", kube::kDeepSeekModels.kind},
-                 {"metadata", {{"name", name}, {"namespace", ns}}},
-                 {"spec", spec}});
+  create(place, Json{{"apiVersion", kube::kDeepSeekModels.api_version()},
+                     {"kind", kube::kDeepSeekModels.kind},
+                     {"metadata", {{"name", name}, {"namespace", ns}}},
+                     {"spec", spec}});
 }
 
 void ApiServer::edit_model(const std::string& key, const Json& merge_patch) {

@@ -1,18 +1,20 @@
 // An API server in memory, as far as the operator uses one, behind the same bytes: names are
-// unique, writes compare uid and resource version, the spec's changes count as generations, an
-// apply takes away what its manager applied before, pods end gracefully, what belongs to nobody any
-// more is collected, and every change is an event. For tests; single-threaded.
+// unique, writes compare uid and resource version, the spec's changes count as generations, fields
+// have owners, of which an apply takes away what was its alone, pods end gracefully, what belongs
+// to nobody any more is collected, and every change is an event. For tests; single-threaded.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/clock.h"
 #include "kube/request.h"
 #include "kube/transport.h"
 #include "operator/faults/kubelets.h"
+#include "operator/faults/managed_fields.h"
 #include "operator/faults/objects.h"
 
 namespace dsm::faults {
@@ -24,6 +26,8 @@ class ApiServer {
   int quota = 1000;  // pods that a namespace may have
 
   kube::HttpResponse answer(const kube::HttpRequest& request);
+  // "pods", "deepseekmodels/status", ...
+  static std::string what(const kube::HttpRequest& request);
 
   // What users do.
   void make_model(const std::string& ns, const std::string& name, const Json& spec);
@@ -35,6 +39,10 @@ class ApiServer {
   void pass_second();
 
   const Objects& objects() const { return objects_; }
+  // Objects that were made so far.
+  int made() const { return uids_; }
+  // Who has fields of an object: "manager Apply" and "manager Update".
+  std::set<std::string> owners_of(const Json& object) const;
   Kubelets& kubelets() { return kubelets_; }
   const Kubelets& kubelets() const { return kubelets_; }
 
@@ -52,18 +60,20 @@ class ApiServer {
   static Place place_of(const std::string& target);
 
   kube::HttpResponse list(const Place& place) const;
-  kube::HttpResponse create(const Place& place, Json object);
+  kube::HttpResponse create(const Place& place, const Json& object);
+  kube::HttpResponse make(const Place& place, Json object);
   kube::HttpResponse replace(const Place& place, Json object);
   kube::HttpResponse apply(const Place& place, const Json& wanted);
   kube::HttpResponse patch(const Place& place, const Json& patch, bool strategic);
   kube::HttpResponse remove(const Place& place, const Json& options);
   kube::HttpResponse put(const Place& place, Json object);
+  ManagedFields& fields_of(const Json& object);
   void collect();
 
   Clock& clock_;
   Objects objects_;
   Kubelets kubelets_;
-  std::map<std::string, Json> applied_;  // what was applied last, by the object's uid
+  std::map<std::string, ManagedFields> fields_;  // by the object's uid
   int uids_ = 0;
 };
 

@@ -39,7 +39,7 @@ class FaultHistory {
     }
     become_quiet();
     HistoryResult result{world_.breaches(), static_cast<int>(world_.now_s()), world_.writes(),
-                         world_.late_writes(), events()};
+                         world_.late_writes(), world_.most_writes()};
     if (!result.breaches.empty()) {
       result.breaches.insert(result.breaches.end(), log_.begin(), log_.end());
     }
@@ -48,14 +48,6 @@ class FaultHistory {
 
  private:
   ApiServer& server() { return world_.server(); }
-  int events() {
-    int sum = 0;
-    for (const kube::Resource* const resource :
-         {&kube::kDeepSeekModels, &kube::kPods, &kube::kNodes, &kube::kServices}) {
-      sum += static_cast<int>(server().objects().events(*resource).size());
-    }
-    return sum;
-  }
   void log(const std::string& what) {
     log_.push_back("  " + std::to_string(world_.now_s()) + "s " + what);
   }

@@ -18,12 +18,13 @@ struct HistoryResult {
   //             second are bounded; no more groups than the rollout allows, and without harm never
   //             fewer ready ones
   //   at last   when all is quiet, every model is as its spec says, nothing is left of models that
-  //             are gone, and nothing is written any more
+  //             are gone, nothing is written any more, and all that was written is bounded by the
+  //             number of objects and events
   std::vector<std::string> breaches;
   int seconds = 0;
   int writes = 0;
   int late_writes = 0;
-  int events = 0;
+  int most_writes = 0;  // that it may have
 };
 
 HistoryResult play_history(unsigned seed, plan::Harm harm, plan::Sleep sleep = plan::Sleep::kNever);

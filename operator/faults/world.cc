@@ -31,6 +31,14 @@ std::string condition(const Json& model, const std::string& type) {
   return "none";
 }
 
+std::string verb_of(const kube::HttpRequest& request) {
+  if (request.method != "PATCH") return request.method;
+  const auto type = std::ranges::find(request.headers, "Content-Type",
+                                      &std::pair<std::string, std::string>::first);
+  if (type->second == "application/apply-patch+yaml") return "apply";
+  return type->second == "application/merge-patch+json" ? "merge patch" : "strategic patch";
+}
+
 }  // namespace
 
 World::World(FaultSource& faults) : server_(clock_), next_second_(clock_.now() + Seconds(1)) {
@@ -77,6 +85,7 @@ bool World::settle(Seconds most) {
 
 // Never two owners: who writes holds the Lease at that moment.
 void World::on_write(const Replica& writer, const kube::HttpRequest& request, bool stopped) {
+  verbs_[server_.what(request)].insert(verb_of(request));
   if (request.target.find("/leases") != std::string::npos) return;
   ++writes_;
   const Json* const lease = server_.objects().find(kube::kLeases, "operator/deepseek-operator");
@@ -150,6 +159,10 @@ void World::check_owners() {
 }
 
 void World::check_end() {
+  if (writes_ > most_writes()) {
+    breach(std::to_string(writes_) + " writes, " + std::to_string(most_writes()) +
+           " are enough for what was made and has happened");
+  }
   std::set<std::string> living;
   for (const auto& [key, model] : server_.objects().all(kube::kDeepSeekModels)) {
     living.insert(model["metadata"]["uid"].get<std::string>());
@@ -164,6 +177,18 @@ void World::check_end() {
       }
     }
   }
+}
+
+int World::most_writes() const {
+  const Objects& objects = server_.objects();
+  long events = std::ssize(objects.events(kube::kPods)) + std::ssize(objects.events(kube::kNodes));
+  std::map<std::string, long> edits;  // by the model's uid
+  for (const Objects::Event& event : objects.events(kube::kDeepSeekModels)) {
+    const Json& metadata = event.object["metadata"];
+    edits[metadata["uid"].get<std::string>()] = metadata["generation"].get<long>();
+  }
+  for (const auto& [uid, generation] : edits) events += generation;
+  return static_cast<int>(kMostWritesForAnObject * server_.made() + kMostWritesForAnEvent * events);
 }
 
 void World::check_end_of(const Json& model) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,10 @@ class World {
   static constexpr int kOperators = 2;
   // A look writes a few objects for each group; more in one second for one model is a storm.
   static constexpr int kMostWritesInASecond = 80;
+  // An object is made and removed; what happens is told in a status and as an Event, and a write
+  // may be tried again.
+  static constexpr int kMostWritesForAnObject = 2;
+  static constexpr int kMostWritesForAnEvent = 3;
 
   // `faults` must outlive it.
   explicit World(FaultSource& faults);
@@ -38,6 +43,9 @@ class World {
   bool harm = false;
 
   int writes() const { return writes_; }
+  // By which verbs what was written: "POST", "PUT", "DELETE", "apply", "merge patch" ... of "pods",
+  // "deepseekmodels/status", ...
+  const std::map<std::string, std::set<std::string>>& verbs() const { return verbs_; }
   // Writes of an operator that stood still between the check of its lease and the write, after the
   // lease was lost.
   int late_writes() const { return late_writes_; }
@@ -45,8 +53,12 @@ class World {
   const std::vector<std::string>& breaches() const { return breaches_; }
   void breach(const std::string& what);
 
-  // Whether all is as the specs say, and nothing is left of what is gone.
+  // Whether all is as the specs say, nothing is left of what is gone, and no more was written than
+  // it takes.
   void check_end();
+  // Of writes, tries included: by the objects that were made and by what has happened to pods,
+  // nodes and specs.
+  int most_writes() const;
 
  private:
   void on_write(const Replica& writer, const kube::HttpRequest& request, bool stopped);
@@ -63,6 +75,7 @@ class World {
   TimePoint next_second_;
   std::map<std::string, plan::RolloutPromise> promises_;  // by the model's uid
   std::uint64_t checked_ = 0;                             // version of the objects
+  std::map<std::string, std::set<std::string>> verbs_;
   int writes_ = 0;
   int writes_before_ = 0;  // this second
   int late_writes_ = 0;

@@ -1,6 +1,7 @@
 #include "operator/metrics_api/keeper.h"
 
 #include "operator/plan/children.h"
+#include "operator/plan/new_child.h"
 
 namespace dsm::metrics_api {
 namespace {
@@ -172,7 +173,7 @@ bool Keeper::keep(const Group& group, const Json& there, const Serving& serving)
   if (!uid) return false;
   Json wanted = api_service_json(group, serving.authorities, place_, *uid);
   if (there.is_null()) {
-    const auto made = writes_.create(kube::kApiServices, "", wanted);
+    const auto made = writes_.apply(kube::kApiServices, "", name, plan::made_by_apply(wanted));
     if (!made) return trouble("cannot make APIService " + name, made.error().message);
     log_.info("made an APIService", {{"name", name}});
   } else if (!plan::says_the_same(wanted, there)) {

@@ -53,7 +53,9 @@ class Cluster {
         objects_[name] = std::exchange(taker_, {});
       // Where a version is given, the write is of that version alone.
       const Json version = object["metadata"].value("resourceVersion", Json());
-      if (!version.is_null() && version != objects_[name]["metadata"]["resourceVersion"]) {
+      const auto there = objects_.find(name);
+      if (!version.is_null() && there != objects_.end() &&
+          version != there->second["metadata"]["resourceVersion"]) {
         return status_answer(409, "Conflict");
       }
       object["metadata"]["resourceVersion"] = std::to_string(++version_);
@@ -151,8 +153,9 @@ TEST_F(KeeperTest, TheLeaderMakesACertificateAndThenTheApiServiceThatTrustsIt) {
   EXPECT_EQ(next_state().state, State::kOurs);
   keeper.stop();
   EXPECT_THAT(cluster.take_writes(),
-              testing::ElementsAre("POST /api/v1/namespaces/system/secrets",
-                                   "POST /apis/apiregistration.k8s.io/v1/apiservices"));
+              testing::ElementsAre(
+                  "POST /api/v1/namespaces/system/secrets",
+                  "PATCH /apis/apiregistration.k8s.io/v1/apiservices/" + kExternalService));
   EXPECT_EQ(cluster.get(kExternalService)["spec"]["caBundle"],
             cluster.get("dsm-metrics-api-tls")["data"]["ca.crt"]);
   EXPECT_TRUE(tls->ready());
@@ -218,9 +221,10 @@ TEST_F(KeeperTest, BesideAForeignServerOfExternalMetricsItTakesCustomOnesUntilTh
   keeper.lead(true);
   keeper.start();
   EXPECT_EQ(next_state(), (plan::MetricsApi{State::kCustom, "Service keda/metrics"}));
-  EXPECT_THAT(cluster.take_writes(),
-              testing::ElementsAre("POST /api/v1/namespaces/system/secrets",
-                                   "POST /apis/apiregistration.k8s.io/v1/apiservices"));
+  EXPECT_THAT(
+      cluster.take_writes(),
+      testing::ElementsAre("POST /api/v1/namespaces/system/secrets",
+                           "PATCH /apis/apiregistration.k8s.io/v1/apiservices/" + kCustomService));
   EXPECT_EQ(cluster.get(kExternalService), keda);
   const Json made = cluster.get(kCustomService);
   EXPECT_EQ(made["spec"]["caBundle"], cluster.get("dsm-metrics-api-tls")["data"]["ca.crt"]);
@@ -232,7 +236,7 @@ TEST_F(KeeperTest, BesideAForeignServerOfExternalMetricsItTakesCustomOnesUntilTh
   EXPECT_THAT(
       cluster.take_writes(),
       testing::ElementsAre(
-          "POST /apis/apiregistration.k8s.io/v1/apiservices",
+          "PATCH /apis/apiregistration.k8s.io/v1/apiservices/" + kExternalService,
           "DELETE /apis/apiregistration.k8s.io/v1/apiservices/v1beta2.custom.metrics.k8s.io"));
   EXPECT_EQ(cluster.deleted_with()["preconditions"],
             Json({{"uid", made["metadata"]["uid"]},
@@ -279,7 +283,8 @@ TEST_F(KeeperTest, WithoutTheLeadNothingIsWrittenAndTheSharedCertificateIsUsed) 
   keeper.stop();
   EXPECT_TRUE(tls->ready());
   EXPECT_THAT(cluster.take_writes(),
-              testing::ElementsAre("POST /apis/apiregistration.k8s.io/v1/apiservices"));
+              testing::ElementsAre("PATCH /apis/apiregistration.k8s.io/v1/apiservices/" +
+                                   kExternalService));
 }
 
 }  // namespace

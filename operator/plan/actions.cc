@@ -10,6 +10,7 @@
 #include "operator/plan/coscheduling.h"
 #include "operator/plan/disruption.h"
 #include "operator/plan/history.h"
+#include "operator/plan/new_child.h"
 #include "operator/plan/pod.h"
 #include "operator/plan/refusals.h"
 
@@ -64,7 +65,11 @@ class ChildPlanner {
       }
     }
     if (!ours) {
-      write(ChildWrite::Verb::kCreate, std::move(object));
+      if (can_change(kind)) {
+        write(ChildWrite::Verb::kApply, made_by_apply(std::move(object)));
+      } else {
+        write(ChildWrite::Verb::kCreate, std::move(object));
+      }
     } else if (can_change(kind) && meta(*there, "deletionTimestamp").empty()) {
       mend(std::move(object), *there);
     }
@@ -80,7 +85,7 @@ class ChildPlanner {
         {verb, std::move(api_version), std::move(kind), std::move(name), std::move(object)});
   }
 
-  // Secrets and revisions never change.
+  // Secrets and what a revision holds never change: they are POSTed, which needs no right to patch.
   static bool can_change(const std::string& kind) {
     return kind == "Service" || kind == kDisruptionBudget || kind == kPodGroup ||
            kind == "HorizontalPodAutoscaler";

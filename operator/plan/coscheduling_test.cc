@@ -9,6 +9,7 @@
 #include "operator/api/reasons.h"
 #include "operator/api/status.h"
 #include "operator/plan/children.h"
+#include "operator/plan/new_child.h"
 #include "operator/plan/plan.h"
 
 namespace dsm::plan {
@@ -135,11 +136,12 @@ TEST_F(Together, a_pod_group_that_was_changed_or_removed_is_mended) {
   Plan next = plan(seen);
   ASSERT_THAT(next.children, SizeIs(1));
   EXPECT_EQ(next.children[0].verb, ChildWrite::Verb::kApply);
+  EXPECT_FALSE(makes(next.children[0]));
   EXPECT_EQ(next.children[0].object["spec"]["minMember"], 2);
   seen.children.pop_back();
   next = plan(seen);
   ASSERT_THAT(next.children, SizeIs(1));
-  EXPECT_EQ(next.children[0].verb, ChildWrite::Verb::kCreate);
+  EXPECT_TRUE(makes(next.children[0]));
 }
 
 TEST_F(Together, a_pod_group_of_somebody_else_is_left_alone_and_said) {
@@ -151,7 +153,7 @@ TEST_F(Together, a_pod_group_of_somebody_else_is_left_alone_and_said) {
   EXPECT_THAT(next.remove, IsEmpty());
   // The name may have become free.
   ASSERT_THAT(next.children, SizeIs(1));
-  EXPECT_EQ(next.children[0].verb, ChildWrite::Verb::kCreate);
+  EXPECT_TRUE(makes(next.children[0]));
   EXPECT_EQ(ready(next).reason, api::kNameConflict);
 }
 

@@ -7,6 +7,7 @@
 
 #include "operator/api/names.h"
 #include "operator/plan/children.h"
+#include "operator/plan/new_child.h"
 #include "operator/plan/simulate_json.h"
 #include "operator/plan/sleep.h"
 
@@ -284,7 +285,7 @@ void Simulation::write_child(const ChildWrite& child) {
     return refused(child.kind, child.name, ErrorKind::kConflict, "already exists");
   }
   json object = child.object;
-  if (child.verb == ChildWrite::Verb::kCreate) {
+  if (makes(child)) {
     const auto same = [&](const json& c) {
       return c["kind"] == child.kind && c["metadata"]["name"] == child.name;
     };

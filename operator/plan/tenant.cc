@@ -8,6 +8,7 @@
 #include "operator/api/tenant_status.h"
 #include "operator/plan/actions.h"
 #include "operator/plan/children.h"
+#include "operator/plan/new_child.h"
 #include "operator/plan/refusals.h"
 
 namespace dsm::plan {
@@ -125,7 +126,8 @@ class TenantPlanner {
     const auto there = std::ranges::find_if(o_.children, [&](const json& child) {
       return child.value("kind", "") == kind && object_name(child) == name;
     });
-    if (there == o_.children.end()) return write(ChildWrite::Verb::kCreate, std::move(object));
+    if (there == o_.children.end())
+      return write(ChildWrite::Verb::kApply, made_by_apply(std::move(object)));
     if (controller_uid(*there) != o_.tenant->uid) {
       look_again_in(kRetryRefused);
       problems_.push_back(

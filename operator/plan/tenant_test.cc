@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "operator/api/names.h"
 #include "operator/api/tenant_status.h"
+#include "operator/plan/new_child.h"
 #include "operator/plan/tenant_keys.h"
 
 namespace dsm::plan {
@@ -65,7 +66,7 @@ class World : public testing::Test {
     }
     for (const ChildWrite& write : plan.writes) {
       const bool merge = write.verb == ChildWrite::Verb::kMerge;
-      const bool create = write.verb == ChildWrite::Verb::kCreate;
+      const bool create = makes(write);
       done.push_back((create  ? "create "
                       : merge ? "merge "
                               : "apply ") +

@@ -258,7 +258,7 @@ TEST_F(ControllerTest, TheLeaderMakesAModelTrueAndThenWritesNoMore) {
   EXPECT_TRUE(controller_.synced());
   controller_.lead(true);
   answers_.await("POST Pod", 2);
-  answers_.await("POST Service", 2);
+  answers_.await("PATCH Service", 2);
   answers_.await("POST Secret", 1);
   answers_.await("POST ControllerRevision", 1);
   // One more group: were anything written twice, there would be more than its two pods.
@@ -268,8 +268,7 @@ TEST_F(ControllerTest, TheLeaderMakesAModelTrueAndThenWritesNoMore) {
   answers_.await("POST Pod", 6);
   controller_.stop();
   EXPECT_EQ(answers_.count("POST Pod"), 6);
-  EXPECT_EQ(answers_.count("POST Service"), 2);
-  EXPECT_EQ(answers_.count("PATCH Service"), 0);
+  EXPECT_EQ(answers_.count("PATCH Service"), 2);
   EXPECT_EQ(answers_.count("POST Secret"), 1);
   EXPECT_EQ(answers_.count("POST ControllerRevision"), 1);
   EXPECT_EQ(answers_.count("DELETE DeleteOptions"), 0);
@@ -280,7 +279,7 @@ TEST_F(ControllerTest, ScalingDownRemovesOneWholeGroup) {
   start();
   controller_.lead(true);
   answers_.await("POST Pod", 4);
-  answers_.await("POST PodDisruptionBudget", 2);
+  answers_.await("PATCH PodDisruptionBudget", 2);
   transport_.feed(kModels, answers_.edit(1));
   answers_.await("DELETE DeleteOptions", 3);  // its pods and its budget
   controller_.stop();
@@ -293,7 +292,7 @@ TEST_F(ControllerTest, ACordonedNodeBringsTheModelsThatHavePodsOnItBack) {
   transport_.feed("/api/v1/nodes", answers_.node("n1", false));
   controller_.lead(true);
   answers_.await("POST Pod", 2);
-  answers_.await("POST PodDisruptionBudget", 1);
+  answers_.await("PATCH PodDisruptionBudget", 1);
   transport_.feed("/api/v1/pods", answers_.run_pods(2, "n1"));
   transport_.feed("/api/v1/nodes", answers_.node("n1", true));
   answers_.await("POST Pod", 4);  // another group, before the first one goes
@@ -318,11 +317,11 @@ TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {
   start();
   controller_.lead(true);
   answers_.await("LIST Pod", 2);  // the first one when it began to lead
-  answers_.await("POST PodDisruptionBudget", 1);
+  answers_.await("PATCH PodDisruptionBudget", 1);
   // One more group: were the lost one not seen, it would be made a second time.
   transport_.feed(kModels, answers_.edit(2));
   answers_.await("POST Pod", 4);
-  answers_.await("POST PodDisruptionBudget", 2);
+  answers_.await("PATCH PodDisruptionBudget", 2);
   controller_.stop();
   EXPECT_EQ(answers_.count("POST Pod"), 4);
 }
@@ -343,14 +342,14 @@ TEST_F(ControllerTest, AnAutoscalerIsMadeOnceTheMetricsAreKnownToBeOurs) {
   start();
   controller_.lead(true);
   answers_.await("POST Pod", 2);
-  EXPECT_EQ(answers_.count("POST HorizontalPodAutoscaler"), 0);
+  EXPECT_EQ(answers_.count("PATCH HorizontalPodAutoscaler"), 0);
   controller_.metrics_api({plan::MetricsApi::State::kOurs, ""});
-  answers_.await("POST HorizontalPodAutoscaler", 1);
+  answers_.await("PATCH HorizontalPodAutoscaler", 1);
   controller_.metrics_api(
       {plan::MetricsApi::State::kForeign, "Service keda/metrics", "Service monitoring/adapter"});
   answers_.await("DELETE DeleteOptions", 1);
   controller_.stop();
-  EXPECT_EQ(answers_.count("POST HorizontalPodAutoscaler"), 1);
+  EXPECT_EQ(answers_.count("PATCH HorizontalPodAutoscaler"), 1);
 }
 
 TEST_F(ControllerTest, AModelWithoutLeadersHasAKnownLoadOfZeroInItsOwnNamespace) {
@@ -402,14 +401,14 @@ TEST_F(CoschedulingTest, GroupsHavePodGroupsFromWhenTheKindIsThere) {
   coscheduled_.lead(true);
   answers_.await("POST Pod", 2);
   EXPECT_TRUE(coscheduled_.synced());
-  EXPECT_EQ(answers_.count("POST PodGroup"), 0);
+  EXPECT_EQ(answers_.count("PATCH PodGroup"), 0);
   answers_.install_pod_groups();
   answers_.await("LIST PodGroup", 1, manual_);
   transport_.await_streams(kPodGroups, 1);
   transport_.feed(kModels, answers_.edit(2));
   answers_.await("POST Pod", 4);
   coscheduled_.stop();
-  EXPECT_EQ(answers_.count("POST PodGroup"), 1) << "the first group stays as it was made";
+  EXPECT_EQ(answers_.count("PATCH PodGroup"), 1) << "the first group stays as it was made";
 }
 
 TEST_F(CoschedulingTest, NothingIsMadeBeforeItIsKnownWhetherThereArePodGroups) {
@@ -418,7 +417,7 @@ TEST_F(CoschedulingTest, NothingIsMadeBeforeItIsKnownWhetherThereArePodGroups) {
   coscheduled_.lead(true);
   answers_.await("POST Pod", 2);
   coscheduled_.stop();
-  EXPECT_EQ(answers_.count("POST PodGroup"), 1);
+  EXPECT_EQ(answers_.count("PATCH PodGroup"), 1);
 }
 
 TEST_F(ControllerTest, TheMetricsAreThereFromTheStart) {

@@ -1,5 +1,6 @@
 #include "operator/runtime/executor.h"
 
+#include "operator/plan/new_child.h"
 #include "operator/plan/news.h"
 
 namespace dsm::runtime {
@@ -171,7 +172,7 @@ void Executor::write(const plan::ChildWrite& child, Run& run) {
           : client_.apply(*resource, run.ns, child.name, child.object);
   if (!answer) return failed(run, child.kind, child.name, answer.error());
   ++run.outcome.writes;
-  log_.info(create ? "created" : "applied",
+  log_.info(plan::makes(child) ? "created" : "applied",
             {{"model", run.key}, {"kind", child.kind}, {"name", child.name}});
   failures_.forget(run.key, child.kind, child.name);
   keep(run, child.kind, std::move(*answer));

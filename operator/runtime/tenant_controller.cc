@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/api/names.h"
+#include "operator/plan/new_child.h"
 #include "operator/runtime/work_loop.h"
 
 namespace dsm::runtime {
@@ -222,7 +223,7 @@ plan::TenantObserved TenantController::observe(const std::string& name) {
   return observed;
 }
 
-// A POST that met the name: somebody else's object, or our own without its labels.
+// The name was taken: by somebody else's object, or our own without its labels.
 void TenantController::add_taken_names(const std::string& name, plan::TenantObserved& observed) {
   for (const plan::WriteFailure& failure : observed.failures) {
     if (failure.error != ErrorKind::kConflict) continue;
@@ -297,7 +298,7 @@ std::optional<Error> TenantController::execute(const std::string& name,
       if (answer.error().code == 0) return first;  // nobody answers: the rest would only wait
       continue;
     }
-    log_.info(create ? "created" : "applied",
+    log_.info(plan::makes(write) ? "created" : "applied",
               {{"tenant", name}, {"kind", write.kind}, {"name", key}});
     failures_.forget(name, write.kind, key);
     keep(write.kind, *std::move(answer));

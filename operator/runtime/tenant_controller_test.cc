@@ -137,8 +137,7 @@ TEST_F(TenantControllerTest, TheLeaderWallsANamespaceInAndThenWritesNoMore) {
   await_ready("AllNamespacesReady");
   controller_.stop();
   EXPECT_EQ(count("PATCH Namespace"), 1);
-  EXPECT_EQ(count("POST NetworkPolicy"), 3);
-  EXPECT_EQ(count("PATCH NetworkPolicy"), 0);
+  EXPECT_EQ(count("PATCH NetworkPolicy"), 3);
 }
 
 TEST_F(TenantControllerTest, WithoutTheLeadNothingIsWritten) {
