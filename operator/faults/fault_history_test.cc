@@ -29,6 +29,11 @@ TEST(FaultHistoryTest, WhoEndsAfterALateRenewalFreesNobodyElsesLease) {
   play(plan::Harm::kNone, 2521);
 }
 
+TEST(FaultHistoryTest, WhoBeginsToLeadGivesUpNoGroupThatItHasNotHeardYet) {
+  play(plan::Harm::kNone, 1, plan::Sleep::kSometimes);     // ready, on a node that is emptied
+  play(plan::Harm::kNone, 3400, plan::Sleep::kSometimes);  // asleep, while a rollout is paused
+}
+
 TEST(FaultHistoryTest, WhateverHappensToPodsNodesAndOperatorsEndsAsTheSpecsSay) {
   play(plan::Harm::kPodsAndNodes, 1);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
@@ -130,7 +131,7 @@ std::string bytes_text(long bytes) {
     value /= 1000;
     ++unit;
   }
-  const auto tenths = static_cast<long>(value * 10 + 0.5);
+  const long tenths = std::lround(value * 10);
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " " + kUnits[unit];
 }
 
@@ -204,14 +205,14 @@ std::optional<Cause> diagnose(const Group& group, const Observed& observed,
     return Cause{"Starting", api::kStarting, "the container starts in " + starting, false};
   }
   const PodView* leader = group.leader();
-  const bool unheard = group.leader_status == nullptr && leader != nullptr && leader->ready_at;
-  if (!unheard) {
+  const bool silent = group.leader_status == nullptr && leader != nullptr && leader->ready_at;
+  if (!silent) {
     if (auto cause = slept_cause(group.leader_status, before)) return cause;
   }
   if (group.leader_status != nullptr) {
     if (auto cause = leader_cause(*group.leader_status)) return cause;
   }
-  if (unheard) {
+  if (silent) {
     return Cause{"Starting", api::kLeaderSilent,
                  "its pods are ready, but its leader " + leader->name +
                      " has not told the operator so: is the way from the operator to its port for "
@@ -273,6 +274,15 @@ void find_incomplete(Group& group, const std::map<std::string, Refusal>& refused
   group.incomplete_since = std::min(since, group.incomplete_since.value_or(since));
 }
 
+// Its leader runs and has told this operator nothing: if its pods are ready it serves, and to one
+// that has just begun to lead it may as well sleep.
+bool may_serve_unheard(const Group& group, const Observed& observed) {
+  const PodView* leader = group.leader();
+  if (group.leader_status != nullptr || leader == nullptr || leader->deletion) return false;
+  return leader->ready_at || (leader->running && observed.leads_since &&
+                              observed.now < *observed.leads_since + kLeaderPatience);
+}
+
 void summarise(Group& group, const Observed& observed, const GroupContext& context,
                const std::map<std::string, Refusal>& refused) {
   bool whole = group.known;
@@ -304,6 +314,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   group.ready =
       whole && (group.leader_status != nullptr ? !leader_cause(*group.leader_status)
                                                : before != nullptr && before->phase == "Ready");
+  group.unheard = may_serve_unheard(group, observed);
   group.ended = !any_stays;
   group.fallen = group.ended && std::ranges::any_of(group.pods, [](const PodView* pod) {
                    return pod != nullptr && !pod->deletion && failed(*pod);

@@ -27,15 +27,16 @@ struct Group {
   bool known = false;  // its revision is known, so that it can be mended
   std::vector<const PodView*> pods;  // by index in the group; nullptr: there is none
 
-  bool ready = false;           // every pod is there, ready and stays, and the leader says no other
-  bool stands = false;          // ready, or asleep where the spec says so
-  bool rests = false;           // it sleeps, or wakes
-  bool ended = false;           // no pod is left that stays: it cannot be mended
-  bool fallen = false;          // and nobody asked for that: see failed()
-  bool leader_going = false;    // its leader is being deleted or is gone
-  bool stuck = false;           // a pod that is deleted does not end: its node does not answer
-  bool served = false;          // it has been ready
-  bool placed = false;          // some of its pods have a node, so that it holds resources
+  bool ready = false;         // every pod is there, ready and stays, and the leader says no other
+  bool stands = false;        // ready, or asleep where the spec says so
+  bool unheard = false;       // it may serve or sleep: its leader has told the operator nothing yet
+  bool rests = false;         // it sleeps, or wakes
+  bool ended = false;         // no pod is left that stays: it cannot be mended
+  bool fallen = false;        // and nobody asked for that: see failed()
+  bool leader_going = false;  // its leader is being deleted or is gone
+  bool stuck = false;         // a pod that is deleted does not end: its node does not answer
+  bool served = false;        // it has been ready
+  bool placed = false;        // some of its pods have a node, so that it holds resources
   bool bound_together = false;  // its pods name a PodGroup
   long work = 0;                // requests that its leader computes or holds
   RestartCount restarts;

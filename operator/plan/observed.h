@@ -176,6 +176,8 @@ struct Observed {
   std::vector<nlohmann::json> children;
   // The newest line of each leader, by the uid of its pod.
   std::map<std::string, LeaderStatus> leaders;
+  // When this process began to lead, and so to count on what leaders say; absent: long ago.
+  std::optional<WallTime> leads_since;
   // The newest failure per kind and name; forgotten when a write of the same object succeeds or
   // after ten minutes.
   std::vector<WriteFailure> failures;

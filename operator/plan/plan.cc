@@ -159,6 +159,9 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
     if (group.unschedulable_since && decision.surge_pending) {
       at(*group.unschedulable_since + kSurgePatience);
     }
+    if (group.unheard && look.observed.leads_since) {
+      at(*look.observed.leads_since + kLeaderPatience);
+    }
     if (group.incomplete_since && group.placed) at(*group.incomplete_since + kPlacementPatience);
     const auto& stable_at = group.restarts.stable_at;
     if (stable_at && (replacing || group.restarts.recent > 0)) at(*stable_at);

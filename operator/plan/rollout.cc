@@ -16,9 +16,7 @@ class Decider {
       const Group& group = in_.groups[i];
       if (group.stuck || (group.ended && !waits_to_be_renewed(group))) {
         gone_or_lost(i);
-      } else if (group.leaving) {
-        retiring_.push_back(i);
-      } else if (is_wanted(group)) {
+      } else if (!group.leaving && is_wanted(group)) {
         wanted_.push_back(i);
       } else {
         retiring_.push_back(i);
@@ -89,8 +87,8 @@ class Decider {
   void choose_kept() {
     std::ranges::stable_sort(wanted_, {}, [&](std::size_t i) {
       const Group& g = at(i);
-      return std::tuple(!g.stands, g.leader_going, !g.served, g.incomplete_since.has_value(),
-                        -g.work, g.number);
+      return std::tuple(!g.stands, g.leader_going, !g.served && !g.unheard,
+                        g.incomplete_since.has_value(), -g.work, g.number);
     });
     while (static_cast<int>(wanted_.size()) > in_.desired) {
       go(wanted_.back(), "there are more groups than wanted");
@@ -173,15 +171,16 @@ class Decider {
     // The least useful first.
     std::ranges::stable_sort(retiring_, {}, [&](std::size_t i) {
       const Group& g = at(i);
-      return std::tuple(g.stands, g.served, !g.leader_going, g.work, g.number);
+      return std::tuple(g.stands, g.served || g.unheard, !g.leader_going, g.work, g.number);
     });
     Indices stay;
     for (const std::size_t i : retiring_) {
       const Group& group = at(i);
       const int least = std::max(0, in_.desired - spare(group));
-      // One that served or slept and is coming back is not given up while it is needed; one whose
+      // One that served or slept and is coming back is not given up while it is needed, nor one
+      // that may serve, of which an operator that has just begun to lead has not heard; one whose
       // revision is forgotten cannot come back.
-      const bool may_return = (group.served || group.rests) && group.known;
+      const bool may_return = (group.served || group.rests || group.unheard) && group.known;
       const bool goes = group.stands ? ready - 1 >= least : !may_return || ready >= least;
       if (!goes) {
         stay.push_back(i);
@@ -196,7 +195,8 @@ class Decider {
 
   std::string_view why_retired(const Group& group) const {
     if (!is_wanted(group)) return "its revision is not wanted any more";
-    return group.leaving->asked() ? "it is asked to go" : "its node is being emptied";
+    return group.leaving && group.leaving->asked() ? "it is asked to go"
+                                                   : "its node is being emptied";
   }
 
   int how_many() const {

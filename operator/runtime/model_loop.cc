@@ -136,7 +136,11 @@ bool ModelLoop::step() {
 }
 
 void ModelLoop::lead(bool leading) {
-  if (leading) doubt_all();
+  if (leading) {
+    doubt_all();
+    const std::lock_guard lock(written_mutex_);
+    leads_since_ = clock_.wall_now();
+  }
   leading_ = leading;
   metrics_.leading(leading);
   if (tenants_) tenants_->lead(leading);
@@ -323,6 +327,7 @@ plan::Observed ModelLoop::observe(const std::string& key, const Json& model,
     const std::lock_guard lock(written_mutex_);
     const auto written = status_written_.find(key);
     if (written != status_written_.end()) observed.status_written = written->second;
+    observed.leads_since = leads_since_;
   }
   observed.config = options_.plan;
   {

@@ -141,6 +141,7 @@ class ModelLoop {
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
   std::set<std::string> doubtful_;                  // guarded by written_mutex_
+  std::optional<WallTime> leads_since_;             // guarded by written_mutex_
   mutable std::mutex metrics_api_mutex_;
   plan::MetricsApi metrics_api_;  // guarded by metrics_api_mutex_
 };

@@ -37,6 +37,10 @@ class CountingBackend final : public device::Backend {
     taken_ += static_cast<std::int64_t>(kernels::packed_bytes(packed.dtype, packed.n, packed.k));
     return packed;
   }
+  void* allocate_cache(std::size_t bytes) override {
+    taken_ += static_cast<std::int64_t>(bytes);
+    return inner_->allocate_cache(bytes);
+  }
   void* allocate_shared(std::size_t bytes) override {
     taken_ += static_cast<std::int64_t>(bytes);
     return inner_->allocate_shared(bytes);
@@ -54,6 +58,8 @@ class CountingBackend final : public device::Backend {
     inner_->parallel(items, work);
   }
   void wait() override { inner_->wait(); }
+  void sleep() override { inner_->sleep(); }
+  void wake() override { inner_->wake(); }
   void keep(device::List list) override { inner_->keep(list); }
   void stage(std::span<const device::List> lists,
              std::span<const kernels::AttentionItem> items) override {
