@@ -159,7 +159,7 @@ __device__ __forceinline__ void tensor_step(Rows& rows, int step, int first, int
 // Steps whose weights are on their way from memory before they are used: 128 bytes of a lane. With
 // few rows nothing but the weights takes time, and 16 warps on a processor have 64 KiB in flight,
 // several times what an H100's bandwidth times its latency asks for (18 KiB of a processor). With
-// more rows 8 warps have half as much.
+// more rows 8 warps have half as much. Weights in FP32 leave registers for one step.
 template <std::size_t kLaneBytes>
 inline constexpr int kStepsAhead = kLaneBytes < 16 ? 1 : static_cast<int>(128 / kLaneBytes);
 
@@ -214,6 +214,7 @@ struct Fp8Split {
     return load_e4m3<kLaneInputs>(panel, at, end, lane, kOnce);
   }
 };
+
 // sums += rows times a split of a panel.
 template <int kTiles, int kTerms, class Split, class Rows>
 __device__ __forceinline__ void tensor_chain(const Split& split, Ahead<Split>& ahead, Rows& rows,

@@ -126,7 +126,8 @@ class FakeModel {
           .mask = c.masks.empty() ? std::span<const std::uint32_t>()
                                   : std::span(c.masks).subspan(at * words, words),
           .banned = i < c.banned_choices ? std::span(c.banned) : std::span<const TokenId>()};
-      const auto position = static_cast<std::size_t>(row.first_choice() + i);
+      const auto position =
+          static_cast<std::size_t>(row.first_choice()) + static_cast<std::size_t>(i);
       const std::uint64_t here = hash_before(position);
       const TokenId token =
           choose(here, std::span<const TokenId>(text).first(position), vocab_, echo_, shift);

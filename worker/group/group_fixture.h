@@ -66,8 +66,8 @@ struct Controls {
   }
   std::mutex mutex;
   std::map<engine::AdapterId, std::weak_ptr<const engine::Adapter>> adapters;  // in memory
-  std::atomic<int> asleep{0};  // ranks that have given their memory back
-  std::atomic<bool> hold_wake{false};
+  std::atomic<int> asleep{0};          // ranks that have given their memory back
+  std::atomic<bool> hold_wake{false};  // notify who waits for its end
   std::atomic<bool> no_memory_to_wake{false};
   std::atomic<int> kv_room{0};  // blocks that its ranks say they have room for
   std::atomic<int> kv_made{0};  // blocks that its ranks made last
@@ -124,7 +124,7 @@ class FakeRank final : public RankExecutor {
     model_.forget();
   }
   void wake() override {
-    while (controls_->hold_wake) std::this_thread::sleep_for(Millis(1));
+    controls_->hold_wake.wait(true);
     if (controls_->no_memory_to_wake) throw DeviceError("not enough memory to wake");
     --controls_->asleep;
   }
@@ -283,7 +283,7 @@ class TestGroup {
   ::testing::AssertionResult becomes_ready() {
     return eventually([&] { return leader->state().ready(); });
   }
-  ::testing::AssertionResult answers(std::vector<TokenId> prompt, int count) {
+  ::testing::AssertionResult answers(const std::vector<TokenId>& prompt, int count) {
     Request r(*engine, prompt, count);
     if (auto done = eventually([&] { return r.finished().has_value(); }); !done) {
       return done;

@@ -132,6 +132,7 @@ TEST(Sleep, ShowsThatItWakes) {
   group.engine->sleep(SleepMode::kWait);
   ASSERT_TRUE(eventually([&] { return group.leader->state().phase == Phase::kAsleep; }));
   group.controls[1]->hold_wake = false;
+  group.controls[1]->hold_wake.notify_all();
   ASSERT_TRUE(falls_asleep(group));
   EXPECT_EQ(asleep(group), 2);
 }
