@@ -30,6 +30,13 @@ from clients import BEHAVIOURS, Server, ask, chat, head, send
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def is_socket(descriptor: Path) -> bool:
+    try:
+        return os.readlink(descriptor).startswith("socket:")
+    except FileNotFoundError:  # closed since the folder was listed
+        return False
+
+
 class Worker:
     def __init__(self, program: str, log: Path):
         self.log = log
@@ -58,8 +65,7 @@ class Worker:
             return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS:"))
 
     def connections(self) -> int:
-        folder = Path(f"/proc/{self.process.pid}/fd")
-        return sum(1 for fd in folder.iterdir() if os.path.islink(fd) and os.readlink(fd).startswith("socket:"))
+        return sum(is_socket(fd) for fd in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def metric(self, name: str) -> float:
         text = urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}/metrics", timeout=30).read().decode()
