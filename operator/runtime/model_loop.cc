@@ -28,6 +28,14 @@ bool owned_by(const Json& object, const std::string& uid) {
                              [&](const Json& owner) { return owner.value("uid", "") == uid; });
 }
 
+// Nobody has acted on its spec yet.
+bool unseen(const Json& model) {
+  const auto generation = [&](const char* part, const char* name) {
+    return model.value(part, Json::object()).value(name, Json());
+  };
+  return generation("metadata", "generation") != generation("status", "observedGeneration");
+}
+
 }  // namespace
 
 ModelLoop::ModelLoop(ModelLoopOptions options, kube::Client& reads, kube::Client& writes,
@@ -79,7 +87,11 @@ void ModelLoop::doubt_all() {
 }
 
 void ModelLoop::look_at_all() {
-  for (const std::string& key : store_.models.keys()) queue_.add(key);
+  for (const std::string& key : store_.models.keys()) {
+    // An edit that came while nobody led does not stand behind all models that stay as they are.
+    const auto model = store_.models.find(key);
+    queue_.add(key, model && unseen(*model) ? Urgency::kEdit : Urgency::kNews);
+  }
 }
 
 std::vector<ModelLoop::Feed> ModelLoop::feeds() {
