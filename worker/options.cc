@@ -108,8 +108,10 @@ void declare(Flags& flags, Options& o, std::string& modules) {
             "Answer chats with the thought as 'reasoning' beside 'reasoning_content'");
   flags.add("drain-timeout", &o.drain_timeout_s,
             "Seconds that running requests get to finish on SIGTERM");
-  flags.add("drain-unready", &o.drain_unready_s,
-            "Seconds after SIGTERM in which new requests are still accepted");
+  flags.add(
+      "drain-unready", &o.drain_unready_s,
+      "Seconds after SIGTERM in which new requests are still accepted; each that comes begins "
+      "them anew, up to half of --drain-timeout later");
   flags.add("log-level", &o.log_level, "info or debug");
   flags.add("log-format", &o.log_format, "text or json");
   flags.add("model-name", &o.model_name, "Identity for the status stream: the DeepSeekModel");

@@ -1,15 +1,23 @@
 #include "worker/server/drain.h"
 
+#include <algorithm>
+
 namespace dsm::server {
 
+TimePoint Drain::refuse_at_locked() const {
+  const TimePoint latest = *begun_ + limits_.unready + limits_.finish / 2;
+  return std::min(last_entered_ + limits_.unready, latest);
+}
+
 bool Drain::refusing_locked() const {
-  return begun_ && (hurry_ || clock_.now() >= *begun_ + limits_.unready);
+  return begun_ && (hurry_ || clock_.now() >= refuse_at_locked());
 }
 
 bool Drain::enter() {
   const std::lock_guard lock(mutex_);
   if (refusing_locked()) return false;
   ++in_flight_;
+  if (begun_) last_entered_ = clock_.now();
   return true;
 }
 
@@ -24,7 +32,7 @@ void Drain::begin(bool at_once) {
     const std::lock_guard lock(mutex_);
     if (at_once) limits_.unready = Millis(0);
     if (begun_) return;
-    begun_ = clock_.now();
+    begun_ = last_entered_ = clock_.now();
   }
   if (on_begin_) on_begin_();
 }
@@ -42,9 +50,8 @@ void Drain::hurry() {
 
 bool Drain::wait() {
   std::unique_lock lock(mutex_);
-  const TimePoint refuse_at = begun_.value_or(clock_.now()) + limits_.unready;
-  const TimePoint limit = refuse_at + limits_.finish;
-  while (!hurry_ && clock_.now() < refuse_at) clock_.wait_until(changed_, lock, refuse_at);
+  const TimePoint limit = *begun_ + limits_.unready + limits_.finish;
+  while (!refusing_locked()) clock_.wait_until(changed_, lock, refuse_at_locked());
   while (!hurry_ && in_flight_ > 0 && clock_.now() < limit) {
     clock_.wait_until(changed_, lock, limit);
   }

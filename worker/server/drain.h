@@ -1,8 +1,11 @@
 // The way out of a worker, and the count of the requests that stand in it:
 //
 //   serving -> begin() -> unready: requests are still accepted, for endpoints take a while to
-//              disappear everywhere -> after `unready` seconds: refusing, running ones are finished
+//              disappear everywhere -> none came for `unready`: refusing, running ones are finished
 //              -> drained, or the limit has passed
+//
+// Who still asks has an old address, so the second phase lasts as long as somebody does: at most
+// `unready` and half of `finish`, for what was accepted last wants to finish, too.
 //
 // Thread-safe. Time is the clock's, so the phases need no thread.
 #pragma once
@@ -46,6 +49,8 @@ class Drain {
   int in_flight() const;
 
  private:
+  // When new requests are refused; after begin().
+  TimePoint refuse_at_locked() const;
   bool refusing_locked() const;
 
   Limits limits_;
@@ -54,6 +59,7 @@ class Drain {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<TimePoint> begun_;
+  TimePoint last_entered_;  // after begin()
   bool hurry_ = false;
   int in_flight_ = 0;
 };

@@ -158,6 +158,34 @@ TEST(Drain, accepts_for_a_while_then_refuses_and_waits_for_what_runs) {
   last.join();
 }
 
+TEST(Drain, accepts_for_as_long_as_somebody_asks) {
+  ManualClock clock;
+  Drain drain({.unready = Millis(5000), .finish = Millis(60'000)}, clock);
+  drain.begin();
+  for (int i = 0; i < 3; ++i) {
+    clock.advance(Millis(4000));
+    EXPECT_TRUE(drain.enter());
+    drain.leave();
+  }
+  clock.advance(Millis(5000));
+  EXPECT_FALSE(drain.enter());
+  EXPECT_TRUE(drain.wait());
+}
+
+TEST(Drain, leaves_half_of_its_time_to_what_was_accepted_last) {
+  ManualClock clock;
+  Drain drain({.unready = Millis(5000), .finish = Millis(20'000)}, clock);
+  drain.begin();
+  int accepted = 0;
+  for (; drain.enter(); ++accepted) clock.advance(Millis(1000));
+  EXPECT_EQ(accepted, 15);
+  std::thread last([&] {
+    while (drain.in_flight() > 0) drain.leave();
+  });
+  EXPECT_TRUE(drain.wait());
+  last.join();
+}
+
 TEST(Drain, gives_up_at_the_limit) {
   ManualClock clock;
   Drain drain({.unready = Millis(5000), .finish = Millis(60'000)}, clock);
