@@ -35,7 +35,8 @@ std::vector<json> wanted_budgets(const Look& look, const std::vector<Group>& gro
   std::vector<json> wanted;
   if (!look.observed.config.watches_nodes) return wanted;
   for (const Group& group : groups) {
-    if (group.known) wanted.push_back(disruption_budget_json(look.owner, group));
+    if (!group.known || !(group.stands || group.served)) continue;
+    wanted.push_back(disruption_budget_json(look.owner, group));
   }
   return wanted;
 }

@@ -1,7 +1,9 @@
 // One PodDisruptionBudget for each group, so that an eviction (kubectl drain) takes no pod of a
 // group that works: a group without one of its ranks answers nothing. The operator sees the cordon
 // that comes before, moves the group, and then there is nothing left to evict. A group that does
-// not work may be evicted at any time. Private to operator/plan.
+// not work may be evicted at any time, so one that has never worked needs no budget yet: the
+// disruption controller would write the budget's status for each of its pods that becomes ready.
+// Private to operator/plan.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -20,7 +22,7 @@ inline constexpr std::string_view kDisruptionBudget = "PodDisruptionBudget";
 // controller would need a scale subresource that says how many pods belong together.
 nlohmann::json disruption_budget_json(const Owner& owner, const Group& group);
 
-// Those of all groups that are there; none when nodes are not watched, because nobody would then
+// Those of all groups that have worked; none when nodes are not watched, because nobody would then
 // move a group away and the eviction would wait for ever.
 std::vector<nlohmann::json> wanted_budgets(const Look& look, const std::vector<Group>& groups);
 

@@ -151,6 +151,13 @@ class Answers {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return seen_[what] >= count; });
   }
+  // The status names so many groups; with hear_leaders() they are ready once their pods are.
+  void await_groups(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] {
+      return model_.contains("status") && model_["status"]["groups"].size() >= count;
+    });
+  }
   // Time passes meanwhile.
   void await(const std::string& what, int count, ManualClock& clock) {
     std::unique_lock lock(mutex_);
@@ -276,9 +283,11 @@ TEST_F(ControllerTest, TheLeaderMakesAModelTrueAndThenWritesNoMore) {
 
 TEST_F(ControllerTest, ScalingDownRemovesOneWholeGroup) {
   answers_.set_model(model(2, "50"));
+  answers_.hear_leaders();
   start();
   controller_.lead(true);
-  answers_.await("POST Pod", 4);
+  answers_.await_groups(2);
+  transport_.feed("/api/v1/pods", answers_.run_pods(4, "n1"));
   answers_.await("PATCH PodDisruptionBudget", 2);
   transport_.feed(kModels, answers_.edit(1));
   answers_.await("DELETE DeleteOptions", 3);  // its pods and its budget
@@ -291,9 +300,9 @@ TEST_F(ControllerTest, ACordonedNodeBringsTheModelsThatHavePodsOnItBack) {
   start();
   transport_.feed("/api/v1/nodes", answers_.node("n1", false));
   controller_.lead(true);
-  answers_.await("POST Pod", 2);
-  answers_.await("PATCH PodDisruptionBudget", 1);
+  answers_.await_groups(1);
   transport_.feed("/api/v1/pods", answers_.run_pods(2, "n1"));
+  answers_.await("PATCH PodDisruptionBudget", 1);
   transport_.feed("/api/v1/nodes", answers_.node("n1", true));
   answers_.await("POST Pod", 4);  // another group, before the first one goes
   controller_.stop();
@@ -314,13 +323,19 @@ TEST_F(ControllerTest, PodsOfAModelThatIsGoneAreLetGo) {
 
 TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {
   answers_.lose_answer("POST Pod");
+  answers_.hear_leaders();
   start();
   controller_.lead(true);
   answers_.await("LIST Pod", 2);  // the first one when it began to lead
+  answers_.await("POST Pod", 2);
+  answers_.await_groups(1);
+  transport_.feed("/api/v1/pods", answers_.run_pods(2, "n1"));
   answers_.await("PATCH PodDisruptionBudget", 1);
   // One more group: were the lost one not seen, it would be made a second time.
   transport_.feed(kModels, answers_.edit(2));
   answers_.await("POST Pod", 4);
+  answers_.await_groups(2);
+  transport_.feed("/api/v1/pods", answers_.run_pods(4, "n1"));
   answers_.await("PATCH PodDisruptionBudget", 2);
   controller_.stop();
   EXPECT_EQ(answers_.count("POST Pod"), 4);
