@@ -29,6 +29,8 @@ constexpr std::int64_t kLibrary = (32 + 64 + 64) * kMiB;
 constexpr std::int64_t kItemRows = 32;     // (token, head)s of one item of attention
 constexpr std::int64_t kChoiceValues = 6;  // of 1,024 logits from which a token is chosen
 constexpr std::int64_t kChoiceLogits = 1024;
+// Of a row whose choice is narrowed: bins of tokens, and those of which it is not clear yet.
+constexpr std::int64_t kNarrowedValues = 3 * 2048 + 4096 + 16;
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -105,7 +107,8 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
   std::int64_t values = kPartialSums * (round_up(widest, kSpan) / kSpan + 1);
   // What each slot of a token adds to it.
   if (s.experts > 0) values += t * (1 + s.experts_per_token) * s.hidden;
-  values += std::min(t, kHeadTokens) * (s.vocab / kChoiceLogits + 1) * kChoiceValues;
+  values +=
+      std::min(t, kHeadTokens) * ((s.vocab / kChoiceLogits + 1) * kChoiceValues + kNarrowedValues);
   // One item's parts of the longest past. Splits of a recorded step are a power of two.
   std::int64_t splits = kBlockTokens;
   while (splits * kBlockTokens < s.max_positions) splits *= 2;

@@ -17,6 +17,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fragments.h"
+#include "kernels/cuda/last_block.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/splits.h"
 
@@ -233,20 +234,6 @@ struct ProductShared {
   Row row_of_x[kTiles * kTileRows];
   bool last;  // last_to_meet()
 };
-
-// Whether this thread block is the last of `blocks` that come to *met, after which it is zero
-// again: what they all wrote before is there. By all threads.
-__device__ __forceinline__ bool last_to_meet(std::uint32_t* met, int blocks, bool& last) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();  // for all of them
-    last = atomicAdd(met, 1U) + 1 == static_cast<std::uint32_t>(blocks);
-    if (last) *met = 0;
-    __threadfence();
-  }
-  __syncthreads();
-  return last;
-}
 
 // Rows as they stand in memory: their first input.
 struct PlainRows {

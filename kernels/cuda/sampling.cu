@@ -1,59 +1,53 @@
 // Choosing tokens: the CPU's (kernels/choose.h), token by token. What kernels compare and add up
 // are the same numbers (draw.h), and neither depends on an order.
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/leaders.cuh"
+#include "kernels/cuda/narrowing.cuh"
 #include "kernels/cuda/sampling.h"
 #include "kernels/draw.h"
 
 namespace dsm::kernels::cuda {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffU;
 constexpr int kSliceThreads = 256;
-constexpr int kRowThreads = 1024;
-// Of a histogram: two for each thread.
-constexpr int kBinBits = 11;
-constexpr int kBins = 1 << kBinBits;
+// Tokens of a thread block, in the first kernel and in those after it.
+constexpr int kChoiceSlice = 1024;
+constexpr int kPartSlices = 4;
+constexpr int kChoicePart = kPartSlices * kChoiceSlice;
 
-template <class T>
-__device__ Leader<T> leader_of_warp(Leader<T> leader) {
-  for (int step = 16; step > 0; step /= 2) {
-    const T value = __shfl_xor_sync(kAllLanes, leader.value, step);
-    const std::int32_t token = __shfl_xor_sync(kAllLanes, leader.token, step);
-    leader.meet(value, token);
-  }
-  return leader;
-}
+// The best of a slice of a row's tokens; kNoToken (draw.h): there is none.
+struct ChoiceSlice {
+  double score;
+  float logit;
+  std::int32_t highest;  // token with this logit
+  std::int32_t drawn;    // token with this score
+};
 
-// Of all threads, which are `Warps` warps; the same on all of them.
-template <int Warps, class T>
-__device__ Leader<T> leader_of_block(Leader<T> leader) {
-  __shared__ T values[Warps];
-  __shared__ std::int32_t tokens[Warps];
-  leader = leader_of_warp(leader);
-  __syncthreads();  // what was there before has been read
-  if (threadIdx.x % 32 == 0) {
-    values[threadIdx.x / 32] = leader.value;
-    tokens[threadIdx.x / 32] = leader.token;
-  }
-  __syncthreads();
-  for (int w = 0; w < Warps; ++w) leader.meet(values[w], tokens[w]);
-  return leader;
-}
+struct ChooseLaunch {
+  ChooseParams params;
+  int slice_count;      // of a row
+  NarrowedSums* sums;   // [rows]
+  ChoiceSlice* slices;  // [rows, slice_count]
+};
 
-__device__ bool narrows_choice(const Choice& choice) {
-  return choice.top_k > 0 || choice.min_p > 0 || choice.top_p < 1;
+__device__ bool draws_narrowed(const Choice& choice) {
+  return choice.wanted && choice.temperature > 0 &&
+         (choice.top_k > 0 || choice.min_p > 0 || choice.top_p < 1);
 }
 
 // A slice of a row's tokens for each thread block.
 __global__ void __launch_bounds__(kSliceThreads) choose_slice_kernel(const ChooseLaunch launch) {
+  follow_previous_kernel();
   const ChooseParams& p = launch.params;
   const std::int64_t row = blockIdx.y;
   const Choice choice = p.choices[row];
   if (!choice.wanted) return;
-  const bool draws = choice.temperature > 0 && !narrows_choice(choice);
+  const bool narrowed = draws_narrowed(choice);
+  const bool draws = choice.temperature > 0 && !narrowed;
+  const int slice = static_cast<int>(blockIdx.x);
+  if (narrowed) clear_sums(launch.sums[row], slice, launch.slice_count);
   const float* logits = p.logits + row * p.ld;
-  const int begin = static_cast<int>(blockIdx.x) * kChoiceSlice;
+  const int begin = slice * kChoiceSlice;
   const int end = min(begin + kChoiceSlice, p.vocab);
   Leader<float> highest;
   Leader<double> drawn;
@@ -66,160 +60,100 @@ __global__ void __launch_bounds__(kSliceThreads) choose_slice_kernel(const Choos
   highest = leader_of_block<kSliceThreads / 32>(highest);
   if (draws) drawn = leader_of_block<kSliceThreads / 32>(drawn);
   if (threadIdx.x > 0) return;
-  launch.slices[row * gridDim.x + blockIdx.x] = {drawn.value, highest.value, highest.token,
-                                                 drawn.token};
+  launch.slices[row * launch.slice_count + slice] = {drawn.value, highest.value, highest.token,
+                                                     drawn.token};
 }
 
-// A row whose choice is narrowed, for one thread block.
-struct NarrowedRow {
-  const float* logits;
-  int vocab;
-  float best;
-  Choice choice;
-
-  __device__ std::uint64_t mass(float logit) const {
-    return mass_of(logit, best, choice.temperature);
-  }
-};
-
-// The better tokens first: higher logits, of equal ones (the two zeros are) lower tokens.
-__device__ std::uint64_t order_of(float logit, int token) {
-  const std::uint32_t bits = as_bits(logit + 0.0F);
-  const std::uint32_t falling = bits ^ (bits >> 31 != 0 ? 0U : 0x7fffffffU);
-  return static_cast<std::uint64_t>(falling) << 32 | static_cast<std::uint32_t>(token);
-}
-
-// The sum of what the threads before this one have, and that of all threads.
-__device__ std::uint64_t sum_before(std::uint64_t mine, std::uint64_t& total) {
-  __shared__ std::uint64_t sums[kRowThreads / 32];
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  const int warp = static_cast<int>(threadIdx.x / 32);
-  std::uint64_t up_to = mine;
-  for (int step = 1; step < 32; step *= 2) {
-    const std::uint64_t other =
-        __shfl_up_sync(kAllLanes, static_cast<unsigned long long>(up_to), step);
-    if (lane >= step) up_to += other;
-  }
-  __syncthreads();  // what was there before has been read
-  if (lane == 31) sums[warp] = up_to;
-  __syncthreads();
-  std::uint64_t before = up_to - mine;
-  total = 0;
-  for (int w = 0; w < kRowThreads / 32; ++w) {
-    if (w < warp) before += sums[w];
-    total += sums[w];
-  }
-  return before;
-}
-
-// The place in the order of the token with which the weights, added up in that order, reach
-// target(the sum of all), which is at most that sum. Its bits are found from the highest on, some
-// at a time, by the weights of all tokens that have those found so far. `weight` gives zero to
-// tokens that are out of the choice.
-template <class Weight, class Target>
-__device__ std::uint64_t place_reaching(const NarrowedRow& row, const Weight& weight,
-                                        const Target& target) {
-  __shared__ unsigned long long histogram[kBins];
-  __shared__ std::uint64_t found;
-  __shared__ std::uint64_t found_left;
-  static_assert(kBins == 2 * kRowThreads && kMaxVocab <= 1 << 2 * kBinBits);
-  const int thread = static_cast<int>(threadIdx.x);
-  std::uint64_t place = 0;
-  std::uint64_t known = 0;  // bits of it
-  std::uint64_t left = 0;   // of the target
-  // The logit's 32 bits, and a token's, of which the upper ones are zero.
-  constexpr int kShifts[] = {53, 42, 31, 11, 0};
-  for (const int shift : kShifts) {
-    histogram[2 * thread] = 0;
-    histogram[2 * thread + 1] = 0;
-    __syncthreads();
-    for (int token = thread; token < row.vocab; token += kRowThreads) {
-      const float logit = row.logits[token];
-      if (!(logit > -INFINITY)) continue;
-      const std::uint64_t order = order_of(logit, token);
-      if ((order & known) != place) continue;
-      const std::uint64_t mine = weight(order, logit);
-      if (mine > 0) {
-        atomicAdd(&histogram[order >> shift & (kBins - 1)], static_cast<unsigned long long>(mine));
-      }
-    }
-    __syncthreads();
-    const std::uint64_t first = histogram[2 * thread];
-    const std::uint64_t second = histogram[2 * thread + 1];
-    std::uint64_t total = 0;
-    const std::uint64_t before = sum_before(first + second, total);
-    if (known == 0) left = target(total);
-    if (before < left && left <= before + first + second) {
-      const bool later = left > before + first;
-      found = place | static_cast<std::uint64_t>(2 * thread + (later ? 1 : 0)) << shift;
-      found_left = left - before - (later ? first : 0);
-    }
-    __syncthreads();
-    place = found;
-    left = found_left;
-    known = ~std::uint64_t{0} << shift;
-  }
-  return place;
-}
-
-// By the whole thread block; the same on all threads.
-__device__ std::int32_t draw_narrowed(const NarrowedRow& row) {
-  const Choice& choice = row.choice;
-  std::uint64_t last = ~std::uint64_t{0};  // place in the order
-  if (choice.top_k > 0) {
-    const auto one = [](std::uint64_t, float) { return std::uint64_t{1}; };
-    const auto target = [&](std::uint64_t all) {
-      const auto most = static_cast<std::uint64_t>(choice.top_k);
-      return most < all ? most : all;
-    };
-    last = place_reaching(row, one, target);
-  }
-  const std::uint64_t least = least_mass(choice.min_p);
-  if (choice.top_p < 1) {
-    const std::uint64_t best_k = last;
-    const auto mass = [&](std::uint64_t order, float logit) {
-      if (order > best_k) return std::uint64_t{0};
-      const std::uint64_t mine = row.mass(logit);
-      return mine >= least ? mine : 0;
-    };
-    last = place_reaching(row, mass,
-                          [&](std::uint64_t all) { return nucleus_mass(choice.top_p, all); });
-  }
-  Leader<double> drawn;
-  for (int token = static_cast<int>(threadIdx.x); token < row.vocab; token += kRowThreads) {
-    const float logit = row.logits[token];
-    if (!(logit > -INFINITY) || order_of(logit, token) > last) continue;
-    if (least > 0 && row.mass(logit) < least) continue;
-    draw(drawn, logit, token, choice.key, choice.temperature);
-  }
-  return leader_of_block<kRowThreads / 32>(drawn).token;
-}
-
-// A thread block for each row: the best of its slices, or the whole row if that is narrowed.
-__global__ void __launch_bounds__(kRowThreads)
-    choose_row_kernel(const ChooseLaunch launch, int slices) {
-  const ChooseParams& p = launch.params;
-  const std::int64_t row = blockIdx.x;
-  const Choice choice = p.choices[row];
-  if (!choice.wanted) return;
+// The highest logit of a row whose slices are done. The whole thread block asks.
+__device__ Leader<float> highest_of(const ChooseLaunch& launch, std::int64_t row) {
   Leader<float> highest;
-  Leader<double> drawn;
-  for (int s = static_cast<int>(threadIdx.x); s < slices; s += kRowThreads) {
-    const ChoiceSlice& slice = launch.slices[row * slices + s];
+  for (int s = static_cast<int>(threadIdx.x); s < launch.slice_count; s += kRowThreads) {
+    const ChoiceSlice& slice = launch.slices[row * launch.slice_count + s];
     highest.meet(slice.logit, slice.highest);
-    drawn.meet(slice.score, slice.drawn);
   }
-  highest = leader_of_block<kRowThreads / 32>(highest);
+  return leader_of_block<kRowThreads / 32>(highest);
+}
+
+// Of infinities no probabilities can be made.
+__device__ bool has_probabilities(const Leader<float>& highest) {
+  return highest.token != kNoToken && highest.value < INFINITY;
+}
+
+// A part of a row's tokens for each thread block.
+__device__ int part_begin() {
+  return static_cast<int>(blockIdx.x) * kChoicePart;
+}
+__device__ int part_end(const ChooseParams& p) {
+  return min(part_begin() + kChoicePart, p.vocab);
+}
+
+// The first step of rows that top_k and top_p narrow.
+__global__ void __launch_bounds__(kRowThreads) count_part_kernel(const ChooseLaunch launch) {
+  follow_previous_kernel();
+  __shared__ bool last;
+  const std::int64_t row = blockIdx.y;
+  const Choice choice = launch.params.choices[row];
+  if (!draws_narrowed(choice) || (choice.top_k <= 0 && !(choice.top_p < 1))) return;
+  const Leader<float> highest = highest_of(launch, row);
+  if (!has_probabilities(highest)) return;
+  NarrowedSums& sums = launch.sums[row];
+  const NarrowedRow narrowed(launch.params, row, highest.value);
+  add_to_bins(narrowed, part_begin(), part_end(launch.params), sums);
+  if (last_to_meet(&sums.met, static_cast<int>(gridDim.x), last)) find_cut(choice, sums);
+}
+
+// What a thread block has drawn of its part stands in the part's first slice; the last block gives
+// the best of all. By all blocks of a row.
+__device__ void draw_narrowed(const ChooseLaunch& launch, std::int64_t row,
+                              const NarrowedRow& narrowed) {
+  __shared__ bool last;
+  NarrowedSums& sums = launch.sums[row];
+  const Cut cut = sums.cut;
+  ChoiceSlice* slices = launch.slices + row * launch.slice_count;
+  Leader<double> drawn;
+  draw_or_list(narrowed, part_begin(), part_end(launch.params), cut, sums, drawn);
+  drawn = leader_of_block<kRowThreads / 32>(drawn);
+  if (threadIdx.x == 0) {
+    ChoiceSlice& mine = slices[blockIdx.x * kPartSlices];
+    mine.score = drawn.value;
+    mine.drawn = drawn.token;
+  }
+  const int parts = static_cast<int>(gridDim.x);
+  if (!last_to_meet(&sums.met, parts, last)) return;
+  for (int part = static_cast<int>(threadIdx.x); part < parts; part += kRowThreads) {
+    const ChoiceSlice& its = slices[part * kPartSlices];
+    drawn.meet(__ldcg(&its.score), __ldcg(&its.drawn));
+  }
+  const OpenTokens open{narrowed, cut, sums.open_tokens, static_cast<int>(__ldcg(&sums.open))};
+  draw_open(open, drawn);
+  drawn = leader_of_block<kRowThreads / 32>(drawn);
+  if (threadIdx.x == 0) launch.params.tokens[row] = drawn.token;
+}
+
+// The best of a row's slices, by the first thread block; of a row that is narrowed, the second step
+// by all of them.
+__global__ void __launch_bounds__(kRowThreads) choose_part_kernel(const ChooseLaunch launch) {
+  follow_previous_kernel();
+  const std::int64_t row = blockIdx.y;
+  const Choice choice = launch.params.choices[row];
+  if (!choice.wanted) return;
+  const bool narrowed = draws_narrowed(choice);
+  if (!narrowed && blockIdx.x > 0) return;
+  const Leader<float> highest = highest_of(launch, row);
+  const bool draws = choice.temperature > 0 && has_probabilities(highest);
+  if (draws && narrowed) {
+    return draw_narrowed(launch, row, {launch.params, row, highest.value});
+  }
   std::int32_t token = highest.token == kNoToken ? 0 : highest.token;
-  // Of infinities no probabilities can be made.
-  if (choice.temperature > 0 && highest.token != kNoToken && highest.value < INFINITY) {
-    if (narrows_choice(choice)) {
-      token = draw_narrowed({p.logits + row * p.ld, p.vocab, highest.value, choice});
-    } else {
-      token = leader_of_block<kRowThreads / 32>(drawn).token;
+  if (draws) {
+    Leader<double> drawn;
+    for (int s = static_cast<int>(threadIdx.x); s < launch.slice_count; s += kRowThreads) {
+      const ChoiceSlice& slice = launch.slices[row * launch.slice_count + s];
+      drawn.meet(slice.score, slice.drawn);
     }
+    token = leader_of_block<kRowThreads / 32>(drawn).token;
   }
-  if (threadIdx.x == 0) p.tokens[row] = token;
+  if (blockIdx.x == 0 && threadIdx.x == 0) launch.params.tokens[row] = token;
 }
 
 __global__ void __launch_bounds__(kSliceThreads) join_columns_kernel(const JoinColumnsParams p) {
@@ -232,12 +166,21 @@ __global__ void __launch_bounds__(kSliceThreads) join_columns_kernel(const JoinC
 
 }  // namespace
 
-void choose(const ChooseLaunch& p, Stream stream) {
-  const int slices = choice_slices(p.params.vocab);
-  const auto rows = static_cast<unsigned>(p.params.rows);
-  launch(choose_slice_kernel, dim3(static_cast<unsigned>(slices), rows), kSliceThreads, 0, stream,
-         p);
-  launch(choose_row_kernel, rows, kRowThreads, 0, stream, p, slices);
+std::size_t choice_scratch_bytes(int rows, int vocab) {
+  const auto slices = static_cast<std::size_t>((vocab + kChoiceSlice - 1) / kChoiceSlice);
+  return static_cast<std::size_t>(rows) * (sizeof(NarrowedSums) + slices * sizeof(ChoiceSlice));
+}
+
+void choose(const ChooseParams& p, void* scratch, Stream stream) {
+  auto* sums = static_cast<NarrowedSums*>(scratch);
+  const ChooseLaunch of_rows{p, (p.vocab + kChoiceSlice - 1) / kChoiceSlice, sums,
+                             reinterpret_cast<ChoiceSlice*>(sums + p.rows)};
+  const auto rows = static_cast<unsigned>(p.rows);
+  const dim3 slices(static_cast<unsigned>(of_rows.slice_count), rows);
+  const dim3 parts(static_cast<unsigned>((p.vocab + kChoicePart - 1) / kChoicePart), rows);
+  launch_early(choose_slice_kernel, slices, kSliceThreads, 0, stream, of_rows);
+  launch_early(count_part_kernel, parts, kRowThreads, 0, stream, of_rows);
+  launch_early(choose_part_kernel, parts, kRowThreads, 0, stream, of_rows);
 }
 
 void join_columns(const JoinColumnsParams& p, Stream stream) {

@@ -1,27 +1,16 @@
 // Choosing tokens on a GPU, and what puts logits together for it: as launch.h says.
 #pragma once
 
+#include <cstddef>
+
 #include "kernels/choose.h"
 #include "kernels/cuda/launch.h"
 
 namespace dsm::kernels::cuda {
 
-// The best of a slice of a row's tokens; kNoToken (draw.h): there is none.
-struct ChoiceSlice {
-  double score = 0;
-  float logit = 0;
-  std::int32_t highest = 0;  // token with this logit
-  std::int32_t drawn = 0;    // token with this score
-};
-inline constexpr int kChoiceSlice = 1024;
-constexpr int choice_slices(int vocab) {
-  return (vocab + kChoiceSlice - 1) / kChoiceSlice;
-}
-struct ChooseLaunch {
-  ChooseParams params;
-  ChoiceSlice* slices = nullptr;  // [rows, choice_slices(vocab)] scratch memory
-};
-void choose(const ChooseLaunch& launch, Stream stream);
+// Scratch memory that choose() takes. What stood there before makes no difference.
+std::size_t choice_scratch_bytes(int rows, int vocab);
+void choose(const ChooseParams& params, void* scratch, Stream stream);
 
 // Parts of rows, one after the other, side by side.
 struct JoinColumnsParams {

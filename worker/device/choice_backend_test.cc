@@ -7,9 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/choose.h"
-#include "kernels/draw.h"
-#include "worker/device/backend_fixture.h"
+#include "worker/device/choice_fixture.h"
 
 namespace dsm::device {
 namespace {
@@ -18,7 +16,6 @@ using namespace kernels;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr std::int32_t kUntouched = -7;
 
 // Kinds of choices; `row` gives each its own noise.
 std::vector<Choice> choices_for(int row) {
@@ -37,39 +34,6 @@ std::vector<Choice> choices_for(int row) {
       {},  // the host's
   };
 }
-
-class ChoiceTest : public BackendTest {
- protected:
-  // Tokens of rows [rows, ld], of which the first `vocab` columns may be chosen.
-  static std::vector<std::int32_t> tokens(const Side& side, const std::vector<float>& logits,
-                                          std::int64_t ld, int vocab,
-                                          const std::vector<Choice>& choices) {
-    auto* to = allocate_shared<std::int32_t>(*side.backend, choices.size());
-    std::fill_n(to, choices.size(), kUntouched);
-    side.backend->choose({.logits = side.put(logits),
-                          .ld = ld,
-                          .choices = choices.data(),
-                          .rows = static_cast<int>(choices.size()),
-                          .vocab = vocab,
-                          .tokens = to});
-    side.backend->wait();
-    return {to, to + choices.size()};
-  }
-
-  // Of the device against the definition.
-  void expect_equal(const std::vector<float>& logits, std::int64_t ld, int vocab,
-                    const std::vector<Choice>& choices, const std::string& what) {
-    for (const Side* side : {&cpu_, &device_}) {
-      const auto got = tokens(*side, logits, ld, vocab, choices);
-      for (std::size_t r = 0; r < choices.size(); ++r) {
-        const auto* row = logits.data() + static_cast<std::ptrdiff_t>(r) * ld;
-        const std::int32_t wanted =
-            choices[r].wanted ? choose_token({row, size(vocab)}, choices[r]) : kUntouched;
-        ASSERT_EQ(got[r], wanted) << what << ", row " << r;
-      }
-    }
-  }
-};
 
 TEST_F(ChoiceTest, IsTheDefinitionsForEveryKindAndSize) {
   const std::vector<int> sizes = kEmulated ? std::vector{1, 31, 129, 1025, 3000}

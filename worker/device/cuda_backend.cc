@@ -181,7 +181,7 @@ class CudaBackend final : public Backend {
     products_.give_back_scratch();
     experts_.give_back_scratch();
     slot_sums_.give_back();
-    slices_.give_back();
+    choice_scratch_.give_back();
     attention_.give_back_scratch();
     for (DeviceArena* arena : {&matrices_, &arena_, &caches_}) arena->give_back();
   }
@@ -406,12 +406,10 @@ class CudaBackend final : public Backend {
 
   void choose(const ChooseParams& params) override {
     if (params.rows == 0) return;
-    cuda::ChooseLaunch p{.params = params};
-    p.params.choices = list(params.choices, params.rows);
-    const auto slices = at(params.rows) * at(cuda::choice_slices(params.vocab));
-    p.slices = static_cast<cuda::ChoiceSlice*>(
-        slices_.at_least(slices * sizeof(cuda::ChoiceSlice), stream_));
-    launch([&] { cuda::choose(p, stream_.get()); });
+    ChooseParams p = params;
+    p.choices = list(p.choices, p.rows);
+    void* scratch = choice_scratch_.at_least(cuda::choice_scratch_bytes(p.rows, p.vocab), stream_);
+    launch([&] { cuda::choose(p, scratch, stream_.get()); });
   }
 
  private:
@@ -488,7 +486,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<CudaRanks> ranks_;  // of the epoch; null: none has been joined
   // Scratch memory of operators.
   Scratch slot_sums_;
-  Scratch slices_;
+  Scratch choice_scratch_;
   CudaAttention attention_{properties_, exact_, stream_, lists_, sent_, graphs_};
   CudaExperts experts_{stream_, lists_, operands_, properties_.multiProcessorCount, exact_};
   std::vector<cuda::ProductTask> tasks_;
