@@ -420,9 +420,10 @@ GroupState FollowerGroup::Impl::state() const {
     s.phase = Phase::kLoading;
     s.reason = "LoadingWeights";
     s.message = "weights are being loaded";
-  } else if (std::ranges::any_of(s.ranks,
-                                 [](const RankState& r) { return r.phase == Phase::kAsleep; })) {
-    describe_rest(Rest::kAsleep, s);
+  } else if (std::ranges::any_of(s.ranks, rests)) {
+    const bool waking =
+        std::ranges::any_of(s.ranks, [](const RankState& r) { return r.phase == Phase::kWaking; });
+    describe_rest(waking ? Rest::kAwake : Rest::kAsleep, s);
   } else if (!channel) {
     s.phase = Phase::kRendezvous;
     s.reason = "WaitingForLeader";

@@ -30,6 +30,10 @@ int smallest_kv_room(const std::vector<RankState>& ranks) {
   return smallest;
 }
 
+bool rests(const RankState& rank) {
+  return rank.phase == Phase::kAsleep || rank.phase == Phase::kWaking;
+}
+
 void describe_rest(Rest rest, GroupState& state) {
   const bool all = std::ranges::all_of(
       state.ranks, [](const RankState& rank) { return rank.phase == Phase::kAsleep; });
@@ -57,6 +61,8 @@ std::string_view to_string(Phase phase) {
       return "Ready";
     case Phase::kAsleep:
       return "Asleep";
+    case Phase::kWaking:
+      return "Waking";
     case Phase::kFailed:
       return "Failed";
   }

@@ -59,6 +59,7 @@ enum class Phase {
   kRendezvous,  // waits for other pods, or for communicators to connect
   kReady,       // executes steps; of a leader: those of its engine
   kAsleep,      // has given its device's memory back; of a leader: is told that all ranks shall
+  kWaking,      // takes the memory again, and has some of it already
   kFailed,      // cannot load its weights, or has lost its device, or answers wrongly; stays so
 };
 // What the ranks of a group shall do between epochs.
@@ -104,6 +105,9 @@ struct GroupState {
 
   bool ready() const { return phase == Phase::kReady; }
 };
+
+// Asleep, or not awake again yet.
+bool rests(const RankState& rank);
 
 // Of a group whose ranks are all there with their weights, and asleep or told to be: its phase,
 // reason and message.

@@ -63,7 +63,7 @@ GroupState state_of(const GroupOptions& options, const LeaderView& view) {
     s.phase = Phase::kRendezvous;
     s.reason = "WaitingForPods";
     s.message = "waiting for pod " + missing + " of the group";
-  } else if (view.rest == Rest::kAsleep || in_phase(Phase::kAsleep) != s.ranks.end()) {
+  } else if (view.rest == Rest::kAsleep || std::ranges::any_of(s.ranks, rests)) {
     describe_rest(view.rest, s);
   } else if (view.stage == Stage::kWaiting && !view.adapters.empty()) {
     s.phase = Phase::kRendezvous;

@@ -206,6 +206,12 @@ struct RankThreads::Impl {
 
   void change_sleep(int i, RankExecutor& executor, bool asleep) {
     const TimePoint start = clock.now();
+    if (!asleep) {
+      const std::lock_guard lock(mutex);
+      RankState& state = ranks[at(i)].state;
+      if (state.phase == Phase::kAsleep) state.phase = Phase::kWaking;
+    }
+    events.changed();
     asleep ? executor.sleep() : executor.wake();
     {
       const std::lock_guard lock(mutex);

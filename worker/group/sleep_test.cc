@@ -128,9 +128,11 @@ TEST(Sleep, ShowsThatItWakes) {
   group.engine->wake();
   ASSERT_TRUE(eventually([&] { return group.leader->state().reason == "Waking"; }));
   EXPECT_EQ(group.leader->state().phase, Phase::kRendezvous);
+  ASSERT_TRUE(eventually([&] { return group.leader->state().ranks[1].phase == Phase::kWaking; }));
   // And sleeps again when that is wanted now.
   group.engine->sleep(SleepMode::kWait);
   ASSERT_TRUE(eventually([&] { return group.leader->state().phase == Phase::kAsleep; }));
+  EXPECT_EQ(group.leader->state().reason, "FallingAsleep") << "a rank has its memory";
   group.controls[1]->hold_wake = false;
   group.controls[1]->hold_wake.notify_all();
   ASSERT_TRUE(falls_asleep(group));
