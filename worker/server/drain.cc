@@ -5,7 +5,7 @@
 namespace dsm::server {
 
 TimePoint Drain::refuse_at_locked() const {
-  const TimePoint latest = *begun_ + limits_.unready + limits_.finish / 2;
+  const TimePoint latest = begun_at_ + limits_.unready + limits_.finish / 2;
   return std::min(last_entered_ + limits_.unready, latest);
 }
 
@@ -32,14 +32,15 @@ void Drain::begin(bool at_once) {
     const std::lock_guard lock(mutex_);
     if (at_once) limits_.unready = Millis(0);
     if (begun_) return;
-    begun_ = last_entered_ = clock_.now();
+    begun_ = true;
+    begun_at_ = last_entered_ = clock_.now();
   }
   if (on_begin_) on_begin_();
 }
 
 bool Drain::begun() const {
   const std::lock_guard lock(mutex_);
-  return begun_.has_value();
+  return begun_;
 }
 
 void Drain::hurry() {
@@ -50,7 +51,7 @@ void Drain::hurry() {
 
 bool Drain::wait() {
   std::unique_lock lock(mutex_);
-  const TimePoint limit = *begun_ + limits_.unready + limits_.finish;
+  const TimePoint limit = begun_at_ + limits_.unready + limits_.finish;
   while (!refusing_locked()) clock_.wait_until(changed_, lock, refuse_at_locked());
   while (!hurry_ && in_flight_ > 0 && clock_.now() < limit) {
     clock_.wait_until(changed_, lock, limit);

@@ -14,7 +14,6 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
-#include <optional>
 
 #include "base/clock.h"
 
@@ -58,7 +57,8 @@ class Drain {
   std::function<void()> on_begin_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::optional<TimePoint> begun_;
+  bool begun_ = false;
+  TimePoint begun_at_;
   TimePoint last_entered_;  // after begin()
   bool hurry_ = false;
   int in_flight_ = 0;
