@@ -18,8 +18,24 @@ __device__ std::int64_t place_of(const GroupExpertsParams& p, int pair) {
   return static_cast<std::int64_t>(pair / p.top_k) * (1 + p.top_k) + 1 + pair % p.top_k;
 }
 
-// One warp for an expert. It goes through all pairs of a token and a choice twice, 32 at a time:
-// once to count those of lower experts and its own, once to give its own their slots in order.
+// Pairs that a lane, and a warp, asks for at a time.
+constexpr int kEach = 8;
+constexpr int kPairs = kEach * kWarp;
+
+// The experts that pairs begin + 32 i + lane chose, counted from the first that has a group; below
+// zero, or as many as there are and more: one without.
+__device__ void load_chosen(const GroupExpertsParams& p, int begin, int pairs, int lane,
+                            int (&expert)[kEach]) {
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int pair = begin + i * kWarp + lane;
+    expert[i] = pair < pairs ? p.chosen[pair] - p.first_expert : -1;
+  }
+}
+
+// One warp for an expert. It goes through all pairs of a token and a choice twice, many of a lane
+// on their way at a time: once to count those of lower experts and its own, once to give its own
+// their slots in order.
 __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const GroupExpertsParams p) {
   follow_previous_kernel();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -39,10 +55,14 @@ __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const Grou
   }
   int lower = 0;
   int own = 0;
-  for (int begin = 0; begin < pairs; begin += kWarp) {
-    const int chosen = begin + lane < pairs ? p.chosen[begin + lane] - p.first_expert : p.experts;
-    lower += __popc(__ballot_sync(kAllLanes, chosen >= 0 && chosen < expert));
-    own += __popc(__ballot_sync(kAllLanes, chosen == expert));
+  int chosen[kEach];
+  for (int begin = 0; begin < pairs; begin += kPairs) {
+    load_chosen(p, begin, pairs, lane, chosen);
+#pragma unroll
+    for (const int of : chosen) {
+      lower += __popc(__ballot_sync(kAllLanes, of >= 0 && of < expert));
+      own += __popc(__ballot_sync(kAllLanes, of == expert));
+    }
   }
   int slot = p.tokens + lower;
   if (lane == 0) {
@@ -50,17 +70,21 @@ __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const Grou
     p.groups[1 + expert] = {slot, slot + own};
   }
   if (own == 0) return;
-  for (int begin = 0; begin < pairs; begin += kWarp) {
-    const int pair = begin + lane;
-    const bool mine = pair < pairs && p.chosen[pair] - p.first_expert == expert;
-    const unsigned lanes = __ballot_sync(kAllLanes, mine);
-    if (mine) {
-      const int at = slot + lanes_before(lanes, lane);
-      p.token[at] = pair / p.top_k;
-      p.weight[at] = p.weights[pair];
-      p.slot[place_of(p, pair)] = at;
+  for (int begin = 0; begin < pairs; begin += kPairs) {
+    load_chosen(p, begin, pairs, lane, chosen);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const bool mine = chosen[i] == expert;
+      const unsigned lanes = __ballot_sync(kAllLanes, mine);
+      if (mine) {
+        const int pair = begin + i * kWarp + lane;
+        const int at = slot + lanes_before(lanes, lane);
+        p.token[at] = pair / p.top_k;
+        p.weight[at] = p.weights[pair];
+        p.slot[place_of(p, pair)] = at;
+      }
+      slot += __popc(lanes);
     }
-    slot += __popc(lanes);
   }
 }
 
