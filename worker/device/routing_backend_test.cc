@@ -68,8 +68,9 @@ std::vector<std::int32_t> integers(const Side& side, const void* from, std::size
 }
 
 TEST_F(BackendTest, ExpertsAreGroupedAsOnTheCpu) {
-  for (const auto& [tokens, experts, top_k] :
-       {std::array{1, 8, 2}, {5, 64, 6}, {40, 160, 6}, {300, 256, 8}, {1000, 64, 6}}) {
+  constexpr std::array<int, 3> kShapes[] = {
+      {1, 8, 2}, {5, 64, 6}, {40, 160, 6}, {300, 256, 8}, {1000, 64, 6}};
+  for (const auto& [tokens, experts, top_k] : kShapes) {
     const Routing routing(tokens, experts, top_k);
     const auto run = [&](const Side& side, bool half) {
       GroupExpertsParams p = routing.put(side);
