@@ -60,6 +60,8 @@ json branch_json(const GroupBranch& branch) {
                     {"node", pod.node},
                     {"restarts", pod.restarts}});
   }
+  json devices = json::array();
+  for (const api::DeviceStatus& device : g.devices) devices.push_back(api::to_json(device));
   return {{"name", g.name},
           {"revision", g.revision},
           {"phase", g.phase},
@@ -69,6 +71,7 @@ json branch_json(const GroupBranch& branch) {
           {"loadedBytes", g.loaded_bytes},
           {"totalBytes", g.total_bytes},
           {"restarts", g.restarts},
+          {"devices", std::move(devices)},
           {"pods", std::move(pods)}};
 }
 

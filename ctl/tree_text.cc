@@ -100,6 +100,21 @@ Line pod_line(const PodBranch& pod) {
   return line;
 }
 
+// One that is not well.
+Line device_line(const api::DeviceStatus& device) {
+  std::string problems;
+  for (const std::string& problem : device.problems) {
+    problems += (problems.empty() ? "" : ", ") + problem;
+  }
+  Line line;
+  add(line, device.name);
+  add(line, "of rank " + std::to_string(device.rank), Colour::kFaint);
+  add(line, device.health, Colour::kBad);
+  add(line, device.node.empty() ? "no node" : device.node);
+  add(line, problems);
+  return line;
+}
+
 }  // namespace
 
 std::string tree_text(const ModelTree& tree, WallTime now, const Style& style) {
@@ -110,6 +125,9 @@ std::string tree_text(const ModelTree& tree, WallTime now, const Style& style) {
   for (const GroupBranch& group : tree.groups) {
     Node node{group_line(group.status, style), {}};
     for (const PodBranch& pod : group.pods) node.children.push_back({pod_line(pod), {}});
+    for (const api::DeviceStatus& device : group.status.devices) {
+      node.children.push_back({device_line(device), {}});
+    }
     root.children.push_back(std::move(node));
   }
   return to_text(root, style);

@@ -31,6 +31,25 @@ const json& items(const json& from, const char* name) {
   return it != from.end() && it->is_array() ? *it : kEmpty;
 }
 
+// The texts under `name`; what is none is left out.
+std::vector<std::string> texts(const json& from, const char* name) {
+  std::vector<std::string> out;
+  for (const auto& entry : items(from, name)) {
+    if (entry.is_string()) out.push_back(entry.get<std::string>());
+  }
+  return out;
+}
+
+DeviceStatus parse_device(const json& from) {
+  DeviceStatus d;
+  read(from, "rank", d.rank);
+  read(from, "name", d.name);
+  read(from, "node", d.node);
+  read(from, "health", d.health);
+  d.problems = texts(from, "problems");
+  return d;
+}
+
 json group_json(const GroupStatus& g) {
   json out = {{"name", g.name},
               {"revision", g.revision},
@@ -43,6 +62,7 @@ json group_json(const GroupStatus& g) {
   if (!g.reason.empty()) out["reason"] = g.reason;
   if (!g.message.empty()) out["message"] = g.message;
   if (!g.nodes.empty()) out["nodes"] = g.nodes;
+  for (const auto& device : g.devices) out["devices"].push_back(to_json(device));
   return out;
 }
 
@@ -58,8 +78,9 @@ GroupStatus parse_group(const json& from) {
   read(from, "restarts", g.restarts);
   read(from, "recentRestarts", g.recent_restarts);
   read(from, "served", g.served);
-  for (const auto& node : items(from, "nodes")) {
-    if (node.is_string()) g.nodes.push_back(node.get<std::string>());
+  g.nodes = texts(from, "nodes");
+  for (const auto& device : items(from, "devices")) {
+    if (device.is_object()) g.devices.push_back(parse_device(device));
   }
   return g;
 }
@@ -87,6 +108,13 @@ void collect_paths(const json& value, const std::string& prefix, std::vector<std
 std::string_view to_string(Truth truth) {
   constexpr std::array<std::string_view, 3> kNames = {"Unknown", "False", "True"};
   return kNames[static_cast<std::size_t>(truth)];
+}
+
+json to_json(const DeviceStatus& d) {
+  json out = {{"rank", d.rank}, {"name", d.name}, {"health", d.health}};
+  if (!d.node.empty()) out["node"] = d.node;
+  if (!d.problems.empty()) out["problems"] = d.problems;
+  return out;
 }
 
 json to_json(const Condition& c) {
@@ -267,6 +295,7 @@ std::vector<std::string> status_field_paths() {
   group.reason = "r";
   group.message = "m";
   group.nodes = {"n"};
+  group.devices = {{.rank = 1, .name = "d", .node = "n", .health = "h", .problems = {"p"}}};
   full.groups.push_back(std::move(group));
   full.conditions.emplace_back();
   full.cold_start_seconds = 1;

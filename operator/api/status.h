@@ -32,6 +32,18 @@ inline constexpr std::string_view kStalled = "Stalled";
 // Only of a model with spec.scaling.
 inline constexpr std::string_view kScalingActive = "ScalingActive";
 
+// What a rank computes on, where that is not well. States only: what it shows in numbers is in the
+// status stream and in the worker's metrics.
+struct DeviceStatus {
+  int rank = 0;
+  std::string name;                        // "GPU 3", as its node numbers them
+  std::string node;                        // empty: not known
+  std::string health;                      // Degraded or Fatal
+  std::vector<std::string> problems = {};  // RowRemapPending, Xid63, ...: the worst first
+
+  bool operator==(const DeviceStatus&) const = default;
+};
+
 struct GroupStatus {
   std::string name;      // <model>-<revision>-<group>
   std::string revision;  // the revision its pods were made from
@@ -41,9 +53,10 @@ struct GroupStatus {
   std::vector<std::string> nodes;  // distinct, in the order of the pods
   long loaded_bytes = 0;
   long total_bytes = 0;
-  int restarts = 0;         // of all its containers
-  int recent_restarts = 0;  // those since it was last stable
-  bool served = false;      // it has been ready
+  int restarts = 0;                        // of all its containers
+  int recent_restarts = 0;                 // those since it was last stable
+  bool served = false;                     // it has been ready
+  std::vector<DeviceStatus> devices = {};  // those of its ranks that are not well, by rank
 };
 
 // A node on which a group failed: new pods rather go elsewhere until then.
@@ -103,6 +116,8 @@ ModelStatus parse_status(const nlohmann::json& status);
 
 // nullptr when there is none of that type.
 const Condition* find_condition(const ModelStatus& status, std::string_view type);
+
+nlohmann::json to_json(const DeviceStatus& device);
 
 // The same of one condition, for the status of every kind.
 nlohmann::json to_json(const Condition& condition);

@@ -33,7 +33,8 @@ ModelStatus example() {
                       2,
                       3,
                       1,
-                      true});
+                      true,
+                      {{1, "GPU 3", "n1", "Degraded", {"RowRemapPending", "Hot"}}}});
   s.backoff = Backoff{"CrashLoop", 2, "2026-01-01T00:00:00Z", "m-11111111-0 kept ending"};
   s.rollback = Rollback{"22222222@2026-01-01T00:00:00Z", "22222222", "11111111", true, "m"};
   s.avoided_nodes.push_back({"n1", "2026-01-01T01:00:00Z"});

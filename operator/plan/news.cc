@@ -35,6 +35,31 @@ bool is_trouble(const api::GroupStatus& group) {
          !on_the_way(group.reason);
 }
 
+// A device has a problem that was not told of.
+bool is_news(const api::DeviceStatus& device, const std::vector<api::DeviceStatus>& before) {
+  const auto it = std::ranges::find_if(before, [&](const api::DeviceStatus& other) {
+    return other.rank == device.rank && other.name == device.name && other.node == device.node;
+  });
+  return it == before.end() ||
+         std::ranges::any_of(device.problems, [&](const std::string& problem) {
+           return std::ranges::find(it->problems, problem) == it->problems.end();
+         });
+}
+
+// What is new of the devices of a group that was told of for another one.
+void add_device_news(const api::GroupStatus& before, const api::GroupStatus& after,
+                     std::vector<EventNote>& out) {
+  for (const api::DeviceStatus& device : after.devices) {
+    if (!is_news(device, before.devices)) continue;
+    std::string text = "group " + after.name + ": rank " + std::to_string(device.rank) + ": " +
+                       device.name + (device.node.empty() ? "" : " of " + device.node);
+    for (std::size_t i = 0; i < device.problems.size(); ++i) {
+      text += (i == 0 ? ": " : ", ") + device.problems[i];
+    }
+    out.push_back({true, std::string(api::kDeviceDegraded), "Watch", std::move(text)});
+  }
+}
+
 // What became of single groups.
 void add_group_news(const api::ModelStatus& before, const api::ModelStatus& after,
                     std::vector<EventNote>& out) {
@@ -55,6 +80,9 @@ void add_group_news(const api::ModelStatus& before, const api::ModelStatus& afte
     }
     if (is_trouble(group) && (is_new || it->reason != group.reason)) {
       out.push_back({true, group.reason, "Watch", "group " + group.name + ": " + group.message});
+    }
+    if (!is_new && group.reason == api::kDeviceDegraded && it->reason == group.reason) {
+      add_device_news(*it, group, out);
     }
   }
 }

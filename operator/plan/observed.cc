@@ -6,6 +6,7 @@
 #include "operator/api/names.h"
 #include "operator/api/reasons.h"
 #include "operator/plan/coscheduling.h"
+#include "operator/plan/devices.h"
 #include "operator/plan/kueue.h"
 
 namespace dsm::plan {
@@ -196,6 +197,9 @@ Result<LeaderStatus> leader_status(std::string_view line, WallTime received) {
   status.max_model_len = number(parsed, {"maxModelLen"});
   status.told_to_sleep = at(parsed, {"sleep"}) == json(true);
   status.keys = text(parsed, {"keys"});
+  const json& ranks = at(parsed, {"ranks"});
+  status.ranks = rank_count(ranks);
+  status.sick = sick_devices(ranks);
   const json& rate = at(parsed, {"tokensPerSecond"});
   if (rate.is_number()) status.tokens_per_second = rate.get<double>();
   status.received = received;

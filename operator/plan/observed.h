@@ -82,6 +82,16 @@ struct NodeView {
 // Reads a Node object. Never fails: what is missing stays at its default.
 NodeView node_view(const nlohmann::json& node);
 
+// A rank's device that is not well, as its leader tells.
+struct SickDevice {
+  int rank = 0;
+  std::string name;    // "GPU 3"
+  std::string health;  // Degraded or Fatal
+  std::vector<std::string> problems;
+
+  bool operator==(const SickDevice&) const = default;
+};
+
 // One line of a leader's status stream.
 struct LeaderStatus {
   std::string phase;  // Starting, Rendezvous, Loading, Ready, Asleep, Draining, Failed
@@ -98,8 +108,10 @@ struct LeaderStatus {
   double tokens_per_second = 0;
   long max_model_len = 0;
   bool told_to_sleep = false;
-  std::string keys;   // which API keys it was told: operator/plan/tenant_keys.h
-  WallTime received;  // set by the reader of the stream
+  std::string keys;              // which API keys it was told: operator/plan/tenant_keys.h
+  int ranks = 0;                 // that it tells of: all of the group's
+  std::vector<SickDevice> sick;  // by rank
+  WallTime received;             // set by the reader of the stream
 
   bool operator==(const LeaderStatus&) const = default;
 };

@@ -9,6 +9,7 @@
 #include "operator/api/reasons.h"
 #include "operator/plan/autoscaler.h"
 #include "operator/plan/cold_start.h"
+#include "operator/plan/devices.h"
 #include "operator/plan/sleep.h"
 
 namespace dsm::plan {
@@ -128,6 +129,7 @@ class Reporter {
       out.loaded_bytes = old->loaded_bytes;
       out.total_bytes = old->total_bytes;
     }
+    out.devices = devices_of(group, out.nodes, old == before_.groups.end() ? nullptr : &*old);
     return out;
   }
 

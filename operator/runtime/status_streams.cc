@@ -9,7 +9,8 @@ namespace {
 bool same_state(const plan::LeaderStatus& a, const plan::LeaderStatus& b) {
   return a.phase == b.phase && a.reason == b.reason && a.message == b.message &&
          a.last_error == b.last_error && a.max_model_len == b.max_model_len &&
-         a.kv_total == b.kv_total && a.keys == b.keys && a.told_to_sleep == b.told_to_sleep;
+         a.kv_total == b.kv_total && a.keys == b.keys && a.told_to_sleep == b.told_to_sleep &&
+         a.ranks == b.ranks && a.sick == b.sick;
 }
 
 bool same_numbers(const plan::LeaderStatus& a, const plan::LeaderStatus& b) {

@@ -26,7 +26,7 @@
 
 namespace dsm::group {
 
-inline constexpr std::uint8_t kWireVersion = 9;
+inline constexpr std::uint8_t kWireVersion = 10;
 inline constexpr std::size_t kMaxFrame = 16U << 20;
 inline constexpr std::size_t kMaxGreeting = 4096;  // before the other side has proved itself
 

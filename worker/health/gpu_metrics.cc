@@ -1,6 +1,5 @@
 #include "worker/health/gpu_metrics.h"
 
-#include <array>
 #include <map>
 #include <optional>
 #include <utility>
@@ -45,9 +44,9 @@ class Gauges {
     prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels).Set(value);
   }
   template <typename T>
-  void set_kind(const char* name, const char* help, const char* label, const char* kind,
+  void set_kind(const char* name, const char* help, const char* label, std::string kind,
                 const std::optional<T>& value) {
-    if (value) set(name, help, with(labels_, label, kind), static_cast<double>(*value));
+    if (value) set(name, help, with(labels_, label, std::move(kind)), static_cast<double>(*value));
   }
 
  private:
@@ -56,14 +55,10 @@ class Gauges {
 };
 
 void set_throttle(Gauges& gauges, const std::optional<std::uint64_t>& bits) {
-  constexpr std::array kReasons = {
-      std::pair{kPowerCap, "power_cap"}, std::pair{kHardwareSlowdown, "hardware"},
-      std::pair{kThermal, "thermal"}, std::pair{kHardwareThermal, "hardware_thermal"},
-      std::pair{kPowerBrake, "power_brake"}};
-  for (const auto& [bit, name] : kReasons) {
+  for (const auto& [bit, name] : throttle_reasons()) {
     const std::optional<int> on = bits ? std::optional((*bits & bit) != 0 ? 1 : 0) : std::nullopt;
-    gauges.set_kind("dsm_gpu_throttled", "Clocks are lowered for this reason: 1", "reason", name,
-                    on);
+    gauges.set_kind("dsm_gpu_throttled", "Clocks are lowered for this reason: 1", "reason",
+                    std::string(name), on);
   }
 }
 

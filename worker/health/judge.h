@@ -1,4 +1,8 @@
 // From what a GPU shows to what is to be thought of it. Pure.
+//
+// A status that is kept somewhere is written anew when its words change, so a judgement has none of
+// the numbers that rise or go up and down, and what comes and goes (lowered clocks, a link that
+// trains again) is told until it has been away for a minute.
 #pragma once
 
 #include <cstdint>
@@ -10,24 +14,8 @@
 
 namespace dsm::health {
 
-// Why clocks are lower than asked for; bits as in NVML (nvmlClocksEventReasons).
-enum Throttle : std::uint64_t {
-  kPowerCap = 0x4,
-  kHardwareSlowdown = 0x8,
-  kThermal = 0x20,
-  kHardwareThermal = 0x40,
-  kPowerBrake = 0x80,
-};
-
-struct RemappedRows {
-  unsigned corrected = 0;  // because of corrected errors,
-  unsigned uncorrected = 0;
-  bool pending = false;  // one waits for a reset
-  bool failed = false;   // there was none left
-};
-
-// One look at a GPU. What a product or a driver does not tell is absent.
-struct Reading {
+// One look at a GPU.
+struct Reading : Signs {
   std::string device;  // "GPU 3"
   std::string bus;     // "0000:1B:00.0"
   bool lost = false;   // it does not answer any more
@@ -38,28 +26,37 @@ struct Reading {
   OwnMemory own;  // of the rank whose GPU it is
   std::optional<unsigned> temperature_celsius;
   std::optional<unsigned> power_milliwatts;
-  std::optional<unsigned> sm_clock_mhz;
-  std::optional<unsigned> memory_clock_mhz;
-  std::optional<std::uint64_t> throttle;       // Throttle bits
-  std::optional<std::uint64_t> ecc_corrected;  // since the driver was loaded
-  std::optional<std::uint64_t> ecc_uncorrected;
-  std::optional<RemappedRows> rows;
-  std::optional<unsigned> links;             // NVLinks that are up
-  std::optional<std::uint64_t> link_errors;  // replays, recoveries and checksums, of all links
 };
+
+// Clocks lowered in so many readings in a row are more than a moment's load.
+inline constexpr int kHotReadings = 3;
+// Something that has not been seen in so many readings in a row is over.
+inline constexpr int kCalmReadings = 12;
 
 // What is remembered from one look to the next.
 struct History {
-  int hot = 0;                      // readings in a row with clocks lowered for heat or power
-  unsigned links = 0;               // the most that were up
+  int hot = 0;             // readings in a row with clocks lowered for heat or power
+  int cool = 0;            // and without
+  std::uint64_t slow = 0;  // Throttle bits for which clocks have been low for long; 0: they are not
+  unsigned links = 0;      // the most that were up
+  unsigned links_down = 0;          // of these, the most that were down lately
+  int linked = 0;                   // readings in a row with all of them up
   std::vector<std::uint64_t> xids;  // that were told, each once, in order
 };
-// Clocks lowered in so many readings in a row are more than a moment's load.
-inline constexpr int kHotReadings = 3;
 
 void remember(History& history, const Reading& reading);
 // True when it is new.
 bool remember_xid(History& history, std::uint64_t xid);
+
+// Names of problems, but for those of Xids, which are "Xid" and the number.
+inline constexpr const char* kLost = "Lost";
+inline constexpr const char* kResetRequired = "ResetRequired";
+inline constexpr const char* kRowRemapFailed = "RowRemapFailed";
+inline constexpr const char* kRowRemapPending = "RowRemapPending";
+inline constexpr const char* kUncorrectedMemory = "UncorrectedMemory";
+inline constexpr const char* kNvlinkDown = "NvlinkDown";
+inline constexpr const char* kHot = "Hot";
+inline constexpr const char* kPowerBraked = "PowerBraked";
 
 DeviceHealth judge(const Reading& reading, const History& history);
 

@@ -71,9 +71,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"no_rows_left", [](Reading& r, History&) { r.rows->failed = r.rows->pending = true; },
              Level::kDegraded, "replace the GPU"},
         Case{"uncorrected", [](Reading& r, History&) { r.ecc_uncorrected = 2; }, Level::kDegraded,
-             "2 uncorrected memory errors"},
-        Case{"a_link_down", [](Reading& r, History&) { r.links = 3; }, Level::kDegraded,
-             "1 of 4 NVLinks are down"},
+             "uncorrected memory errors since its driver was loaded"},
+        Case{"a_link_down",
+             [](Reading& r, History& h) {
+               r.links = 3;
+               remember(h, r);
+             },
+             Level::kDegraded, "1 of 4 NVLinks are down"},
         Case{"link_error", [](Reading&, History& h) { xid(h, 74); }, Level::kDegraded, "Xid 74"},
         Case{"hot_for_a_moment", [](Reading& r, History&) { r.throttle = kThermal; },
              Level::kHealthy, ""},
@@ -94,7 +98,7 @@ INSTANTIATE_TEST_SUITE_P(
                r.throttle = kThermal;
                for (int i = 0; i < kHotReadings; ++i) remember(h, r);
                r.throttle = 0;
-               remember(h, r);
+               for (int i = 0; i < kCalmReadings; ++i) remember(h, r);
              },
              Level::kHealthy, ""}),
     [](const auto& test) {

@@ -90,20 +90,25 @@ TEST(WorkerStatus, tells_how_each_ranks_device_is_and_why_a_person_should_look) 
   view.group.ranks[1].device = {.level = health::Level::kHealthy,
                                 .device = "GPU 1",
                                 .message = "",
+                                .problems = {},
                                 .utilisation_percent = 87,
                                 .temperature_celsius = 61,
                                 .power_watts = 412,
                                 .memory_used = 5,
                                 .memory_total = 9,
                                 .memory_allocated = 4,
-                                .memory_fragmented = 1};
+                                .memory_fragmented = 1,
+                                .signs = {},
+                                .xids = {}};
   json line = json::parse(status_json(view, {}));
   EXPECT_EQ(line["reason"], "Formed");
   EXPECT_FALSE(line["ranks"][0].contains("device")) << "a CPU is nothing to tell of";
-  EXPECT_EQ(line["ranks"][1]["device"],
-            json::parse(R"({"name":"GPU 1","health":"Healthy","message":"","utilisationPercent":87,
+  EXPECT_EQ(
+      line["ranks"][1]["device"],
+      json::parse(
+          R"({"name":"GPU 1","health":"Healthy","message":"","problems":[],"utilisationPercent":87,
                             "temperatureCelsius":61,"powerWatts":412,"memoryUsedBytes":5,
-                            "memoryTotalBytes":9,"memoryAllocatedBytes":4,"memoryFragmentedBytes":1})"));
+                            "memoryTotalBytes":9,"memoryAllocatedBytes":4,"memoryFragmentedBytes":1,"xids":[]})"));
   view.group.ranks[2].device.level = health::Level::kDegraded;
   view.group.ranks[2].device.message = "GPU 2: hot";
   line = json::parse(status_json(view, {}));

@@ -18,17 +18,48 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+template <typename T>
+void add(Json& json, const char* name, const std::optional<T>& value) {
+  if (value) json[name] = *value;
+}
+
+// What the device does not tell is left out.
+void add_signs(Json& json, const health::Signs& signs) {
+  add(json, "smClockMHz", signs.sm_clock_mhz);
+  add(json, "memoryClockMHz", signs.memory_clock_mhz);
+  if (signs.throttle) {
+    Json& reasons = json["throttled"] = Json::array();
+    for (const auto& [bit, name] : health::throttle_reasons()) {
+      if ((*signs.throttle & bit) != 0) reasons.push_back(name);
+    }
+  }
+  add(json, "eccCorrected", signs.ecc_corrected);
+  add(json, "eccUncorrected", signs.ecc_uncorrected);
+  if (signs.rows) {
+    json["remappedRows"] = {{"corrected", signs.rows->corrected},
+                            {"uncorrected", signs.rows->uncorrected},
+                            {"pending", signs.rows->pending},
+                            {"failed", signs.rows->failed}};
+  }
+  add(json, "nvlinksUp", signs.links);
+  add(json, "nvlinkErrors", signs.link_errors);
+}
+
 Json device_json(const health::DeviceHealth& device) {
-  return {{"name", device.device},
-          {"health", health::to_string(device.level)},
-          {"message", device.message},
-          {"utilisationPercent", device.utilisation_percent},
-          {"temperatureCelsius", device.temperature_celsius},
-          {"powerWatts", device.power_watts},
-          {"memoryUsedBytes", device.memory_used},
-          {"memoryTotalBytes", device.memory_total},
-          {"memoryAllocatedBytes", device.memory_allocated},
-          {"memoryFragmentedBytes", device.memory_fragmented}};
+  Json json = {{"name", device.device},
+               {"health", health::to_string(device.level)},
+               {"message", device.message},
+               {"problems", device.problems},
+               {"utilisationPercent", device.utilisation_percent},
+               {"temperatureCelsius", device.temperature_celsius},
+               {"powerWatts", device.power_watts},
+               {"memoryUsedBytes", device.memory_used},
+               {"memoryTotalBytes", device.memory_total},
+               {"memoryAllocatedBytes", device.memory_allocated},
+               {"memoryFragmentedBytes", device.memory_fragmented}};
+  add_signs(json, device.signs);
+  json["xids"] = device.xids;
+  return json;
 }
 
 Json rank_json(const RankView& rank) {
