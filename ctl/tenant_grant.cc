@@ -57,7 +57,7 @@ plan::BudgetModel budget_model(const std::string& key, const Account& account,
       one.group = plan::group_demand(*spec);
     }
   }
-  plan::hold(one, account.groups, 0, [&](const std::string& revision) {
+  plan::hold(one, account.groups, std::nullopt, [&](const std::string& revision) {
     const auto found = account.demands.find(revision);
     return found == account.demands.end() ? nullptr : &found->second;
   });
@@ -69,22 +69,24 @@ plan::BudgetModel budget_model(const std::string& key, const Account& account,
 plan::TenantGrant grant_of(const TenantWorld& world, const json& model, WallTime now) {
   const plan::TenantView& tenant = *world.tenant;
   plan::TenantGrant grant;
+  grant.tenant = tenant.name;
   grant.keys_required = !tenant.spec || tenant.spec->keys_required;
   grant.priority_class = plan::priority_class_of(tenant);
   const std::string key = key_of(model, name_of(model));
   const std::map<std::string, Account> accounts = accounts_of(world, model);
   const auto spec = api::parse_spec(part(model, "/spec"));
   if (spec) grant.not_allowed = plan::not_allowed(tenant, *spec);
-  if (!spec || !grant.not_allowed.empty()) {
-    grant.groups = static_cast<int>(accounts.at(key).groups.size());
-    return grant;
-  }
+  const bool stays = !spec || !grant.not_allowed.empty();
+  if (stays) grant.groups = static_cast<int>(accounts.at(key).groups.size());
+  if (!tenant.spec) return grant;  // its budget is not known
   std::vector<plan::BudgetModel> models;
   for (const auto& [name, account] : accounts) {
     models.push_back(budget_model(name, account, world, now));
   }
   const api::TenantBudget& limits = tenant.spec->budget;
   const plan::BudgetShare share = plan::budget(limits, std::move(models)).shares.at(key);
+  grant.room = share.room;
+  if (stays) return grant;
   grant.groups = share.groups;
   grant.waits_for = plan::why_less(tenant.name, limits, share, plan::groups_wanted(*spec, now));
   return grant;

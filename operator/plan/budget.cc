@@ -5,6 +5,7 @@
 
 #include "operator/api/quantity.h"
 #include "operator/plan/autoscaler.h"
+#include "operator/plan/json_part.h"
 #include "operator/plan/schedule.h"
 
 namespace dsm::plan {
@@ -31,33 +32,58 @@ class Division {
     std::ranges::sort(models, {}, [](const BudgetModel& m) { return std::tie(m.created, m.key); });
     for (const BudgetModel& model : models) {
       take(model.holds, 1);
-      running_ += model.held > 0 ? 1 : 0;
+      running_ += runs(model) ? 1 : 0;
     }
+    for (const BudgetModel& model : models) keep_free(model);
+    for (const BudgetModel& model : models) say_room(model);
     std::string first_waiting;
     for (const BudgetModel& model : models) {
       BudgetShare& share = result_.shares[model.key];
-      share.groups = std::min(model.wanted, model.held);
+      const int before = std::min(model.wanted, model.held);
+      share.groups = before;
       grow(model, first_waiting, share);
-      const bool waits_for_first = share.groups == 0 && model.held == 0 && model.wanted > 0;
+      const int has = model.there + kept_free_[model.key];
+      // What it was granted does not fit any more.
+      if (share.short_of.empty() && has < before) share.short_of = missing(model, false);
+      const bool waits_for_first = has == 0 && share.groups == before && model.wanted > 0;
       if (first_waiting.empty() && waits_for_first && could_fit(model)) first_waiting = model.key;
     }
     return std::move(result_);
   }
 
  private:
+  static bool runs(const BudgetModel& model) { return model.there > 0 || model.held > 0; }
+
   void take(const Amounts& amounts, int times) {
     for (auto& [resource, used] : result_.used) used += times * amount_in(amounts, resource);
   }
 
+  // For groups that the model was granted and that are not there yet, or any more.
+  void keep_free(const BudgetModel& model) {
+    int& kept = kept_free_[model.key];
+    while (model.there + kept < model.held && missing(model, false).empty()) {
+      ++kept;
+      take(model.group, 1);
+    }
+  }
+
+  void say_room(const BudgetModel& model) {
+    Amounts& room = result_.shares[model.key].room;
+    for (const auto& [resource, limit] : limits_) {
+      room[resource] =
+          limit - result_.used[resource] + kept_free_[model.key] * amount_in(model.group, resource);
+    }
+  }
+
   void grow(const BudgetModel& model, const std::string& first_waiting, BudgetShare& share) {
     while (share.groups < model.wanted) {
-      share.short_of = missing(model, share.groups == 0 && model.held == 0);
+      share.short_of = missing(model, share.groups == 0 && !runs(model));
       if (share.short_of.empty() && !first_waiting.empty()) {
         share.short_of = kModels;
         share.waits_for = first_waiting;
       }
       if (!share.short_of.empty()) return;
-      if (share.groups == 0 && model.held == 0) ++running_;
+      if (share.groups == 0 && !runs(model)) ++running_;
       ++share.groups;
       take(model.group, 1);
     }
@@ -82,7 +108,8 @@ class Division {
 
   std::optional<int> most_models_;
   Amounts limits_;
-  int running_ = 0;  // models with at least one group
+  int running_ = 0;                       // models with at least one group
+  std::map<std::string, int> kept_free_;  // groups, by the model's key
   BudgetResult result_;
 };
 
@@ -105,6 +132,22 @@ Amounts group_demand(const api::Spec& spec) {
   return out;
 }
 
+Amounts pod_demand(const nlohmann::json& pod) {
+  Amounts out;
+  for (const auto& container : part(pod, "/spec/containers")) {
+    nlohmann::json wanted = nlohmann::json::object();
+    for (const char* const some : {"/resources/limits", "/resources/requests"}) {
+      if (const auto said = part(container, some); said.is_object()) wanted.update(said);
+    }
+    wanted.emplace("cpu", kDefaultCpu);
+    wanted.emplace("memory", kDefaultMemory);
+    for (const auto& [resource, quantity] : wanted.items()) {
+      out[resource] += api::milli_of(text(quantity)).value_or(0);
+    }
+  }
+  return out;
+}
+
 int groups_wanted(const api::Spec& spec, WallTime now) {
   if (!spec.scaling.on()) return spec.replicas;
   api::Spec bounded = spec;
@@ -119,18 +162,16 @@ int groups_wanted(const api::Spec& spec, WallTime now) {
   return wanted_replicas(bounded);
 }
 
-void hold(BudgetModel& model, const std::set<std::pair<std::string, int>>& groups, int granted,
+void hold(BudgetModel& model, const Groups& groups, std::optional<int> granted,
           const std::function<const Amounts*(const std::string& revision)>& demand_of) {
-  const auto add = [&](const Amounts& amounts, int times) {
-    for (const auto& [resource, amount] : amounts) model.holds[resource] += times * amount;
-  };
   for (const auto& [revision, number] : groups) {
     const Amounts* demand = demand_of(revision);
-    add(demand != nullptr ? *demand : model.group, 1);
+    for (const auto& [resource, amount] : demand != nullptr ? *demand : model.group) {
+      model.holds[resource] += amount;
+    }
   }
-  const auto there = static_cast<int>(groups.size());
-  model.held = std::max(there, granted);
-  add(model.group, model.held - there);
+  model.there = static_cast<int>(groups.size());
+  model.held = granted.value_or(model.there);
 }
 
 std::string why_less(const std::string& tenant, const api::TenantBudget& limits,

@@ -21,6 +21,7 @@ BudgetModel model(const std::string& name, int age_s, int wanted, int held, int 
           .created = WallTime(Seconds(1000 - age_s)),
           .wanted = wanted,
           .held = held,
+          .there = held,
           .holds = {{kGpu, held * gpus * 1000.0}},
           .group = {{kGpu, gpus * 1000.0}}};
 }

@@ -335,8 +335,11 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
 }  // namespace
 
 bool pod_stuck(const PodView& pod, const Observed& observed) {
-  return pod.deletion &&
-         (*pod.deletion + kStuckAfter < observed.now || node_lost(observed, pod.node));
+  return pod_stuck(pod, node_lost(observed, pod.node), observed.now);
+}
+
+bool pod_stuck(const PodView& pod, bool node_lost, WallTime now) {
+  return pod.deletion && (*pod.deletion + kStuckAfter < now || node_lost);
 }
 
 std::vector<Group> groups_of(const Observed& observed, const GroupContext& context) {

@@ -62,6 +62,8 @@ inline constexpr Seconds kLeaderPatience{15};
 
 // A pod that is deleted and will not be ended by its kubelet.
 bool pod_stuck(const PodView& pod, const Observed& observed);
+// The same where it is known whether the pod's node is lost.
+bool pod_stuck(const PodView& pod, bool node_lost, WallTime now);
 
 struct GroupContext {
   std::string_view model;

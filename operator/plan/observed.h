@@ -164,10 +164,15 @@ struct MetricsApi {
 
 // What the tenant of the model's namespace says about the model.
 struct TenantGrant {
-  std::string not_allowed;     // why the model may not be as its spec says; empty: it may
-  int groups = 0;              // that the tenant's budget lets run
-  std::string waits_for;       // why these are fewer than wanted, as a sentence
-  std::string priority_class;  // of its pods; empty: none
+  std::string not_allowed;  // why the model may not be as its spec says; empty: it may
+  int groups = 0;           // that the tenant's budget lets run
+  std::string waits_for;    // why these are fewer than wanted, as a sentence
+  std::string tenant = {};  // its name
+  // What groups that are begun now may request together, also one more for a while: resource ->
+  // thousandths of it. Resources that are not here have no limit.
+  std::map<std::string, double> room = {};
+  std::optional<WallTime> no_room_since = {};  // for a group that is missing
+  std::string priority_class;                  // of its pods; empty: none
   // Of its kept revisions, where somebody asks to go back to one: those that it may not be.
   std::vector<std::string> revisions_not_allowed = {};
   bool keys_required = true;  // its leaders answer nobody before they were told the API keys

@@ -7,6 +7,7 @@
 #include "operator/plan/kueue.h"
 #include "operator/plan/news.h"
 #include "operator/plan/report.h"
+#include "operator/plan/room.h"
 
 namespace dsm::plan {
 namespace {
@@ -125,6 +126,7 @@ RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
   const api::Rollout rollout = look.spec ? look.spec->rollout : api::Rollout{};
   const WallTime now = look.observed.now;
   const auto backoff = backoff_before(look);
+  const Room room = room_of(look);
   return decide({.groups = groups,
                  .revision = look.revision,
                  .desired = look.granted,
@@ -137,7 +139,8 @@ RolloutDecision decide_for(const Look& look, const std::vector<Group>& groups) {
                  .may_replace = !waits_for(backoff, api::kCrashLoop, now),
                  .may_renew = !waits_for(backoff, api::kCrashLoop, now) &&
                               !waits_for(backoff, api::kPodLost, now),
-                 .refused = refused_new_group(look, groups),
+                 .refused = room.refusal ? room.refusal : refused_new_group(look, groups),
+                 .room = room.groups,
                  .now = now});
 }
 
@@ -152,6 +155,7 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
   if (backoff) at(from_rfc3339(backoff->until) + Seconds(1));
   if (look.schedule_until) at(*look.schedule_until);
   if (look.settles) at(*look.settles);
+  if (decision.lacks_room) at(now + kRetryRefused);
   const bool replacing =
       backoff && (backoff->reason == api::kCrashLoop || backoff->reason == api::kPodLost);
   if (!groups_in_queue(look.observed.pods).empty()) at(now + kQueueWordsEvery);
@@ -206,6 +210,12 @@ Plan plan(const Observed& observed) {
   const auto avoided = avoided_nodes(look.before.avoided_nodes, groups, observed.now);
   Obstacles obstacles = plan_children(look, groups, out);
   plan_pods({look, groups, decision, avoided}, obstacles, out);
+  out.lacks_room = decision.lacks_room;
+  const auto staying = decision.keep.size() + decision.old.size() + decision.leaving.size();
+  const bool one_more = static_cast<int>(staying) >= look.granted;
+  if (decision.lacks_room && !one_more && !obstacles.refused_pod) {
+    obstacles.refused_pod = room_of(look).refusal->cause;
+  }
   const auto backoff = next_backoff(look, groups, decision);
   plan_wake_up(look, groups, decision, backoff, out);
   plan_status(look, report({look, groups, decision, obstacles, backoff, avoided}), out);

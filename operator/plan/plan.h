@@ -78,6 +78,8 @@ struct Plan {
   std::optional<nlohmann::json> status;
   std::vector<EventNote> events;
   Millis requeue_after{0};
+  // A group is missing, and the budget of the model's tenant has no room for it.
+  bool lacks_room = false;
 
   // No write at all: the model is as it should be, or there is nothing to do but wait.
   bool quiet() const {

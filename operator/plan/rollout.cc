@@ -31,7 +31,8 @@ class Decider {
     out_.no_room = look_at_surge();
     leave_ending_nodes();
     retire();
-    out_.create = how_many();
+    out_.create = std::min(how_many(), in_.room);
+    out_.lacks_room = in_.room == 0 && missing() > 0;
     for (const std::size_t i : wanted_) {
       (at(i).revision == in_.revision ? out_.keep : out_.old).push_back(i);
     }
@@ -199,12 +200,13 @@ class Decider {
                                                    : "its node is being emptied";
   }
 
+  int missing() const { return std::max(0, in_.desired - static_cast<int>(wanted_.size())); }
+
   int how_many() const {
     if (in_.placement_waits || out_.released) return 0;
-    const int missing = in_.desired - static_cast<int>(wanted_.size());
     const int surge = out_.no_room ? 0 : in_.max_surge;
     const int there = static_cast<int>(wanted_.size() + retiring_.size()) + room_taken_;
-    return std::clamp(in_.desired + surge - there, 0, std::max(0, missing));
+    return std::clamp(in_.desired + surge - there, 0, missing());
   }
 
   const RolloutInput& in_;

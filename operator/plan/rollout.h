@@ -15,9 +15,10 @@
 //   the groups that served are of the wanted revision again and simply stay.
 // - Capacity. A new group may need the room of an old one. First a surge group is tried; when the
 //   scheduler has found no node for kSurgePatience, or the API server has refused it twice (a
-//   quota), either an old group goes first (max_unavailable > 0) or the surge group is taken away
-//   and the model says so. A group on a node that is being emptied makes no room for pods when it
-//   goes, so it stays then; in a quota it does.
+//   quota), or the tenant's budget has had no room for it as long, either an old group goes first
+//   (max_unavailable > 0) or the surge group is taken away and the model says so. A group on a node
+//   that is being emptied makes no room for pods when it goes, so it stays then; in a quota it
+//   does.
 // - Half a group. One of which some pods have found a node and others have not, or are refused, for
 //   kPlacementPatience gives back what it holds and is tried again later: two such groups could
 //   wait for each other for ever. One that holds nothing waits on, so that a cluster autoscaler
@@ -40,6 +41,7 @@ namespace dsm::plan {
 
 inline constexpr Seconds kSurgePatience{60};
 inline constexpr Seconds kPlacementPatience{300};
+inline constexpr int kNoLimit = 1'000'000;
 
 struct RolloutInput {
   const std::vector<Group>& groups;
@@ -53,6 +55,7 @@ struct RolloutInput {
   bool may_replace = true;       // a group that has had its restarts may be replaced now
   bool may_renew = true;         // the same of one whose pods have all failed
   std::optional<Refusal> refused = {};  // of a new group, of which nothing could be made
+  int room = kNoLimit;                  // new groups for which the tenant's budget has room
   WallTime now;
 };
 
@@ -68,6 +71,7 @@ struct RolloutDecision {
   std::vector<std::size_t> leaving;  // of the wanted revision, not going yet
   std::vector<GoingGroup> going;
   int create = 0;                       // new groups
+  bool lacks_room = false;              // one is missing, and the tenant's budget has no room
   bool no_room = false;                 // there is none for a surge group,
   std::string why_no_room;              // as was found out now; empty: earlier
   bool surge_refused = false;           // what lacks is not a node: a quota, or the like

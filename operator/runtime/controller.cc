@@ -41,15 +41,15 @@ void Controller::start() {
   key_pushes_ = pushes();
   sleep_pushes_ = pushes();
   if (loop_.tenants()) loop_.tenants()->start();
-  const auto watched = [this](const ModelLoop::Feed& feed) {
+  const auto watched = [this](const Feed& feed) {
     return kube::WatcherOptions{feed.resource, options_.ns, feed.label_selector};
   };
-  for (ModelLoop::Feed& feed : loop_.feeds()) {
+  for (Feed& feed : loop_.feeds()) {
     watchers_.push_back(
         std::make_unique<kube::Watcher>(reads_, watched(feed), std::move(feed.take), log_));
   }
   if (options_.coscheduling) {
-    ModelLoop::Feed feed = loop_.pod_group_feed();
+    Feed feed = loop_.pod_group_feed();
     // Nothing is decided before it is known whether there are any: a group is made with a PodGroup
     // or without one for good.
     pod_group_watch_ = std::make_unique<kube::OptionalWatch>(

@@ -94,7 +94,7 @@ void ModelLoop::look_at_all() {
   }
 }
 
-std::vector<ModelLoop::Feed> ModelLoop::feeds() {
+std::vector<Feed> ModelLoop::feeds() {
   const std::string ours =
       std::string(api::kManagedByLabel) + "=" + std::string(api::kManagedByValue);
   const auto to = [](auto& cache) {
@@ -116,7 +116,7 @@ std::vector<ModelLoop::Feed> ModelLoop::feeds() {
   return feeds;
 }
 
-ModelLoop::Feed ModelLoop::pod_group_feed() {
+Feed ModelLoop::pod_group_feed() {
   return {kube::kPodGroups,
           std::string(api::kManagedByLabel) + "=" + std::string(api::kManagedByValue),
           into([this](std::vector<kube::WatchEvent> events) {
@@ -153,9 +153,9 @@ void ModelLoop::lead(bool leading) {
     const std::lock_guard lock(written_mutex_);
     leads_since_ = clock_.wall_now();
   }
+  if (tenants_) tenants_->lead(leading);
   leading_ = leading;
   metrics_.leading(leading);
-  if (tenants_) tenants_->lead(leading);
   if (leading) look_at_all();
 }
 
@@ -220,6 +220,10 @@ Result<Millis> ModelLoop::reconcile(const std::string& key) {
   if (!synced()) return Millis(0);  // every key comes again once the caches are full
   if (leading_) {
     if (Status known = settle_doubts(key); !known) return std::unexpected(known.error());
+    if (tenants_) {
+      Status known = tenants_->settle(namespace_of(key));
+      if (!known) return std::unexpected(known.error());
+    }
   }
   const auto model = store_.models.find(key);
   if (!model) {
@@ -246,7 +250,7 @@ Result<Millis> ModelLoop::reconcile(const std::string& key) {
     }
   }
   if (!token.empty()) lines_.tell_sleep(key, leaders, token, plan::wants_sleep(*model));
-  const plan::Plan plan = plan::plan(observe(key, *model, *secret));
+  const plan::Plan plan = decide(key, observe(key, *model, *secret));
   if (!plan.quiet()) {
     const Outcome outcome = executor_.run(plan, *model);
     if (outcome.status_written) {
@@ -254,6 +258,7 @@ Result<Millis> ModelLoop::reconcile(const std::string& key) {
       status_written_[key] = clock_.wall_now();
     }
     if (outcome.cut_off) {
+      if (tenants_) tenants_->doubt(namespace_of(key));
       const std::lock_guard lock(written_mutex_);
       doubtful_.insert(key);
     }
@@ -350,12 +355,20 @@ plan::Observed ModelLoop::observe(const std::string& key, const Json& model,
     const auto waiting = plan::groups_in_queue(observed.pods);
     observed.queue_words = queue_words_.of_groups(namespace_of(key), waiting);
   }
-  if (tenants_) observed.tenant = tenants_->grant(key, model);
   add_taken_names(key, observed);
   for (const plan::PodView& pod : observed.pods) {
     if (const auto node = store_.nodes.find(pod.node)) observed.nodes[pod.node] = *node;
   }
   return observed;
+}
+
+plan::Plan ModelLoop::decide(const std::string& key, plan::Observed observed) {
+  if (!tenants_) return plan::plan(observed);
+  const Json model = observed.model;
+  return tenants_->plan(key, model, [&](std::optional<plan::TenantGrant> grant) {
+    observed.tenant = std::move(grant);
+    return plan::plan(observed);
+  });
 }
 
 void ModelLoop::add_taken_names(const std::string& key, plan::Observed& observed) {

@@ -19,6 +19,7 @@
 #include "kube/watcher.h"
 #include "operator/plan/plan.h"
 #include "operator/runtime/executor.h"
+#include "operator/runtime/feed.h"
 #include "operator/runtime/leader_lines.h"
 #include "operator/runtime/metrics.h"
 #include "operator/runtime/queue_words.h"
@@ -48,12 +49,7 @@ class ModelLoop {
   // The heap is trimmed after so many looks.
   static constexpr int kLooksUntilTrim = 1'000;
 
-  // What a watch brings goes to `take`.
-  struct Feed {
-    kube::Resource resource;
-    std::string label_selector;
-    kube::Watcher::Handler take;
-  };
+  using Feed = runtime::Feed;
 
   // `reads` serves what a look asks for, `writes` what it does; both, and everything else, must
   // outlive the loop.
@@ -116,6 +112,8 @@ class ModelLoop {
   // to take off.
   Result<Millis> let_go(const std::string& key);
   plan::Observed observe(const std::string& key, const Json& model, const Secrets::Entry& secret);
+  // Within what its tenant grants the model.
+  plan::Plan decide(const std::string& key, plan::Observed observed);
   void add_taken_names(const std::string& key, plan::Observed& observed);
   // Gives the system back what many looks have left, when there is nothing else to do.
   void rest();

@@ -158,18 +158,17 @@ class Cache {
   // A list of one model's objects that was asked for beside the watch.
   void refresh(const std::string& model, std::vector<Json> items, const std::string& version) {
     const std::lock_guard lock(mutex_);
-    std::set<std::string> gone;
-    for (const auto& at : names_of(model)) gone.insert(at->first);
-    std::set<std::string> changed;
-    for (Json& item : items) {
-      Entry entry = entry_of(std::move(item));
-      gone.erase(entry.id.key);
-      put_locked(std::move(entry), /*from_watch=*/false, changed);
-    }
-    for (const std::string& key : gone) {
-      const auto at = entries_.find(key);
-      if (at->second.version <= number(version)) forget(at);
-    }
+    std::set<std::string> before;
+    for (const auto& at : names_of(model)) before.insert(at->first);
+    refresh_locked(std::move(before), std::move(items), number(version));
+  }
+  // The same of one namespace, or, of objects that are in none, of all ("").
+  std::set<std::string> refresh_namespace(const std::string& ns, std::vector<Json> items,
+                                          const std::string& version) {
+    std::set<std::string> before;
+    for (std::string& key : keys_in(ns)) before.insert(std::move(key));
+    const std::lock_guard lock(mutex_);
+    return refresh_locked(std::move(before), std::move(items), number(version));
   }
   // The cluster has the kind no more. If it comes again, it begins with a list.
   void clear() {
@@ -313,6 +312,24 @@ class Cache {
       changed.insert(entry.id.model);
     }
     insert(std::move(entry));
+  }
+
+  // What was there `before` and is not in the list goes, unless it is newer than the list.
+  std::set<std::string> refresh_locked(std::set<std::string> before, std::vector<Json> items,
+                                       std::uint64_t version) {
+    std::set<std::string> changed;
+    for (Json& item : items) {
+      Entry entry = entry_of(std::move(item));
+      before.erase(entry.id.key);
+      put_locked(std::move(entry), /*from_watch=*/false, changed);
+    }
+    for (const std::string& key : before) {
+      const auto at = entries_.find(key);
+      if (at == entries_.end() || at->second.version > version) continue;
+      changed.insert(*at->second.model);
+      forget(at);
+    }
+    return changed;
   }
 
   void erase_locked(const ObjectId& id, std::set<std::string>& changed) {

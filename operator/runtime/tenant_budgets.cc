@@ -6,6 +6,7 @@
 #include "operator/api/quantity.h"
 #include "operator/api/status.h"
 #include "operator/plan/children.h"
+#include "operator/plan/groups.h"
 #include "operator/plan/rollback.h"
 
 namespace dsm::runtime {
@@ -53,19 +54,55 @@ const plan::Amounts* TenantBudgets::demand_of(const std::string& key, const std:
       }
     }
   }
-  const auto found = of_model.find(revision);
-  return found == of_model.end() ? nullptr : &found->second;
+  if (const auto found = of_model.find(revision); found != of_model.end()) return &found->second;
+  const auto& learnt = learnt_[key];
+  const auto found = learnt.find(revision);
+  return found == learnt.end() ? nullptr : &found->second;
+}
+
+void TenantBudgets::learn(const std::vector<Json>& pods) {
+  using Group = std::tuple<std::string, std::string, int>;  // model, revision, number
+  std::map<Group, plan::Amounts> groups;
+  for (const Json& pod : pods) {
+    const plan::PodView view = plan::pod_view(pod);
+    if (view.group < 0) continue;
+    plan::Amounts& sum = groups[{id_of_child(pod).model, view.revision, view.group}];
+    for (const auto& [resource, amount] : plan::pod_demand(pod)) sum[resource] += amount;
+  }
+  const std::lock_guard lock(mutex_);
+  for (const auto& [group, sum] : groups) {
+    const auto& [model, revision, number] = group;
+    plan::Amounts& demand = learnt_[model][revision];
+    for (const auto& [resource, amount] : sum) {
+      demand[resource] = std::max(demand[resource], amount);
+    }
+  }
+}
+
+const TenantBudgets::Reserved* TenantBudgets::reserved_of(const std::string& key,
+                                                          const std::string& uid) const {
+  const auto found = reserved_.find(key);
+  return found == reserved_.end() || found->second.uid != uid ? nullptr : &found->second;
+}
+
+bool TenantBudgets::takes_room(const plan::PodView& pod) const {
+  if (pod.group < 0) return false;
+  const auto node = pod.deletion ? store_.nodes.find(pod.node) : nullptr;
+  return !plan::pod_stuck(pod, node != nullptr && !node->ready, clock_.wall_now());
 }
 
 void TenantBudgets::add_held(const Facts* facts, plan::BudgetModel& model) {
-  std::set<std::pair<std::string, int>> groups;
+  plan::Groups groups;
   for (const auto& pod : store_.pods.of_model(model.key)) {
-    if (pod->group >= 0) groups.emplace(pod->revision, pod->group);
+    if (takes_room(*pod)) groups.emplace(pod->revision, pod->group);
   }
-  const auto reserved = reserved_.find(model.key);
-  const bool same = facts != nullptr && reserved != reserved_.end() &&
-                    reserved->second.uid == facts->uid && !facts->going;
-  plan::hold(model, groups, same ? reserved->second.groups : 0,
+  const Reserved* reserved = facts == nullptr ? nullptr : reserved_of(model.key, facts->uid);
+  std::optional<int> granted;
+  if (reserved != nullptr) {
+    granted = facts->going ? 0 : reserved->groups;
+    groups.insert(reserved->begun.begin(), reserved->begun.end());
+  }
+  plan::hold(model, groups, granted,
              [&](const std::string& revision) { return demand_of(model.key, revision); });
 }
 
@@ -102,9 +139,11 @@ std::vector<plan::BudgetModel> TenantBudgets::models_of(const plan::TenantView& 
     }
     // Of models that are gone with all of their pods.
     const std::string prefix = ns + "/";
-    for (auto at = demands_.lower_bound(prefix);
-         at != demands_.end() && at->first.starts_with(prefix);) {
-      at = keys.contains(at->first) ? std::next(at) : demands_.erase(at);
+    for (Demands* const some : {&demands_, &learnt_}) {
+      for (auto at = some->lower_bound(prefix);
+           at != some->end() && at->first.starts_with(prefix);) {
+        at = keys.contains(at->first) ? std::next(at) : some->erase(at);
+      }
     }
   }
   return models;
@@ -125,41 +164,65 @@ std::vector<std::string> TenantBudgets::not_allowed(const plan::TenantView& tena
 int TenantBudgets::kept(const std::string& key, const std::string& uid) {
   Reserved& reserved = reserved_[key];
   if (reserved.uid != uid) {
-    std::set<std::pair<std::string, int>> groups;
+    plan::Groups groups;
     for (const auto& pod : store_.pods.of_model(key)) {
       if (pod->owner_uid == uid && pod->group >= 0) groups.emplace(pod->revision, pod->group);
     }
-    reserved = {uid, static_cast<int>(groups.size())};
+    reserved = {uid, static_cast<int>(groups.size()), {}, std::nullopt};
   }
   return reserved.groups;
 }
 
+plan::Plan TenantBudgets::plan(const std::string& key, const Json& model, const Planner& planner) {
+  if (!tenants_.tenant_of(key.substr(0, key.find('/')))) {
+    const std::lock_guard lock(mutex_);
+    reserved_.erase(key);
+    return planner(std::nullopt);
+  }
+  // Held until it is known what the plan begins.
+  const std::lock_guard lock(mutex_);
+  plan::Plan plan = planner(grant(key, model));
+  const auto reserved = reserved_.find(key);
+  if (reserved == reserved_.end()) return plan;
+  for (const Json& pod : plan.create_pods) {
+    const plan::PodView view = plan::pod_view(pod);
+    reserved->second.begun.emplace(view.revision, view.group);
+  }
+  if (!plan.lacks_room) {
+    reserved->second.no_room_since.reset();
+  } else if (!reserved->second.no_room_since) {
+    reserved->second.no_room_since = clock_.wall_now();
+  }
+  return plan;
+}
+
 std::optional<plan::TenantGrant> TenantBudgets::grant(const std::string& key, const Json& model) {
   const plan::TenantPointer tenant = tenants_.tenant_of(key.substr(0, key.find('/')));
-  const std::lock_guard lock(mutex_);
-  if (!tenant) {
-    reserved_.erase(key);
-    return std::nullopt;
-  }
+  if (!tenant) return std::nullopt;
+  const std::string uid = metadata_text(model, "uid");
+  if (const auto last = reserved_.find(key); last != reserved_.end()) last->second.begun.clear();
   plan::TenantGrant grant;
+  grant.tenant = tenant->name;
   grant.keys_required = !tenant->spec || tenant->spec->keys_required;
   grant.priority_class = plan::priority_class_of(*tenant);
   const std::shared_ptr<const api::Spec> spec = facts_of(key, model).spec;
   if (spec) grant.not_allowed = plan::not_allowed(*tenant, *spec);
-  if (!spec || !grant.not_allowed.empty()) {
-    grant.groups = kept(key, metadata_text(model, "uid"));
-    return grant;
-  }
-  if (!plan::rollback_request(model).empty()) {
+  const bool stays = !spec || !grant.not_allowed.empty();
+  if (stays) grant.groups = kept(key, uid);
+  if (!tenant->spec) return grant;  // its budget is not known
+  if (!stays && !plan::rollback_request(model).empty()) {
     grant.revisions_not_allowed = not_allowed(*tenant, key);
   }
   const plan::BudgetResult result = plan::budget(tenant->spec->budget, models_of(*tenant));
   const auto share = result.shares.find(key);
   if (share == result.shares.end()) return grant;  // it was deleted meanwhile
+  grant.room = share->second.room;
+  if (const Reserved* last = reserved_of(key, uid)) grant.no_room_since = last->no_room_since;
+  if (stays) return grant;
   grant.groups = share->second.groups;
   grant.waits_for = plan::why_less(tenant->name, tenant->spec->budget, share->second,
                                    plan::groups_wanted(*spec, clock_.wall_now()));
-  reserved_[key] = {metadata_text(model, "uid"), grant.groups};
+  reserved_[key] = {uid, grant.groups, {}, grant.no_room_since};
   return grant;
 }
 
@@ -167,6 +230,11 @@ void TenantBudgets::forget(const std::string& key) {
   const std::lock_guard lock(mutex_);
   facts_.erase(key);
   reserved_.erase(key);
+}
+
+void TenantBudgets::begin() {
+  const std::lock_guard lock(mutex_);
+  reserved_.clear();
 }
 
 TenantBudgets::Account TenantBudgets::account(const plan::TenantView& tenant) {

@@ -1,8 +1,10 @@
-// What each model gets from its tenant's budget. A model's look asks for its grant, and what was
-// granted stays reserved for it while its pods are being made, so that two looks at the same time
-// cannot give the same room away twice. Thread-safe.
+// What each model gets from its tenant's budget. A model's look plans with its grant, and what it
+// begins counts at once, so that two looks at the same time cannot give the same room away twice;
+// what was granted stays the model's when a group of it is lost, as far as there is room.
+// Thread-safe.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "operator/plan/budget.h"
+#include "operator/plan/plan.h"
 #include "operator/plan/tenant.h"
 #include "operator/runtime/tenant_store.h"
 
@@ -22,9 +25,17 @@ class TenantBudgets {
   TenantBudgets(const Store& store, const TenantStore& tenants, Clock& clock)
       : store_(store), tenants_(tenants), clock_(clock) {}
 
-  // `model` is there under this key. nullopt: its namespace has no tenant.
-  std::optional<plan::TenantGrant> grant(const std::string& key, const Json& model);
+  // nullopt: the model's namespace has no tenant.
+  using Planner = std::function<plan::Plan(std::optional<plan::TenantGrant> grant)>;
+  // `model` is there under this key, and no other look at it is under way. What its last look has
+  // begun is in the store.
+  plan::Plan plan(const std::string& key, const Json& model, const Planner& planner);
   void forget(const std::string& key);
+  // Another process has granted meanwhile: what models have is what they were granted.
+  void begin();
+  // Pods of a namespace as the API server has them. Of those whose model and revision are gone
+  // nothing else says what they take.
+  void learn(const std::vector<Json>& pods);
 
   struct Account {
     plan::TenantUsage usage;
@@ -44,16 +55,23 @@ class TenantBudgets {
   };
   struct Reserved {
     std::string uid;
-    int groups = 0;
+    int groups = 0;      // that were granted
+    plan::Groups begun;  // by the last look
+    std::optional<WallTime> no_room_since;
   };
 
   // All with mutex_ held.
+  std::optional<plan::TenantGrant> grant(const std::string& key, const Json& model);
   const Facts& facts_of(const std::string& key, const Json& model);
   const Facts* facts_of(const std::string& key);  // null: there is no such model
   // Those that are there, and those of which only pods are.
   std::vector<plan::BudgetModel> models_of(const plan::TenantView& tenant);
   // Groups of a model whose spec cannot be taken: what it was granted before, or else has.
   int kept(const std::string& key, const std::string& uid);
+  // Of this model as it was when it was looked at last; nullptr: it was not.
+  const Reserved* reserved_of(const std::string& key, const std::string& uid) const;
+  // One that is to end on a node which does not answer takes none: its group is made elsewhere.
+  bool takes_room(const plan::PodView& pod) const;
   void add_held(const Facts* facts, plan::BudgetModel& model);
   // nullptr: such a revision is not known.
   const plan::Amounts* demand_of(const std::string& key, const std::string& revision);
@@ -68,7 +86,9 @@ class TenantBudgets {
   std::map<std::string, Facts> facts_;
   std::map<std::string, Reserved> reserved_;
   // What a group takes, by its revision; also of models that are gone, while pods of theirs stay.
-  std::map<std::string, std::map<std::string, plan::Amounts>> demands_;
+  using Demands = std::map<std::string, std::map<std::string, plan::Amounts>>;
+  Demands demands_;
+  Demands learnt_;  // where no revision says it
 };
 
 }  // namespace dsm::runtime

@@ -39,9 +39,14 @@ class TenantBudgetsTest : public testing::Test {
   std::optional<plan::TenantGrant> grant(const Json& object) {
     store_.models.put(object);
     const Json& metadata = object["metadata"];
-    return budgets_.grant(
+    std::optional<plan::TenantGrant> granted;
+    budgets_.plan(
         metadata["namespace"].get<std::string>() + "/" + metadata["name"].get<std::string>(),
-        object);
+        object, [&](std::optional<plan::TenantGrant> grant) {
+          granted = std::move(grant);
+          return plan::Plan{};
+        });
+    return granted;
   }
 
   Store store_;

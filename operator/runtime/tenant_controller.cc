@@ -28,7 +28,7 @@ const kube::Resource* tenant_resource(const std::string& kind) {
 }  // namespace
 
 TenantController::TenantController(TenantOptions options, kube::Client& reads, kube::Client& writes,
-                                   const Store& models, LookAtModel look_at, Logger log)
+                                   Store& models, LookAtModel look_at, Logger log)
     : options_(std::move(options)),
       reads_(reads),
       writes_(writes),
@@ -37,54 +37,69 @@ TenantController::TenantController(TenantOptions options, kube::Client& reads, k
       look_at_(std::move(look_at)),
       log_(std::move(log)),
       budgets_(models_, store_, clock_),
+      doubts_(reads, models, store_,
+              {.model_changed = look_at_,
+               .tenant_changed = [this](const std::string& name) { tenant_changed(name); },
+               .pods_listed = [this](const std::vector<Json>& pods) { budgets_.learn(pods); }}),
       queue_(clock_, options_.metrics->queue_observer()) {}
 
 TenantController::~TenantController() {
   stop();
 }
 
-void TenantController::watch(const kube::Resource& resource, const std::string& label_selector,
-                             const std::string& field_selector,
-                             std::function<Changed(std::vector<kube::WatchEvent>)> take,
-                             std::function<void(const std::string&)> on_change) {
-  watchers_.push_back(std::make_unique<kube::Watcher>(
-      reads_, kube::WatcherOptions{resource, "", label_selector, field_selector},
-      [this, take = std::move(take),
-       on_change = std::move(on_change)](std::vector<kube::WatchEvent> events) {
-        const bool knew = store_.knows_tenants();
-        const bool before = store_.synced();
-        for (const std::string& key : take(std::move(events))) {
-          if (!key.empty()) on_change(key);
-        }
-        // Looks that came too early were put off.
-        if (!knew && store_.knows_tenants()) {
-          for (const std::string& model : models_.models.keys()) look_at_(model);
-        }
-        if (!before && store_.synced()) {
-          for (const std::string& name : store_.names()) queue_.add(name);
-        }
-      },
-      log_));
+kube::Watcher::Handler TenantController::into(
+    std::function<Changed(std::vector<kube::WatchEvent>)> take,
+    std::function<void(const std::string&)> on_change) {
+  return [this, take = std::move(take),
+          on_change = std::move(on_change)](std::vector<kube::WatchEvent> events) {
+    const bool knew = store_.knows_tenants();
+    const bool before = store_.synced();
+    for (const std::string& key : take(std::move(events))) {
+      if (!key.empty()) on_change(key);
+    }
+    // Looks that came too early were put off.
+    if (!knew && store_.knows_tenants()) {
+      for (const std::string& model : models_.models.keys()) look_at_(model);
+    }
+    if (!before && store_.synced()) {
+      for (const std::string& name : store_.names()) queue_.add(name);
+    }
+  };
+}
+
+std::vector<Feed> TenantController::feeds() {
+  const auto to = [](auto& cache) {
+    return [&cache](std::vector<kube::WatchEvent> events) { return cache.take(std::move(events)); };
+  };
+  std::vector<Feed> feeds = {
+      {kube::kDeepSeekTenants, "",
+       into(to(store_.tenants), [this](const std::string& name) { tenant_changed(name); })},
+      {kube::kNamespaces, "",
+       into(to(store_.namespaces), [this](const std::string& ns) { namespace_changed(ns); })},
+      {kube::kSecrets, "",
+       into(to(store_.keys), [this](const std::string& ns) { keys_changed(ns); }),
+       "metadata.name=" + std::string(api::kApiKeysSecret)}};
+  for (std::size_t i = 0; i < kTenantKinds.size(); ++i) {
+    feeds.push_back(
+        {*kTenantKinds[i], std::string(api::kTenantLabel),
+         into(to(store_.children[i]), [this](const std::string& name) { queue_.add(name); })});
+  }
+  return feeds;
+}
+
+bool TenantController::step() {
+  const auto name = queue_.try_take();
+  if (!name) return false;
+  look_at(queue_, *options_.metrics, clock_, log_, "tenant", *name,
+          [this](const std::string& taken) { return reconcile(taken); });
+  return true;
 }
 
 void TenantController::start() {
-  const auto look = [this](const std::string& name) { queue_.add(name); };
-  watch(
-      kube::kDeepSeekTenants, "", "",
-      [this](auto events) { return store_.tenants.take(std::move(events)); },
-      [this](const std::string& name) { tenant_changed(name); });
-  watch(
-      kube::kNamespaces, "", "",
-      [this](auto events) { return store_.namespaces.take(std::move(events)); },
-      [this](const std::string& ns) { namespace_changed(ns); });
-  watch(
-      kube::kSecrets, "", "metadata.name=" + std::string(api::kApiKeysSecret),
-      [this](auto events) { return store_.keys.take(std::move(events)); },
-      [this](const std::string& ns) { keys_changed(ns); });
-  for (std::size_t i = 0; i < kTenantKinds.size(); ++i) {
-    watch(
-        *kTenantKinds[i], std::string(api::kTenantLabel), "",
-        [this, i](auto events) { return store_.children[i].take(std::move(events)); }, look);
+  for (Feed& feed : feeds()) {
+    watchers_.push_back(std::make_unique<kube::Watcher>(
+        reads_, kube::WatcherOptions{feed.resource, "", feed.label_selector, feed.field_selector},
+        std::move(feed.take), log_));
   }
   worker_ = std::jthread([this](const std::stop_token& stop) {
     work(
@@ -101,6 +116,10 @@ void TenantController::stop() {
 }
 
 void TenantController::lead(bool leading) {
+  if (leading) {
+    doubts_.begin();
+    budgets_.begin();
+  }
   leading_ = leading;
   options_.metrics->leading(leading);
   if (!leading) return;
@@ -169,6 +188,7 @@ Result<Millis> TenantController::reconcile(const std::string& name) {
   const auto resync = std::chrono::duration_cast<Millis>(kResync);
   if (!store_.synced()) return Millis(0);  // every name comes again once the caches are full
   if (!leading_) return store_.find(name) ? resync : Millis(0);
+  if (Status known = doubts_.settle_tenants(); !known) return std::unexpected(known.error());
   plan::TenantObserved observed = observe(name);
   if (observed.tenant) {
     const TenantBudgets::Account account = budgets_.account(*observed.tenant);

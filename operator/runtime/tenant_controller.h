@@ -15,8 +15,10 @@
 #include "kube/client.h"
 #include "kube/watcher.h"
 #include "operator/runtime/failures.h"
+#include "operator/runtime/feed.h"
 #include "operator/runtime/metrics.h"
 #include "operator/runtime/tenant_budgets.h"
+#include "operator/runtime/tenant_doubts.h"
 #include "operator/runtime/tenant_store.h"
 #include "operator/runtime/work_queue.h"
 
@@ -35,13 +37,19 @@ class TenantController {
   // Changes of pods are counted together after this.
   static constexpr Millis kCountPause{100};
 
-  // All must outlive it. `models` is read only; `look_at` puts a model into its own loop's queue.
-  TenantController(TenantOptions options, kube::Client& reads, kube::Client& writes,
-                   const Store& models, LookAtModel look_at, Logger log);
+  // All must outlive it. `models` is written only where doubts are settled; `look_at` puts a model
+  // into its own loop's queue.
+  TenantController(TenantOptions options, kube::Client& reads, kube::Client& writes, Store& models,
+                   LookAtModel look_at, Logger log);
   ~TenantController();  // stop()
   TenantController(const TenantController&) = delete;
   TenantController& operator=(const TenantController&) = delete;
 
+  // The watches that it lives on. They must have ended before the controller does.
+  std::vector<Feed> feeds();
+  // Looks at one tenant that is due; false: none is.
+  bool step();
+  // With threads of its own for both.
   void start();
   void stop();
   void lead(bool leading);
@@ -51,9 +59,14 @@ class TenantController {
   void update_metrics();
 
   // For the models' loop.
-  std::optional<plan::TenantGrant> grant(const std::string& model_key, const Json& model) {
-    return budgets_.grant(model_key, model);
+  plan::Plan plan(const std::string& model_key, const Json& model,
+                  const TenantBudgets::Planner& planner) {
+    return budgets_.plan(model_key, model, planner);
   }
+  // Before that, while this process leads: what counts in the budget is read (tenant_doubts.h).
+  Status settle(const std::string& ns) { return doubts_.settle(ns); }
+  // A write in this namespace was not answered.
+  void doubt(const std::string& ns) { doubts_.doubt(ns); }
   // What the leaders in a namespace are to be told; nullopt: what they were told last stands.
   std::optional<plan::KeyMessage> keys_for(const std::string& ns, const std::string& token) const;
   // The model, or a pod of it, is another than it was.
@@ -62,10 +75,8 @@ class TenantController {
 
  private:
   using Changed = std::set<std::string>;
-  void watch(const kube::Resource& resource, const std::string& label_selector,
-             const std::string& field_selector,
-             std::function<Changed(std::vector<kube::WatchEvent>)> take,
-             std::function<void(const std::string&)> on_change);
+  kube::Watcher::Handler into(std::function<Changed(std::vector<kube::WatchEvent>)> take,
+                              std::function<void(const std::string&)> on_change);
   void tenant_changed(const std::string& name);
   void namespace_changed(const std::string& ns);
   void keys_changed(const std::string& ns);
@@ -90,6 +101,7 @@ class TenantController {
   const Logger log_;
   TenantStore store_;
   TenantBudgets budgets_;
+  TenantDoubts doubts_;
   Failures failures_;
   WorkQueue queue_;
   std::atomic<bool> leading_ = false;

@@ -50,7 +50,12 @@ class TenantRollback : public testing::Test {
                         {"spec", spec_of("pvc://allowed/new", 1)},
                         {"status", status}};
     store_.models.put(model);
-    return budgets_.grant("n/m", model).value();
+    plan::TenantGrant granted;
+    budgets_.plan("n/m", model, [&](std::optional<plan::TenantGrant> grant) {
+      granted = std::move(grant).value();
+      return plan::Plan{};
+    });
+    return granted;
   }
 
   Store store_;
