@@ -9,6 +9,7 @@
 #include "kube/config.h"
 #include "kube/parse.h"
 #include "kube/testing/scripted_transport.h"
+#include "operator/faults/admission.h"
 
 namespace dsm::faults {
 namespace {
@@ -21,7 +22,7 @@ using kube::text_of;
 using kube::testing::json_answer;
 using kube::testing::status_answer;
 
-constexpr std::array<const Resource*, 10> kServed = {&kube::kPods,
+constexpr std::array<const Resource*, 17> kServed = {&kube::kPods,
                                                      &kube::kNodes,
                                                      &kube::kServices,
                                                      &kube::kSecrets,
@@ -30,14 +31,26 @@ constexpr std::array<const Resource*, 10> kServed = {&kube::kPods,
                                                      &kube::kAutoscalers,
                                                      &kube::kLeases,
                                                      &kube::kEvents,
-                                                     &kube::kDeepSeekModels};
-// What a model's garbage is looked for in.
-constexpr std::array<const Resource*, 6> kOwned = {&kube::kPods,
-                                                   &kube::kServices,
-                                                   &kube::kSecrets,
-                                                   &kube::kControllerRevisions,
-                                                   &kube::kPodDisruptionBudgets,
-                                                   &kube::kAutoscalers};
+                                                     &kube::kDeepSeekModels,
+                                                     &kube::kDeepSeekTenants,
+                                                     &kube::kNamespaces,
+                                                     &kube::kNetworkPolicies,
+                                                     &kube::kLimitRanges,
+                                                     &kube::kResourceQuotas,
+                                                     &kube::kRoleBindings,
+                                                     &kube::kPriorityClasses};
+// What a model's, or a tenant's, garbage is looked for in.
+constexpr std::array<const Resource*, 11> kOwned = {&kube::kPods,
+                                                    &kube::kServices,
+                                                    &kube::kSecrets,
+                                                    &kube::kControllerRevisions,
+                                                    &kube::kPodDisruptionBudgets,
+                                                    &kube::kAutoscalers,
+                                                    &kube::kNetworkPolicies,
+                                                    &kube::kLimitRanges,
+                                                    &kube::kResourceQuotas,
+                                                    &kube::kRoleBindings,
+                                                    &kube::kPriorityClasses};
 constexpr const char* kForeground = "foregroundDeletion";
 
 std::string decoded(const std::string& text) {
@@ -79,6 +92,10 @@ HttpResponse conflict(const std::string& message) {
   return status_answer(409, "Conflict", message);
 }
 
+bool counts_generations(const Resource& resource) {
+  return resource == kube::kDeepSeekModels || resource == kube::kDeepSeekTenants;
+}
+
 std::string manager_of(const std::map<std::string, std::string>& query) {
   const auto found = query.find("fieldManager");
   return found == query.end() ? "user" : found->second;
@@ -101,7 +118,8 @@ ApiServer::Place ApiServer::place_of(const std::string& target) {
   std::vector<std::string> parts = split(target.substr(1, question - 1), '/');
   std::size_t at = parts[0] == "api" ? 2 : 3;
   const std::string group = parts[0] == "api" ? "" : parts[1];
-  if (parts.size() > at + 1 && parts[at] == "namespaces") {
+  // NS may be what it is about.
+  if (parts.size() > at + 2 && parts[at] == "namespaces") {
     place.ns = parts[at + 1];
     at += 2;
   }
@@ -141,10 +159,12 @@ std::string ApiServer::what(const HttpRequest& request) {
 
 HttpResponse ApiServer::list(const Place& place) const {
   const auto selector = place.query.find("labelSelector");
+  const auto field = place.query.find("fieldSelector");
   Json items = Json::array();
   for (const auto& [key, object] : objects_.all(*place.resource)) {
     if (!place.ns.empty() && text_of(member(object, "metadata"), "namespace") != place.ns) continue;
     if (selector != place.query.end() && !selected(object, selector->second)) continue;
+    if (field != place.query.end() && !field_selected(object, field->second)) continue;
     items.push_back(object);
   }
   return json_answer(200, {{"apiVersion", place.resource->api_version()},
@@ -172,10 +192,15 @@ HttpResponse ApiServer::make(const Place& place, Json object) {
   if (resource == kube::kPods && std::ssize(objects_.all(resource)) >= quota) {
     return status_answer(403, "Forbidden", "exceeded quota: pods");
   }
+  if (resource == kube::kPods) {
+    take_default_requests(objects_, object);
+    const std::string why = over_quota(objects_, object, clock_.wall_now());
+    if (!why.empty()) return status_answer(403, "Forbidden", why);
+  }
   Json& metadata = object["metadata"];
   metadata["uid"] = "uid-" + std::to_string(++uids_);
   metadata["creationTimestamp"] = to_rfc3339(clock_.wall_now());
-  if (resource == kube::kDeepSeekModels) metadata["generation"] = 1;
+  if (counts_generations(resource)) metadata["generation"] = 1;
   if (resource == kube::kSecrets) {
     for (const auto& [name, text] : object["stringData"].items()) {
       object["data"][name] = kube::base64_encode(text.get<std::string>());
@@ -203,7 +228,7 @@ std::set<std::string> ApiServer::owners_of(const Json& object) const {
 HttpResponse ApiServer::put(const Place& place, Json object) {
   const Resource& resource = *place.resource;
   const Json& there = *objects_.find(resource, place.key());
-  if (resource == kube::kDeepSeekModels && object["spec"] != there["spec"]) {
+  if (counts_generations(resource) && object["spec"] != there["spec"]) {
     object["metadata"]["generation"] = there["metadata"]["generation"].get<long>() + 1;
   }
   const Json& metadata = object["metadata"];
@@ -323,7 +348,8 @@ void ApiServer::pass_second() {
   collect();
 }
 
-// The garbage collector: what belongs to models that are not there, or wait for it to go, goes.
+// The garbage collector: what belongs to models or tenants that are not there, or wait for it to
+// go, goes.
 void ApiServer::collect() {
   std::set<std::string> living;
   std::map<std::string, std::string> done;  // keys of models that wait for nothing, by their uid
@@ -334,6 +360,9 @@ void ApiServer::collect() {
     } else {
       living.insert(uid);
     }
+  }
+  for (const auto& [key, tenant] : objects_.all(kube::kDeepSeekTenants)) {
+    living.insert(tenant["metadata"]["uid"].get<std::string>());
   }
   for (const Resource* const resource : kOwned) {
     std::vector<std::string> garbage;

@@ -1,7 +1,7 @@
 // fault_histories COUNT [SEED]: every single fault of a short history, then random histories of the
-// whole operator with seeds SEED, SEED + 1, ... (default 1), each with and without sleep, and with
-// and without harm to pods and nodes. Prints every breach with what repeats it; exits 1 then. With
-// a SEED no single faults.
+// whole operator with seeds SEED, SEED + 1, ... (default 1), each with and without sleep and of
+// tenants, and with and without harm to pods and nodes. Prints every breach with what repeats it;
+// exits 1 then. With a SEED no single faults.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +9,7 @@
 
 #include "operator/faults/fault_history.h"
 #include "operator/faults/one_fault.h"
+#include "operator/faults/tenant_history.h"
 
 namespace {
 
@@ -24,11 +25,14 @@ struct Kind {
   Harm harm;
   Sleep sleep;
   const char* name;
+  bool tenants = false;
 };
 constexpr Kind kKinds[] = {{Harm::kNone, Sleep::kNever, "without harm"},
                            {Harm::kPodsAndNodes, Sleep::kNever, "with harm"},
                            {Harm::kNone, Sleep::kSometimes, "with sleep, without harm"},
-                           {Harm::kPodsAndNodes, Sleep::kSometimes, "with sleep and harm"}};
+                           {Harm::kPodsAndNodes, Sleep::kSometimes, "with sleep and harm"},
+                           {Harm::kNone, Sleep::kNever, "tenants, without harm", true},
+                           {Harm::kPodsAndNodes, Sleep::kNever, "tenants, with harm", true}};
 
 int bad = 0;
 
@@ -81,8 +85,9 @@ void play_random(unsigned first, unsigned count) {
   double nearest_storm = 0;  // share of the writes that a history may have
   const int before = bad;
   for (unsigned seed = first; seed - first < count; ++seed) {
-    for (const auto& [harm, sleep, name] : kKinds) {
-      const auto result = dsm::faults::play_history(seed, harm, sleep);
+    for (const auto& [harm, sleep, name, tenants] : kKinds) {
+      const auto result = tenants ? dsm::faults::play_tenant_history(seed, harm)
+                                  : dsm::faults::play_history(seed, harm, sleep);
       seconds += result.seconds;
       writes += result.writes;
       late += result.late_writes;

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <random>
 
-#include "operator/faults/world.h"
-#include "operator/plan/simulate_json.h"
+#include "operator/faults/troubles.h"
 
 namespace dsm::faults {
 namespace {
@@ -24,7 +23,8 @@ class FaultHistory {
       : random_(seed),
         sleeps_(sleep == plan::Sleep::kSometimes),
         faults_(random_),
-        world_(faults_) {
+        world_(faults_),
+        troubles_(world_, faults_, [this](const std::string& what) { log(what); }) {
     world_.harm = harm == plan::Harm::kPodsAndNodes;
     names_.push_back("m");
     if (faults_.below(3) == 0) names_.push_back("other");
@@ -34,7 +34,7 @@ class FaultHistory {
     for (const std::string& name : names_) make(name);
     for (int i = 0; i < kSeconds; ++i) {
       if (faults_.below(5) == 0) act();
-      if (faults_.below(25) == 0) trouble_an_operator();
+      if (faults_.below(25) == 0) troubles_.trouble_an_operator();
       world_.run(Seconds(1));
     }
     become_quiet();
@@ -82,7 +82,7 @@ class FaultHistory {
       }
       case 5:
       case 6:
-        return empty_or_mend_a_node();
+        return troubles_.empty_or_mend_a_node();
       case 7:
         // Often odd, so that it lets a part of a group in.
         server().quota = faults_.below(2) == 0 ? 1000 : 3 + faults_.below(8);
@@ -97,7 +97,7 @@ class FaultHistory {
         if (faults_.below(3) != 0) return edit(name, {{"replicas", 1 + faults_.below(3)}});
         return remove(name);
       default:
-        return harm_a_pod();
+        return troubles_.harm_a_pod();
     }
   }
 
@@ -133,85 +133,6 @@ class FaultHistory {
     server().delete_model(key(name), foreground);
   }
 
-  void empty_or_mend_a_node() {
-    plan::SimulatedPod* const pod = some_pod();
-    if (pod == nullptr || faults_.below(2) == 0) {
-      log("mend nodes");
-      return server().kubelets().mend_nodes();
-    }
-    const std::string node = pod->object["spec"]["nodeName"];
-    if (faults_.below(2) == 0) {
-      log("cordon " + node);
-      return server().kubelets().cordon(node);
-    }
-    log("taint " + node);
-    server().kubelets().taint(node, "example.com/maintenance", "NoSchedule");
-  }
-
-  // One that runs and stays; nullptr when there is none.
-  plan::SimulatedPod* some_pod() {
-    std::vector<plan::SimulatedPod*> running;
-    for (plan::SimulatedPod& pod : server().kubelets().all_pods()) {
-      if (plan::deleted(pod.object) || pod.object["status"]["phase"] != "Running") continue;
-      running.push_back(&pod);
-    }
-    return running.empty()
-               ? nullptr
-               : running[static_cast<std::size_t>(faults_.below(static_cast<int>(running.size())))];
-  }
-
-  void harm_a_pod() {
-    plan::SimulatedPod* const pod = some_pod();
-    if (pod == nullptr) return;
-    Kubelets& kubelets = server().kubelets();
-    const std::string name = key_of(pod->object);
-    switch (faults_.below(5)) {
-      case 0:
-        log("kubectl delete pod " + name);
-        return kubelets.end(name);
-      case 1:
-        log("evict " + name);
-        return kubelets.fail(*pod);
-      case 2:
-        log("crash " + name);
-        return kubelets.crash(*pod);
-      case 3: {
-        const std::string node = pod->object["spec"]["nodeName"];
-        log("spot taint " + node);
-        return kubelets.taint(node, "cloud.google.com/impending-node-termination", "NoSchedule");
-      }
-      default:
-        return lose_node(pod->object["spec"]["nodeName"]);
-    }
-  }
-
-  void lose_node(const std::string& node) {
-    log("lose " + node);
-    for (plan::SimulatedPod& pod : server().kubelets().all_pods()) {
-      if (pod.object["spec"].value("nodeName", "") == node) server().kubelets().lose_node(pod);
-    }
-  }
-
-  void trouble_an_operator() {
-    Replica& replica = world_.replica(faults_.below(World::kOperators));
-    const Millis time(1'000 * (1 + faults_.below(30)));
-    const std::string long_for = " for " + std::to_string(time.count() / 1'000) + " s";
-    switch (faults_.below(4)) {
-      case 0:
-        log(replica.name() + " restarts");
-        return replica.restart();
-      case 1:
-        log(replica.name() + " is cut off" + long_for);
-        return replica.cut_off(time);
-      case 2:
-        log(replica.name() + " stands still" + long_for);
-        return replica.stand_still(time);
-      default:
-        log(replica.name() + " hears nobody" + long_for);
-        return replica.deafen(time);
-    }
-  }
-
   void become_quiet() {
     log("quiet");
     faults_.end();
@@ -235,6 +156,7 @@ class FaultHistory {
   const bool sleeps_;
   RandomFaults faults_;
   World world_;
+  Troubles troubles_;
   std::vector<std::string> names_;
   std::map<std::string, Json> before_;  // specs before the last edit
   std::vector<std::string> log_;

@@ -40,6 +40,7 @@ Fields fields_of(const Json& object) {
                                     "creationTimestamp", "deletionTimestamp"}) {
       own["metadata"].erase(field);
     }
+    if (own["metadata"].empty()) own.erase("metadata");
   }
   Fields fields;
   for (const auto& [key, value] : own.items()) collect(value, escaped(key), fields);

@@ -20,7 +20,13 @@ bool selected(const Json& object, const std::string& selector) {
   if (selector.empty()) return true;
   const auto equals = selector.find('=');
   const Json& labels = member(member(object, "metadata"), "labels");
+  if (equals == std::string::npos) return labels.contains(selector);
   return text_of(labels, selector.substr(0, equals)) == selector.substr(equals + 1);
+}
+
+bool field_selected(const Json& object, const std::string& selector) {
+  if (selector.empty()) return true;
+  return "metadata.name=" + text_of(member(object, "metadata"), "name") == selector;
 }
 
 const Objects::Kind& Objects::kind(const kube::Resource& resource) const {

@@ -17,8 +17,11 @@ using Json = nlohmann::json;
 
 // "namespace/name", or "name" alone.
 std::string key_of(const Json& object);
-// Whether the object has the labels of a selector "key=value"; "" selects all.
+// Whether the object has the label of a selector "key=value", or "key" with any value; "" selects
+// all.
 bool selected(const Json& object, const std::string& selector);
+// The same of a field selector "metadata.name=value".
+bool field_selected(const Json& object, const std::string& selector);
 
 class Objects {
  public:

@@ -7,20 +7,11 @@
 #include "operator/api/names.h"
 #include "operator/faults/leader_voices.h"
 #include "operator/faults/watch_line.h"
-#include "operator/runtime/model_loop.h"
 
 namespace dsm::faults {
 namespace {
 
 constexpr Seconds kRestart{3};  // until a crashed process runs again
-
-// As the program has them with rights in all namespaces: nodes are seen.
-runtime::ModelLoopOptions loop_options() {
-  runtime::ModelLoopOptions options;
-  options.plan.worker_image = "worker:1";
-  options.plan.watches_nodes = true;
-  return options;
-}
 
 kube::ElectorOptions elector_options(const std::string& identity,
                                      std::function<void(bool)> on_change) {
@@ -39,27 +30,48 @@ kube::ClientOptions client_options(std::function<bool(TimePoint)> may_write) {
   return options;
 }
 
+runtime::ModelLoopOptions counted(runtime::ModelLoopOptions options,
+                                  runtime::ControllerMetrics& tenants) {
+  if (options.tenants) options.tenants->metrics = &tenants;
+  return options;
+}
+
 }  // namespace
+
+runtime::ModelLoopOptions Replica::loop_options() {
+  runtime::ModelLoopOptions options;
+  options.plan.worker_image = "worker:1";
+  options.plan.watches_nodes = true;
+  return options;
+}
 
 // What ends with the process. Wired as the program is (operator/main.cc).
 struct Replica::Process {
   Process(const std::string& identity, ApiServer& server, Clock& clock, FaultSource& faults,
-          const Wire::Hooks& hooks)
+          const Wire::Hooks& hooks, const runtime::ModelLoopOptions& options)
       : wire(server, faults, hooks),
         plain(wire, clock, client_options(nullptr)),
         writes(wire, clock,
                client_options([this](TimePoint end) { return election.holds_until(end); })),
         events(writes, "deepseek-operator", identity, Logger()),
         metrics(registry, "deepseekmodel", 1),
+        tenant_metrics(registry, "deepseektenant", 1),
         voices(server),
-        loop(loop_options(), plain, writes, events, metrics, voices, Logger()),
+        loop(counted(options, tenant_metrics), plain, writes, events, metrics, voices, Logger()),
         election(plain, elector_options(identity, [this](bool leading) { loop.lead(leading); }),
                  Logger()) {
     loop.metrics_api({plan::MetricsApi::State::kOurs, ""});
-    for (runtime::ModelLoop::Feed& feed : loop.feeds()) {
-      lines.push_back(std::make_unique<WatchLine>(server, clock, faults, std::move(feed)));
-    }
+    const auto watch = [&](std::vector<runtime::Feed> feeds) {
+      for (runtime::Feed& feed : feeds) {
+        lines.push_back(std::make_unique<WatchLine>(server, clock, faults, std::move(feed)));
+      }
+    };
+    watch(loop.feeds());
+    if (loop.tenants() != nullptr) watch(loop.tenants()->feeds());
   }
+
+  // Looks at what is due; false: nothing is.
+  bool step() { return loop.step() || (loop.tenants() != nullptr && loop.tenants()->step()); }
 
   Wire wire;
   kube::Client plain;
@@ -67,6 +79,7 @@ struct Replica::Process {
   kube::EventRecorder events;
   MetricsRegistry registry;
   runtime::ControllerMetrics metrics;
+  runtime::ControllerMetrics tenant_metrics;
   LeaderVoices voices;
   runtime::ModelLoop loop;
   kube::Election election;
@@ -75,7 +88,7 @@ struct Replica::Process {
 };
 
 Replica::Replica(std::string name, ApiServer& server, ManualClock& clock, FaultSource& faults,
-                 Wire::Hooks hooks)
+                 Wire::Hooks hooks, runtime::ModelLoopOptions options)
     : name_(std::move(name)),
       server_(server),
       clock_(clock),
@@ -83,7 +96,8 @@ Replica::Replica(std::string name, ApiServer& server, ManualClock& clock, FaultS
       hooks_({[this, also = std::move(hooks.connected)] {
                 return clock_.now() >= cut_until_ && (!also || also());
               },
-              std::move(hooks.stand_still), [this] { ending_ = true; }, std::move(hooks.writes)}) {
+              std::move(hooks.stand_still), [this] { ending_ = true; }, std::move(hooks.writes)}),
+      options_(std::move(options)) {
   start();
 }
 
@@ -91,7 +105,7 @@ Replica::~Replica() = default;
 
 void Replica::start() {
   identity_ = name_ + "_" + std::to_string(++started_);
-  process_ = std::make_unique<Process>(identity_, server_, clock_, faults_, hooks_);
+  process_ = std::make_unique<Process>(identity_, server_, clock_, faults_, hooks_, options_);
 }
 
 void Replica::crash() {
@@ -142,7 +156,7 @@ bool Replica::tick() {
         process.loop.on_news(model, news);
       });
     }
-    while (!ending_ && looks < kMostLooks && process.loop.step()) ++looks;
+    while (!ending_ && looks < kMostLooks && process.step()) ++looks;
     // Last, so that after a standstill the operator looks before it notices that it leads no more.
     if (clock_.now() >= process.next_step) process.next_step = process.election.step();
     if (ending_) end_in_order();

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "operator/faults/fault_source.h"
 #include "operator/faults/wire.h"
+#include "operator/runtime/model_loop.h"
 
 namespace dsm::faults {
 
@@ -17,9 +18,12 @@ class Replica {
   // Looks in one moment; more are a loop that does not end.
   static constexpr int kMostLooks = 500;
 
+  // As the program has them with rights in all namespaces: nodes are seen.
+  static runtime::ModelLoopOptions loop_options();
+
   // All must outlive it.
   Replica(std::string name, ApiServer& server, ManualClock& clock, FaultSource& faults,
-          Wire::Hooks hooks);
+          Wire::Hooks hooks, runtime::ModelLoopOptions options);
   ~Replica();
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
@@ -48,6 +52,7 @@ class Replica {
   ManualClock& clock_;
   FaultSource& faults_;
   const Wire::Hooks hooks_;
+  const runtime::ModelLoopOptions options_;
   std::unique_ptr<Process> process_;  // null: it has crashed, and starts anew
   std::string identity_;
   int started_ = 0;

@@ -15,8 +15,7 @@ Json expired() {
 
 }  // namespace
 
-WatchLine::WatchLine(ApiServer& server, Clock& clock, FaultSource& faults,
-                     runtime::ModelLoop::Feed to)
+WatchLine::WatchLine(ApiServer& server, Clock& clock, FaultSource& faults, runtime::Feed to)
     : server_(server), clock_(clock), faults_(faults), to_(std::move(to)) {
   feed(kube::watch_input::Begin{});
 }
@@ -60,6 +59,7 @@ bool WatchLine::list(bool connected) {
     if (connected) {
       kube::ListOptions options = action_.list;
       options.label_selector = to_.label_selector;
+      options.field_selector = to_.field_selector;
       list_ = server_.answer(kube::list_request(to_.resource, "", options));
     } else {
       list_ = fail(ErrorKind::kTransient, "no connection");
@@ -87,6 +87,7 @@ void WatchLine::read() {
   for (; next_ < events.size(); ++next_) {
     const Objects::Event& event = events[next_];
     if (!selected(event.object, to_.label_selector)) continue;
+    if (!field_selected(event.object, to_.field_selector)) continue;
     const EventFault fault = faults_.of_event(std::string(to_.resource.plural));
     TimePoint due = clock_.now() + fault.delay;
     if (!coming_.empty()) due = std::max(due, coming_.back().due);

@@ -10,14 +10,14 @@
 #include "kube/watch.h"
 #include "operator/faults/api_server.h"
 #include "operator/faults/fault_source.h"
-#include "operator/runtime/model_loop.h"
+#include "operator/runtime/feed.h"
 
 namespace dsm::faults {
 
 class WatchLine {
  public:
   // All must outlive it.
-  WatchLine(ApiServer& server, Clock& clock, FaultSource& faults, runtime::ModelLoop::Feed to);
+  WatchLine(ApiServer& server, Clock& clock, FaultSource& faults, runtime::Feed to);
 
   // Does what is due now. Without a connection nothing comes, and lists fail.
   void tick(bool connected);
@@ -32,7 +32,7 @@ class WatchLine {
   ApiServer& server_;
   Clock& clock_;
   FaultSource& faults_;
-  const runtime::ModelLoop::Feed to_;
+  const runtime::Feed to_;
   kube::WatchState state_;
   kube::WatchAction action_;
   TimePoint due_{};                                 // of a wait, or of a list that was read

@@ -41,7 +41,8 @@ std::string verb_of(const kube::HttpRequest& request) {
 
 }  // namespace
 
-World::World(FaultSource& faults) : server_(clock_), next_second_(clock_.now() + Seconds(1)) {
+World::World(FaultSource& faults, const runtime::ModelLoopOptions& options)
+    : server_(clock_), next_second_(clock_.now() + Seconds(1)) {
   for (int i = 0; i < kOperators; ++i) {
     Wire::Hooks hooks;
     hooks.stand_still = [this](Millis time) { run(time); };
@@ -49,7 +50,7 @@ World::World(FaultSource& faults) : server_(clock_), next_second_(clock_.now() +
       on_write(replica(i), request, stopped);
     };
     replicas_.push_back(std::make_unique<Replica>("operator-" + std::to_string(i), server_, clock_,
-                                                  faults, std::move(hooks)));
+                                                  faults, std::move(hooks), options));
   }
 }
 
@@ -125,6 +126,7 @@ void World::check_state() {
     check_model(key, model);
   }
   check_owners();
+  if (also_check) also_check();
 }
 
 void World::check_model(const std::string& key, const Json& model) {
@@ -136,6 +138,7 @@ void World::check_model(const std::string& key, const Json& model) {
     standing += leads_standing_group(*pod);
   }
   plan::RolloutPromise& promise = promises_[model["metadata"]["uid"].get<std::string>()];
+  if (excused && excused(model)) promise.excuse();
   for (const std::string& broken :
        promise.check(model, static_cast<int>(groups.size()), standing)) {
     if (!harm) breach(key + ": " + broken);

@@ -2,6 +2,7 @@
 // one leads; and what must hold in every second of it. For tests; single-threaded.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -27,7 +28,8 @@ class World {
   static constexpr int kMostWritesForAnEvent = 3;
 
   // `faults` must outlive it.
-  explicit World(FaultSource& faults);
+  explicit World(FaultSource& faults,
+                 const runtime::ModelLoopOptions& options = Replica::loop_options());
 
   // Between `step`s nothing happens.
   void run(Millis time, Millis step = Millis(100));
@@ -41,6 +43,10 @@ class World {
 
   // Pods and nodes are lost, for which no rollout can make up.
   bool harm = false;
+  // What else is checked in each second in which something has changed. Empty: nothing.
+  std::function<void()> also_check;
+  // Of a model for whose rollout nothing can be promised now. Empty: there is none.
+  std::function<bool(const Json& model)> excused;
 
   int writes() const { return writes_; }
   // By which verbs what was written: "POST", "PUT", "DELETE", "apply", "merge patch" ... of "pods",
