@@ -1,5 +1,6 @@
 // Operators whose outputs each come from a few inputs: the CPU's bits.
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/tree.cuh"
@@ -95,11 +96,14 @@ __global__ void rope_query_kernel(const RopeQueryParams p) {
   query[second] = a * p.rope.sin[angle] + b * p.rope.cos[angle];
 }
 
-// A block of 128 inputs of a row for each thread block of as many threads; y may be x.
-__global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantiseParams p) {
+// A block of 128 inputs of a row for each thread block of as many threads; y may be x. Rows are
+// those up to a group's last slot, of which the first is slot `first`; `last` null: all.
+__global__ void __launch_bounds__(kScaleBlock)
+    quantise_kernel(const QuantiseParams p, const Group* last, int first) {
   follow_previous_kernel();
   __shared__ float warp_largest[kScaleBlock / 32];
   const std::int64_t row = blockIdx.x;
+  if (last != nullptr && row >= last->end - first) return;  // the whole block does
   const int thread = static_cast<int>(threadIdx.x);
   const int i = static_cast<int>(blockIdx.y) * kScaleBlock + thread;
   const float x = i < p.width ? p.x[row * p.ldx + i] : 0.0F;
@@ -122,6 +126,11 @@ __global__ void __launch_bounds__(kScaleBlock) quantise_kernel(const QuantisePar
     if (thread == 0) to.scales[row * (to.ld / kScaleBlock) + blockIdx.y] = scale * factor;
   }
   if (i < p.width) p.y[row * p.ldy + i] = value * scale * factor;
+}
+
+dim3 quantise_blocks(const QuantiseParams& p) {
+  return dim3(static_cast<unsigned>(p.rows),
+              static_cast<unsigned>((p.width + kScaleBlock - 1) / kScaleBlock));
 }
 
 }  // namespace
@@ -151,9 +160,18 @@ void rope_query(const RopeQueryParams& p, Stream stream) {
 }
 
 void quantise(const QuantiseParams& p, Stream stream) {
-  const dim3 grid(static_cast<unsigned>(p.rows),
-                  static_cast<unsigned>((p.width + kScaleBlock - 1) / kScaleBlock));
-  launch_early(quantise_kernel, grid, kScaleBlock, 0, stream, p);
+  const Group* const last = nullptr;
+  launch_early(quantise_kernel, quantise_blocks(p), kScaleBlock, 0, stream, p, last, 0);
+}
+
+void quantise_slots(const QuantiseParams& params, const GroupExpertsParams& routing,
+                    Stream stream) {
+  QuantiseParams p = params;
+  p.rows = routing.tokens * routing.top_k;  // the most that there can be
+  p.factor = routing.weight + routing.tokens;
+  const Group* const last = routing.groups + routing.experts;
+  launch_early(quantise_kernel, quantise_blocks(p), kScaleBlock, 0, stream, p, last,
+               routing.tokens);
 }
 
 }  // namespace dsm::kernels::cuda

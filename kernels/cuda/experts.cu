@@ -88,6 +88,11 @@ __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const Grou
   }
 }
 
+__device__ Fp8Rows rows_from(const Fp8Rows& rows, std::int64_t row) {
+  if (rows.values == nullptr) return rows;
+  return {rows.values + row * rows.ld, rows.scales + row * (rows.ld / kScaleBlock), rows.ld};
+}
+
 // One warp, 32 experts at a time.
 __global__ void __launch_bounds__(kWarp) expert_tasks_kernel(const ExpertTasks p) {
   follow_previous_kernel();
@@ -102,8 +107,12 @@ __global__ void __launch_bounds__(kWarp) expert_tasks_kernel(const ExpertTasks p
           p.segmented != nullptr ? p.segmented[1 + expert].part[0] : p.w[1 + expert];
       const int offset = p.segmented != nullptr ? p.segmented[1 + expert].offset[0] : 0;
       const int rows = w.dtype == p.dtype ? group.end - group.begin : 0;
-      p.tasks[expert] = {w, p.x + group.begin * p.x_step + offset, p.y + group.begin * p.y_step,
-                         group.begin, rows};
+      p.tasks[expert] = {w,
+                         p.x + group.begin * p.x_step + offset,
+                         p.y + group.begin * p.y_step,
+                         group.begin,
+                         rows,
+                         p.x_step == 0 ? p.x_fp8 : rows_from(p.x_fp8, group.begin)};
       tiles = (rows + p.tile_rows - 1) / p.tile_rows;
     }
     int before = tiles;  // of this expert and those of lower lanes

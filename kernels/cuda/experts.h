@@ -8,6 +8,10 @@ namespace dsm::kernels::cuda {
 
 void group_experts(const GroupExpertsParams& params, Stream stream);
 
+// quantise() of the slots of all groups but the first: x and y begin at slot routing.tokens, and
+// factors are the slots' weights.
+void quantise_slots(const QuantiseParams& params, const GroupExpertsParams& routing, Stream stream);
+
 // Writes the tasks and tiles of a product of groups [1, 1 + experts), for those whose weights have
 // one type. The number of tiles is known by its bound alone: those beyond the last have no rows.
 struct ExpertTasks {
@@ -19,6 +23,7 @@ struct ExpertTasks {
   DType dtype = DType::kF32;
   const float* x = nullptr;
   std::int64_t x_step = 0;  // from a slot's row of x to the next's; 0: rows are named by a list
+  Fp8Rows x_fp8 = {};       // x, uncut
   float* y = nullptr;       // [slots], y_step
   std::int64_t y_step = 0;
   int tile_rows = 0;

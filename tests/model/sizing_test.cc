@@ -76,6 +76,10 @@ class CountingBackend final : public device::Backend {
   void embedding(const kernels::EmbeddingParams& p) override { inner_->embedding(p); }
   void rms_norm(const kernels::RmsNormParams& p) override { inner_->rms_norm(p); }
   void quantise(const kernels::QuantiseParams& p) override { inner_->quantise(p); }
+  void quantise_slots(const kernels::QuantiseParams& p,
+                      const kernels::GroupExpertsParams& routing) override {
+    inner_->quantise_slots(p, routing);
+  }
   void linear(const kernels::LinearParams& p) override { inner_->linear(p); }
   void gate_up(const kernels::GateUpParams& p) override { inner_->gate_up(p); }
   void row_parallel(const kernels::RowParallelParams& p) override { inner_->row_parallel(p); }

@@ -141,6 +141,10 @@ class Backend {
   virtual void embedding(const kernels::EmbeddingParams& params) = 0;
   virtual void rms_norm(const kernels::RmsNormParams& params) = 0;
   virtual void quantise(const kernels::QuantiseParams& params) = 0;
+  // The same of what experts have in their slots, groups of which are data: x and y begin at slot
+  // routing.tokens, rows are as many as there are slots, and factors are the slots' weights.
+  virtual void quantise_slots(const kernels::QuantiseParams& params,
+                              const kernels::GroupExpertsParams& routing) = 0;
   virtual void linear(const kernels::LinearParams& params) = 0;
   virtual void gate_up(const kernels::GateUpParams& params) = 0;
   virtual void row_parallel(const kernels::RowParallelParams& params) = 0;

@@ -123,6 +123,13 @@ class CpuBackend final : public Backend {
     light(p.rows, p.width * 2, [&](int begin, int end) { ops_.quantise(p, begin, end); });
   }
 
+  void quantise_slots(const QuantiseParams& params, const GroupExpertsParams& routing) override {
+    QuantiseParams p = params;
+    p.rows = routing.groups[routing.experts].end - routing.tokens;
+    p.factor = routing.weight + routing.tokens;
+    quantise(p);
+  }
+
   void linear(const LinearParams& p) override {
     const int blocks = blocks_of(p.rows);
     const int panels = panels_of(p.w[0]);

@@ -236,6 +236,11 @@ class CudaBackend final : public Backend {
     launch([&] { cuda::quantise(p, stream_.get()); });
   }
 
+  void quantise_slots(const QuantiseParams& p, const GroupExpertsParams& routing) override {
+    if (routing.tokens == 0 || routing.experts == 0) return;
+    launch([&] { cuda::quantise_slots(p, routing, stream_.get()); });
+  }
+
   void linear(const LinearParams& p) override {
     tasks_.clear();
     for (int b = 0; b < p.batch; ++b) {
@@ -496,21 +501,25 @@ class CudaBackend final : public Backend {
 
 // The first group's slots are the tokens: an ordinary product.
 void CudaBackend::routed_gate_up(const GateUpParams& p) {
-  require(p.start == nullptr && p.x_fp8.values == nullptr,
-          "adapters and rows in FP8 want groups of the host's");
-  tasks_.assign(1, {.w = p.w[0], .x = p.x, .y = p.h, .first_row = 0, .rows = p.routing->tokens});
+  require(p.start == nullptr, "adapters want groups of the host's");
+  tasks_.assign(1, {.w = p.w[0],
+                    .x = p.x,
+                    .y = p.h,
+                    .first_row = 0,
+                    .rows = p.routing->tokens,
+                    .x_fp8 = p.x_fp8});
   products(
       {.ldx = p.ldx, .ldy = p.ldh, .swiglu = true, .weight = p.weight, .rows = p.routing->tokens});
   experts_.gate_up(p);
 }
 
 void CudaBackend::routed_row_parallel(const RowParallelParams& p) {
-  require(p.adapter_count == 0 && p.h_fp8.values == nullptr,
-          "adapters and rows in FP8 want groups of the host's");
+  require(p.adapter_count == 0, "adapters want groups of the host's");
   const int n = p.w[0].part[0].n;
   const int each = 1 + p.routing->top_k;
   for (int g = 0; g < p.group_count; ++g) {
     require(p.w[g].count == 1, "a row-parallel weight is cut into segments");
+    require(p.h_fp8.values == nullptr || p.w[g].offset[0] == 0, "rows in FP8 begin at their first");
   }
   auto* sums = static_cast<float*>(
       slot_sums_.at_least(at(p.tokens) * at(each) * at(n) * sizeof(float), stream_));
@@ -518,7 +527,8 @@ void CudaBackend::routed_row_parallel(const RowParallelParams& p) {
                     .x = p.h + p.w[0].offset[0],
                     .y = sums,
                     .first_row = 0,
-                    .rows = p.tokens});
+                    .rows = p.tokens,
+                    .x_fp8 = p.h_fp8});
   products({.ldx = p.ldh, .ldy = n, .rows = p.tokens});
   experts_.row_parallel(p, sums);
   const cuda::CombineParams combine{.x = sums,

@@ -15,6 +15,7 @@ void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) {
   shape.panels = std::max(shape.panels, panels_of(w));
   shape.spans = std::max(shape.spans, cuda::spans_of(w));
   shape.wide = shape.wide && w.scale_phase % 4 == 0 && offset % 4 == 0;
+  shape.whole = shape.whole && w.scale_phase == 0;
 }
 
 void CudaExperts::gate_up(const GateUpParams& p) {
@@ -28,6 +29,7 @@ void CudaExperts::gate_up(const GateUpParams& p) {
     products({.w = lists_.put(p.w, static_cast<std::size_t>(p.group_count)),
               .dtype = dtype,
               .x = p.x,
+              .x_fp8 = p.x_fp8,
               .y = p.h,
               .y_step = p.ldh},
              {.token = p.token, .ldx = p.ldx, .ldy = p.ldh, .swiglu = true, .weight = p.weight},
@@ -48,6 +50,7 @@ void CudaExperts::row_parallel(const RowParallelParams& p, float* sums) {
               .dtype = dtype,
               .x = p.h,
               .x_step = p.ldh,
+              .x_fp8 = p.h_fp8,
               .y = sums,
               .y_step = n},
              {.ldx = p.ldh, .ldy = n}, routing, shape);
@@ -76,6 +79,7 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   p.panels = shape.panels;
   p.spans = shape.spans;
   p.exact = exact_;
+  p.fp8_rows = tasks.dtype == DType::kF8E4M3 && tasks.x_fp8.values != nullptr && shape.whole;
   p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
   p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
   p.spans_each = cuda::spans_each(p.spans, p.tile_rows, p.tile_count, p.panels, processors_);

@@ -38,7 +38,8 @@ class CudaExperts {
     int experts = 0;
     int panels = 0;
     int spans = 0;
-    bool wide = true;  // four inputs of each can be loaded at a time
+    bool wide = true;   // four inputs of each can be loaded at a time
+    bool whole = true;  // none begins inside of a block of scales
   };
   static void add(const kernels::PackedMatrix& w, int offset, Shape& shape);
   void products(kernels::cuda::ExpertTasks tasks, kernels::cuda::Products products,

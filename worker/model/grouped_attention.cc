@@ -40,7 +40,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
                       step.tokens, heads_});
   backend.attention(
       {query_, mixed_, step.places, items_.data(), items_.count(), items_.heads(), kv, scale_});
-  step.round_rows(mixed_, q_width, step.tokens, q_width, nullptr, mixed_fp8_);
+  step.round_rows(mixed_, q_width, q_width, mixed_fp8_);
   everyone_ = {0, step.tokens};
   kernels::RowParallelParams output{.h = mixed_,
                                     .ldh = q_width,

@@ -115,8 +115,7 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
                     .batch = heads_});
   }
   for (const TokenRun& run : long_runs_) expanded_->run(step, run, kv, w, scale_, q_, values_);
-  step.round_rows(values_, heads_ * c.v_head_dim, step.tokens, heads_ * c.v_head_dim, nullptr,
-                  values_fp8_);
+  step.round_rows(values_, heads_ * c.v_head_dim, heads_ * c.v_head_dim, values_fp8_);
   everyone_ = {0, step.tokens};
   kernels::RowParallelParams output{.h = values_,
                                     .ldh = heads_ * c.v_head_dim,

@@ -1,6 +1,8 @@
 #include "worker/model/mlp.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <vector>
 
 #include "kernels/group_experts.h"
 
@@ -16,9 +18,9 @@ int inputs_of(const kernels::SegmentedMatrix& w) {
 }
 
 // Who makes groups of the router's choice. The host, who waits for it, where adapters add slots to
-// a product and where rows in FP8 stand beside those in FP32.
+// a product.
 bool groups_on_device(const Step& step) {
-  return step.adapted.empty() && !step.quantises;
+  return step.adapted.empty();
 }
 
 }  // namespace
@@ -26,13 +28,16 @@ bool groups_on_device(const Step& step) {
 Mlp::Mlp(Step& step)
     : experts_(experts_of(step.c.num_experts, step.rank, step.ranks, step.expert_parallel)) {
   const ModelConfig& c = step.c;
+  if (step.quantises && step.adapted.takes_any()) {
+    throw std::logic_error("adapters are added to products of activations that are not rounded");
+  }
   const auto t = static_cast<std::size_t>(step.max_tokens);
   const std::size_t slots = t * (1 + static_cast<std::size_t>(c.experts_per_token));
   if (c.num_experts > 0) {
     router_logits_ = allocate<float>(
         step.backend, t * static_cast<std::size_t>(kernels::round_up(c.num_experts, 16)));
     on_device_ = make_routing(step, false);
-    if (step.quantises || step.adapted.takes_any()) on_host_ = make_routing(step, true);
+    if (step.adapted.takes_any()) on_host_ = make_routing(step, true);
   }
   const int expert =
       step.expert_parallel ? c.moe_intermediate_size : c.moe_intermediate_size / step.ranks;
@@ -40,9 +45,10 @@ Mlp::Mlp(Step& step)
   hidden_stride_ = kernels::round_up(widest, 32);
   hidden_ = allocate<float>(step.backend, slots * static_cast<std::size_t>(hidden_stride_));
   hidden_fp8_ = step.fp8_rows(slots, static_cast<std::size_t>(widest));
-  if (step.quantises) {
-    ones_.assign(slots, 1.0F);
-    step.backend.keep({ones_.data(), ones_.size() * sizeof ones_[0]});
+  if (step.quantises && c.num_experts > 0) {
+    const std::vector<float> ones(slots, 1.0F);
+    ones_ = allocate<float>(step.backend, slots);
+    step.backend.write(ones_, ones.data(), slots * sizeof ones[0]);
   }
 }
 
@@ -88,7 +94,7 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   if (routing != nullptr) {
     gate_up.token = routing->token;
     // Where activations are rounded to FP8, they are before the router's weight goes in.
-    gate_up.weight = step.quantises ? ones_.data() : routing->weight;
+    gate_up.weight = step.quantises ? ones_ : routing->weight;
     gate_up.groups = routing->groups;
     if (on_device) gate_up.routing = routing;
   }
@@ -109,12 +115,10 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
 
 void Mlp::round_hidden(Step& step, const LayerWeights& w,
                        const kernels::GroupExpertsParams* routing) {
-  step.round_rows(hidden_, hidden_stride_, step.tokens, inputs_of(w.down[0]), nullptr, hidden_fp8_);
+  step.round_rows(hidden_, hidden_stride_, inputs_of(w.down[0]), hidden_fp8_);
   if (routing == nullptr || routing->experts == 0) return;
   // Experts' slots stand one after the other, and experts are of one width.
-  const int slots = routing->groups[routing->experts].end - step.tokens;
-  step.round_rows(hidden_ + step.tokens * hidden_stride_, hidden_stride_, slots,
-                  inputs_of(w.down[1]), routing->weight + step.tokens, hidden_fp8_, step.tokens);
+  step.round_slots(hidden_, hidden_stride_, inputs_of(w.down[1]), *routing, hidden_fp8_);
 }
 
 const Mlp::Routing& Mlp::route(Step& step, const LayerWeights& w, bool on_device) {

@@ -38,8 +38,8 @@ class Mlp {
   Share experts_;                   // this rank's
   float* router_logits_ = nullptr;  // [T, experts rounded up to 16]
   Routing on_device_;               // data
-  Routing on_host_;                 // results and lists; where a step may need it
-  std::vector<float> ones_;         // [T * (1 + top_k)]; empty unless the step `quantises`
+  Routing on_host_;                 // results and lists; where rows may have adapters
+  float* ones_ = nullptr;           // [T * (1 + top_k)]; where the step `quantises`
 };
 
 }  // namespace dsm::model

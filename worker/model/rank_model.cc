@@ -215,11 +215,10 @@ void RankModel::Impl::prepare(const engine::Batch& batch, Asked what) {
 }
 
 // A step of decoding that has no more in it than what is staged. Drafts follow a step as it was
-// asked for, ranks wait for each other in between, an indexer's work depends on the positions, and
-// the host groups experts whose activations are in FP8 (mlp.cc).
+// asked for, ranks wait for each other in between, and an indexer's work depends on the positions.
 bool RankModel::Impl::repeats(const engine::Batch& batch, Asked what) const {
-  return backend->records() && step.ranks == 1 && !mtp && !c.indexer && !step.quantises &&
-         what != Asked::kAllLogits && decodes(batch);
+  return backend->records() && step.ranks == 1 && !mtp && !c.indexer && what != Asked::kAllLogits &&
+         decodes(batch);
 }
 
 void RankModel::Impl::pad() {

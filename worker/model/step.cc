@@ -130,18 +130,30 @@ void Step::linear(kernels::LinearParams params) {
   backend.linear(params);
 }
 
-void Step::round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor,
-                      const kernels::Fp8Rows& fp8, int first) {
+void Step::round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Rows& fp8) {
   if (!quantises) return;
   backend.quantise({.x = h,
                     .ldx = ld,
-                    .factor = factor,
                     .y = h,
                     .ldy = ld,
-                    .rows = rows,
+                    .rows = tokens,
                     .width = width,
                     .power_of_two = c.quantization->power_of_two_scales,
-                    .y_fp8 = fp8.from(first)});
+                    .y_fp8 = fp8});
+}
+
+void Step::round_slots(float* h, std::int64_t ld, int width,
+                       const kernels::GroupExpertsParams& routing, const kernels::Fp8Rows& fp8) {
+  if (!quantises) return;
+  float* const first = h + routing.tokens * ld;
+  backend.quantise_slots({.x = first,
+                          .ldx = ld,
+                          .y = first,
+                          .ldy = ld,
+                          .width = width,
+                          .power_of_two = c.quantization->power_of_two_scales,
+                          .y_fp8 = fp8.from(routing.tokens)},
+                         routing);
 }
 
 void Step::add_product(kernels::RowParallelParams params) {

@@ -62,10 +62,12 @@ struct Step {
   Input input(const kernels::PackedMatrix& w, const float* from, int width);
   // A product of all tokens whose input may be rounded so.
   void linear(kernels::LinearParams params);
-  // Rounds rows of what goes into a row-parallel product, in place, times `factor` (null: one);
-  // nothing where the model is not run so. In FP8 they are rows `first` .. of `fp8`.
-  void round_rows(float* h, std::int64_t ld, int rows, int width, const float* factor,
-                  const kernels::Fp8Rows& fp8, int first = 0);
+  // Rounds the tokens' rows of what goes into a row-parallel product, in place; in FP8 they are
+  // `fp8`. Nothing where the model is not run so.
+  void round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Rows& fp8);
+  // The same of experts' slots, times the router's weights. Groups are data.
+  void round_slots(float* h, std::int64_t ld, int width, const kernels::GroupExpertsParams& routing,
+                   const kernels::Fp8Rows& fp8);
   // For rows of up to `width` values; none unless they are rounded and the backend takes them.
   kernels::Fp8Rows fp8_rows(std::size_t rows, std::size_t width) const;
   // x += the product over all ranks' segments. Collective. Sets params' tokens, y, ldy and

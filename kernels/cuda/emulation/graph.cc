@@ -1,5 +1,6 @@
 #include "kernels/cuda/emulation/graph.h"
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,6 +31,8 @@ Captures& captures() {
 thread_local int captured = 0;
 thread_local bool spoilt = false;
 
+std::atomic<std::uint64_t> started = 0;
+
 }  // namespace
 
 namespace dsm::emulation {
@@ -40,6 +43,10 @@ bool capture(cudaStream_t stream, Work& work) {
   if (found == captures().graphs.end()) return false;
   found->second->work.push_back(std::move(work));
   return true;
+}
+
+std::uint64_t graphs_started() {
+  return started;
 }
 
 bool allowed_in_capture() {
@@ -81,6 +88,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  ++started;
   dsm::emulation::enqueue(stream, [work = executable->work] {
     for (const auto& one : *work) one();
   });

@@ -3,6 +3,8 @@
 // the thread meanwhile, as CUDA forbids them in its thread-local mode.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/cuda/emulation/stream.h"
 
 namespace dsm::emulation {
@@ -13,5 +15,8 @@ bool capture(cudaStream_t stream, Work& work);
 // False while this thread captures a stream; what it was about to do is then CUDA's last error, and
 // the capture fails when it ends.
 bool allowed_in_capture();
+
+// By all threads, on all devices.
+std::uint64_t graphs_started();
 
 }  // namespace dsm::emulation
