@@ -6,8 +6,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "worker/device/backend.h"
 #include "worker/device/cublas_lt.h"
@@ -17,12 +15,6 @@
 struct CUstream_st;
 
 namespace dsm::device {
-
-// Empty where there is a GPU that this program can use; else a sentence that says why not.
-std::string cuda_problem();
-
-// The compute capabilities ("9.0") of the GPUs that the process sees; none where none can be used.
-std::vector<std::string> cuda_capabilities();
 
 // `threads` load; `exact`: activations go into products as two BF16 terms instead of one, and the
 // sums of ranks are added in the order of their numbers. `gpu` counts those that the process sees.

@@ -8,6 +8,7 @@
 #include "base/device_error.h"
 #include "worker/comm/thread_comm.h"
 #include "worker/device/cuda_backend.h"
+#include "worker/device/cuda_gpus.h"
 #include "worker/device/devices.h"
 
 namespace dsm::device {

@@ -8,6 +8,7 @@
 #ifdef DSM_CUDA
 #include "worker/comm/nccl.h"
 #include "worker/device/cuda_backend.h"
+#include "worker/device/cuda_gpus.h"
 #endif
 
 namespace dsm::device {
