@@ -1,0 +1,55 @@
+#include "bench/gpu/cache_bench.h"
+
+#include <algorithm>
+
+#include "bench/gpu/sequences.h"
+
+namespace dsm::bench {
+
+using namespace kernels;  // parameter structs
+using model::AttentionKind;
+
+CacheBench::CacheBench(Setting& on) : on_(on) {
+  const model::ModelConfig& c = on.config;
+  const int positions = std::max(on.plan.context + 1, on.plan.prompt);
+  rope_ = {on.data(std::int64_t{positions} * c.qk_rope_head_dim),
+           on.data(std::int64_t{positions} * c.qk_rope_head_dim), c.qk_rope_head_dim / 2,
+           c.rope.halves};
+  const bool grouped = c.attention == AttentionKind::kGrouped;
+  kv_.heads = grouped ? c.num_kv_heads : 1;
+  kv_.key_dim = grouped ? c.v_head_dim : c.kv_lora_rank + c.qk_rope_head_dim;
+  kv_.value_dim = grouped ? c.v_head_dim : c.kv_lora_rank;
+  row_blocks_ = (positions + kKvBlock - 1) / kKvBlock;
+  const std::int64_t slots = std::int64_t{on.most_decode_rows()} * row_blocks_ * kKvBlock;
+  kv_.keys = on.data(slots * kv_.heads * kv_.key_dim);
+  kv_.values = on.data(slots * kv_.heads * kv_.value_dim);
+}
+
+void CacheBench::run(int sequences, int tokens, int start) {
+  const int rows = sequences * tokens;
+  const int heads = on_.config.num_heads / kv_.heads;
+  const Sequences step = make_sequences(sequences, tokens, start, row_blocks_, kv_.heads, heads);
+  const double written = 4.0 * rows * kv_.heads * (kv_.key_dim + kv_.value_dim);
+  const bool grouped = on_.config.attention == AttentionKind::kGrouped;
+  on_.measure("keys and values", rows, {2 * written, 0}, [&] {
+    const std::int64_t ld = std::int64_t{kv_.heads} * (kv_.key_dim + kv_.value_dim);
+    if (grouped) {
+      const float* v = on_.x + std::int64_t{kv_.heads} * kv_.key_dim;
+      on_.backend->kv_write_heads({on_.x, v, ld, step.places.data(), kv_, rope_, rows});
+    } else {
+      on_.backend->kv_write(
+          {on_.x, kv_.key_dim, on_.ones, step.places.data(), kv_, rope_, rows, 1e-6F});
+    }
+  });
+  const int rotated = on_.config.qk_rope_head_dim;
+  on_.measure("rope of queries", rows, {8.0 * rows * on_.config.num_heads * rotated, 0}, [&] {
+    on_.backend->rope_query({on_.x, std::int64_t{on_.config.num_heads} * rotated, rotated, 0, on_.y,
+                             rotated, 0, step.places.data(), rope_, rows, on_.config.num_heads});
+  });
+  on_.measure("attention", rows, attention_work(on_.config, sequences, tokens, start, 4), [&] {
+    on_.backend->attention({on_.x, on_.y, step.places.data(), step.items.data(),
+                            static_cast<int>(step.items.size()), heads, kv_, 0.1F});
+  });
+}
+
+}  // namespace dsm::bench
