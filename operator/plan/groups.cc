@@ -274,6 +274,19 @@ void find_incomplete(Group& group, const std::map<std::string, Refusal>& refused
   group.incomplete_since = std::min(since, group.incomplete_since.value_or(since));
 }
 
+// How long the others have found no node says nothing: it may have waited as a whole before, for
+// quota or for nodes, and have held nothing.
+void find_half_placed(Group& group) {
+  if (!group.incomplete_since) return;
+  std::optional<WallTime> first;
+  for (const PodView* pod : group.pods) {
+    if (!stays(pod) || pod->node.empty()) continue;
+    const WallTime placed = pod->scheduled.value_or(pod->created);
+    first = std::min(first.value_or(placed), placed);
+  }
+  if (first) group.half_since = std::max(*group.incomplete_since, *first);
+}
+
 // Its leader runs and has told this operator nothing: if its pods are ready it serves, and to one
 // that has just begun to lead it may as well sleep.
 bool may_serve_unheard(const Group& group, const Observed& observed) {
@@ -300,6 +313,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
     }
   }
   find_incomplete(group, refused);
+  find_half_placed(group);
   const PodView* leader = group.leader();
   if (leader != nullptr) {
     const auto it = observed.leaders.find(leader->uid);

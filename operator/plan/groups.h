@@ -46,6 +46,8 @@ struct Group {
   std::optional<Refusal> refused;  // a pod that it lacks is
   // Since when it has not come whole, for want of a node or of leave to make a pod.
   std::optional<WallTime> incomplete_since;
+  // Since when some of its pods have had nodes for nothing: absent when it is whole or holds none.
+  std::optional<WallTime> half_since;
   std::optional<Cause> cause;                   // absent when it is ready
   const LeaderStatus* leader_status = nullptr;  // nullptr: none, or stale
 

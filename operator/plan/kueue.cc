@@ -59,11 +59,10 @@ std::vector<std::string> groups_in_queue(const std::vector<PodView>& pods) {
   return groups;
 }
 
-std::vector<Release> releases(const std::vector<PodView>& pods, std::string_view owner_uid) {
+std::vector<Release> releases(const std::vector<PodView>& pods) {
   std::vector<Release> out;
   for (const PodView& pod : pods) {
-    const bool ours = owner_uid.empty() ? !pod.owner_uid.empty() : pod.owner_uid == owner_uid;
-    if (!ours || !pod.queued || !pod.deletion || !never_runs_again(pod)) continue;
+    if (pod.owner_uid.empty() || !pod.queued || !pod.deletion || !never_runs_again(pod)) continue;
     out.push_back({pod.name, pod.uid, std::string(kQueueFinalizer)});
   }
   return out;

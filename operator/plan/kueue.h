@@ -37,8 +37,8 @@ std::vector<std::string> groups_in_queue(const std::vector<PodView>& pods);
 
 // Pods that have ended, were deleted, and stay there only for Kueue's finalizer. Kueue takes it off
 // when the pod has a replacement; ours has the same name and so must wait until it is gone. As the
-// controllers of Kueue's own integrations do, ours takes it off. `owner_uid`: of the model; empty
-// when that is gone itself.
-std::vector<Release> releases(const std::vector<PodView>& pods, std::string_view owner_uid);
+// controllers of Kueue's own integrations do, ours takes it off, also when the model is gone or
+// made anew under its name: those of the one before hold its quota.
+std::vector<Release> releases(const std::vector<PodView>& pods);
 
 }  // namespace dsm::plan

@@ -166,7 +166,7 @@ void plan_wake_up(const Look& look, const std::vector<Group>& groups,
     if (group.unheard && look.observed.leads_since) {
       at(*look.observed.leads_since + kLeaderPatience);
     }
-    if (group.incomplete_since && group.placed) at(*group.incomplete_since + kPlacementPatience);
+    if (group.half_since) at(*group.half_since + kPlacementPatience);
     const auto& stable_at = group.restarts.stable_at;
     if (stable_at && (replacing || group.restarts.recent > 0)) at(*stable_at);
     for (const PodView* pod : group.pods) {
@@ -200,7 +200,7 @@ void plan_status(const Look& look, const api::ModelStatus& after, Plan& plan) {
 Plan plan(const Observed& observed) {
   Plan out;
   const Look look = look_at(observed);
-  out.release = releases(observed.pods, look.owner.uid);
+  out.release = releases(observed.pods);
   if (look.going) return out;
   const auto groups =
       groups_of(observed, {look.owner.name, look.owner.uid, look.before, look.revisions,

@@ -102,8 +102,7 @@ class Decider {
   bool release_half_placed(Indices& from) {
     for (auto it = from.rbegin(); it != from.rend(); ++it) {
       const Group& group = at(*it);
-      if (!group.placed || !group.incomplete_since) continue;
-      if (*group.incomplete_since + kPlacementPatience > in_.now) continue;
+      if (!group.half_since || *group.half_since + kPlacementPatience > in_.now) continue;
       go(*it, "it did not come whole; it gives back what some of its pods hold", true);
       ++room_taken_;
       out_.released = *it;

@@ -13,6 +13,8 @@
 namespace dsm::runtime {
 namespace {
 
+constexpr Millis kAskHeldAgain{15'000};
+
 std::string namespace_of(const std::string& key) {
   return key.substr(0, key.find('/'));
 }
@@ -288,8 +290,10 @@ Result<Millis> ModelLoop::let_go(const std::string& key) {
   std::vector<plan::PodView> pods;
   for (const auto& pod : store_.pods.of_model(key)) pods.push_back(*pod);
   plan::Plan plan;
-  plan.release = plan::releases(pods, "");
-  if (!leading_ || plan.quiet()) return Millis(0);
+  plan.release = plan::releases(pods);
+  if (plan.quiet()) return Millis(0);
+  // Whoever leads does it. If that one ends before it has, nothing else would tell us.
+  if (!leading_) return kAskHeldAgain;
   const std::string ns = namespace_of(key);
   const Json model = {{"metadata", {{"namespace", ns}, {"name", key.substr(ns.size() + 1)}}}};
   const Outcome outcome = executor_.run(plan, model);
