@@ -238,7 +238,7 @@ Result<Millis> ModelLoop::reconcile(const std::string& key) {
     lines_.set(key, {}, "");
     return std::chrono::duration_cast<Millis>(kResync);
   }
-  const Result<Secrets::Entry> secret = secrets_.of_model(key);
+  const Result<Secrets::Entry> secret = secret_of(key, uid_of(*model));
   if (!secret) return std::unexpected(secret.error());
   // A Secret of our name that somebody else made is none of our business.
   const bool ours = !secret->object.is_null() && owned_by(secret->object, uid_of(*model));
@@ -284,6 +284,13 @@ void ModelLoop::forget(const std::string& key) {
   const std::lock_guard lock(written_mutex_);
   status_written_.erase(key);
   doubtful_.erase(key);
+}
+
+Result<Secrets::Entry> ModelLoop::secret_of(const std::string& key, const std::string& uid) {
+  Result<Secrets::Entry> kept = secrets_.of_model(key);
+  if (!kept || kept->object.is_null() || owned_by(kept->object, uid)) return kept;
+  secrets_.forget(key);
+  return secrets_.of_model(key);
 }
 
 Result<Millis> ModelLoop::let_go(const std::string& key) {

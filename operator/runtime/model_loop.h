@@ -102,6 +102,9 @@ class ModelLoop {
   // Looks at one model; an error means: again later.
   Result<Millis> reconcile(const std::string& key);
   void forget(const std::string& key);
+  // The model's Secret. What is kept may be of an earlier model of its name: deleting that one and
+  // making this one may come as one change.
+  Result<Secrets::Entry> secret_of(const std::string& key, const std::string& uid);
   std::vector<Leader> leaders_of(const std::string& key, const Json& model) const;
   // After a write that was not answered, and when this process has just begun to lead: what the
   // model, its pods and its revisions are now, before the next decision. A pod that was deleted
