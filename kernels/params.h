@@ -9,7 +9,7 @@
 namespace dsm::kernels {
 
 // kF8E4M3: sign, 4 bits of exponent, 3 of fraction; no infinities. kF16 and kF8E8M0 (a power of
-// two, for scales) stand in checkpoints only, kInt8 and kInt4 in packed matrices only.
+// two, for scales) stand in checkpoints only, kInt8 and kInt4 in words of packed matrices or those.
 enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0, kInt8, kInt4 };
 
 constexpr bool is_integer(DType type) {

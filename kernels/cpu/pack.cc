@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "kernels/cpu/integers.h"
+#include "kernels/cpu/stored_integers.h"
 
 namespace dsm::kernels {
 namespace {
@@ -59,8 +60,16 @@ constexpr std::array<float, 256> kE4M3 = e4m3_values();
 float scale_at(const BlockScales& scales, std::int64_t row, std::int64_t column) {
   const std::int64_t across = (scales.columns + scales.block_columns - 1) / scales.block_columns;
   const std::int64_t at = row / scales.block_rows * across + column / scales.block_columns;
-  return scales.dtype == DType::kF32 ? load<float>(scales.data + at * 4)
-                                     : from_e8m0(std::to_integer<std::uint8_t>(scales.data[at]));
+  switch (scales.dtype) {
+    case DType::kF16:
+      return from_f16(load<std::uint16_t>(scales.data + at * 2));
+    case DType::kBF16:
+      return from_bf16(load<std::uint16_t>(scales.data + at * 2));
+    case DType::kF8E8M0:
+      return from_e8m0(std::to_integer<std::uint8_t>(scales.data[at]));
+    default:
+      return load<float>(scales.data + at * 4);
+  }
 }
 
 // Inputs of a block before the first one of the piece; -1 when products have no such blocks.
@@ -100,9 +109,25 @@ bool all_fp8(std::span<const WeightPiece> pieces) {
   return phase >= 0;
 }
 
+// The first input of a piece that is kept in integers, in its tensor.
+std::int64_t first_input(const WeightPiece& piece) {
+  return piece.k_stride == 1 ? piece.origin % piece.n_stride : piece.origin / piece.k_stride;
+}
 // Inputs of the first block of a piece that is rounded that are before its own.
 int rounding_phase(const WeightPiece& piece) {
-  return static_cast<int>(piece.origin % piece.n_stride % kScaleBlock);
+  return static_cast<int>(first_input(piece) % kScaleBlock);
+}
+
+// Inputs that a piece's tensor has, as far as they are needed: where inputs run along its rows,
+// whose number is not known, up to the piece's last one.
+std::int64_t inputs_of_tensor(const WeightPiece& piece) {
+  return piece.k_stride == 1 ? piece.n_stride : first_input(piece) + piece.k;
+}
+
+// Whether a piece can be kept in the integers that it is to be rounded to.
+bool to_integers(const WeightPiece& piece) {
+  if (!piece.round_to || piece.n < 1 || piece.k < 1) return false;
+  return piece.dtype == *piece.round_to ? stored_by_blocks(piece) : piece.k_stride == 1;
 }
 
 // The integers that all pieces are to be rounded to.
@@ -110,7 +135,7 @@ std::optional<DType> common_rounding(std::span<const WeightPiece> pieces) {
   const WeightPiece* first = nullptr;
   for (const auto& piece : pieces) {
     if (piece.data == nullptr) continue;
-    if (!piece.round_to || piece.k_stride != 1 || piece.n < 1 || piece.k < 1) return {};
+    if (!to_integers(piece)) return {};
     if (first == nullptr) first = &piece;
     if (piece.round_to != first->round_to || rounding_phase(piece) != rounding_phase(*first)) {
       return {};
@@ -142,7 +167,7 @@ const std::byte* element(const WeightPiece& piece, std::int64_t j, std::int64_t 
 // Inputs [begin, begin + count) of column j as FP32.
 void read_column(const WeightPiece& piece, std::int64_t j, std::int64_t begin, std::int64_t count,
                  float* out) {
-  const std::byte* at = element(piece, j, begin);
+  const std::byte* at = is_integer(piece.dtype) ? nullptr : element(piece, j, begin);
   const auto step = piece.k_stride * static_cast<std::int64_t>(bytes_of(piece.dtype));
   switch (piece.dtype) {
     case DType::kF32:
@@ -165,9 +190,19 @@ void read_column(const WeightPiece& piece, std::int64_t j, std::int64_t begin, s
         }
       }
       return;
-    case DType::kF8E8M0:
     case DType::kInt8:
-    case DType::kInt4:
+    case DType::kInt4: {
+      const StoredIntegers integers(piece, j);
+      for (std::int64_t i = 0; i < count;) {
+        const ScaleRun run = scale_run(piece, j, begin + i);
+        const std::int64_t end = std::min(count, i + run.count);
+        for (; i < end; ++i) {
+          out[i] = static_cast<float>(integers.at(begin + i)) * run.scale;
+        }
+      }
+      return;
+    }
+    case DType::kF8E8M0:
       break;  // never a weight in a checkpoint
   }
 }
@@ -240,17 +275,36 @@ bool pack_e4m3(const std::array<Lane, kPanel>& lanes, const PackedMatrix& w, std
   return numbers;
 }
 
+// Inputs [first, first + count) of a column, of which the piece has a part, as integers: those of
+// its tensor, or what they are rounded to. Their scale, which may be not finite.
+float column_integers(const WeightPiece& piece, DType dtype, std::int64_t j, int first, int count,
+                      int* out) {
+  if (piece.dtype == dtype) {
+    const StoredIntegers integers(piece, j);
+    const int begin = std::max(first, 0);
+    for (int i = begin; i < std::min(first + count, piece.k); ++i) {
+      out[i - first] = integers.at(i);
+    }
+    return scale_run(piece, j, begin).scale;
+  }
+  float values[kScaleBlock];
+  read_column(piece, j, first, count, values);
+  const float scale = integer_scale({values, static_cast<std::size_t>(count)}, dtype);
+  if (!std::isfinite(scale)) return scale;
+  for (int i = 0; i < count; ++i) out[i] = nearest_integer(values[i], scale, dtype);
+  return scale;
+}
+
 // Block b of the column in one lane, of which the piece may have only a part. False: a weight is
 // not finite.
 bool pack_integer_block(const Lane& lane, const PackedMatrix& w, int b, std::uint32_t* to,
                         float* scale) {
   const WeightPiece& piece = *lane.piece;
   const int first = b * kScaleBlock - w.scale_phase;  // input of the piece; before it if negative
-  const std::int64_t column = piece.origin % piece.n_stride + first;
-  const auto count = static_cast<int>(std::min<std::int64_t>(kScaleBlock, piece.n_stride - column));
-  float values[kScaleBlock];
-  read_column(piece, lane.column, first, count, values);
-  *scale = integer_scale({values, static_cast<std::size_t>(count)}, w.dtype);
+  const std::int64_t inputs_left = inputs_of_tensor(piece) - first_input(piece) - first;
+  const auto count = static_cast<int>(std::min<std::int64_t>(kScaleBlock, inputs_left));
+  int numbers[kScaleBlock] = {};
+  *scale = column_integers(piece, w.dtype, lane.column, first, count, numbers);
   if (!std::isfinite(*scale)) return false;
   const int inputs = inputs_per_word(w.dtype);
   const int bits = 32 / inputs;
@@ -258,7 +312,7 @@ bool pack_integer_block(const Lane& lane, const PackedMatrix& w, int b, std::uin
   const int offset = w.dtype == DType::kInt4 ? 8 : 0;
   for (int i = std::max(first, 0); i < std::min(first + count, w.k); ++i) {
     const int at = lead_of(w) + i;
-    const int number = nearest_integer(values[i - first], *scale, w.dtype) + offset;
+    const int number = numbers[i - first] + offset;
     const int shift = place_in_word(w.dtype, at % inputs) * bits;
     to[static_cast<std::size_t>(at / inputs) * kPanel] |=
         (static_cast<std::uint32_t>(number) & mask) << shift;
@@ -281,7 +335,7 @@ bool pack_integers(const std::array<Lane, kPanel>& lanes, const PackedMatrix& w,
   return true;
 }
 
-// False: a weight that was in FP8 is not a number.
+// False: a weight that was in FP8 is not a number, or one that was an integer is not finite.
 bool pack_f32(const std::array<Lane, kPanel>& lanes, int begin, int count, float* to) {
   bool numbers = true;
   float values[kRun];
@@ -293,6 +347,8 @@ bool pack_f32(const std::array<Lane, kPanel>& lanes, int begin, int count, float
       read_column(piece, lanes[lane].column, begin, count, values);
       if (piece.dtype == DType::kF8E4M3) {
         for (int i = 0; i < count; ++i) numbers = numbers && !std::isnan(values[i]);
+      } else if (is_integer(piece.dtype)) {
+        for (int i = 0; i < count; ++i) numbers = numbers && std::isfinite(values[i]);
       }
     }
     for (int i = 0; i < count; ++i) to[static_cast<std::size_t>(i) * kPanel + lane] = values[i];

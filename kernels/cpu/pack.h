@@ -11,12 +11,12 @@
 
 namespace dsm::kernels {
 
-// The scales of a tensor in FP8: one for each block of block_rows x block_columns, blocks at the
-// last row and column may be cut short. A weight is the FP8 value times its block's scale, rounded
-// to FP32. Blocks count from the tensor's first element, so a slice may begin inside of one.
+// The scales of a tensor in FP8 or integers: one for each block of block_rows x block_columns, at
+// the last row and column cut short. A weight is the value times its block's scale, rounded to
+// FP32. Blocks count from the tensor's first element, so a slice may begin inside of one.
 struct BlockScales {
   const std::byte* data = nullptr;  // [ceil(rows / block_rows), ceil(columns / block_columns)]
-  DType dtype = DType::kF32;        // kF32 or kF8E8M0
+  DType dtype = DType::kF32;        // kF32 or kF8E8M0; of integers kF32, kF16 or kBF16
   int block_rows = 0;
   int block_columns = 0;
   std::int64_t columns = 0;  // of the whole tensor
@@ -34,17 +34,17 @@ struct WeightPiece {
   int n = 0;
   int k = 0;
   std::int64_t origin = 0;
-  BlockScales scales = {};  // of kF8E4M3
-  // kInt8 or kInt4: rounded to integers (integers.h), where k_stride is 1. Blocks of 128 inputs
-  // that share a scale count from the first column of the tensor and are rounded whole, so a slice
-  // has the weights of the whole tensor.
+  BlockScales scales = {};  // of kF8E4M3, and of kInt8 and kInt4 (stored_integers.h)
+  // kInt8 or kInt4: rounded to integers (integers.h), where k_stride is 1, in blocks of 128 inputs
+  // that count from the tensor's first column, so a slice has the weights of the whole tensor.
+  // Where the tensor has these integers, with a scale for 128 inputs or all, they are kept.
   std::optional<DType> round_to = {};
 };
 
 // The type in which pieces are packed together: integers when all of them are to be rounded to the
-// same, BF16 or FP8 when all of them are that, else FP32 (exact for FP16, BF16 and FP8 with
-// scales). FP8 also becomes FP32 when a product cannot take it: pieces whose blocks of inputs do
-// not begin together, other blocks than of 128, scales of 128 or more.
+// same, BF16 or FP8 when all of them are that, else FP32 (exact for FP16, BF16 and, with scales,
+// FP8 and integers). FP8 also becomes FP32 when a product cannot take it: pieces whose blocks of
+// inputs do not begin together, other blocks than of 128, scales of 128 or more.
 DType packed_dtype(std::span<const WeightPiece> pieces);
 // Enough for any scale_phase.
 std::size_t packed_bytes(DType dtype, int n, int k);
@@ -52,7 +52,7 @@ std::size_t packed_bytes(DType dtype, int n, int k);
 // for the sum of their n. All have the same k.
 PackedMatrix packed_matrix(std::span<const WeightPiece> pieces, void* out);
 // Packs panels [begin, end) of packed_matrix(). False when a weight in FP8 is not a number, or one
-// that is rounded to an integer is not finite.
+// that is an integer or rounded to one is not finite.
 [[nodiscard]] bool pack_panels(std::span<const WeightPiece> pieces, const PackedMatrix& into,
                                int begin, int end);
 // All panels.

@@ -73,6 +73,22 @@ TEST_F(BackendTest, LinearIsNearForEveryShapeAndType) {
   }
 }
 
+// Whichever way a checkpoint has them. Panels are packed a few at a time, so outputs are cut.
+TEST_F(BackendTest, LinearIsNearForIntegersThatACheckpointHas) {
+  for (const DType dtype : {DType::kInt8, DType::kInt4}) {
+    for (const Rows order : {Rows::kOutputs, Rows::kInputs}) {
+      const Weight w = stored_weight(300, 300, dtype, order, 490);
+      const PackedMatrix on_cpu = load(cpu_, w);
+      const PackedMatrix on_device = load(device_, w);
+      ASSERT_EQ(on_device.dtype, dtype);
+      const auto x = random_floats(size(17) * 300, 491);
+      const LinearCase c{w, x};
+      expect_near(linear(device_, on_device, c, 0, 17), linear(cpu_, on_cpu, c, 0, 17),
+                  product_bound(300), order == Rows::kOutputs ? "by output" : "by input");
+    }
+  }
+}
+
 TEST_F(BackendTest, ARowOfALinearHasTheSameBitsAloneAndAmongOthers) {
   unsigned seed = 500;
   for (const DType dtype : kTypes) {

@@ -70,6 +70,35 @@ inline Weight integer_weight(int n, int k, int first, kernels::DType dtype, unsi
   return w;
 }
 
+// Which way words lie in a checkpoint (kernels/cpu/stored_integers.h).
+enum class Rows { kOutputs, kInputs };
+
+// Inputs from 128 on and outputs from 8 on of a larger tensor that is in integers.
+inline Weight stored_weight(int n, int k, kernels::DType dtype, Rows rows, unsigned seed) {
+  Weight w;
+  std::mt19937 random(seed);
+  const std::int64_t outputs = kernels::round_up(n + 8, 8);
+  const std::int64_t inputs = kernels::round_up(128 + k, 8);
+  w.bytes.resize(size(outputs * inputs / (dtype == kernels::DType::kInt4 ? 2 : 1)));
+  for (auto& byte : w.bytes) byte = std::byte(random() & 0xffU);
+  const std::int64_t blocks = (inputs + 127) / 128;
+  // About 0.1 for a number of middling size.
+  w.scales = random_floats(size(outputs * blocks), seed + 1,
+                           dtype == kernels::DType::kInt4 ? 0.02F : 0.001F);
+  const bool by_output = rows == Rows::kOutputs;
+  w.piece = {w.bytes.data(),
+             dtype,
+             by_output ? inputs : 1,
+             by_output ? 1 : outputs,
+             n,
+             k,
+             by_output ? 8 * inputs + 128 : 128 * outputs + 8,
+             {reinterpret_cast<const std::byte*>(w.scales.data()), kernels::DType::kF32,
+              by_output ? 1 : 128, by_output ? 128 : 1, by_output ? inputs : outputs},
+             dtype};
+  return w;
+}
+
 inline Weight weight(int n, int k, kernels::DType dtype, unsigned seed) {
   const int first = seed % 2 == 0 ? 0 : 77;  // inside of a block of scales
   if (dtype == kernels::DType::kF8E4M3) return fp8_weight(n, k, first, seed);
