@@ -112,16 +112,27 @@ std::optional<kernels::DType> rounding(const Options& options) {
 // Whether the checkpoint is what --weight-quantization says of it.
 Status check_stored(const Options& options, const model::ModelConfig& config) {
   const bool fp8 = config.quantization.has_value();
-  if (options.weight_quantization == "fp8" && !fp8) {
-    return fail(
-        ErrorKind::kInvalid,
-        "--weight-quantization is fp8, but the checkpoint is not in FP8 (config.json has no "
-        "quantization_config): take one that is, or int8, which is rounded at load");
-  }
-  if (options.weight_quantization == "none" && fp8) {
+  const std::string integers =
+      config.integers ? "INT" + std::to_string(config.integers->bits()) : "";
+  const std::string& asked = options.weight_quantization;
+  if (asked == "fp8" && !fp8) {
     return fail(ErrorKind::kInvalid,
-                "--weight-quantization is none, but the checkpoint is in FP8 (quantization_config "
-                "in config.json): take one in BF16, or auto");
+                "--weight-quantization is fp8, but the checkpoint is " +
+                    (integers.empty()
+                         ? "not in FP8 (config.json has no quantization_config): take one that is, "
+                           "or int8, which is rounded at load"
+                         : "in " + integers +
+                               " (quantization_config in config.json): take one in FP8, or auto"));
+  }
+  if (asked == "none" && (fp8 || !integers.empty())) {
+    return fail(ErrorKind::kInvalid, "--weight-quantization is none, but the checkpoint is in " +
+                                         (fp8 ? std::string("FP8") : integers) +
+                                         " (quantization_config in config.json): take one in BF16, "
+                                         "or auto");
+  }
+  if (auto once = model::check_rounding(config.integers, rounding(options)); !once) {
+    return fail(once.error().kind,
+                "--weight-quantization is " + asked + ": " + once.error().message);
   }
   return {};
 }

@@ -33,6 +33,25 @@ def test_what_is_wrong_at_the_start_is_said_in_a_sentence(arguments, sentence):
     assert sentence in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "asked, sentence",
+    [
+        ("none", "is none, but the checkpoint is in INT4 (quantization_config in config.json)"),
+        ("fp8", "is fp8, but the checkpoint is in INT4 (quantization_config in config.json)"),
+        ("int8", "is int8: weights are to be rounded to INT8, but the checkpoint has them in INT4 already"),
+    ],
+)
+def test_a_checkpoint_in_integers_is_not_taken_for_another(tmp_path, asked, sentence):
+    config = json.loads((MODEL / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ended = subprocess.run(
+        [program(), "--model", tmp_path, "--weight-quantization", asked], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert sentence in ended.stderr.splitlines()[-1]
+
+
 def test_a_wrong_answer_to_the_probe_ends_the_worker_with_the_reason_first(tmp_path):
     """Here the file is wrong and not the weights, which is all the same to the worker."""
     for file in MODEL.iterdir():

@@ -9,6 +9,7 @@
 
 #include "tests/fuzz/mutate.h"
 #include "worker/model/config.h"
+#include "worker/model/packed_weights.h"
 #include "worker/model/probe_file.h"
 #include "worker/model/safetensors.h"
 
@@ -84,10 +85,50 @@ TEST_F(SafetensorsFuzz, ABrokenIndexIsRefusedOrNamesFilesThatAreThere) {
   EXPECT_GT(opened, 20);
 }
 
+// Of two weights, each of 8 outputs and 16 inputs.
+TEST_F(SafetensorsFuzz, AWeightInIntegersIsRefusedOrReadInsideItsTensors) {
+  const std::string header =
+      R"({"a.qweight":{"dtype":"I32","shape":[2,8],"data_offsets":[0,64]},)"
+      R"("a.qzeros":{"dtype":"I32","shape":[1,1],"data_offsets":[64,68]},)"
+      R"("a.scales":{"dtype":"F16","shape":[1,8],"data_offsets":[68,84]},)"
+      R"("a.g_idx":{"dtype":"I32","shape":[16],"data_offsets":[84,148]},)"
+      R"("b.weight_packed":{"dtype":"I32","shape":[8,2],"data_offsets":[148,212]},)"
+      R"("b.weight_scale":{"dtype":"BF16","shape":[8,1],"data_offsets":[212,228]},)"
+      R"("b.weight_shape":{"dtype":"I64","shape":[2],"data_offsets":[228,244]}})";
+  std::string data(244, '\0');
+  data.replace(64, 4, "wwww");
+  data[228] = 8;
+  data[236] = 16;
+  const IntegerWeights kinds[] = {
+      {.layout = IntegerWeights::Layout::kGptq, .group = 128, .stored_zero = 7},
+      {.layout = IntegerWeights::Layout::kCompressedTensors, .group = 128}};
+  Random random(5);
+  int read = 0;
+  for (int i = 0; i < 2000; ++i) {
+    write("model.safetensors", random.chance(70) ? with_length(mutate(header, random), data)
+                                                 : with_length(header, mutate(data, random)));
+    const Result<Checkpoint> checkpoint = Checkpoint::open(dir_);
+    if (!checkpoint) continue;
+    for (const IntegerWeights& kind : kinds) {
+      const std::string name =
+          kind.layout == IntegerWeights::Layout::kGptq ? "a.weight" : "b.weight";
+      const auto weight = packed_weight(*checkpoint, kind, name, 8, 16);
+      if (!weight || !check_values(*checkpoint, *weight)) continue;
+      ++read;
+      std::vector<std::byte> packed(kernels::packed_bytes(kernels::DType::kF32, 8, 16));
+      (void)kernels::pack({&weight->piece, 1}, packed.data());
+    }
+  }
+  EXPECT_GT(read, 50);
+}
+
 TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
-  for (const char* dir : {"models/deepseek-tiny", "tests/goldens/families/llama",
-                          "tests/goldens/families/qwen2", "tests/goldens/families/deepseek_v2"}) {
-    std::ifstream in(std::string(dir) + "/config.json");
+  for (const char* dir :
+       {"models/deepseek-tiny/config.json", "tests/goldens/families/llama/config.json",
+        "tests/goldens/families/qwen2/config.json",
+        "tests/goldens/families/deepseek_v2/config.json", "tests/fuzz/corpora/config/gptq.json",
+        "tests/fuzz/corpora/config/pack-quantized.json"}) {
+    std::ifstream in(dir);
     std::string good{std::istreambuf_iterator<char>(in), {}};
     ASSERT_TRUE(parse_model_config(good, "config.json").has_value()) << dir;
     Random random(3);
@@ -110,6 +151,7 @@ TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
       EXPECT_EQ(config->num_heads % config->num_kv_heads, 0);
       EXPECT_LE(config->first_dense_layers, config->num_layers);
       EXPECT_GE(config->moe_layer_freq, 1);
+      EXPECT_EQ(config->integers.value_or(IntegerWeights{}).group % 128, 0);
       for (int ranks : {2, 3, 8}) {
         const Status fits = check_tensor_parallel(*config, ranks);
         EXPECT_TRUE(fits || fits.error().kind == ErrorKind::kInvalid);

@@ -121,6 +121,10 @@ bool config(std::string_view input) {
   expect((config->kv_lora_rank > 0) == latent, "latents are of latent attention");
   expect(!config->indexer || (latent && config->q_lora_rank > 0 && config->indexer->top_k > 0),
          "an indexer has what it works on");
+  expect(!config->quantization || !config->integers, "weights are in FP8 or integers");
+  expect(!config->integers || ((config->integers->bits() == 4 || config->integers->bits() == 8) &&
+                               (config->integers->group == 0 || config->integers->group == 128)),
+         "integers are of a kind that is known");
   expect(config->first_dense_layers <= config->num_layers, "dense layers are layers");
   for (const int ranks : {1, 2, 3, 8}) {
     const Status fits = model::check_tensor_parallel(*config, ranks);

@@ -25,15 +25,18 @@ struct TestTensor {
 };
 using TestTensors = std::map<std::string, TestTensor>;
 
-// A file's tensors, to be changed and written again; of the types F32, BF16 and F8_E4M3.
+// A file's tensors, to be changed and written again; of the types F32, F16, BF16, F8_E4M3 and
+// those that nobody computes with.
 inline TestTensors read_safetensors(const std::filesystem::path& path) {
   const auto file = SafetensorsFile::open(path);
   if (!file) throw std::runtime_error(file.error().message);
   TestTensors tensors;
   for (const auto& [name, view] : file->tensors()) {
-    const char* dtype = view.dtype == kernels::DType::kF8E4M3 ? "F8_E4M3"
-                        : view.dtype == kernels::DType::kBF16 ? "BF16"
-                                                              : "F32";
+    const std::string dtype = !view.unsupported.empty()               ? view.unsupported
+                              : view.dtype == kernels::DType::kF8E4M3 ? "F8_E4M3"
+                              : view.dtype == kernels::DType::kBF16   ? "BF16"
+                              : view.dtype == kernels::DType::kF16    ? "F16"
+                                                                      : "F32";
     tensors[name] = {
         dtype, view.shape, {reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size()}};
   }

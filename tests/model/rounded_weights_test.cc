@@ -4,13 +4,8 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <thread>
 
-#include "kernels/cpu/integers.h"
-#include "kernels/cpu/pack.h"
-#include "tests/model/checkpoint_writer.h"
-#include "tests/model/model_fixture.h"
-#include "worker/comm/thread_comm.h"
+#include "tests/model/whole_checkpoint.h"
 
 namespace dsm::model {
 namespace {
@@ -20,65 +15,13 @@ using testing::HasSubstr;
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kBlock = 128;
 constexpr DType kIntegers[] = {DType::kInt8, DType::kInt4};
-
-TestTensors read_tensors(const fs::path& dir) {
-  TestTensors tensors;
-  for (const auto& entry : fs::directory_iterator(dir)) {
-    if (entry.path().extension() == ".safetensors") tensors.merge(read_safetensors(entry.path()));
-  }
-  return tensors;
-}
-
-std::vector<float> values_of(const TestTensors& tensors, const std::string& name) {
-  const TestTensor& tensor = tensors.at(name);
-  const auto* bytes = reinterpret_cast<const std::byte*>(tensor.bytes.data());
-  std::int64_t count = 1;
-  for (const auto extent : tensor.shape) count *= extent;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  if (tensor.dtype != "F8_E4M3") {
-    kernels::to_float(bytes, tensor.dtype == "BF16" ? DType::kBF16 : DType::kF32, count,
-                      values.data());
-    return values;
-  }
-  const auto scales = values_of(tensors, name + "_scale_inv");
-  const std::int64_t columns = tensor.shape[1];
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t block =
-        i / columns / kBlock * ((columns + kBlock - 1) / kBlock) + i % columns / kBlock;
-    values[static_cast<std::size_t>(i)] =
-        kernels::from_e4m3(std::to_integer<std::uint8_t>(bytes[i])) *
-        scales[static_cast<std::size_t>(block)];
-  }
-  return values;
-}
-
-TestTensor in_fp32(const TestTensors& tensors, const std::string& name, std::vector<float> values) {
-  return {"F32",
-          tensors.at(name).shape,
-          {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}};
-}
 
 // Projections of attention and matrices of MLPs and experts.
 bool is_rounded(const std::string& name) {
   if (name.ends_with("kv_a_proj_with_mqa.weight")) return true;
   return name.ends_with("_proj.weight") && name.find("kv_b_proj") == std::string::npos &&
          name.find("indexer") == std::string::npos && name.find("eh_proj") == std::string::npos;
-}
-
-std::vector<float> rounded(std::vector<float> values, std::int64_t columns, DType dtype) {
-  for (std::size_t row = 0; row < values.size(); row += static_cast<std::size_t>(columns)) {
-    for (std::int64_t at = 0; at < columns; at += kBlock) {
-      const std::span<float> block(&values[row + static_cast<std::size_t>(at)],
-                                   static_cast<std::size_t>(std::min(kBlock, columns - at)));
-      const float scale = kernels::integer_scale(block, dtype);
-      for (float& value : block) {
-        value = static_cast<float>(kernels::nearest_integer(value, scale, dtype)) * scale;
-      }
-    }
-  }
-  return values;
 }
 
 // The checkpoint with its rounded weights, and all that was in FP8, in FP32.
@@ -89,38 +32,17 @@ void write_rounded(const fs::path& from, DType dtype, const TestDir& to) {
     if (name.ends_with("_scale_inv")) continue;
     if (is_rounded(name)) {
       written[name] =
-          in_fp32(tensors, name, rounded(values_of(tensors, name), tensor.shape[1], dtype));
+          in_fp32(tensor.shape, rounded(values_of(tensors, name), tensor.shape[1], dtype));
     } else if (tensor.dtype == "F8_E4M3") {
-      written[name] = in_fp32(tensors, name, values_of(tensors, name));
+      written[name] = in_fp32(tensor.shape, values_of(tensors, name));
     } else {
       written[name] = tensor;
     }
   }
-  std::ifstream file(from / "config.json");
-  auto config = nlohmann::json::parse(file);
+  auto config = read_config(from);
   config.erase("quantization_config");
   to.write("config.json", config.dump());
   to.write("model.safetensors", safetensors_bytes(written));
-}
-
-std::vector<engine::TokenId> some_tokens(int vocab) {
-  std::vector<engine::TokenId> tokens(70);
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = static_cast<engine::TokenId>((i * 37 + 11) % static_cast<std::size_t>(vocab));
-  }
-  return tokens;
-}
-
-std::vector<float> logits_of(const fs::path& dir, const RankSpec& spec, comm::Communicator& comm) {
-  const auto model = load_checkpoint(dir.string(), spec);
-  const auto tokens = some_tokens(model->config().vocab_size);
-  const auto span = model->forward_all(
-      {1, {make_row(tokens, 0, tokens.size(), blocks_for(tokens.size()))}}, comm);
-  return {span.begin(), span.end()};
-}
-std::vector<float> logits_of(const fs::path& dir, const RankSpec& spec) {
-  NoComm comm;
-  return logits_of(dir, spec, comm);
 }
 
 class RoundedWeights : public testing::TestWithParam<const char*> {};
@@ -144,17 +66,7 @@ TEST_P(RoundedWeights, AreTheSameForEveryNumberOfRanks) {
     const auto wanted = logits_of(GetParam(), {.round_weights = dtype});
     for (const int size : {2, 4, 8}) {
       if (!check_tensor_parallel(*config, size)) continue;
-      auto comms = comm::make_thread_communicators(size);
-      std::vector<float> got;
-      std::vector<std::thread> ranks;
-      for (int rank = 0; rank < size; ++rank) {
-        ranks.emplace_back([&, rank] {
-          auto logits = logits_of(GetParam(), {.rank = rank, .size = size, .round_weights = dtype},
-                                  *comms[static_cast<std::size_t>(rank)]);
-          if (rank == 0) got = std::move(logits);
-        });
-      }
-      for (auto& rank : ranks) rank.join();
+      const auto got = logits_of_ranks(GetParam(), {.size = size, .round_weights = dtype});
       expect_same_bits(got, wanted);
     }
   }
@@ -165,12 +77,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, RoundedWeights,
                                          "tests/goldens/families/qwen2",
                                          "tests/goldens/families/deepseek_v2_lite",
                                          "tests/goldens/families/deepseek_v32"),
-                         [](const auto& checkpoint) {
-                           std::string name = checkpoint.param;
-                           name = name.substr(name.rfind('/') + 1);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         [](const auto& checkpoint) { return checkpoint_name(checkpoint); });
 
 // Of the default model's logits, against transformers in FP32.
 TEST(RoundedWeightsError, IsBounded) {
@@ -215,7 +122,7 @@ TEST(RoundedWeightsError, AWeightThatIsNotFiniteIsNamed) {
   const std::string name = "model.layers.1.mlp.down_proj.weight";
   auto values = values_of(tensors, name);
   values[7] = INFINITY;
-  tensors[name] = in_fp32(tensors, name, values);
+  tensors[name] = in_fp32(tensors.at(name).shape, values);
   const TestDir dir;
   dir.write("model.safetensors", safetensors_bytes(tensors));
   fs::copy_file(from / "config.json", dir.path() / "config.json");

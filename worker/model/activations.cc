@@ -38,6 +38,10 @@ std::string other_part(const LayerWeights& w) {
 }  // namespace
 
 Status check_fp8_activations(const ModelConfig& c, int ranks) {
+  if (c.integers) {
+    return fail(ErrorKind::kInvalid,
+                "FP8 activations need a checkpoint in FP8, this one's weights are integers");
+  }
   if (!c.quantization) {
     return fail(ErrorKind::kInvalid,
                 "FP8 activations need a checkpoint in FP8, this one has no quantization_config");

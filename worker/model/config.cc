@@ -199,7 +199,8 @@ ModelConfig read_config(const Json& json) {
   if (fields.has("quantization_config")) {
     auto quantization = parse_quantization(fields.at("quantization_config"));
     if (!quantization) throw Wrong{quantization.error()};
-    c.quantization = *quantization;
+    c.quantization = quantization->fp8;
+    c.integers = quantization->integers;
   }
   fields.only("hidden_act", "silu");
   c.vocab_size = fields.integer("vocab_size", 1);

@@ -100,9 +100,10 @@ struct ModelConfig {
   RopeConfig rope;
   int max_positions = 0;
   bool tied_embeddings = false;
-  std::optional<Fp8Blocks> quantization;  // empty: no weight is quantised
-  std::int32_t bos_token = -1;            // -1: not said
-  std::vector<std::int32_t> eos_tokens;   // empty: not said
+  std::optional<Fp8Blocks> quantization;   // empty: no weight is in FP8
+  std::optional<IntegerWeights> integers;  // empty: no weight is an integer
+  std::int32_t bos_token = -1;             // -1: not said
+  std::vector<std::int32_t> eos_tokens;    // empty: not said
 
   int qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
   int shared_width() const { return num_shared_experts * moe_intermediate_size; }

@@ -29,6 +29,8 @@ class Fields {
   Fields(const Json& object, std::string prefix) : object_(object), prefix_(std::move(prefix)) {}
 
   bool has(const char* key) const;
+  // As messages name it.
+  std::string name_of(const char* key) const { return prefix_ + key; }
   const Json& at(const char* key) const;
   int integer(const char* key, std::int64_t low, std::int64_t high = kMaxDimension) const;
   int integer_or(const char* key, std::int64_t low, std::int64_t high, int absent) const;

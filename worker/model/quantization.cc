@@ -2,39 +2,65 @@
 
 #include <nlohmann/json.hpp>
 
+#include "worker/model/config_fields.h"
+#include "worker/model/integer_config.h"
+
 namespace dsm::model {
 namespace {
 
-using Json = nlohmann::json;
+using config_detail::Fields;
+using config_detail::Json;
+using config_detail::Wrong;
 
-std::string text_of(const Json& value) {
-  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
+Fp8Blocks read_fp8(const Fields& fields) {
+  fields.only_if_said("fmt", "e4m3");
+  fields.only("weight_block_size", Json::array({128, 128}));
+  fields.only_if_said("activation_scheme", "dynamic");
+  fields.only_if_said("scale_fmt", "ue8m0");
+  return {.rows = 128, .columns = 128, .power_of_two_scales = fields.has("scale_fmt")};
 }
 
-// Empty when `key` has the one supported value; nothing (or null) will do where `may_lack` says so.
-std::string check(const Json& json, const char* key, const Json& wanted, bool may_lack) {
-  const std::string name = std::string("quantization_config.") + key;
-  if (!json.contains(key) || json.at(key).is_null()) {
-    return may_lack ? "" : "field " + name + " is missing";
+Quantization read(const Json& json) {
+  if (!json.is_object()) throw Wrong{"field quantization_config is not an object"};
+  const Fields fields(json, "quantization_config.");
+  if (fields.at("quant_method") == "awq") {
+    throw Wrong{
+        "option quantization_config.quant_method = \"awq\" is not supported: AWQ's weights have "
+        "zero points, and integers here have none; take a symmetric checkpoint (GPTQ or "
+        "compressed-tensors, groups of 128), or one in BF16 with INT4, which rounds it at load"};
   }
-  if (json.at(key) == wanted) return "";
-  return "option " + name + " = " + text_of(json.at(key)) + " is not supported, only " +
-         wanted.dump();
+  switch (fields.one_of("quant_method", {"fp8", "compressed-tensors", "gptq"})) {
+    case 0:
+      return {.fp8 = read_fp8(fields), .integers = {}};
+    case 1:
+      return {.fp8 = {}, .integers = config_detail::read_compressed_tensors(json)};
+    default:
+      return {.fp8 = {}, .integers = config_detail::read_gptq(json)};
+  }
+}
+
+const char* name_of(kernels::DType dtype) {
+  return dtype == kernels::DType::kInt4 ? "INT4" : "INT8";
 }
 
 }  // namespace
 
-std::expected<Fp8Blocks, std::string> parse_quantization(const Json& json) {
-  if (!json.is_object()) return std::unexpected("field quantization_config is not an object");
-  const std::string problems[] = {
-      check(json, "quant_method", "fp8", false), check(json, "fmt", "e4m3", true),
-      check(json, "weight_block_size", Json::array({128, 128}), false),
-      check(json, "activation_scheme", "dynamic", true), check(json, "scale_fmt", "ue8m0", true)};
-  for (const std::string& problem : problems) {
-    if (!problem.empty()) return std::unexpected(problem);
+std::expected<Quantization, std::string> parse_quantization(const Json& json) {
+  try {
+    return read(json);
+  } catch (const Wrong& wrong) {
+    return std::unexpected(wrong.message);
   }
-  const bool ue8m0 = json.contains("scale_fmt") && !json.at("scale_fmt").is_null();
-  return Fp8Blocks{.rows = 128, .columns = 128, .power_of_two_scales = ue8m0};
+}
+
+Status check_rounding(const std::optional<IntegerWeights>& stored,
+                      std::optional<kernels::DType> round_to) {
+  if (!stored || !round_to || *round_to == stored->dtype) return {};
+  return fail(ErrorKind::kInvalid,
+              std::string("weights are to be rounded to ") + name_of(*round_to) +
+                  ", but the checkpoint has them in " + name_of(stored->dtype) +
+                  " already (quantization_config in config.json), and rounding twice is worse than "
+                  "once: take auto, or a checkpoint in BF16");
 }
 
 }  // namespace dsm::model

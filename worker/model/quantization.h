@@ -1,12 +1,19 @@
-// `quantization_config` of config.json: which weights of a checkpoint are quantised and how. Only
-// DeepSeek's FP8 in blocks is accepted: X.weight in F8_E4M3 with X.weight_scale_inv, one scale for
-// each block, by which (in spite of its name) a value is multiplied. Which tensors are quantised is
-// said by their dtype: the others stay as they are.
+// `quantization_config` of config.json: which weights of a checkpoint are quantised and how. Which
+// tensors are is said by their dtype or their names: the others stay as they are. Accepted are
+//
+//   DeepSeek's FP8 in blocks: X.weight in F8_E4M3 with X.weight_scale_inv, one scale for each
+//   block, by which (in spite of its name) a value is multiplied;
+//   integers without zero points, one scale for 128 inputs of an output or for all of them, as
+//   compressed-tensors ("pack-quantized") and GPTQ write them (packed_weights.h).
 #pragma once
 
 #include <expected>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+
+#include "base/result.h"
+#include "kernels/params.h"
 
 namespace dsm::model {
 
@@ -18,7 +25,29 @@ struct Fp8Blocks {
   bool power_of_two_scales = false;
 };
 
+// Weights that somebody else has rounded to integers.
+struct IntegerWeights {
+  enum class Layout { kCompressedTensors, kGptq };
+  Layout layout = Layout::kCompressedTensors;
+  kernels::DType dtype = kernels::DType::kInt4;  // or kInt8
+  int group = 0;        // inputs of an output that have one scale: 128; 0: all
+  int stored_zero = 0;  // kGptq: what qzeros hold for each output and group
+
+  int bits() const { return dtype == kernels::DType::kInt4 ? 4 : 8; }
+  bool operator==(const IntegerWeights&) const = default;
+};
+
+// One of the two.
+struct Quantization {
+  std::optional<Fp8Blocks> fp8;
+  std::optional<IntegerWeights> integers;
+};
+
 // The error is a sentence that names the option.
-std::expected<Fp8Blocks, std::string> parse_quantization(const nlohmann::json& json);
+std::expected<Quantization, std::string> parse_quantization(const nlohmann::json& json);
+
+// kInvalid when weights that are integers already would be rounded to others.
+Status check_rounding(const std::optional<IntegerWeights>& stored,
+                      std::optional<kernels::DType> round_to);
 
 }  // namespace dsm::model

@@ -59,6 +59,7 @@ Status check_spec(const ModelConfig& config, const RankSpec& rank, const KvSpec&
     if (auto ok = check_data_parallel_attention(config); !ok) return ok;
   }
   if (auto ok = check_device(config, rank.device); !ok) return ok;
+  if (auto ok = check_rounding(config.integers, rank.round_weights); !ok) return ok;
   if (rank.rank < 0 || rank.rank >= rank.size || rank.threads < 1 || rank.verify_part < 0 ||
       rank.verify_part >= rank.verify_parts || kv.num_blocks < (kv.room ? 0 : 1) ||
       max_batch_tokens < 1) {

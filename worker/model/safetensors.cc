@@ -50,6 +50,12 @@ constexpr TypeName kTypes[] = {{"F32", 4, DType::kF32},
                                {"U8", 1, {}},
                                {"BOOL", 1, {}}};
 
+// As the file spells it.
+std::string_view type_of(const TensorView& view) {
+  if (!view.unsupported.empty()) return view.unsupported;
+  return std::ranges::find(kTypes, view.dtype, &TypeName::dtype)->name;
+}
+
 std::string describe(std::span<const std::int64_t> shape) {
   std::string text = "[";
   for (const auto extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
@@ -356,26 +362,51 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& dir) {
   return checkpoint;
 }
 
-Result<TensorView> Checkpoint::get(std::string_view name,
-                                   std::initializer_list<std::int64_t> shape) const {
+Result<Checkpoint::Found> Checkpoint::find(std::string_view name) const {
   const auto found = file_of_.find(name);
   if (found == file_of_.end()) {
     return fail(ErrorKind::kInvalid,
                 (dir_ / file_names_.back()).string() + ": has no tensor " + std::string(name));
   }
-  const TensorView& view = *files_[found->second].find(name);
-  const auto tensor = describe_file(found->second) + ": tensor " + std::string(name);
-  if (!view.unsupported.empty()) {
+  return Found{files_[found->second].find(name),
+               describe_file(found->second) + ": tensor " + std::string(name)};
+}
+
+Status Checkpoint::check_shape(const Found& found, std::initializer_list<std::int64_t> shape) {
+  const auto& has = found.view->shape;
+  if (std::equal(has.begin(), has.end(), shape.begin(), shape.end())) return {};
+  return fail(ErrorKind::kInvalid, found.tensor + " has shape " + describe(has) +
+                                       ", config.json needs " +
+                                       describe({shape.begin(), shape.size()}));
+}
+
+Result<TensorView> Checkpoint::get(std::string_view name,
+                                   std::initializer_list<std::int64_t> shape) const {
+  const auto found = find(name);
+  if (!found) return std::unexpected(found.error());
+  if (!found->view->unsupported.empty()) {
     return fail(ErrorKind::kInvalid,
-                tensor + " has dtype " + view.unsupported +
+                found->tensor + " has dtype " + found->view->unsupported +
                     ", supported are F32, F16, BF16 and, in blocks with scales, F8_E4M3");
   }
-  if (!std::equal(view.shape.begin(), view.shape.end(), shape.begin(), shape.end())) {
-    return fail(ErrorKind::kInvalid, tensor + " has shape " + describe(view.shape) +
-                                         ", config.json needs " +
-                                         describe({shape.begin(), shape.size()}));
+  if (auto same = check_shape(*found, shape); !same) return std::unexpected(same.error());
+  return *found->view;
+}
+
+Result<TensorView> Checkpoint::get_stored(std::string_view name,
+                                          std::initializer_list<std::string_view> types,
+                                          std::initializer_list<std::int64_t> shape) const {
+  const auto found = find(name);
+  if (!found) return std::unexpected(found.error());
+  const std::string_view type = type_of(*found->view);
+  if (std::ranges::find(types, type) == types.end()) {
+    std::string wanted;
+    for (const auto& one : types) wanted += (wanted.empty() ? "" : " or ") + std::string(one);
+    return fail(ErrorKind::kInvalid,
+                found->tensor + " has dtype " + std::string(type) + ", not " + wanted);
   }
-  return view;
+  if (auto same = check_shape(*found, shape); !same) return std::unexpected(same.error());
+  return *found->view;
 }
 
 std::string Checkpoint::owner_of(const std::byte* byte) const {

@@ -57,6 +57,11 @@ class Checkpoint {
   bool has(std::string_view name) const { return file_of_.contains(name); }
   // kInvalid when it is missing or has another shape, or a type that cannot be computed with.
   Result<TensorView> get(std::string_view name, std::initializer_list<std::int64_t> shape) const;
+  // kInvalid when it is missing or has another shape, or none of these types, which are spelled as
+  // in the file. Of those that cannot be computed with `unsupported` says which it is.
+  Result<TensorView> get_stored(std::string_view name,
+                                std::initializer_list<std::string_view> types,
+                                std::initializer_list<std::int64_t> shape) const;
 
   // File and tensor that a byte belongs to, for messages.
   std::string owner_of(const std::byte* byte) const;
@@ -66,6 +71,13 @@ class Checkpoint {
 
  private:
   Status add_shard(const std::filesystem::path& path);
+  // A tensor, and how messages name it.
+  struct Found {
+    const TensorView* view;
+    std::string tensor;
+  };
+  Result<Found> find(std::string_view name) const;
+  static Status check_shape(const Found& found, std::initializer_list<std::int64_t> shape);
   std::string describe_file(std::size_t file) const;
 
   std::filesystem::path dir_;

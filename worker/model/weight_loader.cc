@@ -4,6 +4,8 @@
 #include <atomic>
 #include <set>
 
+#include "kernels/cpu/stored_integers.h"
+
 namespace dsm::model {
 namespace {
 
@@ -26,23 +28,35 @@ std::int64_t size_of(DType dtype) {
   return static_cast<std::int64_t>(kernels::bytes_of(dtype));
 }
 
-// Asks for columns [begin, end) of a piece.
-void read_piece_ahead(const WeightPiece& piece, std::int64_t begin, std::int64_t end) {
-  if (piece.data == nullptr || begin >= end) return;
-  const std::int64_t size = size_of(piece.dtype);
-  const std::byte* first = piece.data + (piece.origin + begin * piece.n_stride) * size;
-  // As rows of `width` elements, `stride` from one to the next.
-  const bool whole_rows = piece.k_stride == 1;
-  const std::int64_t rows = whole_rows ? end - begin : piece.k;
-  const std::int64_t stride = whole_rows ? piece.n_stride : piece.k_stride;
-  const std::int64_t width = whole_rows ? piece.k : end - begin;
+// Of one column of a piece.
+std::int64_t column_size(const WeightPiece& piece) {
+  if (piece.dtype == DType::kInt4) return (piece.k + 1) / 2;
+  return piece.k * (piece.dtype == DType::kInt8 ? 1 : size_of(piece.dtype));
+}
+
+// Asks for `runs` of `width` bytes, `stride` from one to the next.
+void read_runs_ahead(const std::byte* first, std::int64_t runs, std::int64_t width,
+                     std::int64_t stride) {
   const auto bytes = [](const std::byte* at, std::int64_t count) {
     read_ahead({at, static_cast<std::size_t>(count)});
   };
-  if ((stride - width) * size <= kGap) {
-    bytes(first, ((rows - 1) * stride + width) * size);
+  if (stride - width <= kGap) return bytes(first, (runs - 1) * stride + width);
+  for (std::int64_t run = 0; run < runs; ++run) bytes(first + run * stride, width);
+}
+
+// Asks for columns [begin, end) of a piece.
+void read_piece_ahead(const WeightPiece& piece, std::int64_t begin, std::int64_t end) {
+  if (piece.data == nullptr || begin >= end || piece.k < 1) return;
+  if (kernels::is_integer(piece.dtype)) {
+    const auto [first, runs, width, stride] = kernels::stored_bytes(piece, begin, end);
+    return read_runs_ahead(first, runs, width, stride);
+  }
+  const std::int64_t size = size_of(piece.dtype);
+  const std::byte* first = piece.data + (piece.origin + begin * piece.n_stride) * size;
+  if (piece.k_stride == 1) {
+    read_runs_ahead(first, end - begin, piece.k * size, piece.n_stride * size);
   } else {
-    for (std::int64_t row = 0; row < rows; ++row) bytes(first + row * stride * size, width * size);
+    read_runs_ahead(first, piece.k, (end - begin) * size, piece.k_stride * size);
   }
 }
 
@@ -56,7 +70,7 @@ std::int64_t read_panels_ahead(std::span<const WeightPiece> pieces, int begin, i
         std::min(std::int64_t{end} * kernels::kPanel, column + piece.n) - column;
     if (from < to && piece.data != nullptr) {
       read_piece_ahead(piece, from, to);
-      bytes += (to - from) * piece.k * size_of(piece.dtype);
+      bytes += (to - from) * column_size(piece);
     }
     column += piece.n;
   }
@@ -108,6 +122,9 @@ BlockScales WeightLoader::scales_of(const std::string& name, std::int64_t rows,
 
 WeightPiece WeightLoader::slice(const std::string& name, std::int64_t rows, std::int64_t columns,
                                 std::int64_t row, int n, std::int64_t column, int k) {
+  if (!error_ && integers_ && has_packed(checkpoint_, *integers_, name)) {
+    return packed_slice(*integers_, name, rows, columns, row, n, column, k);
+  }
   const auto view = get(name, {rows, columns});
   if (error_) return {.n = n, .k = k};
   if (view.dtype == DType::kF8E8M0) {
@@ -127,6 +144,29 @@ WeightPiece WeightLoader::slice(const std::string& name, std::int64_t rows, std:
           .scales = scales};
 }
 
+WeightPiece WeightLoader::packed_slice(const IntegerWeights& kind, const std::string& name,
+                                       std::int64_t rows, std::int64_t columns, std::int64_t row,
+                                       int n, std::int64_t column, int k) {
+  auto found = packed_weight(checkpoint_, kind, name, rows, columns);
+  if (!found) {
+    error_ = found.error();
+    return {.n = n, .k = k};
+  }
+  WeightPiece piece = found->piece;
+  piece.n = n;
+  piece.k = k;
+  piece.origin = row * piece.n_stride + column * piece.k_stride;
+  bytes_ += std::int64_t{n} * column_size(piece);
+  if (seen_.insert(name).second) {
+    const std::int64_t bytes = found->checked_bytes();
+    bytes_ += bytes;
+    if (!dry()) {
+      add({.bytes = bytes, .packed = std::make_shared<const PackedWeight>(std::move(*found))});
+    }
+  }
+  return piece;
+}
+
 PackedMatrix WeightLoader::pack(std::span<const WeightPiece> pieces) {
   if (dry()) return {};
   const auto matrix = std::make_shared<Matrix>();
@@ -135,7 +175,7 @@ PackedMatrix WeightLoader::pack(std::span<const WeightPiece> pieces) {
   const int panels = kernels::panels_of(matrix->packed);
   std::int64_t row_bytes = 1;
   for (const WeightPiece& piece : pieces) {
-    row_bytes = std::max(row_bytes, piece.k * size_of(piece.dtype));
+    row_bytes = std::max(row_bytes, column_size(piece));
   }
   const auto step = static_cast<int>(
       std::clamp<std::int64_t>(kJobBytes / (row_bytes * kernels::kPanel), 1, panels));
@@ -238,19 +278,30 @@ void WeightLoader::work_off(std::int64_t bytes) {
 
 // The sentence for a job with a weight that is not a number.
 void WeightLoader::refuse(const Job& job) {
+  if (job.packed != nullptr) {
+    error_ = check_values(checkpoint_, *job.packed).error();
+    return queue_.clear();
+  }
   std::string tensors;
   std::set<const std::byte*> seen;
   for (const WeightPiece& piece : job.matrix->pieces) {
     if (piece.data == nullptr || !seen.insert(piece.data).second) continue;
     tensors += (tensors.empty() ? "" : " or ") + checkpoint_.owner_of(piece.data);
   }
+  const auto& pieces = job.matrix->pieces;
+  const bool stored = std::ranges::any_of(
+      pieces, [](const WeightPiece& piece) { return kernels::is_integer(piece.dtype); });
   const bool rounded = kernels::is_integer(job.matrix->packed.dtype);
-  error_ = Error{ErrorKind::kInvalid, tensors + ": a weight, or its scale, is not a number (NaN)" +
-                                          (rounded ? " or infinite and cannot be rounded" : "")};
+  const char* why = stored    ? ": a weight, or its scale, is not a finite number"
+                    : rounded ? ": a weight, or its scale, is not a number (NaN) or infinite and "
+                                "cannot be rounded"
+                              : ": a weight, or its scale, is not a number (NaN)";
+  error_ = Error{ErrorKind::kInvalid, tensors + why};
   queue_.clear();
 }
 
 bool WeightLoader::run(const Job& job) const {
+  if (job.packed != nullptr) return check_values(checkpoint_, *job.packed).has_value();
   if (job.matrix != nullptr) {
     return backend_->pack_panels(job.matrix->pieces, job.matrix->packed, job.begin, job.end);
   }

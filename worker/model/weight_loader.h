@@ -8,7 +8,8 @@
 // The first error sticks and makes everything after it a no-op. A dry loader (without a device)
 // only checks and counts. Weights in FP8 blocks stay in FP8, with their scales, where products can
 // take them so, else they become FP32: the same numbers. Pieces that say so (round_to) are rounded
-// to integers, whatever they are stored in.
+// to integers, whatever they are stored in. Weights that stand in integers (packed_weights.h) stay
+// as they are where they are asked for in these (round_to), else they become FP32 as well.
 //
 // One thread, the rank's, uses a loader, and `progress` is called on it.
 #pragma once
@@ -17,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -26,6 +28,7 @@
 #include "kernels/cpu/pack.h"
 #include "kernels/params.h"
 #include "worker/device/backend.h"
+#include "worker/model/packed_weights.h"
 #include "worker/model/quantization.h"
 #include "worker/model/safetensors.h"
 
@@ -41,10 +44,11 @@ class WeightLoader {
   // `backend` null: dry. `total` is what a dry loader counted. All arguments outlive the loader.
   // `ahead`: bytes that may wait, another number in tests.
   WeightLoader(const Checkpoint& checkpoint, const std::optional<Fp8Blocks>& quantization,
-               device::Backend* backend, std::int64_t total, const LoadProgress& progress,
-               std::int64_t ahead = kReadAhead)
+               const std::optional<IntegerWeights>& integers, device::Backend* backend,
+               std::int64_t total, const LoadProgress& progress, std::int64_t ahead = kReadAhead)
       : checkpoint_(checkpoint),
         quantization_(quantization),
+        integers_(integers),
         backend_(backend),
         total_(total),
         progress_(progress),
@@ -54,7 +58,8 @@ class WeightLoader {
   // Asked for so far.
   std::int64_t bytes() const { return bytes_; }
 
-  // Rows [row, row + n) and columns [column, column + k) of a tensor [rows, columns].
+  // Rows [row, row + n) and columns [column, column + k) of a tensor [rows, columns], which may
+  // stand in integers.
   kernels::WeightPiece slice(const std::string& name, std::int64_t rows, std::int64_t columns,
                              std::int64_t row, int n, std::int64_t column, int k);
   kernels::WeightPiece whole(const std::string& name, int rows, int columns) {
@@ -103,6 +108,8 @@ class WeightLoader {
     kernels::DType dtype = kernels::DType::kF32;
     void* to = nullptr;
     bool as_stored = false;  // else to FP32
+    // ... or something to look into before it is believed.
+    std::shared_ptr<const PackedWeight> packed = {};
   };
 
   bool dry() const { return backend_ == nullptr || error_.has_value(); }
@@ -110,16 +117,20 @@ class WeightLoader {
   // As get(), but not for a weight that needs scales.
   TensorView get_plain(const std::string& name, std::initializer_list<std::int64_t> shape);
   kernels::BlockScales scales_of(const std::string& name, std::int64_t rows, std::int64_t columns);
+  kernels::WeightPiece packed_slice(const IntegerWeights& kind, const std::string& name,
+                                    std::int64_t rows, std::int64_t columns, std::int64_t row,
+                                    int n, std::int64_t column, int k);
   void read_values(const TensorView& view, void* to, bool as_stored);
   void add(Job job);
   // Does the oldest jobs until at most `bytes` wait.
   void work_off(std::int64_t bytes);
   void refuse(const Job& job);
-  // False: a weight is not a number.
+  // False: a weight is not a number, or is not what its integers can be.
   [[nodiscard]] bool run(const Job& job) const;
 
   const Checkpoint& checkpoint_;
   const std::optional<Fp8Blocks>& quantization_;
+  const std::optional<IntegerWeights>& integers_;
   device::Backend* backend_;
   std::int64_t total_;
   const LoadProgress& progress_;
@@ -127,7 +138,8 @@ class WeightLoader {
   std::int64_t bytes_ = 0;
   std::int64_t done_ = 0;
   std::int64_t waiting_ = 0;
-  std::vector<Job> queue_;  // the oldest first
+  std::vector<Job> queue_;                   // the oldest first
+  std::set<std::string, std::less<>> seen_;  // weights in integers that were looked into
   std::optional<Error> error_;
 };
 

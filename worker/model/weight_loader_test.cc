@@ -64,11 +64,12 @@ class WeightLoaderTest : public testing::Test {
   TestTensors tensors_ = some_tensors();
   std::optional<Checkpoint> checkpoint_;
   std::optional<Fp8Blocks> plain_;
+  std::optional<IntegerWeights> no_integers_;
 };
 
 TEST_F(WeightLoaderTest, WhatWasPromisedIsThereHoweverMuchMayWait) {
   const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
-  WeightLoader count(*checkpoint_, plain_, nullptr, 0, nobody);
+  WeightLoader count(*checkpoint_, plain_, no_integers_, nullptr, 0, nobody);
   const Read dry(count);
   EXPECT_EQ(count.bytes(), 10 * 600 * kColumns * 2 + kColumns * 4 + kRows * kColumns * 2);
   for (const std::int64_t ahead :
@@ -83,7 +84,8 @@ TEST_F(WeightLoaderTest, WhatWasPromisedIsThereHoweverMuchMayWait) {
         last = loaded;
         ++calls;
       };
-      WeightLoader loader(*checkpoint_, plain_, backend.get(), count.bytes(), progress, ahead);
+      WeightLoader loader(*checkpoint_, plain_, no_integers_, backend.get(), count.bytes(),
+                          progress, ahead);
       const Read read(loader);
       ASSERT_FALSE(loader.error());
       EXPECT_EQ(last, count.bytes());
@@ -115,7 +117,7 @@ TEST_F(WeightLoaderTest, TheFirstErrorSticks) {
   const auto backend = device::make_cpu_backend(1);
   int calls = 0;
   const LoadProgress progress = [&](std::int64_t, std::int64_t) { ++calls; };
-  WeightLoader loader(*checkpoint_, plain_, backend.get(), 0, progress);
+  WeightLoader loader(*checkpoint_, plain_, no_integers_, backend.get(), 0, progress);
   EXPECT_EQ(loader.pack(loader.whole("absent", 3, 4)).data, nullptr);
   EXPECT_EQ(loader.vector("m1", 3), nullptr);
   EXPECT_EQ(loader.pack(loader.whole("m1", kRows, kColumns)).data, nullptr);

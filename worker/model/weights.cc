@@ -84,8 +84,10 @@ class Reader {
     return w;
   }
 
+  // In integers, if it is stored so or is to be rounded to them.
   WeightPiece rounded(WeightPiece piece) const {
-    piece.round_to = slice_.round_to;
+    piece.round_to =
+        kernels::is_integer(piece.dtype) ? std::optional(piece.dtype) : slice_.round_to;
     return piece;
   }
 
@@ -227,7 +229,7 @@ class Reader {
 Result<std::int64_t> count_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                                    const WeightSlice& slice) {
   const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
-  WeightLoader count(checkpoint, config.quantization, nullptr, 0, nobody);
+  WeightLoader count(checkpoint, config.quantization, config.integers, nullptr, 0, nobody);
   Reader(count, config, slice).read();
   if (count.error()) return std::unexpected(*count.error());
   return count.bytes();
@@ -239,7 +241,7 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
   const auto total = count_weights(checkpoint, config, slice);
   if (!total) return std::unexpected(total.error());
   progress(0, *total);
-  WeightLoader loader(checkpoint, config.quantization, &backend, *total, progress);
+  WeightLoader loader(checkpoint, config.quantization, config.integers, &backend, *total, progress);
   ModelWeights weights = Reader(loader, config, slice).read();
   loader.finish();
   if (loader.error()) return std::unexpected(*loader.error());

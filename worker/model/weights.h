@@ -119,7 +119,9 @@ struct WeightSlice {
   // kInt8 or kInt4: the projections of attention and the matrices of MLPs and experts are rounded
   // to integers (kernels/cpu/integers.h). The rest stays as it is stored: embedding, head, norms,
   // router and indexer decide tokens, experts and positions, and are a small part of the bytes;
-  // kv_b_proj is used along its rows and along its columns, and scales run along rows only.
+  // kv_b_proj is used along its rows and along its columns, and scales run along rows only. Those
+  // of these matrices that the checkpoint has in integers are kept so; the rest of what it has in
+  // integers becomes FP32.
   std::optional<kernels::DType> round_to = {};
 };
 
