@@ -77,6 +77,7 @@ Fitted fitted(const sizing::Shape& shape, const FitCommand& command, std::int64_
     auto cut = sizing::check_cut(shape, tensor);
     if (cut && command.data_parallel_attention) cut = sizing::check_data_parallel_attention(shape);
     if (cut && command.expert_parallel) cut = sizing::check_expert_parallel(shape, tensor);
+    if (cut) cut = sizing::check_rounding(shape, ranks.ask.cut.weight_bits);
     if (!cut) {
       ranks.mistake = cut.error().message;
     } else {

@@ -6,6 +6,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "sizing/testing.h"
+
 namespace dsm::ctl {
 namespace {
 
@@ -50,6 +52,21 @@ TEST(Fit, of_rounded_weights_needs_less) {
   };
   EXPECT_LT(weights(8), weights(0) * 6 / 10);
   EXPECT_LT(weights(4), weights(0) * 4 / 10);
+}
+
+TEST(Fit, of_weights_in_integers_is_not_of_others) {
+  auto config = sizing::testing::public_config("deepseek-llm-7b");
+  config["quantization_config"] = {
+      {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}, {"sym", true}};
+  const auto ranks = [&](int bits) {
+    const FitCommand command{.tensor = 1, .weight_bits = bits};
+    return fitted(sizing::testing::shape_of(config), command, 16 * kGiB).ranks[0];
+  };
+  EXPECT_TRUE(ranks(0).mistake.empty());
+  EXPECT_EQ(ranks(0).fit.parts.weights, ranks(4).fit.parts.weights);
+  EXPECT_EQ(ranks(8).mistake,
+            "the checkpoint's weights are integers of 4 bits already (quantization_config), and "
+            "rounding twice is worse than once");
 }
 
 TEST(Fit, of_attention_on_each_rank_has_room_for_more_tokens) {

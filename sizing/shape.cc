@@ -96,12 +96,15 @@ Stored stored_as(const Json& json) {
   return Stored::kBf16;
 }
 
+bool is_fp8(const Json& json) {
+  return json.is_object() && has(json, "quant_method") && json.at("quant_method") == "fp8";
+}
+
 Status read_stored(const Json& json, Shape& s) {
   s.stored = stored_as(json);
-  if (!has(json, "quantization_config")) return {};
+  if (!has(json, "quantization_config") || !is_fp8(json.at("quantization_config"))) return {};
   const Json& quantisation = json.at("quantization_config");
-  s.fp8 = quantisation.is_object() && has(quantisation, "quant_method") &&
-          quantisation.at("quant_method") == "fp8" && has(quantisation, "weight_block_size") &&
+  s.fp8 = has(quantisation, "weight_block_size") &&
           quantisation.at("weight_block_size") == Json::array({128, 128});
   if (s.fp8) return {};
   return fail(ErrorKind::kNotFound,
@@ -141,6 +144,10 @@ Status read(const Json& json, Shape& s) {
     numbers.read("index_head_dim", 1, kMostHead, s.index_head);
   }
   if (!numbers.mistake().empty()) return fail(ErrorKind::kInvalid, numbers.mistake());
+  if (s.fp8 || !has(json, "quantization_config")) return {};
+  auto integers = parse_integers(json, s);
+  if (!integers) return std::unexpected(integers.error());
+  s.integers = std::move(*integers);
   return {};
 }
 
@@ -178,6 +185,14 @@ Status check_expert_parallel(const Shape& s, std::int64_t ranks) {
   return fail(ErrorKind::kInvalid, "the model's " + std::to_string(s.experts) +
                                        " experts do not divide by " + std::to_string(ranks) +
                                        " ranks");
+}
+
+Status check_rounding(const Shape& s, int weight_bits) {
+  if (weight_bits == 0 || s.integers.bits == 0 || weight_bits == s.integers.bits) return {};
+  return fail(ErrorKind::kInvalid, "the checkpoint's weights are integers of " +
+                                       std::to_string(s.integers.bits) +
+                                       " bits already (quantization_config), and rounding twice is "
+                                       "worse than once");
 }
 
 Status check_data_parallel_attention(const Shape& s) {

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "sizing/integers.h"
 
 namespace dsm::sizing {
 
@@ -22,7 +23,8 @@ struct Shape {
   std::int64_t layers = 0;
   std::int64_t max_positions = 0;
   Stored stored = Stored::kBf16;
-  bool fp8 = false;  // matrices of layers, in blocks of 128 x 128 with a scale each
+  bool fp8 = false;   // matrices of layers, in blocks of 128 x 128 with a scale each
+  Integers integers;  // matrices that somebody else has rounded
 
   bool latent = false;  // DeepSeek's attention; else grouped-query
   std::int64_t heads = 0;
@@ -60,6 +62,9 @@ Result<Shape> parse_shape(std::string_view config_json, std::string_view name);
 Status check_cut(const Shape& shape, std::int64_t ranks);
 // The same of its experts, whole ones (WeightCut::expert_parallel).
 Status check_expert_parallel(const Shape& shape, std::int64_t ranks);
+// kInvalid when matrices that are integers already would be rounded to others
+// (WeightCut::weight_bits).
+Status check_rounding(const Shape& shape, int weight_bits);
 // kInvalid when ranks have no use for sequences of their own (WeightCut::data_parallel_attention).
 Status check_data_parallel_attention(const Shape& shape);
 

@@ -74,6 +74,9 @@ std::string mistake_of_cut(const sizing::Shape& shape, const sizing::WeightCut& 
       return "spec.engine.expertParallel: " + ok.error().message + "; remove it";
     }
   }
+  if (auto ok = sizing::check_rounding(shape, cut.weight_bits); !ok) {
+    return "spec.model.quantization: " + ok.error().message + "; use Auto";
+  }
   return {};
 }
 

@@ -130,6 +130,23 @@ TEST(Memory, of_rounded_weights_is_less) {
   }
 }
 
+TEST(Memory, of_weights_in_integers_is_that_of_rounded_ones) {
+  json spec = spec_of("r1-distill-qwen-7b", "12Gi");
+  json config = json::parse(spec["sizing"]["modelConfig"].get<std::string>());
+  config["quantization_config"] = {
+      {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}, {"sym", true}};
+  spec["sizing"]["modelConfig"] = config.dump();
+  EXPECT_TRUE(check(spec)->fits);
+  spec["model"]["quantization"] = "INT8";
+  EXPECT_FALSE(check(spec)->fits);
+  EXPECT_EQ(check(spec)->sentence,
+            "spec.model.quantization: the checkpoint's weights are integers of 4 bits already "
+            "(quantization_config), and rounding twice is worse than once; use Auto");
+  config["quantization_config"]["quant_method"] = "awq";
+  spec["sizing"]["modelConfig"] = config.dump();
+  EXPECT_EQ(check(spec), std::nullopt) << "for the worker to say";
+}
+
 TEST(Memory, is_not_guessed_where_it_is_not_said) {
   json spec = spec_of("deepseek-v3", "1Gi");
   EXPECT_FALSE(check(spec)->fits);

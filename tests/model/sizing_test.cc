@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <string>
 #include <utility>
 
 #include "sizing/memory.h"
+#include "tests/model/packed_writer.h"
+#include "tests/model/whole_checkpoint.h"
 #include "worker/device/cpu_backend.h"
 #include "worker/model/attention.h"
 #include "worker/model/head.h"
@@ -129,6 +132,7 @@ void expect_same(const Shape& s, const ModelConfig& c) {
   EXPECT_EQ(s.layers, c.num_layers);
   EXPECT_EQ(s.max_positions, c.max_positions);
   EXPECT_EQ(s.fp8, c.quantization.has_value());
+  EXPECT_EQ(s.integers.bits, c.integers ? c.integers->bits() : 0);
   EXPECT_EQ(s.latent, c.attention == AttentionKind::kLatent);
   EXPECT_EQ(s.heads, c.num_heads);
   EXPECT_EQ(s.kv_heads, c.num_kv_heads);
@@ -270,6 +274,59 @@ TEST(SizingOfDrafts, is_what_is_allocated) {
   ASSERT_TRUE(config) << config.error().message;
   for (const int ranks : {1, 4}) {
     expect_bytes("models/deepseek-tiny", *config, {.rank = 0, .ranks = ranks, .mtp = true});
+  }
+}
+
+// Some of its matrices in integers, as the configuration says by names and patterns.
+TEST_P(Sizing, of_weights_in_integers_is_what_is_allocated) {
+  const std::string from = GetParam();
+  if (load_model_config(from)->quantization) GTEST_SKIP() << "the writer packs other weights";
+  const struct {
+    int form;
+    const char* ignored;  // a pattern
+    std::function<bool(const std::string&)> packed;
+  } cases[] = {{0, "re:.*(lm_head|kv_b_proj|indexer)",
+                [](const auto& name) {
+                  return name.find("kv_b_proj") == std::string::npos &&
+                         name.find("indexer") == std::string::npos;
+                }},
+               {1, "re:.*(self_attn|lm_head)",
+                [](const auto& name) { return name.find("self_attn") == std::string::npos; }},
+               {2, "re:.*(v_proj|up_proj)$|lm_head|.*indexer", [](const auto& name) {
+                  return name.find("v_proj.") == std::string::npos &&
+                         name.find("up_proj.") == std::string::npos &&
+                         name.find("indexer") == std::string::npos;
+                }}};
+  for (const auto& [form, ignored, packed] : cases) {
+    TestTensors tensors = read_tensors(from);
+    auto json = read_config(from);
+    const std::string drafts =
+        "model.layers." + std::to_string(json["num_hidden_layers"].get<int>()) + ".";
+    for (const auto& [name, tensor] : TestTensors(tensors)) {
+      const bool matrix = name.ends_with("_proj.weight") || name.ends_with("_with_mqa.weight") ||
+                          name.find("indexer.w") != std::string::npos;
+      if (!matrix || name.starts_with(drafts) || !packed(name)) continue;
+      pack_weight(tensors, name, values_of(tensors, name), kPackedForms[form]);
+    }
+    json["quantization_config"] = quantization_config(kPackedForms[form]);
+    json["quantization_config"]["ignore"] = {ignored};
+    const TestDir dir;
+    dir.write("config.json", json.dump());
+    dir.write("model.safetensors", safetensors_bytes(tensors));
+    const auto config = load_model_config(dir.path());
+    ASSERT_TRUE(config) << config.error().message;
+    expect_same(shape_at(dir.path() / "config.json"), *config);
+    for (const int ranks : {1, 2}) {
+      if (!check_tensor_parallel(*config, ranks)) continue;
+      WeightSlice slice{.rank = ranks - 1, .ranks = ranks};
+      expect_bytes(dir.path(), *config, slice);
+      slice.round_to = config->integers.value().dtype;
+      expect_bytes(dir.path(), *config, slice);
+      slice.round_to.reset();
+      slice.segmented = false;
+      slice.expands = true;
+      expect_bytes(dir.path(), *config, slice);
+    }
   }
 }
 
