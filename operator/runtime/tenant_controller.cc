@@ -324,7 +324,9 @@ std::optional<Error> TenantController::execute(const std::string& name,
     keep(write.kind, *std::move(answer));
     if (resource == &kube::kNamespaces) look_at_models_in(write.name);
   }
-  if (plan.status) note(write_status(name, *plan.status));
+  // After writes the next look says how things stand; before it only a refusal is news.
+  const bool wrote = !plan.writes.empty() || !plan.remove.empty();
+  if (plan.status && (first || !wrote)) note(write_status(name, *plan.status));
   return first;
 }
 

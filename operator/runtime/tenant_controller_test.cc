@@ -78,6 +78,7 @@ class TenantControllerTest : public ::testing::Test {
     if (request.method == "GET") return read(path);
     Json object = Json::parse(request.body);
     const std::string kind = object.value("kind", "");
+    if (kind == refused_) return status_answer(500, "InternalError");
     ++seen_[request.method + " " + kind];
     object["metadata"]["resourceVersion"] = std::to_string(++version_);
     if (!object["metadata"].contains("uid"))
@@ -103,6 +104,7 @@ class TenantControllerTest : public ::testing::Test {
   std::condition_variable changed_;
   std::map<std::string, int> seen_;
   std::string ready_;
+  std::string refused_;  // writes of this kind are answered with 500
   int version_ = 1000;
   bool tenant_there_ = true;
   TenantController controller_{
@@ -138,6 +140,19 @@ TEST_F(TenantControllerTest, TheLeaderWallsANamespaceInAndThenWritesNoMore) {
   controller_.stop();
   EXPECT_EQ(count("PATCH Namespace"), 1);
   EXPECT_EQ(count("PATCH NetworkPolicy"), 3);
+  EXPECT_EQ(count("PATCH DeepSeekTenant"), 1);
+}
+
+TEST_F(TenantControllerTest, WhatIsBeingMadeIsSaidWhileAWriteFails) {
+  refused_ = "NetworkPolicy";
+  start();
+  controller_.lead(true);
+  await_ready("Applying");
+  {
+    const std::lock_guard lock(mutex_);
+    refused_.clear();
+  }
+  await_ready("AllNamespacesReady");
 }
 
 TEST_F(TenantControllerTest, WithoutTheLeadNothingIsWritten) {
