@@ -5,105 +5,14 @@
 #include <openssl/hmac.h>
 
 #include <array>
-#include <bit>
 #include <cstring>
-#include <optional>
-#include <type_traits>
 #include <utility>
+
+#include "worker/group/wire_bytes.h"
+#include "worker/group/wire_health.h"
 
 namespace dsm::group {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie");
-
-class Writer {
- public:
-  template <typename T>
-    requires std::is_arithmetic_v<T>
-  void number(T value) {
-    // One by one: GCC 12 warns of an overflow that is not there when a range is inserted.
-    for (const std::byte b : std::bit_cast<std::array<std::byte, sizeof(T)>>(value)) {
-      out_.push_back(b);
-    }
-  }
-  void text(std::string_view s) {
-    number(static_cast<std::uint32_t>(s.size()));
-    const auto bytes = std::as_bytes(std::span(s));
-    out_.insert(out_.end(), bytes.begin(), bytes.end());
-  }
-  template <typename T>
-  void numbers(const std::vector<T>& values) {
-    number(static_cast<std::uint32_t>(values.size()));
-    const auto bytes = std::as_bytes(std::span(values));
-    out_.insert(out_.end(), bytes.begin(), bytes.end());
-  }
-  std::vector<std::byte> take() { return std::move(out_); }
-
- private:
-  std::vector<std::byte> out_;
-};
-
-// Reads what Writer wrote. After the first thing that is not there, everything reads as zero or
-// empty and ok() is false.
-class Reader {
- public:
-  explicit Reader(std::span<const std::byte> in) : in_(in) {}
-
-  template <typename T>
-    requires std::is_arithmetic_v<T>
-  T number() {
-    T value{};
-    const auto bytes = take(sizeof(T));
-    if (!bytes.empty()) {
-      std::memcpy(&value, bytes.data(), sizeof(T));
-    }
-    return value;
-  }
-  std::string text() {
-    const auto bytes = take(number<std::uint32_t>());
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
-  template <typename T>
-  std::vector<T> numbers() {
-    const std::size_t count = number<std::uint32_t>();
-    const auto bytes = take(count * sizeof(T));
-    std::vector<T> values(bytes.size() / sizeof(T));
-    if (!values.empty()) {
-      std::memcpy(values.data(), bytes.data(), bytes.size());
-    }
-    return values;
-  }
-  // A count of things that take at least `smallest` bytes each.
-  std::size_t count(std::size_t smallest) {
-    const std::size_t n = number<std::uint32_t>();
-    ok_ = ok_ && n <= in_.size() / smallest;
-    return ok_ ? n : 0;
-  }
-  template <typename E>
-  E choice(E last) {
-    const auto value = number<std::uint8_t>();
-    ok_ = ok_ && value <= static_cast<std::uint8_t>(last);
-    return ok_ ? static_cast<E>(value) : E{};
-  }
-  bool ok() const { return ok_; }
-  bool at_end() const { return in_.empty(); }
-
- private:
-  std::span<const std::byte> take(std::size_t n) {
-    if (!ok_ || n > in_.size()) {
-      ok_ = false;
-      return {};
-    }
-    const auto bytes = in_.first(n);
-    in_ = in_.subspan(n);
-    return bytes;
-  }
-
-  std::span<const std::byte> in_;
-  bool ok_ = true;
-};
-
-enum class Presence : std::uint8_t { kAbsent, kThere };
 
 void write(Writer& w, const Challenge& m) {
   w.text(m.nonce);
@@ -147,89 +56,6 @@ void read(Reader& r, Refused& m) {
   m.message = r.text();
 }
 
-// What need not be there: whether it is, and what it is.
-template <typename T>
-void write(Writer& w, const std::optional<T>& value) {
-  w.number(static_cast<std::uint8_t>(value.has_value()));
-  if (value) w.number(*value);
-}
-template <typename T>
-void read(Reader& r, std::optional<T>& value) {
-  if (r.choice(Presence::kThere) == Presence::kThere) value = r.number<T>();
-}
-
-void write(Writer& w, const std::optional<health::RemappedRows>& rows) {
-  w.number(static_cast<std::uint8_t>(rows.has_value()));
-  if (!rows) return;
-  w.number(rows->corrected);
-  w.number(rows->uncorrected);
-  w.number(static_cast<std::uint8_t>(rows->pending));
-  w.number(static_cast<std::uint8_t>(rows->failed));
-}
-void read(Reader& r, std::optional<health::RemappedRows>& rows) {
-  if (r.choice(Presence::kThere) != Presence::kThere) return;
-  rows.emplace();
-  rows->corrected = r.number<std::uint32_t>();
-  rows->uncorrected = r.number<std::uint32_t>();
-  rows->pending = r.number<std::uint8_t>() != 0;
-  rows->failed = r.number<std::uint8_t>() != 0;
-}
-
-void write(Writer& w, const health::Signs& s) {
-  write(w, s.sm_clock_mhz);
-  write(w, s.memory_clock_mhz);
-  write(w, s.throttle);
-  write(w, s.ecc_corrected);
-  write(w, s.ecc_uncorrected);
-  write(w, s.rows);
-  write(w, s.links);
-  write(w, s.link_errors);
-}
-void read(Reader& r, health::Signs& s) {
-  read(r, s.sm_clock_mhz);
-  read(r, s.memory_clock_mhz);
-  read(r, s.throttle);
-  read(r, s.ecc_corrected);
-  read(r, s.ecc_uncorrected);
-  read(r, s.rows);
-  read(r, s.links);
-  read(r, s.link_errors);
-}
-
-void write(Writer& w, const health::DeviceHealth& d) {
-  w.number(static_cast<std::uint8_t>(d.level));
-  w.text(d.device);
-  w.text(d.message);
-  w.number(static_cast<std::uint32_t>(d.problems.size()));
-  for (const std::string& problem : d.problems) w.text(problem);
-  w.number(d.utilisation_percent);
-  w.number(d.temperature_celsius);
-  w.number(d.power_watts);
-  w.number(d.memory_used);
-  w.number(d.memory_total);
-  w.number(d.memory_allocated);
-  w.number(d.memory_fragmented);
-  write(w, d.signs);
-  w.numbers(d.xids);
-}
-void read(Reader& r, health::DeviceHealth& d) {
-  constexpr std::size_t kSmallestText = 4;
-  d.level = r.choice(health::Level::kFatal);
-  d.device = r.text();
-  d.message = r.text();
-  d.problems.resize(r.count(kSmallestText));
-  for (std::string& problem : d.problems) problem = r.text();
-  d.utilisation_percent = r.number<std::uint32_t>();
-  d.temperature_celsius = r.number<std::uint32_t>();
-  d.power_watts = r.number<std::uint32_t>();
-  d.memory_used = r.number<std::uint64_t>();
-  d.memory_total = r.number<std::uint64_t>();
-  d.memory_allocated = r.number<std::uint64_t>();
-  d.memory_fragmented = r.number<std::uint64_t>();
-  read(r, d.signs);
-  d.xids = r.numbers<std::uint64_t>();
-}
-
 void write(Writer& w, const Progress& m) {
   w.number(static_cast<std::uint32_t>(m.ranks.size()));
   for (const RankState& rank : m.ranks) {
@@ -244,9 +70,7 @@ void write(Writer& w, const Progress& m) {
   }
 }
 void read(Reader& r, Progress& m) {
-  constexpr std::size_t kSigns = 8;  // nothing of them is there
-  constexpr std::size_t kDevice = 1 + 4 + 4 + 4 + 3 * 4 + 4 * 8 + kSigns + 4;
-  constexpr std::size_t kSmallest = 4 + 1 + 8 + 8 + 4 + 4 + 4 + kDevice;
+  constexpr std::size_t kSmallest = 4 + 1 + 8 + 8 + 4 + 4 + 4 + kSmallestDeviceHealth;
   m.ranks.resize(r.count(kSmallest));
   for (RankState& rank : m.ranks) {
     rank.rank = r.number<std::int32_t>();
