@@ -1,6 +1,7 @@
 #include "kube/client.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "kube/parse.h"
 #include "kube/sleep.h"
@@ -104,19 +105,33 @@ ApiResult<Json> Client::get(const Resource& resource, const std::string& ns,
   return send_json(get_request(resource, ns, name), words("get", resource, ns, name));
 }
 
-ApiResult<ObjectList> Client::list(const Resource& resource, const std::string& ns,
-                                   ListOptions options) {
-  ObjectList all;
+ApiResult<std::string> Client::list_pages(
+    const Resource& resource, const std::string& ns, ListOptions options,
+    const std::function<void(std::vector<Json> items)>& take) {
+  std::string version;
   do {
     ApiResult<Json> page =
         send_json(list_request(resource, ns, options), words("list", resource, ns, ""));
     if (!page) return std::unexpected(std::move(page.error()));
     name_list_items(*page);
-    for (Json& item : (*page)["items"]) all.items.push_back(std::move(item));
     const Json& metadata = member(*page, "metadata");
-    all.resource_version = text_of(metadata, "resourceVersion");
+    version = text_of(metadata, "resourceVersion");
     options.continue_token = text_of(metadata, "continue");
+    std::vector<Json> items;
+    for (Json& item : (*page)["items"]) items.push_back(std::move(item));
+    take(std::move(items));
   } while (!options.continue_token.empty());
+  return version;
+}
+
+ApiResult<ObjectList> Client::list(const Resource& resource, const std::string& ns,
+                                   ListOptions options) {
+  ObjectList all;
+  auto version = list_pages(resource, ns, std::move(options), [&](std::vector<Json> items) {
+    std::ranges::move(items, std::back_inserter(all.items));
+  });
+  if (!version) return std::unexpected(std::move(version.error()));
+  all.resource_version = *std::move(version);
   return all;
 }
 

@@ -44,7 +44,11 @@ class Client {
   Client(Transport& transport, Clock& clock, ClientOptions options, std::stop_token stop = {});
 
   ApiResult<Json> get(const Resource& resource, const std::string& ns, const std::string& name);
-  // All pages.
+  // Page by page; answers with the resource version of the last one.
+  ApiResult<std::string> list_pages(const Resource& resource, const std::string& ns,
+                                    ListOptions options,
+                                    const std::function<void(std::vector<Json> items)>& take);
+  // All pages together.
   ApiResult<ObjectList> list(const Resource& resource, const std::string& ns,
                              ListOptions options = {});
   ApiResult<Json> create(const Resource& resource, const std::string& ns, const Json& object);

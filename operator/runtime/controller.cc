@@ -18,8 +18,8 @@ Controller::Controller(ControllerOptions options, kube::Client& reads, kube::Cli
       clock_(writes.clock()),
       metrics_(metrics),
       log_(std::move(log)),
-      loop_({options_.plan, options_.coscheduling, options_.tenants}, reads, writes, events,
-            metrics, *this, log_) {}
+      loop_({options_.plan, options_.ns, options_.coscheduling, options_.tenants}, reads, writes,
+            events, metrics, *this, log_) {}
 
 Controller::~Controller() {
   stop();

@@ -177,7 +177,7 @@ class Answers {
   }
   HttpResponse read(const std::string& path) {
     const std::lock_guard lock(mutex_);
-    if (path == "/api/v1/namespaces/ns/pods") {
+    if (path == "/api/v1/namespaces/ns/pods" || path == "/api/v1/pods") {
       ++seen_["LIST Pod"];
       changed_.notify_all();
       return json_answer(200, {{"kind", "PodList"},
@@ -326,7 +326,7 @@ TEST_F(ControllerTest, APodWhoseAnswerWasLostIsFoundAndNotMadeTwice) {
   answers_.hear_leaders();
   start();
   controller_.lead(true);
-  answers_.await("LIST Pod", 2);  // the first one when it began to lead
+  answers_.await("LIST Pod", 3);  // by its watch, when it began to lead, and after the loss
   answers_.await("POST Pod", 2);
   answers_.await_groups(1);
   transport_.feed("/api/v1/pods", answers_.run_pods(2, "n1"));

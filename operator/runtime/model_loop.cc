@@ -30,14 +30,6 @@ bool owned_by(const Json& object, const std::string& uid) {
                              [&](const Json& owner) { return owner.value("uid", "") == uid; });
 }
 
-// Nobody has acted on its spec yet.
-bool unseen(const Json& model) {
-  const auto generation = [&](const char* part, const char* name) {
-    return model.value(part, Json::object()).value(name, Json());
-  };
-  return generation("metadata", "generation") != generation("status", "observedGeneration");
-}
-
 }  // namespace
 
 ModelLoop::ModelLoop(ModelLoopOptions options, kube::Client& reads, kube::Client& writes,
@@ -51,6 +43,11 @@ ModelLoop::ModelLoop(ModelLoopOptions options, kube::Client& reads, kube::Client
       log_(std::move(log)),
       secrets_(reads),
       queue_words_(reads),
+      doubts_(reads, options_.ns, store_,
+              [this](const std::string& model, Millis delay) {
+                queue_.add_after(model, delay, Urgency::kNews);
+                if (tenants_) tenants_->model_changed(model);
+              }),
       executor_(writes, events, store_, secrets_, failures_, log_),
       queue_(clock_, metrics.queue_observer()),
       pod_groups_known_(!options_.coscheduling) {
@@ -78,14 +75,8 @@ void ModelLoop::look_at_all_once_synced() {
   log_.info("caches are synced", {{"models", store_.models.size()}, {"pods", store_.pods.size()}});
   // Lists are read as trees of many times their size: that goes back to the system.
   malloc_trim(0);
-  doubt_all();
+  doubts_.begin();
   look_at_all();
-}
-
-// Who led before may have written a moment ago, and neither lists nor watches need have brought it.
-void ModelLoop::doubt_all() {
-  const std::lock_guard lock(written_mutex_);
-  for (std::string& key : store_.models.keys()) doubtful_.insert(std::move(key));
 }
 
 void ModelLoop::look_at_all() {
@@ -151,7 +142,7 @@ bool ModelLoop::step() {
 
 void ModelLoop::lead(bool leading) {
   if (leading) {
-    doubt_all();
+    doubts_.begin();
     const std::lock_guard lock(written_mutex_);
     leads_since_ = clock_.wall_now();
   }
@@ -221,7 +212,9 @@ std::vector<Leader> ModelLoop::leaders_of(const std::string& key, const Json& mo
 Result<Millis> ModelLoop::reconcile(const std::string& key) {
   if (!synced()) return Millis(0);  // every key comes again once the caches are full
   if (leading_) {
-    if (Status known = settle_doubts(key); !known) return std::unexpected(known.error());
+    const Result<bool> certain = doubts_.settle(key);
+    if (!certain) return std::unexpected(certain.error());
+    if (!*certain) return Millis(0);  // it comes again when all has been read
     if (tenants_) {
       Status known = tenants_->settle(namespace_of(key));
       if (!known) return std::unexpected(known.error());
@@ -261,8 +254,7 @@ Result<Millis> ModelLoop::reconcile(const std::string& key) {
     }
     if (outcome.cut_off) {
       if (tenants_) tenants_->doubt(namespace_of(key));
-      const std::lock_guard lock(written_mutex_);
-      doubtful_.insert(key);
+      doubts_.doubt(key);
     }
     if (outcome.error) return std::unexpected(*outcome.error);
     // What was written is in the store already, so the watch will bring no news of it: look again
@@ -280,10 +272,10 @@ void ModelLoop::forget(const std::string& key) {
   lines_.forget(key);
   failures_.forget_model(key);
   secrets_.forget(key);
+  doubts_.forget(key);
   if (tenants_) tenants_->model_gone(key);
   const std::lock_guard lock(written_mutex_);
   status_written_.erase(key);
-  doubtful_.erase(key);
 }
 
 Result<Secrets::Entry> ModelLoop::secret_of(const std::string& key, const std::string& uid) {
@@ -306,30 +298,6 @@ Result<Millis> ModelLoop::let_go(const std::string& key) {
   const Outcome outcome = executor_.run(plan, model);
   if (outcome.error) return std::unexpected(*outcome.error);
   return Millis(0);
-}
-
-Status ModelLoop::settle_doubts(const std::string& key) {
-  {
-    const std::lock_guard lock(written_mutex_);
-    if (!doubtful_.contains(key) || store_.models.uid(key).empty()) return {};
-  }
-  const std::string ns = namespace_of(key);
-  const std::string name = key.substr(ns.size() + 1);
-  auto model = reads_.get(kube::kDeepSeekModels, ns, name);
-  // One that is gone is so in the store soon: until then this is an error.
-  if (!model) return std::unexpected<Error>(model.error());
-  kube::ListOptions options;
-  options.label_selector = std::string(api::kModelLabel) + "=" + name;
-  auto pods = reads_.list(kube::kPods, ns, options);
-  if (!pods) return std::unexpected<Error>(pods.error());
-  auto revisions = reads_.list(kube::kControllerRevisions, ns, std::move(options));
-  if (!revisions) return std::unexpected<Error>(revisions.error());
-  store_.models.put(*std::move(model));
-  store_.revisions.refresh(key, std::move(revisions->items), revisions->resource_version);
-  store_.pods.refresh(key, std::move(pods->items), pods->resource_version);
-  const std::lock_guard lock(written_mutex_);
-  doubtful_.erase(key);
-  return {};
 }
 
 plan::Observed ModelLoop::observe(const std::string& key, const Json& model,

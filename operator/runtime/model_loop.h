@@ -22,6 +22,7 @@
 #include "operator/runtime/feed.h"
 #include "operator/runtime/leader_lines.h"
 #include "operator/runtime/metrics.h"
+#include "operator/runtime/model_doubts.h"
 #include "operator/runtime/queue_words.h"
 #include "operator/runtime/tenant_controller.h"
 #include "operator/runtime/work_queue.h"
@@ -30,6 +31,7 @@ namespace dsm::runtime {
 
 struct ModelLoopOptions {
   plan::Config plan;
+  std::string ns = {};  // the namespace that is looked at; "": all
   // Groups may have PodGroups, where the cluster has that kind: the rights are there.
   bool coscheduling = false;
   // Absent: DeepSeekTenants are not looked at. They need rights in all namespaces.
@@ -48,8 +50,6 @@ class ModelLoop {
   static constexpr std::chrono::minutes kResync{5};
   // The heap is trimmed after so many looks.
   static constexpr int kLooksUntilTrim = 1'000;
-
-  using Feed = runtime::Feed;
 
   // `reads` serves what a look asks for, `writes` what it does; both, and everything else, must
   // outlive the loop.
@@ -95,7 +95,6 @@ class ModelLoop {
                               Millis pause = Millis(0));
   void look_at_all_once_synced();
   void look_at_all();
-  void doubt_all();
   // The models with a pod on one of the nodes.
   std::set<std::string> models_on(const std::set<std::string>& nodes) const;
   Result<Millis> look(const std::string& key);
@@ -106,11 +105,6 @@ class ModelLoop {
   // making this one may come as one change.
   Result<Secrets::Entry> secret_of(const std::string& key, const std::string& uid);
   std::vector<Leader> leaders_of(const std::string& key, const Json& model) const;
-  // After a write that was not answered, and when this process has just begun to lead: what the
-  // model, its pods and its revisions are now, before the next decision. A pod that was deleted
-  // without our knowing would count as one that serves, a group that has served as one that never
-  // did, and one whose revision is not known as one that cannot come back.
-  Status settle_doubts(const std::string& key);
   // Pods of a model that is gone are ended by the garbage collector; what else holds them is ours
   // to take off.
   Result<Millis> let_go(const std::string& key);
@@ -131,6 +125,7 @@ class ModelLoop {
   Failures failures_;
   Secrets secrets_;
   QueueWords queue_words_;
+  ModelDoubts doubts_;
   Executor executor_;
   WorkQueue queue_;
   std::unique_ptr<TenantController> tenants_;
@@ -141,7 +136,6 @@ class ModelLoop {
   std::atomic<bool> pod_groups_there_ = false;  // and that it does
   std::mutex written_mutex_;
   std::map<std::string, WallTime> status_written_;  // guarded by written_mutex_
-  std::set<std::string> doubtful_;                  // guarded by written_mutex_
   std::optional<WallTime> leads_since_;             // guarded by written_mutex_
   mutable std::mutex metrics_api_mutex_;
   plan::MetricsApi metrics_api_;  // guarded by metrics_api_mutex_

@@ -85,6 +85,13 @@ bool same_object(const Json& a, const Json& b) {
   return a == b || without_version(a) == without_version(b);
 }
 
+bool unseen(const Json& model) {
+  const auto generation = [&](const char* part, const char* name) {
+    return model.value(part, Json::object()).value(name, Json());
+  };
+  return generation("metadata", "generation") != generation("status", "observedGeneration");
+}
+
 bool same_but_for_status(const Json& a, const Json& b) {
   Json left = without_version(a);
   Json right = without_version(b);

@@ -47,6 +47,8 @@ Json trimmed_autoscaler(Json object);
 Json without_status(Json object);
 // Equal but for the resource version.
 bool same_object(const Json& a, const Json& b);
+// Of a model: nobody has acted on its spec yet.
+bool unseen(const Json& model);
 // Equal but for what a write of the status changes.
 bool same_but_for_status(const Json& a, const Json& b);
 
@@ -169,6 +171,22 @@ class Cache {
     for (std::string& key : keys_in(ns)) before.insert(std::move(key));
     const std::lock_guard lock(mutex_);
     return refresh_locked(std::move(before), std::move(items), number(version));
+  }
+  // The same of all objects, in pages. `before` are the keys() of before the first page, less what
+  // pages have brought.
+  std::set<std::string> refresh_page(std::set<std::string>& before, std::vector<Json> items) {
+    const std::lock_guard lock(mutex_);
+    std::set<std::string> changed;
+    refresh_some(before, std::move(items), changed);
+    return changed;
+  }
+  // What no page has brought is gone.
+  std::set<std::string> refresh_end(const std::set<std::string>& before,
+                                    const std::string& version) {
+    const std::lock_guard lock(mutex_);
+    std::set<std::string> changed;
+    drop_old(before, number(version), changed);
+    return changed;
   }
   // The cluster has the kind no more. If it comes again, it begins with a list.
   void clear() {
@@ -314,22 +332,30 @@ class Cache {
     insert(std::move(entry));
   }
 
-  // What was there `before` and is not in the list goes, unless it is newer than the list.
   std::set<std::string> refresh_locked(std::set<std::string> before, std::vector<Json> items,
                                        std::uint64_t version) {
     std::set<std::string> changed;
+    refresh_some(before, std::move(items), changed);
+    drop_old(before, version, changed);
+    return changed;
+  }
+  void refresh_some(std::set<std::string>& before, std::vector<Json> items,
+                    std::set<std::string>& changed) {
     for (Json& item : items) {
       Entry entry = entry_of(std::move(item));
       before.erase(entry.id.key);
       put_locked(std::move(entry), /*from_watch=*/false, changed);
     }
+  }
+  // What was there before and is not in the list goes, unless it is newer than the list.
+  void drop_old(const std::set<std::string>& before, std::uint64_t version,
+                std::set<std::string>& changed) {
     for (const std::string& key : before) {
       const auto at = entries_.find(key);
       if (at == entries_.end() || at->second.version > version) continue;
       changed.insert(*at->second.model);
       forget(at);
     }
-    return changed;
   }
 
   void erase_locked(const ObjectId& id, std::set<std::string>& changed) {
