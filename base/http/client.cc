@@ -95,7 +95,24 @@ class WholeReceiver final : public Receiver {
 };
 
 struct Core {
+  explicit Core(Millis gather) : gather_(gather) {}
+
+  // Until the context is stopped.
+  void run() {
+    if (gather_ == Millis(0)) {
+      context.run();
+      return;
+    }
+    while (context.run_one() > 0) {
+      context.poll();
+      std::this_thread::sleep_for(gather_);
+    }
+  }
+
   net::io_context context{1};
+
+ private:
+  const Millis gather_;
 };
 
 class CallHandle final : public Client::Handle {
@@ -120,10 +137,12 @@ class CallHandle final : public Client::Handle {
 }  // namespace
 
 struct Client::Impl {
-  std::shared_ptr<Core> core = std::make_shared<Core>();
+  explicit Impl(Millis gather) : core(std::make_shared<Core>(gather)) {}
+
+  std::shared_ptr<Core> core;
   net::executor_work_guard<net::io_context::executor_type> work =
       net::make_work_guard(core->context);
-  std::thread thread{[core = core.get()] { core->context.run(); }};
+  std::thread thread{[core = core.get()] { core->run(); }};
 
   std::unique_ptr<Handle> start(const std::string& method, const std::string& body, Target target,
                                 Call::Timeouts timeouts, std::unique_ptr<Receiver> receiver) {
@@ -134,7 +153,7 @@ struct Client::Impl {
   }
 };
 
-Client::Client() : impl_(std::make_unique<Impl>()) {}
+Client::Client(Millis gather) : impl_(std::make_unique<Impl>(gather)) {}
 
 Client::~Client() {
   impl_->core->context.stop();

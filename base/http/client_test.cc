@@ -103,6 +103,20 @@ TEST_F(HttpClient, reads_lines_as_they_come_however_they_are_cut) {
   EXPECT_EQ(told.wait_lines(3), Lines({"one", "two", "three"}));
 }
 
+TEST_F(HttpClient, who_gathers_reads_the_same_and_can_be_ended) {
+  const auto gathering = std::make_unique<Client>(Millis(5));
+  const auto handle = gathering->get_lines(
+      target("/lines"), 0, [this](std::string_view line) { told.line(line); },
+      [this](Status status) { told.end(std::move(status)); });
+  auto peer = listener.accept();
+  peer.read_until("\r\n\r\n");
+  peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n");
+  EXPECT_EQ(told.wait_lines(1), Lines({"one"}));
+  peer.send("4\r\ntwo\n\r\n");
+  EXPECT_EQ(told.wait_lines(2), Lines({"one", "two"}));
+  EXPECT_FALSE(told.ended());
+}
+
 TEST_F(HttpClient, a_stream_that_breaks_off_is_transient) {
   const auto handle = lines();
   auto peer = listener.accept();

@@ -41,6 +41,8 @@ class StatusStreams {
   static constexpr Millis kFirstRetry{500};
   static constexpr Millis kLongestRetry{5'000};
   static constexpr int kIdleSeconds = 10;  // a worker sends at least every 2 s
+  // Lines wait so long for each other: nobody acts on one sooner than 100 ms after it.
+  static constexpr Millis kGather{10};
 
   StatusStreams(Clock& clock, std::uint16_t port, OnNews on_news, Logger log);
   ~StatusStreams();
@@ -92,7 +94,7 @@ class StatusStreams {
   std::map<Key, Stream> streams_;               // guarded by mutex_, like the next
   std::set<std::pair<TimePoint, Key>> closed_;  // streams without a request, by retry_at
   std::uint64_t attempts_ = 0;
-  http::Client client_;
+  http::Client client_{kGather};
   std::jthread thread_;  // last: it uses everything above
 };
 
