@@ -1,6 +1,7 @@
 #include "kube/optional_watch.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kube/sleep.h"
 
@@ -22,48 +23,59 @@ ApiResult<bool> is_served(Client& client, const Resource& resource) {
   });
 }
 
-OptionalWatch::OptionalWatch(Client& client, WatcherOptions options, Watcher::Handler events,
-                             Change change, const Logger& log)
+OptionalKind::OptionalKind(Client& client, const Resource& resource, Watching watching,
+                           Watcher::Handler events, Change change, Logger log)
     : client_(client),
-      options_(std::move(options)),
+      resource_(resource),
+      watching_(std::move(watching)),
       events_(std::move(events)),
       change_(std::move(change)),
-      log_(log.with({{"kind", options_.resource.kind}})),
-      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+      log_(std::move(log)) {}
 
-void OptionalWatch::run(const std::stop_token& stop) {
-  while (!stop.stop_requested()) {
-    const ApiResult<bool> served = is_served(client_, options_.resource);
-    // A server that does not answer says nothing about its kinds.
-    if (served && *served && !watcher_) begin();
-    if (served && !*served) end();
-    if (!sleep_for(client_.clock(), served || known_ ? kAskEvery : kFirstAnswer, stop)) return;
-  }
+Millis OptionalKind::step() {
+  const ApiResult<bool> served = is_served(client_, resource_);
+  // A server that does not answer says nothing about its kinds.
+  if (served && *served && !watches_) begin();
+  if (served && !*served) end();
+  return served || known_ ? kAskEvery : kFirstAnswer;
 }
 
-void OptionalWatch::begin() {
-  log_.info("optional kind is served", {{"version", options_.resource.api_version()}});
-  watcher_ = std::make_unique<Watcher>(
-      client_, options_,
-      [this](std::vector<WatchEvent> events) {
-        const bool whole = std::ranges::any_of(events, [](const WatchEvent& event) {
-          return event.kind == WatchEvent::Kind::kInitDone;
-        });
-        events_(std::move(events));
-        if (!whole || listed_.exchange(true)) return;
-        known_ = true;
-        change_(true);
-      },
-      log_);
+void OptionalKind::begin() {
+  log_.info("optional kind is served", {{"version", resource_.api_version()}});
+  watches_ = true;
+  watching_.begin([this](std::vector<WatchEvent> events) {
+    const bool whole = std::ranges::any_of(events, [](const WatchEvent& event) {
+      return event.kind == WatchEvent::Kind::kInitDone;
+    });
+    events_(std::move(events));
+    if (!whole || listed_.exchange(true)) return;
+    known_ = true;
+    change_(true);
+  });
 }
 
-void OptionalWatch::end() {
-  const bool was_there = watcher_ != nullptr;
-  watcher_.reset();
+void OptionalKind::end() {
+  const bool was_there = std::exchange(watches_, false);
+  if (was_there) watching_.end();
   listed_ = false;
   if (was_there) log_.info("optional kind is served no more");
   if (was_there || !known_.exchange(true)) change_(false);
   known_ = true;
 }
+
+OptionalWatch::OptionalWatch(Client& client, WatcherOptions options, Watcher::Handler events,
+                             Change change, const Logger& log)
+    : kind_(client, options.resource,
+            {.begin =
+                 [this, &client, options, log](Watcher::Handler to) {
+                   watcher_ = std::make_unique<Watcher>(
+                       client, options, std::move(to), log.with({{"kind", options.resource.kind}}));
+                 },
+             .end = [this] { watcher_.reset(); }},
+            std::move(events), std::move(change), log.with({{"kind", options.resource.kind}})),
+      thread_([this, &client](const std::stop_token& stop) {
+        while (sleep_for(client.clock(), kind_.step(), stop)) {
+        }
+      }) {}
 
 }  // namespace dsm::kube

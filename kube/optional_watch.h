@@ -14,7 +14,8 @@
 
 namespace dsm::kube {
 
-class OptionalWatch {
+// Asks, begins and ends the watch, one step at a time; OptionalWatch is its thread.
+class OptionalKind {
  public:
   static constexpr Millis kAskEvery{30'000};
   static constexpr Millis kFirstAnswer{1'000};  // asked again after this until there is an answer
@@ -22,6 +23,36 @@ class OptionalWatch {
   // Told when it is first known whether the kind is there, and whenever that changes: true after
   // the first list was handed over, false after the last event.
   using Change = std::function<void(bool there)>;
+  struct Watching {
+    std::function<void(Watcher::Handler)> begin;  // a watch whose events go there
+    std::function<void()> end;                    // it: no event comes afterwards
+  };
+
+  // `client` must outlive it; a watch that was begun must end before it does.
+  OptionalKind(Client& client, const Resource& resource, Watching watching, Watcher::Handler events,
+               Change change, Logger log);
+
+  // Asks once. Returns the time after which to ask again.
+  Millis step();
+
+ private:
+  void begin();
+  void end();
+
+  Client& client_;
+  const Resource resource_;
+  const Watching watching_;
+  const Watcher::Handler events_;
+  const Change change_;
+  const Logger log_;
+  std::atomic<bool> known_ = false;  // these two also on the watch's thread
+  std::atomic<bool> listed_ = false;
+  bool watches_ = false;
+};
+
+class OptionalWatch {
+ public:
+  using Change = OptionalKind::Change;
 
   // `client` must outlive it. Starts at once; the handlers run on threads of its own.
   OptionalWatch(Client& client, WatcherOptions options, Watcher::Handler events, Change change,
@@ -31,17 +62,7 @@ class OptionalWatch {
   void request_stop() { thread_.request_stop(); }
 
  private:
-  void run(const std::stop_token& stop);
-  void begin();
-  void end();
-
-  Client& client_;
-  const WatcherOptions options_;
-  const Watcher::Handler events_;
-  const Change change_;
-  const Logger log_;
-  std::atomic<bool> known_ = false;
-  std::atomic<bool> listed_ = false;
+  OptionalKind kind_;
   std::unique_ptr<Watcher> watcher_;  // of the thread alone; null: the kind is not there
   std::jthread thread_;
 };

@@ -97,7 +97,7 @@ class OptionalWatchTest : public ::testing::Test {
 TEST_F(OptionalWatchTest, AKindThatIsNotThereIsAskedForSeldomAndToldOnce) {
   start();
   await_asked(4);
-  EXPECT_GE(passed_, 3 * OptionalWatch::kAskEvery);
+  EXPECT_GE(passed_, 3 * OptionalKind::kAskEvery);
   EXPECT_THAT(await_said(1), ElementsAre("not there"));
   for (const HttpRequest& request : transport_.requests()) EXPECT_EQ(request.target, kVersion);
 }
