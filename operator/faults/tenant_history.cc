@@ -1,16 +1,12 @@
 #include "operator/faults/tenant_history.h"
 
-#include <algorithm>
 #include <array>
-#include <random>
 
 #include "operator/faults/tenant_promise.h"
-#include "operator/faults/troubles.h"
 
 namespace dsm::faults {
 namespace {
 
-constexpr int kSeconds = 150;
 constexpr const char* kGpu = "example.com/gpu";
 constexpr const char* kShared = "c1";
 
@@ -31,43 +27,32 @@ runtime::ModelLoopOptions with_tenants() {
 class TenantHistory {
  public:
   TenantHistory(unsigned seed, plan::Harm harm)
-      : random_(seed),
-        faults_(random_),
-        world_(faults_, with_tenants()),
-        troubles_(world_, faults_, [this](const std::string& what) { log(what); }),
-        promises_(world_) {
-    world_.harm = harm == plan::Harm::kPodsAndNodes;
-    world_.also_check = [this] { promises_.check_second(); };
-    world_.excused = [this](const Json& model) { return promises_.is_cramped(model); };
+      : stage_(seed, harm, with_tenants()), promises_(stage_.world) {
+    stage_.world.also_check = [this] { promises_.check_second(); };
+    stage_.world.excused = [this](const Json& model) { return promises_.is_cramped(model); };
   }
 
   HistoryResult run() {
+    return play(stage_, {.begin = [this] { begin(); },
+                         .every = 4,
+                         .act = [this] { act(); },
+                         .end = [this] { become_quiet(); }});
+  }
+
+ private:
+  ApiServer& server() { return stage_.server(); }
+  void log(const std::string& what) { stage_.log(what); }
+  bool one_in(int n) { return stage_.one_in(n); }
+  int below(int end) { return stage_.below(end); }
+
+  void begin() {
     for (const char* const ns : {"a1", "a2", "b1", kShared}) {
       make(kube::kNamespaces, {{"metadata", {{"name", ns}}}});
     }
     make_tenant("a");
     make_tenant("b");
     for (const Home& home : kHomes) make_model(home);
-    for (int i = 0; i < kSeconds; ++i) {
-      if (faults_.below(4) == 0) act();
-      if (faults_.below(25) == 0) troubles_.trouble_an_operator();
-      world_.run(Seconds(1));
-    }
-    become_quiet();
-    HistoryResult result{world_.breaches(), static_cast<int>(world_.now_s()), world_.writes(),
-                         world_.late_writes(), world_.most_writes()};
-    if (!result.breaches.empty()) {
-      result.breaches.insert(result.breaches.end(), log_.begin(), log_.end());
-    }
-    return result;
   }
-
- private:
-  ApiServer& server() { return world_.server(); }
-  void log(const std::string& what) {
-    log_.push_back("  " + std::to_string(world_.now_s()) + "s " + what);
-  }
-  bool one_in(int n) { return faults_.below(n) == 0; }
 
   void make(const kube::Resource& resource, Json object) {
     object["apiVersion"] = resource.api_version();
@@ -83,10 +68,10 @@ class TenantHistory {
   // Of the one resource that all models ask for, sometimes of their CPUs, which they do not say,
   // and sometimes of models.
   Json some_budget() {
-    Json budget = {{"resources", {{kGpu, std::to_string(2 + faults_.below(9))}, {"cpu", nullptr}}},
+    Json budget = {{"resources", {{kGpu, std::to_string(2 + below(9))}, {"cpu", nullptr}}},
                    {"models", nullptr}};
-    if (one_in(4)) budget["resources"]["cpu"] = std::to_string(2 + faults_.below(8)) + "00m";
-    if (one_in(4)) budget["models"] = 1 + faults_.below(3);
+    if (one_in(4)) budget["resources"]["cpu"] = std::to_string(2 + below(8)) + "00m";
+    if (one_in(4)) budget["models"] = 1 + below(3);
     return budget;
   }
 
@@ -115,7 +100,7 @@ class TenantHistory {
   void act_on_a_tenant() {
     const std::string name = one_in(3) ? "b" : "a";
     if (tenant(name) == nullptr) return make_tenant(name);
-    switch (faults_.below(9)) {
+    switch (below(9)) {
       case 0:
         return remove_tenant(name);
       case 1:
@@ -128,7 +113,7 @@ class TenantHistory {
         return edit_tenant(name, {{"owners", {{{"kind", "User"}, {"name", "u"}}}}});
       case 4:
         return edit_tenant(name,
-                           {{"owners", nullptr}, {"priority", {{"value", 1 + faults_.below(2)}}}});
+                           {{"owners", nullptr}, {"priority", {{"value", 1 + below(2)}}}});
       default:
         return edit_tenant(name, {{"budget", some_budget()}});
     }
@@ -142,8 +127,8 @@ class TenantHistory {
     log("make " + key(home));
     server().make_model(home.ns, home.model,
                         {{"model", {{"uri", "image:///models/deepseek-tiny"}}},
-                         {"parallelism", {{"tensor", 1 + faults_.below(2)}}},
-                         {"replicas", 1 + faults_.below(2)},
+                         {"parallelism", {{"tensor", 1 + below(2)}}},
+                         {"replicas", 1 + below(2)},
                          {"template", {{"resources", {{"requests", {{kGpu, "1"}}}}}}}});
   }
 
@@ -153,27 +138,27 @@ class TenantHistory {
   }
 
   void act_on_a_model() {
-    const Home& home = kHomes[static_cast<std::size_t>(faults_.below(kHomes.size()))];
+    const Home& home = stage_.one_of(kHomes);
     const Json* const model = server().objects().find(kube::kDeepSeekModels, key(home));
     if (model == nullptr) return make_model(home);
     if (model->at("metadata").contains("deletionTimestamp")) return;
-    switch (faults_.below(10)) {
+    switch (below(10)) {
       case 0:
       case 1:
       case 2:
-        return edit(home, {{"replicas", faults_.below(4)}});
+        return edit(home, {{"replicas", below(4)}});
       case 3:
       case 4:
-        return edit(home, {{"image", "worker:" + std::to_string(1 + faults_.below(4))}});
+        return edit(home, {{"image", "worker:" + std::to_string(1 + below(4))}});
       case 5: {
-        const std::string gpus = std::to_string(1 + faults_.below(2));
+        const std::string gpus = std::to_string(1 + below(2));
         return edit(home, {{"template", {{"resources", {{"requests", {{kGpu, gpus}}}}}}}});
       }
       case 6:
-        return edit(home, {{"parallelism", {{"tensor", 1 + faults_.below(2)}}}});
+        return edit(home, {{"parallelism", {{"tensor", 1 + below(2)}}}});
       case 7: {
-        const int surge = faults_.below(3);
-        const int unavailable = surge == 0 ? 1 : faults_.below(2);
+        const int surge = below(3);
+        const int unavailable = surge == 0 ? 1 : below(2);
         return edit(home, {{"rollout", {{"maxSurge", surge}, {"maxUnavailable", unavailable}}}});
       }
       case 8:
@@ -188,28 +173,24 @@ class TenantHistory {
 
   void act() {
     if (one_in(3)) return act_on_a_tenant();
-    if (one_in(8)) return troubles_.empty_or_mend_a_node();
-    if (world_.harm && one_in(4)) return troubles_.harm_a_pod();
+    if (one_in(8)) return stage_.troubles.empty_or_mend_a_node();
+    if (stage_.world.harm && one_in(4)) return stage_.troubles.harm_a_pod();
     act_on_a_model();
   }
 
   // ---- the end
 
   bool rest(const std::string& when) {
-    world_.run(Seconds(400), Seconds(1));  // what waits for room is tried again meanwhile
-    if (world_.settle(Seconds(8'000))) return true;
-    world_.breach(when + " it does not come to rest");
-    return false;
+    stage_.world.run(Seconds(400), Seconds(1));  // what waits for room is tried again meanwhile
+    return stage_.rest(when);
   }
 
   void become_quiet() {
-    log("quiet");
-    faults_.end();
-    server().kubelets().mend_nodes();
+    stage_.end_faults();
     for (const Home& home : kHomes) {
       server().edit_model(key(home), {{"rollout", {{"paused", false}}}});
     }
-    world_.run(Seconds(60));  // whoever stands still goes on
+    stage_.world.run(Seconds(60));  // whoever stands still goes on
     if (!rest("with its budgets")) return;
     promises_.check_end();
     for (const char* const name : {"a", "b"}) {
@@ -219,24 +200,17 @@ class TenantHistory {
             {{"budget", {{"resources", {{kGpu, "1000"}, {"cpu", nullptr}}}, {"models", nullptr}}}});
     }
     if (!rest("with room for all")) return;
-    world_.run(Seconds(1'500), Seconds(5));  // restarts are forgotten meanwhile
-    const int writes = world_.writes();
-    world_.run(Seconds(600), Seconds(5));
-    if (world_.writes() != writes) world_.breach("it writes although nothing changes");
+    stage_.check_stillness();
     promises_.check_end();
-    world_.check_end();
+    stage_.world.check_end();
     for (const char* const name : {"a", "b"}) remove_tenant(name);
     if (!rest("without tenants")) return;
     promises_.check_end();
-    world_.check_end();
+    stage_.world.check_end();
   }
 
-  std::mt19937 random_;
-  RandomFaults faults_;
-  World world_;
-  Troubles troubles_;
+  Stage stage_;
   TenantPromises promises_;
-  std::vector<std::string> log_;
 };
 
 }  // namespace
