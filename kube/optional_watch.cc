@@ -44,9 +44,8 @@ void OptionalKind::begin() {
   log_.info("optional kind is served", {{"version", resource_.api_version()}});
   watches_ = true;
   watching_.begin([this](std::vector<WatchEvent> events) {
-    const bool whole = std::ranges::any_of(events, [](const WatchEvent& event) {
-      return event.kind == WatchEvent::Kind::kInitDone;
-    });
+    const bool whole = std::ranges::any_of(
+        events, [](const WatchEvent& event) { return event.kind == WatchEvent::Kind::kInitDone; });
     events_(std::move(events));
     if (!whole || listed_.exchange(true)) return;
     known_ = true;

@@ -10,6 +10,7 @@
 #include "kube/parse.h"
 #include "kube/testing/scripted_transport.h"
 #include "operator/faults/admission.h"
+#include "operator/plan/simulate_json.h"
 
 namespace dsm::faults {
 namespace {
@@ -22,7 +23,7 @@ using kube::text_of;
 using kube::testing::json_answer;
 using kube::testing::status_answer;
 
-constexpr std::array<const Resource*, 17> kServed = {&kube::kPods,
+constexpr std::array<const Resource*, 19> kServed = {&kube::kPods,
                                                      &kube::kNodes,
                                                      &kube::kServices,
                                                      &kube::kSecrets,
@@ -38,9 +39,12 @@ constexpr std::array<const Resource*, 17> kServed = {&kube::kPods,
                                                      &kube::kLimitRanges,
                                                      &kube::kResourceQuotas,
                                                      &kube::kRoleBindings,
-                                                     &kube::kPriorityClasses};
+                                                     &kube::kPriorityClasses,
+                                                     &kube::kPodGroups,
+                                                     &kube::kWorkloads};
+constexpr std::array<const Resource*, 2> kOptional = {&kube::kPodGroups, &kube::kWorkloads};
 // What a model's, or a tenant's, garbage is looked for in.
-constexpr std::array<const Resource*, 11> kOwned = {&kube::kPods,
+constexpr std::array<const Resource*, 12> kOwned = {&kube::kPods,
                                                     &kube::kServices,
                                                     &kube::kSecrets,
                                                     &kube::kControllerRevisions,
@@ -50,7 +54,8 @@ constexpr std::array<const Resource*, 11> kOwned = {&kube::kPods,
                                                     &kube::kLimitRanges,
                                                     &kube::kResourceQuotas,
                                                     &kube::kRoleBindings,
-                                                    &kube::kPriorityClasses};
+                                                    &kube::kPriorityClasses,
+                                                    &kube::kPodGroups};
 constexpr const char* kForeground = "foregroundDeletion";
 
 std::string decoded(const std::string& text) {
@@ -90,6 +95,10 @@ HttpResponse not_found() {
 
 HttpResponse conflict(const std::string& message) {
   return status_answer(409, "Conflict", message);
+}
+
+bool is_optional(const Resource& resource) {
+  return std::ranges::any_of(kOptional, [&](const Resource* each) { return *each == resource; });
 }
 
 bool counts_generations(const Resource& resource) {
@@ -134,7 +143,10 @@ ApiServer::Place ApiServer::place_of(const std::string& target) {
 
 HttpResponse ApiServer::answer(const HttpRequest& request) {
   const Place place = place_of(request.target);
-  if (place.resource == nullptr) return not_found();
+  if (place.resource == nullptr) return discover(request.target);
+  if (is_optional(*place.resource) && !defined_.contains(std::string(place.resource->plural))) {
+    return not_found();
+  }
   const Json body = request.body.empty() ? Json::object() : Json::parse(request.body);
   // Nobody reads Events here.
   if (*place.resource == kube::kEvents) return json_answer(201, body);
@@ -149,6 +161,26 @@ HttpResponse ApiServer::answer(const HttpRequest& request) {
   const std::string* const type = header(request, "Content-Type");
   if (*type == "application/apply-patch+yaml") return apply(place, body);
   return patch(place, body, *type == "application/strategic-merge-patch+json");
+}
+
+// The kinds of a group and version of which something is defined.
+HttpResponse ApiServer::discover(const std::string& target) const {
+  Json kinds = Json::array();
+  for (const Resource* const resource : kOptional) {
+    if (!defined_.contains(std::string(resource->plural))) continue;
+    if (target == "/apis/" + resource->api_version()) kinds.push_back({{"name", resource->plural}});
+  }
+  if (kinds.empty()) return not_found();
+  return json_answer(200, {{"kind", "APIResourceList"}, {"resources", std::move(kinds)}});
+}
+
+void ApiServer::define(const Resource& resource, bool defined) {
+  if (defined) {
+    defined_.insert(std::string(resource.plural));
+    return;
+  }
+  defined_.erase(std::string(resource.plural));
+  for (const auto& [key, object] : std::map(objects_.all(resource))) objects_.erase(resource, key);
 }
 
 std::string ApiServer::what(const HttpRequest& request) {
@@ -196,6 +228,8 @@ HttpResponse ApiServer::make(const Place& place, Json object) {
     take_default_requests(objects_, object);
     const std::string why = over_quota(objects_, object, clock_.wall_now());
     if (!why.empty()) return status_answer(403, "Forbidden", why);
+    const std::string fails = webhook ? webhook(object) : "";
+    if (!fails.empty()) return status_answer(500, "InternalError", fails);
   }
   Json& metadata = object["metadata"];
   metadata["uid"] = "uid-" + std::to_string(++uids_);
@@ -209,6 +243,11 @@ HttpResponse ApiServer::make(const Place& place, Json object) {
   }
   if (resource == kube::kPods) {
     object["status"] = {{"phase", "Pending"}, {"conditions", Json::array()}};
+    if (object["spec"].contains("schedulingGates")) {
+      plan::set_condition(object, "PodScheduled", false, "SchedulingGated",
+                          "Scheduling is blocked due to non-empty scheduling gates",
+                          clock_.wall_now());
+    }
   }
   const Json& kept = objects_.put(resource, std::move(object));
   if (resource == kube::kPods) kubelets_.take(kept);
@@ -287,7 +326,7 @@ HttpResponse ApiServer::patch(const Place& place, const Json& patch, bool strate
     return status_answer(strategic ? 422 : 409, strategic ? "Invalid" : "Conflict",
                          "the uid cannot change");
   }
-  if (strategic) return status_answer(415, "UnsupportedMediaType", "no pod here has finalizers");
+  if (strategic) return release(place, patch);
   Json next = *there;
   next.merge_patch(patch);
   fields_of(*there).update(*there, next, manager_of(place.query));
@@ -307,10 +346,22 @@ HttpResponse ApiServer::remove(const Place& place, const Json& options) {
     return json_answer(200, {{"kind", "Status"}, {"status", "Success"}});
   }
   kubelets_.end(place.key());
-  // A pod is answered as it is, also when it has gone at once.
-  const Json* const left = objects_.find(resource, place.key());
+  return last_of(place);
+}
+
+// The only strategic patch of the operator: it takes a finalizer off a pod.
+HttpResponse ApiServer::release(const Place& place, const Json& patch) {
+  for (const Json& finalizer : patch["metadata"]["$deleteFromPrimitiveList/finalizers"]) {
+    Kubelets::Pod* const pod = kubelets_.pod(place.key());
+    if (pod != nullptr) kubelets_.take_off(*pod, finalizer.get<std::string>());
+  }
+  return last_of(place);
+}
+
+HttpResponse ApiServer::last_of(const Place& place) const {
+  const Json* const left = objects_.find(*place.resource, place.key());
   if (left != nullptr) return json_answer(200, *left);
-  const auto& events = objects_.events(resource);
+  const auto& events = objects_.events(*place.resource);
   const auto last = std::ranges::find_if(
       events | std::views::reverse,
       [&](const Objects::Event& event) { return key_of(event.object) == place.key(); });

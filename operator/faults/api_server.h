@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -24,6 +25,8 @@ class ApiServer {
   explicit ApiServer(Clock& clock);
 
   int quota = 1000;  // pods that a namespace may have
+  // Changes a pod that is being made; says why it may not be: an admission webhook. Empty: none.
+  std::function<std::string(Json& pod)> webhook;
 
   kube::HttpResponse answer(const kube::HttpRequest& request);
   // "pods", "deepseekmodels/status", ...
@@ -35,10 +38,16 @@ class ApiServer {
   // Foreground: the model stays until what belongs to it is gone.
   void delete_model(const std::string& key, bool foreground);
 
+  // Kinds that somebody defines or not: PodGroups, and Kueue's Workloads. With its definition all
+  // objects of a kind go.
+  void define(const kube::Resource& resource, bool defined);
+
   // A second passes in the cluster, and the garbage collector comes by.
   void pass_second();
 
   const Objects& objects() const { return objects_; }
+  // For controllers in the cluster, and not for pods.
+  Objects& objects() { return objects_; }
   // Objects that were made so far.
   int made() const { return uids_; }
   // Who has fields of an object: "manager Apply" and "manager Update".
@@ -65,6 +74,10 @@ class ApiServer {
   kube::HttpResponse replace(const Place& place, Json object);
   kube::HttpResponse apply(const Place& place, const Json& wanted);
   kube::HttpResponse patch(const Place& place, const Json& patch, bool strategic);
+  kube::HttpResponse release(const Place& place, const Json& patch);
+  kube::HttpResponse discover(const std::string& target) const;
+  // A pod, also when it has gone a moment ago.
+  kube::HttpResponse last_of(const Place& place) const;
   kube::HttpResponse remove(const Place& place, const Json& options);
   kube::HttpResponse put(const Place& place, Json object);
   ManagedFields& fields_of(const Json& object);
@@ -74,6 +87,7 @@ class ApiServer {
   Objects objects_;
   Kubelets kubelets_;
   std::map<std::string, ManagedFields> fields_;  // by the object's uid
+  std::set<std::string> defined_;                // plurals of optional kinds
   int uids_ = 0;
 };
 

@@ -1,14 +1,16 @@
-// fault_histories COUNT [SEED]: every single fault of a short history, then random histories of the
-// whole operator with seeds SEED, SEED + 1, ... (default 1), each with and without sleep and of
-// tenants, and with and without harm to pods and nodes. Prints every breach with what repeats it;
-// exits 1 then. With a SEED no single faults.
+// fault_histories COUNT [SEED [KIND]]: every single fault of a short history, then random histories
+// of the whole operator with seeds SEED, SEED + 1, ... (default 1): of each kind, or of KIND alone,
+// with and without harm to pods and nodes. Prints every breach with what repeats it; exits 1 then.
+// With a SEED no single faults.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
 #include "operator/faults/fault_history.h"
+#include "operator/faults/gang_history.h"
 #include "operator/faults/one_fault.h"
+#include "operator/faults/scaling_history.h"
 #include "operator/faults/tenant_history.h"
 
 namespace {
@@ -22,17 +24,16 @@ using dsm::plan::Sleep;
 constexpr dsm::faults::ShortHistory kHistory;
 
 struct Kind {
-  Harm harm;
-  Sleep sleep;
   const char* name;
-  bool tenants = false;
+  dsm::faults::HistoryResult (*play)(unsigned seed, Harm harm);
 };
-constexpr Kind kKinds[] = {{Harm::kNone, Sleep::kNever, "without harm"},
-                           {Harm::kPodsAndNodes, Sleep::kNever, "with harm"},
-                           {Harm::kNone, Sleep::kSometimes, "with sleep, without harm"},
-                           {Harm::kPodsAndNodes, Sleep::kSometimes, "with sleep and harm"},
-                           {Harm::kNone, Sleep::kNever, "tenants, without harm", true},
-                           {Harm::kPodsAndNodes, Sleep::kNever, "tenants, with harm", true}};
+constexpr Kind kKinds[] = {
+    {"plain", [](unsigned seed, Harm harm) { return dsm::faults::play_history(seed, harm); }},
+    {"sleep", [](unsigned seed,
+                 Harm harm) { return dsm::faults::play_history(seed, harm, Sleep::kSometimes); }},
+    {"tenants", dsm::faults::play_tenant_history},
+    {"gangs", dsm::faults::play_gang_history},
+    {"autoscaler", dsm::faults::play_scaling_history}};
 
 int bad = 0;
 
@@ -78,40 +79,50 @@ void play_single_faults() {
               static_cast<int>(std::size(kEvents)) * none.events(), bad);
 }
 
-void play_random(unsigned first, unsigned count) {
+// Of one kind, without harm and with it.
+void play_random(const Kind& kind, unsigned first, unsigned count) {
   long seconds = 0;
   long writes = 0;
   long late = 0;
   double nearest_storm = 0;  // share of the writes that a history may have
   const int before = bad;
   for (unsigned seed = first; seed - first < count; ++seed) {
-    for (const auto& [harm, sleep, name, tenants] : kKinds) {
-      const auto result = tenants ? dsm::faults::play_tenant_history(seed, harm)
-                                  : dsm::faults::play_history(seed, harm, sleep);
+    for (const Harm harm : {Harm::kNone, Harm::kPodsAndNodes}) {
+      const auto result = kind.play(seed, harm);
       seconds += result.seconds;
       writes += result.writes;
       late += result.late_writes;
       nearest_storm =
           std::max(nearest_storm, static_cast<double>(result.writes) / result.most_writes);
-      tell("seed " + std::to_string(seed) + " " + name, result.breaches);
+      tell("seed " + std::to_string(seed) + " " + kind.name +
+               (harm == Harm::kNone ? ", without harm" : ", with harm"),
+           result.breaches);
     }
   }
   std::printf(
-      "%u random histories, %ld s of virtual time, %ld writes (%ld after a lost lease; at most "
+      "%s: %u random histories, %ld s of virtual time, %ld writes (%ld after a lost lease; at most "
       "%.0f %% of those allowed), %d with a breach\n",
-      static_cast<unsigned>(std::size(kKinds)) * count, seconds, writes, late, 100 * nearest_storm,
-      bad - before);
+      kind.name, 2 * count, seconds, writes, late, 100 * nearest_storm, bad - before);
+  std::fflush(stdout);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::fputs("usage: fault_histories COUNT [SEED]\n", stderr);
+  const std::string only = argc > 3 ? argv[3] : "";
+  const bool known = only.empty() || std::ranges::any_of(kKinds, [&](const Kind& kind) {
+                       return only == kind.name;
+                     });
+  if (argc < 2 || !known) {
+    std::fputs("usage: fault_histories COUNT [SEED [plain|sleep|tenants|gangs|autoscaler]]\n",
+               stderr);
     return 2;
   }
   const auto count = static_cast<unsigned>(std::strtoul(argv[1], nullptr, 10));
   if (argc < 3) play_single_faults();
-  play_random(argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)) : 1U, count);
+  const unsigned first = argc > 2 ? static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)) : 1U;
+  for (const Kind& kind : kKinds) {
+    if (only.empty() || only == kind.name) play_random(kind, first, count);
+  }
   return bad == 0 ? 0 : 1;
 }

@@ -25,19 +25,18 @@ HistoryResult play_history(unsigned seed, plan::Harm harm, plan::Sleep sleep) {
   std::vector<std::string> keys = {"ns/m"};
   if (stage.one_in(3)) keys.emplace_back("ns/other");
   const auto node = [&](const std::string&) { stage.troubles.empty_or_mend_a_node(); };
-  std::vector<ModelActs::Act> acts = {
-      std::bind_front(&ModelActs::scale, &models),
-      std::bind_front(&ModelActs::change_image, &models),
-      std::bind_front(&ModelActs::change_image, &models),
-      std::bind_front(&ModelActs::pause_or_go_on, &models),
-      std::bind_front(&ModelActs::change_rollout, &models),
-      node,
-      node,
-      [&](const std::string&) { change_quota(stage); },
-      std::bind_front(&ModelActs::change_size, &models),
-      std::bind_front(&ModelActs::bound, &models),
-      std::bind_front(&ModelActs::roll_back, &models),
-      std::bind_front(&ModelActs::scale_or_remove, &models)};
+  std::vector<ModelActs::Act> acts = {std::bind_front(&ModelActs::scale, &models),
+                                      std::bind_front(&ModelActs::change_image, &models),
+                                      std::bind_front(&ModelActs::change_image, &models),
+                                      std::bind_front(&ModelActs::pause_or_go_on, &models),
+                                      std::bind_front(&ModelActs::change_rollout, &models),
+                                      node,
+                                      node,
+                                      [&](const std::string&) { change_quota(stage); },
+                                      std::bind_front(&ModelActs::change_size, &models),
+                                      std::bind_front(&ModelActs::bound, &models),
+                                      std::bind_front(&ModelActs::roll_back, &models),
+                                      std::bind_front(&ModelActs::scale_or_remove, &models)};
   if (stage.world.harm) {
     acts.insert(acts.end(), 5, [&](const std::string&) { stage.troubles.harm_a_pod(); });
   }

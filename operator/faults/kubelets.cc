@@ -36,6 +36,31 @@ void Kubelets::end(const std::string& key) {
   publish();
 }
 
+void Kubelets::ungate(const std::string& key) {
+  Pod* const found = pod(key);
+  if (found == nullptr || found->object["spec"].erase("schedulingGates") == 0) return;
+  dirty_ = true;
+  publish();
+}
+
+void Kubelets::take_off(Pod& pod, const std::string& finalizer) {
+  Json& metadata = pod.object["metadata"];
+  Json left = Json::array();
+  for (const Json& other : metadata.value("finalizers", Json::array())) {
+    if (other != finalizer) left.push_back(other);
+  }
+  metadata["finalizers"] = std::move(left);
+  dirty_ = true;
+  publish();
+}
+
+const Json* Kubelets::pod_group(const std::string& name) const {
+  const auto& all = objects_.all(kube::kPodGroups);
+  const auto found = std::ranges::find_if(
+      all, [&](const auto& entry) { return entry.second["metadata"]["name"] == name; });
+  return found == all.end() ? nullptr : &found->second;
+}
+
 void Kubelets::pass_second() {
   next_second();
   publish();
@@ -45,7 +70,7 @@ void Kubelets::publish() {
   if (!std::exchange(dirty_, false)) return;
   // A pod that has no grace period is seen with the time of its end, and gone with the next event.
   for (Pod& pod : pods_) pod.object = objects_.put(kube::kPods, pod.object);
-  std::erase_if(pods_, [&](const Pod& pod) { return pod.ends >= 0 && pod.ends <= now_s_; });
+  std::erase_if(pods_, [&](const Pod& pod) { return gone(pod); });
   std::set<std::string> there;
   for (const Pod& pod : pods_) there.insert(key_of(pod.object));
   std::vector<std::string> gone;

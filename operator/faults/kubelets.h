@@ -2,6 +2,7 @@
 // is written to the server, and what the server is asked to do with pods is done there. For tests.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "operator/faults/objects.h"
@@ -15,17 +16,26 @@ class Kubelets : public plan::SimulatedCluster {
 
   // A pod was made.
   void take(const Json& pod);
-  // A pod is to end; it goes at once when nothing of it can run.
+  // A pod is to end; it goes at once when nothing of it can run. While it has finalizers it stays.
   void end(const std::string& key);
+  // The scheduler may look at it.
+  void ungate(const std::string& key);
+  // Somebody gives up a hold on a pod.
+  void take_off(Pod& pod, const std::string& finalizer);
   void pass_second();
   // What has happened is written to the API server.
   void publish();
+
+  // Of a leader: requests that wait there. Empty: none.
+  std::function<long(const Pod& leader)> queue_of;
 
   // nullptr: there is none.
   Pod* pod(const std::string& key);
   Pod* pod_of_uid(const std::string& uid);
 
  private:
+  const Json* pod_group(const std::string& name) const override;
+
   Objects& objects_;
 };
 

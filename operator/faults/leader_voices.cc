@@ -65,6 +65,7 @@ void LeaderVoices::listen(const OnNews& on_news) {
       // Requests come and go all the time.
       const std::uint64_t second = static_cast<std::uint64_t>(heard_s_);
       now.running = static_cast<long>(mix64(std::hash<std::string>()(uid) + second) % 5);
+      if (server_.kubelets().queue_of) now.queue_depth = server_.kubelets().queue_of(*pod);
       const bool news = now.phase != heard.phase || now.told_to_sleep != heard.told_to_sleep;
       heard = std::move(now);
       if (news) on_news(model, runtime::StreamNews::kState);

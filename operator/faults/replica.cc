@@ -4,14 +4,19 @@
 
 #include "kube/events.h"
 #include "kube/lease.h"
+#include "kube/optional_watch.h"
 #include "operator/api/names.h"
 #include "operator/faults/leader_voices.h"
 #include "operator/faults/watch_line.h"
+#include "operator/metrics_api/api.h"
+#include "operator/plan/load.h"
 
 namespace dsm::faults {
 namespace {
 
 constexpr Seconds kRestart{3};  // until a crashed process runs again
+// Until who was away is asked for numbers again: what it knows is older than its watches are late.
+constexpr Seconds kUntilProbed{10};
 
 kube::ElectorOptions elector_options(const std::string& identity,
                                      std::function<void(bool)> on_change) {
@@ -60,6 +65,7 @@ struct Replica::Process {
         loop(counted(options, tenant_metrics), plain, writes, events, metrics, voices, Logger()),
         election(plain, elector_options(identity, [this](bool leading) { loop.lead(leading); }),
                  Logger()) {
+    if (options.coscheduling) look_for_pod_groups(server, clock, faults);
     loop.metrics_api({plan::MetricsApi::State::kOurs, ""});
     const auto watch = [&](std::vector<runtime::Feed> feeds) {
       for (runtime::Feed& feed : feeds) {
@@ -68,6 +74,24 @@ struct Replica::Process {
     };
     watch(loop.feeds());
     if (loop.tenants() != nullptr) watch(loop.tenants()->feeds());
+  }
+
+  void look_for_pod_groups(ApiServer& server, Clock& clock, FaultSource& faults) {
+    runtime::Feed feed = loop.pod_group_feed();
+    const auto begin = [this, &server, &clock, &faults, feed](kube::Watcher::Handler to) mutable {
+      feed.take = std::move(to);
+      pod_group_line = std::make_unique<WatchLine>(server, clock, faults, feed);
+    };
+    pod_groups = std::make_unique<kube::OptionalKind>(
+        plain, feed.resource,
+        kube::OptionalKind::Watching{.begin = begin, .end = [this] { pod_group_line.reset(); }},
+        feed.take, [this](bool there) { loop.pod_groups_there(there); }, Logger());
+  }
+
+  void watch(bool connected, TimePoint now) {
+    for (const auto& line : lines) line->tick(connected);
+    if (pod_groups && now >= next_question) next_question = now + pod_groups->step();
+    if (pod_group_line) pod_group_line->tick(connected);
   }
 
   // Looks at what is due; false: nothing is.
@@ -85,6 +109,9 @@ struct Replica::Process {
   kube::Election election;
   TimePoint next_step{};  // of the election
   std::vector<std::unique_ptr<WatchLine>> lines;
+  std::unique_ptr<kube::OptionalKind> pod_groups;  // null: it does not ask
+  std::unique_ptr<WatchLine> pod_group_line;       // null: the kind is not there
+  TimePoint next_question{};                       // whether it is
 };
 
 Replica::Replica(std::string name, ApiServer& server, ManualClock& clock, FaultSource& faults,
@@ -116,14 +143,32 @@ void Replica::crash() {
 
 void Replica::cut_off(Millis time) {
   cut_until_ = clock_.now() + time;
+  asked_from_ = cut_until_ + kUntilProbed;
 }
 
 void Replica::stand_still(Millis time) {
   still_until_ = clock_.now() + time;
+  asked_from_ = still_until_ + kUntilProbed;
 }
 
 void Replica::deafen(Millis time) {
   deaf_until_ = clock_.now() + time;
+}
+
+Result<double> Replica::number(const std::string& model, const std::string& metric) const {
+  if (!process_ || busy_ || clock_.now() < asked_from_) {
+    return fail(ErrorKind::kTransient, "no answer");
+  }
+  const runtime::Store& store = process_->loop.store();
+  const std::string name = model.substr(model.find('/') + 1);
+  metrics_api::View view{process_->loop.synced(), {}};
+  if (const std::string uid = store.models.uid(model); !uid.empty()) {
+    std::vector<plan::PodView> pods;
+    for (const auto& pod : store.pods.of_model(model)) pods.push_back(*pod);
+    view.loads.push_back(
+        plan::load_of(name, uid, pods, process_->voices.latest(model), clock_.wall_now()));
+  }
+  return metrics_api::number_of(view, name, metric);
 }
 
 void Replica::restart() {
@@ -147,10 +192,11 @@ bool Replica::tick() {
     start();
   }
   busy_ = true;
+  const TimePoint begin = clock_.now();
   int looks = 0;
   try {
     Process& process = *process_;
-    for (const auto& line : process.lines) line->tick(hooks_.connected());
+    process.watch(hooks_.connected(), clock_.now());
     if (clock_.now() >= deaf_until_) {
       process.voices.listen([&](const std::string& model, runtime::StreamNews news) {
         process.loop.on_news(model, news);
@@ -164,6 +210,7 @@ bool Replica::tick() {
     crash();
   }
   busy_ = false;
+  if (clock_.now() > begin) asked_from_ = clock_.now() + kUntilProbed;
   return looks < kMostLooks;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/result.h"
 #include "operator/faults/fault_source.h"
 #include "operator/faults/wire.h"
 #include "operator/runtime/model_loop.h"
@@ -30,6 +31,9 @@ class Replica {
 
   // Does what is due now. False: it looked more often than it should.
   bool tick();
+
+  // What it says to an autoscaler that asks; kTransient: it does not know, or does not answer.
+  Result<double> number(const std::string& model, const std::string& metric) const;
 
   // What may happen to it, each for so long:
   void cut_off(Millis time);      // nothing reaches the API server
@@ -62,6 +66,7 @@ class Replica {
   TimePoint cut_until_{};
   TimePoint still_until_{};
   TimePoint deaf_until_{};
+  TimePoint asked_from_{};
 };
 
 }  // namespace dsm::faults

@@ -112,8 +112,7 @@ class TenantHistory {
       case 3:
         return edit_tenant(name, {{"owners", {{{"kind", "User"}, {"name", "u"}}}}});
       case 4:
-        return edit_tenant(name,
-                           {{"owners", nullptr}, {"priority", {{"value", 1 + below(2)}}}});
+        return edit_tenant(name, {{"owners", nullptr}, {"priority", {{"value", 1 + below(2)}}}});
       default:
         return edit_tenant(name, {{"budget", some_budget()}});
     }

@@ -67,6 +67,9 @@ void World::run(Millis time, Millis step) {
       next_second_ += Seconds(1);
       server_.pass_second();
       check_second();
+      for (const auto& act : controllers) act();
+      // What a controller asks for is promised at once.
+      if (checked_ != server_.objects().version()) check_state();
     }
     for (const auto& replica : replicas_) {
       if (!replica->tick()) breach(replica->name() + " looks again and again");
@@ -89,6 +92,8 @@ void World::on_write(const Replica& writer, const kube::HttpRequest& request, bo
   verbs_[server_.what(request)].insert(verb_of(request));
   if (request.target.find("/leases") != std::string::npos) return;
   ++writes_;
+  // What a model asks for is its user's, and its autoscaler's.
+  if (server_.what(request) == "deepseekmodels") breach(writer.identity() + " writes a spec");
   const Json* const lease = server_.objects().find(kube::kLeases, "operator/deepseek-operator");
   const std::string holder =
       lease == nullptr ? "" : text_of(member(*lease, "spec"), "holderIdentity");
@@ -134,7 +139,9 @@ void World::check_model(const std::string& key, const Json& model) {
   std::set<std::string> groups;
   int standing = 0;
   for (const plan::SimulatedPod* const pod : pods_of(model)) {
-    groups.insert(group_of(pod->object));
+    // One that has ended and is only held takes nothing.
+    const bool held = plan::deleted(pod->object) && plan::has_ended(pod->object);
+    if (!held) groups.insert(group_of(pod->object));
     standing += leads_standing_group(*pod);
   }
   plan::RolloutPromise& promise = promises_[model["metadata"]["uid"].get<std::string>()];
@@ -173,7 +180,7 @@ void World::check_end() {
   }
   for (const kube::Resource* const resource :
        {&kube::kPods, &kube::kServices, &kube::kSecrets, &kube::kControllerRevisions,
-        &kube::kPodDisruptionBudgets, &kube::kAutoscalers}) {
+        &kube::kPodDisruptionBudgets, &kube::kAutoscalers, &kube::kPodGroups}) {
     for (const auto& [key, object] : server_.objects().all(*resource)) {
       if (!living.contains(plan::controller_uid(object))) {
         breach(std::string(resource->kind) + " " + key + " is an orphan");
@@ -191,6 +198,7 @@ int World::most_writes() const {
     edits[metadata["uid"].get<std::string>()] = metadata["generation"].get<long>();
   }
   for (const auto& [uid, generation] : edits) events += generation;
+  if (also_happened) events += also_happened();
   return static_cast<int>(kMostWritesForAnObject * server_.made() + kMostWritesForAnEvent * events);
 }
 

@@ -45,6 +45,10 @@ class World {
   bool harm = false;
   // What else is checked in each second in which something has changed. Empty: nothing.
   std::function<void()> also_check;
+  // What controllers do in the cluster, once a second, after what they find has been checked.
+  std::vector<std::function<void()>> controllers;
+  // What has happened beside pods, nodes and specs that a status tells. Empty: nothing.
+  std::function<long()> also_happened;
   // Of a model for whose rollout nothing can be promised now. Empty: there is none.
   std::function<bool(const Json& model)> excused;
 
@@ -55,6 +59,8 @@ class World {
   // Writes of an operator that stood still between the check of its lease and the write, after the
   // lease was lost.
   int late_writes() const { return late_writes_; }
+  // Somebody else takes a group that stands from a model; `uid` is the model's.
+  void took_a_group(const std::string& uid) { promises_[uid].take_one(); }
   // What did not hold: sentences with their second.
   const std::vector<std::string>& breaches() const { return breaches_; }
   void breach(const std::string& what);

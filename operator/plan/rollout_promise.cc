@@ -48,6 +48,10 @@ std::vector<std::string> RolloutPromise::check(const json& model, int groups, in
   return broken;
 }
 
+void RolloutPromise::take_one() {
+  floor_ = std::max(0, floor_ - 1);
+}
+
 void RolloutPromise::excuse() {
   floor_ = 0;
   ceiling_ = kNoCeiling;

@@ -16,6 +16,9 @@ class RolloutPromise {
  public:
   // `groups` that have pods, `ready` ones among them. Returns what was promised and is not so.
   std::vector<std::string> check(const nlohmann::json& model, int groups, int ready);
+  // Somebody else takes a group that stands, as a queue does that evicts it: one less is promised
+  // until all are ready again.
+  void take_one();
   // Something happened that nobody promises anything for: until all is well again anything goes.
   void excuse();
 

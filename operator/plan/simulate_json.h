@@ -17,6 +17,11 @@ inline bool deleted(const nlohmann::json& pod) {
   return pod["metadata"].contains("deletionTimestamp");
 }
 
+inline bool has_ended(const nlohmann::json& pod) {
+  const nlohmann::json& phase = pod["status"]["phase"];
+  return phase == "Failed" || phase == "Succeeded";
+}
+
 inline void set_condition(nlohmann::json& pod, const char* type, bool is, const std::string& reason,
                           const std::string& message, WallTime now) {
   nlohmann::json& conditions = pod["status"]["conditions"];

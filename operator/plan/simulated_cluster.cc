@@ -21,6 +21,14 @@ bool same_group(const SimulatedPod& a, const SimulatedPod& b) {
   return true;
 }
 
+bool held(const SimulatedPod& pod) {
+  return !pod.object["metadata"].value("finalizers", json::array()).empty();
+}
+
+bool gated(const SimulatedPod& pod) {
+  return !pod.object["spec"].value("schedulingGates", json::array()).empty();
+}
+
 }  // namespace
 
 bool leads_standing_group(const SimulatedPod& pod) {
@@ -125,26 +133,31 @@ std::string SimulatedCluster::why_not_together(const Pod& pod, int used) const {
   const json* const group = pod_group(name);
   if (group == nullptr) return "0/1 nodes: PodGroup not found";
   int there = 0;
+  int out_of_it = 0;  // gated, or over
   int waiting = 0;
   int before = 0;  // of those that wait
   for (const Pod& other : pods_) {
     if (&other == &pod) before = waiting;
     if (label(other.object, kPodGroupLabel) != name) continue;
     ++there;
+    out_of_it += gated(other) || over(other) ? 1 : 0;
     waiting += other.object["spec"].contains("nodeName") ? 0 : 1;
   }
   const int least = (*group)["spec"]["minMember"];
   if (there < least) return "0/1 nodes: cannot find enough sibling pods";
+  if (there - out_of_it < least) return "0/1 nodes: 1 optimistic rejection in PostFilter";
   if (used + waiting <= room) return "";
   return used + before < room ? "0/1 nodes: 1 optimistic rejection in PostFilter"
                               : "0/1 nodes: no cpu";
 }
 
 void SimulatedCluster::schedule(Pod& pod, int& used) {
+  if (over(pod)) return;
   if (pod.object["spec"].contains("nodeName")) {
     ++used;
     return;
   }
+  if (gated(pod)) return;
   const std::string apart = why_not_together(pod, used);
   if (const std::string node = node_for(pod); apart.empty() && used < room && !node.empty()) {
     ++used;
@@ -235,11 +248,27 @@ bool SimulatedCluster::sleeps(const Pod& pod) const {
          });
 }
 
+bool SimulatedCluster::gone(const Pod& pod) const {
+  return over(pod) && !held(pod);
+}
+
+// Its processes have ended; the pod stays for whoever holds it.
+void SimulatedCluster::finish(Pod& pod) {
+  json& status = pod.object["status"];
+  if (!pod.object["spec"].contains("nodeName")) return;  // no kubelet knows of it
+  if (status["phase"] == "Failed" || status["phase"] == "Succeeded") return;
+  const bool ran = pod.started >= 0;
+  status["phase"] = ran ? "Succeeded" : "Failed";
+  if (ran) status["containerStatuses"][0]["state"] = {{"terminated", {{"exitCode", 0}}}};
+  pod.started = -1;
+  dirty_ = true;
+}
+
 void SimulatedCluster::next_second() {
   ++now_s_;
-  if (std::erase_if(pods_, [&](const Pod& pod) { return pod.ends >= 0 && pod.ends <= now_s_; }) >
-      0) {
-    dirty_ = true;
+  if (std::erase_if(pods_, [&](const Pod& pod) { return gone(pod); }) > 0) dirty_ = true;
+  for (Pod& pod : pods_) {
+    if (over(pod)) finish(pod);
   }
   int used = 0;
   for (Pod& pod : pods_) {

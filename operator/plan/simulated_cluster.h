@@ -74,6 +74,8 @@ class SimulatedCluster {
 
   // The scheduler, the kubelets and the workers until the next second begins.
   void next_second();
+  // Its kubelet has done with it, and no finalizer holds it.
+  bool gone(const Pod& pod) const;
 
   WallTime start_;
   int now_s_ = 0;
@@ -83,6 +85,8 @@ class SimulatedCluster {
   bool dirty_ = true;  // something has changed
 
  private:
+  bool over(const Pod& pod) const { return pod.ends >= 0 && pod.ends <= now_s_; }
+  void finish(Pod& pod);
   void schedule(Pod& pod, int& used);
   std::string why_not_together(const Pod& pod, int used) const;
   std::string node_for(const Pod& pod);
