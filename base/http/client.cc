@@ -105,6 +105,7 @@ struct Core {
     }
     while (context.run_one() > 0) {
       context.poll();
+      // Nothing is waited for: this is the time in which more comes.
       std::this_thread::sleep_for(gather_);
     }
   }
