@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/product_wide.h"
 #include "kernels/cuda/splits.h"
 
 namespace dsm::device {
@@ -14,6 +15,7 @@ void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) {
   ++shape.experts;
   shape.panels = std::max(shape.panels, panels_of(w));
   shape.spans = std::max(shape.spans, cuda::spans_of(w));
+  shape.stages = std::max(shape.stages, cuda::wide_stages(w));
   shape.wide = shape.wide && w.scale_phase % 4 == 0 && offset % 4 == 0;
   shape.whole = shape.whole && w.scale_phase == 0;
 }
@@ -57,13 +59,7 @@ void CudaExperts::row_parallel(const RowParallelParams& p, float* sums) {
   }
 }
 
-void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
-                           const GroupExpertsParams& routing, const Shape& shape) {
-  const int pairs = routing.tokens * routing.top_k;
-  tasks.groups = routing.groups;
-  tasks.experts = routing.experts;
-  tasks.tile_rows = cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
-  tasks.tile_count = cuda::most_expert_tiles(pairs, shape.experts, tasks.tile_rows);
+void CudaExperts::give_plan(cuda::ExpertTasks& tasks, cuda::Products& p) {
   const std::size_t task_bytes =
       static_cast<std::size_t>(tasks.experts) * sizeof(cuda::ProductTask);
   auto* plan = static_cast<std::byte*>(plan_.at_least(
@@ -71,22 +67,42 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
       stream_));
   tasks.tasks = reinterpret_cast<cuda::ProductTask*>(plan);
   tasks.tiles = reinterpret_cast<cuda::ProductTile*>(plan + task_bytes);
-
   p.tasks = tasks.tasks;
   p.tiles = tasks.tiles;
   p.tile_count = tasks.tile_count;
   p.tile_rows = tasks.tile_rows;
+}
+
+void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
+                           const GroupExpertsParams& routing, const Shape& shape) {
+  const int pairs = routing.tokens * routing.top_k;
+  const int wide = cuda::wide_expert_rows(wide_from_, tasks.dtype, pairs, shape.experts);
+  tasks.groups = routing.groups;
+  tasks.experts = routing.experts;
+  tasks.tile_rows = wide > 0 ? wide : cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
+  tasks.tile_count = cuda::most_expert_tiles(pairs, shape.experts, tasks.tile_rows);
+  give_plan(tasks, p);
   p.panels = shape.panels;
-  p.spans = shape.spans;
   p.exact = exact_;
   p.fp8_rows = tasks.dtype == DType::kF8E4M3 && tasks.x_fp8.values != nullptr && shape.whole;
   p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
   p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
-  p.spans_each = cuda::spans_each(p.spans, p.tile_rows, p.tile_count, p.panels, processors_);
-  if (p.spans_each < p.spans) span_sums_.give(p);
+  if (wide > 0) {
+    p.spans = cuda::wide_parts(p.tile_count, p.panels, shape.spans, processors_);
+    p.spans_each = 1;
+    if (p.spans > 1) span_sums_.give(p);
+  } else {
+    p.spans = shape.spans;
+    p.spans_each = cuda::spans_each(p.spans, p.tile_rows, p.tile_count, p.panels, processors_);
+    if (p.spans_each < p.spans) span_sums_.give(p);
+  }
   lists_.send();
   cuda::expert_tasks(tasks, stream_.get());
-  operands_.multiply(p, tasks.dtype);
+  if (wide > 0) {
+    operands_.multiply({p, shape.stages});
+  } else {
+    operands_.multiply(p, tasks.dtype);
+  }
   check(cudaGetLastError(), "start a kernel");
 }
 

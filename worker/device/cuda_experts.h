@@ -4,22 +4,28 @@
 #pragma once
 
 #include "kernels/cuda/experts.h"
+#include "kernels/cuda/product_plan.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
+#include "worker/device/many_rows.h"
 
 namespace dsm::device {
 
 class CudaExperts {
  public:
-  // `processors`, `exact`: as plan_products() and Products have them.
-  CudaExperts(const Stream& stream, Lists& lists, CudaOperands& operands, int processors,
-              bool exact)
+  // As CudaProducts'. There is no library for groups whose sizes the host does not know: where it
+  // is asked for, these products are those of the kernels for few rows.
+  CudaExperts(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
+              const Stream& stream, CudaOperands& operands)
       : stream_(stream),
         lists_(lists),
         operands_(operands),
-        processors_(processors),
-        exact_(exact) {}
+        processors_(gpu.multiProcessorCount),
+        exact_(exact),
+        wide_from_(exact || many_rows == ManyRows::kLibrary
+                       ? 0
+                       : kernels::cuda::wide_kernel_rows(gpu.major, false).from) {}
 
   // The slots of all groups but the first, which is an ordinary product.
   void gate_up(const kernels::GateUpParams& params);
@@ -38,19 +44,23 @@ class CudaExperts {
     int experts = 0;
     int panels = 0;
     int spans = 0;
+    int stages = 0;
     bool wide = true;   // four inputs of each can be loaded at a time
     bool whole = true;  // none begins inside of a block of scales
   };
   static void add(const kernels::PackedMatrix& w, int offset, Shape& shape);
   void products(kernels::cuda::ExpertTasks tasks, kernels::cuda::Products products,
                 const kernels::GroupExpertsParams& routing, const Shape& shape);
+  // Makes room for tasks and tiles, of which the products say the same.
+  void give_plan(kernels::cuda::ExpertTasks& tasks, kernels::cuda::Products& products);
 
   const Stream& stream_;
   Lists& lists_;
   CudaOperands& operands_;
-  int processors_;
-  bool exact_;
-  Scratch plan_;  // tasks and tiles
+  const int processors_;
+  const bool exact_;
+  const int wide_from_;  // rows that the kernel for many takes; 0: it takes none
+  Scratch plan_;         // tasks and tiles
   CudaSpanSums span_sums_{stream_};
 };
 

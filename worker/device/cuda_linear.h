@@ -24,7 +24,7 @@ class CudaLinear {
         stream_(stream),
         operands_(stream),
         products_(gpu, exact, many_rows, lists, stream, operands_),
-        experts_(stream, lists, operands_, gpu.multiProcessorCount, exact) {}
+        experts_(gpu, exact, many_rows, lists, stream, operands_) {}
 
   CudaProducts& products() { return products_; }
   const CudaProducts& products() const { return products_; }
