@@ -31,7 +31,7 @@ struct Ops {
   void (*kv_write)(const KvWriteParams&, int token_begin, int token_end);
   void (*kv_write_heads)(const KvWriteHeadsParams&, int token_begin, int token_end);
   void (*latent_read)(const LatentReadParams&, int row_begin, int row_end);
-  void (*key_expand)(const KeyExpandParams&, int head_begin, int head_end);
+  void (*heads_expand)(const HeadsExpandParams&, int row_begin, int row_end);
   void (*rope_query)(const RopeQueryParams&, int token_begin, int token_end);
   void (*index_write)(const IndexWriteParams&, int token_begin, int token_end);
   // Blocks of the token's sequence; tokens in work share scratch memory (IndexSelectParams).

@@ -93,6 +93,15 @@ constexpr int panels_of(const PackedMatrix& w) {
   return (w.n + kPanel - 1) / kPanel;
 }
 
+// Columns begin .. begin + n of it, of which the first begins a panel and the last ends one.
+constexpr PackedMatrix columns_of(const PackedMatrix& w, int begin, int n) {
+  PackedMatrix some = w;
+  some.n = n;
+  some.data = static_cast<const std::byte*>(w.data) + begin * column_bytes(w);
+  if (w.scales != nullptr) some.scales = w.scales + begin * std::int64_t{scale_blocks(w)};
+  return some;
+}
+
 // A weight whose K is cut into segments; each is packed alone. Segment i multiplies x[offset[i] ..
 // + part[i].k).
 struct SegmentedMatrix {
@@ -327,25 +336,29 @@ struct KvWriteParams {
   float eps = 0;
 };
 
-// The first `rows` positions of a block of latent attention's cache, in FP32.
+// The first `rows` positions of a sequence, or of a part of one that begins with a block, in latent
+// attention's cache, in FP32.
 struct LatentReadParams {
   KvLayer kv;
-  std::int32_t block = 0;
+  const std::int32_t* blocks = nullptr;  // [rows / 64, rounded up], from the first position's on
   int rows = 0;
   float* latents = nullptr;  // [rows, value_dim]
-  float* rotated = nullptr;  // [key_dim - value_dim, 64]
+  float* rotated = nullptr;  // [blocks, key_dim - value_dim, 64]
 };
 
-// One block of latent attention's cache as keys of heads: keys[h] = [k of the head | the block's
-// rotated part], dimension by dimension.
-struct KeyExpandParams {
-  const float* k = nullptr;        // [rows, heads, nope]
-  const float* rotated = nullptr;  // [rope, 64], of the block's keys
-  float* keys = nullptr;           // [heads, nope + rope, 64]
-  int rows = 0;                    // positions of the block that are filled
+// What latents were expanded to, as blocks of a cache of heads in FP32: keys[b, h] = [the first
+// `nope` of a position's and head's | the block's rotated part], dimension by dimension, and
+// values[b, h] = the others. Positions past the last one are left alone, or have any key.
+struct HeadsExpandParams {
+  const float* x = nullptr;        // [rows, heads, nope + value]
+  const float* rotated = nullptr;  // [blocks, rope, 64], as LatentReadParams have it
+  float* keys = nullptr;           // [blocks, heads, nope + rope, 64]
+  float* values = nullptr;         // [blocks, heads, 64, value]
+  int rows = 0;
   int heads = 0;
   int nope = 0;
   int rope = 0;
+  int value = 0;
 };
 
 // Rotates the keys of every KV head and writes them and the values to the cache.

@@ -6,7 +6,8 @@ namespace dsm::sizing {
 namespace {
 
 constexpr std::int64_t kIndexRows = 64;            // tokens whose index scores are held at a time
-constexpr std::int64_t kExpandedPositions = 8192;  // of a past whose keys are expanded
+constexpr std::int64_t kExpandedPositions = 8192;  // of a past whose keys are expanded ...
+constexpr std::int64_t kExpandedAtOnce = 1024;     // ... and of what they are made of
 constexpr std::int64_t kScaleBlock = 128;          // values of a head that have one scale
 constexpr std::int64_t kFloat = 4;
 constexpr std::int64_t kHeadTokens = 256;  // whose logits are there at a time
@@ -24,6 +25,8 @@ constexpr std::int64_t kSpan = 1024;
 // this; 32 MiB are there in any mode.
 constexpr std::int64_t kWideRows = 128;
 constexpr std::int64_t kWideOperands = 128 * kMiB;
+// It takes experts from so many rows of each on average.
+constexpr std::int64_t kWideExpertRows = 17;
 // Of a library in the loose mode: its workspace, a part's weights and sums.
 constexpr std::int64_t kLibrary = (32 + 64 + 64) * kMiB;
 constexpr std::int64_t kItemRows = 32;     // (token, head)s of one item of attention
@@ -73,13 +76,25 @@ std::int64_t routing_values(const Shape& s, const WeightCut& cut, std::int64_t b
          2 * (1 + s.experts / (cut.expert_parallel ? cut.tensor : 1));
 }
 
-// Keys and values of a past, all heads of it, and the block of the cache that they are made of.
+// Values of experts' rows as operands of the kernel for many: however tokens choose, groups end
+// within a tile.
+std::int64_t expert_operands(const Shape& s, const WeightCut& cut, std::int64_t batch_tokens) {
+  const std::int64_t experts = s.experts / (cut.expert_parallel ? cut.tensor : 1);
+  const std::int64_t slots = batch_tokens * s.experts_per_token;
+  if (experts == 0 || slots < kWideExpertRows * experts) return 0;
+  const std::int64_t tiles = slots / kWideRows + experts;
+  return tiles * kWideRows * std::max(s.hidden, s.expert);
+}
+
+// Keys and values of a past, all heads of it, and of some positions at a time what the cache holds
+// and what it becomes.
 std::int64_t expanded_values(const Shape& s, const WeightCut& cut) {
   if (!s.latent || s.index_heads > 0 || cut.deterministic || s.value % 16 != 0) return 0;
   const std::int64_t slots = std::min(kExpandedPositions, round_up(s.max_positions, kBlockTokens));
+  const std::int64_t at_once = std::min(slots, kExpandedAtOnce);
   return s.heads / attention_ranks(cut) *
-             (slots * (s.nope + s.rope + s.value) + kBlockTokens * s.nope) +
-         kBlockTokens * (s.kv_lora + s.rope);
+             (slots * (s.nope + s.rope + s.value) + at_once * (s.nope + s.value)) +
+         at_once * (s.kv_lora + s.rope);
 }
 
 }  // namespace
@@ -114,8 +129,10 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
   while (splits * kBlockTokens < s.max_positions) splits *= 2;
   values += kItemRows * splits * ((s.latent ? s.kv_lora : s.head) + 2);
   if (cut.deterministic) return kOperators + values * kFloat;
-  const std::int64_t operands = std::min(kWideOperands, round_up(t, kWideRows) * widest * 2);
-  return kOperators + operands + values * kFloat + kLibrary + t * widest * 2;
+  const std::int64_t operands =
+      2 * std::max(round_up(t, kWideRows) * widest, expert_operands(s, cut, t));
+  return kOperators + std::min(kWideOperands, operands) + values * kFloat + kLibrary +
+         t * widest * 2;
 }
 
 std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,

@@ -130,12 +130,15 @@ class Counter::Layer {
   std::int64_t latent() const {
     const std::int64_t heads = s_.heads / attention_ranks(cut_);
     const bool up = stored(Matrix::kLatentUp);
-    std::int64_t sum =
-        latents() + vector(s_.q_lora) + vector(s_.kv_lora) +
-        projection(heads * (s_.nope + s_.rope), s_.q_lora > 0 ? s_.q_lora : s_.hidden,
-                   {Matrix::kQuery}) +
-        heads * (c_.matrix(s_.kv_lora, s_.nope, up) + c_.matrix(s_.value, s_.kv_lora, up));
-    if (!cut_.deterministic) sum += heads * c_.matrix(s_.nope, s_.kv_lora, up);
+    // What expands the keys of long prompts has the values' columns, too; apart from them where a
+    // panel would hold parts of both.
+    const bool shares = !cut_.deterministic && s_.nope % kPanel == 0 && s_.value % kPanel == 0;
+    std::int64_t sum = latents() + vector(s_.q_lora) + vector(s_.kv_lora) +
+                       projection(heads * (s_.nope + s_.rope),
+                                  s_.q_lora > 0 ? s_.q_lora : s_.hidden, {Matrix::kQuery}) +
+                       heads * c_.matrix(s_.kv_lora, s_.nope, up);
+    if (!shares) sum += heads * c_.matrix(s_.value, s_.kv_lora, up);
+    if (!cut_.deterministic) sum += c_.matrix(heads * (s_.nope + s_.value), s_.kv_lora, up);
     if (s_.index_heads > 0) {
       sum += c_.matrix(s_.index_heads * s_.index_head, s_.q_lora, stored(Matrix::kIndexQuery)) +
              c_.matrix(s_.index_head, s_.hidden, stored(Matrix::kIndexKey)) +

@@ -105,6 +105,14 @@ TEST(Kernels, OfLatentAttentionAndExpertsAreAllMeasured) {
       EXPECT_EQ(routed[i].work.flops, grouped[i].work.flops) << what;
       EXPECT_EQ(routed[i].work.bytes, grouped[i].work.bytes) << what;
     }
+    for (const char* way : {", many rows' kernel", ", few rows' kernel"}) {
+      EXPECT_EQ(kept.rows(std::string("routed experts: ") + what + way), std::vector{20});
+    }
+  }
+  // Of prompts alone.
+  for (const char* name :
+       {"expansion of latents", "expansion of latents, 64 at a time", "attention, expanded"}) {
+    EXPECT_EQ(kept.rows(name), std::vector{20}) << name;
   }
 }
 

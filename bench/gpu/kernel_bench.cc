@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bench/gpu/cache_bench.h"
+#include "bench/gpu/expanded_bench.h"
 #include "bench/gpu/expert_bench.h"
 #include "bench/gpu/product_bench.h"
 #include "bench/gpu/setting.h"
@@ -84,12 +85,14 @@ class Bench {
     experts_.run(rows);
     small_operators(on_, rows);
     cache_.run(sequences, tokens, start);
+    if (tokens > 1) expanded_.run(tokens);
   }
 
   Setting on_;
   CacheBench cache_{on_};
   ProductBench products_{on_};
   ExpertBench experts_{on_};
+  ExpandedBench expanded_{on_};
 };
 
 }  // namespace

@@ -39,13 +39,15 @@ class Setting {
                const std::function<void()>& run) const {
     measure(*backend, name, rows, work, run);
   }
-  // A product, and where many rows have ways of their own, also by each of them.
+  // A product, and where many rows have ways of their own, also by each of them. `other`: by what,
+  // where a library is asked for.
   template <class Run>
-  void measure_product(const std::string& name, int rows, const Work& work, const Run& run) const {
+  void measure_product(const std::string& name, int rows, const Work& work, const Run& run,
+                       const char* other = ", library") const {
     measure(name, rows, work, [&] { run(*backend); });
     if (rows <= kFewRows) return;
     for (const auto& [way, by] :
-         {std::pair{", many rows' kernel", &by_kernel_}, std::pair{", library", &by_library_}}) {
+         {std::pair{", many rows' kernel", &by_kernel_}, std::pair{other, &by_library_}}) {
       measure(**by, name + way, rows, work, [&] { run(**by); });
     }
   }

@@ -272,25 +272,32 @@ struct Kernels {
   static void latent_read(const LatentReadParams& p, int begin, int end) {
     const int rope = p.kv.key_dim - p.kv.value_dim;
     for (int r = begin; r < end; ++r) {
-      const KvPlace place{p.block, r};
+      const KvPlace place{p.blocks[r / kKvBlock], r % kKvBlock};
       float* to = p.latents + static_cast<std::int64_t>(r) * p.kv.value_dim;
       for (int i = 0; i < p.kv.value_dim; ++i) to[i] = value_element(p.kv, place, i);
+      float* turned = p.rotated + std::int64_t{r / kKvBlock} * rope * kKvBlock;
       for (int i = 0; i < rope; ++i) {
-        p.rotated[i * kKvBlock + r] = key_element(p.kv, place, p.kv.value_dim + i);
+        turned[i * kKvBlock + place.slot] = key_element(p.kv, place, p.kv.value_dim + i);
       }
     }
   }
 
-  static void key_expand(const KeyExpandParams& p, int begin, int end) {
-    const std::int64_t width = static_cast<std::int64_t>(p.heads) * p.nope;
-    for (int h = begin; h < end; ++h) {
-      float* keys = p.keys + static_cast<std::int64_t>(h) * (p.nope + p.rope) * kKvBlock;
-      for (int r = 0; r < p.rows; ++r) {
-        const float* k = p.k + r * width + h * p.nope;
-        for (int i = 0; i < p.nope; ++i) keys[i * kKvBlock + r] = k[i];
+  static void heads_expand(const HeadsExpandParams& p, int begin, int end) {
+    const int dim = p.nope + p.rope;
+    const float* x = p.x + std::int64_t{begin} * p.heads * (p.nope + p.value);
+    for (int r = begin; r < end; ++r) {
+      const int slot = r % kKvBlock;
+      const float* turned = p.rotated + std::int64_t{r / kKvBlock} * p.rope * kKvBlock;
+      for (int h = 0; h < p.heads; ++h, x += p.nope + p.value) {
+        const std::int64_t block = std::int64_t{r / kKvBlock} * p.heads + h;
+        float* keys = p.keys + block * dim * kKvBlock + slot;
+        for (int i = 0; i < p.nope; ++i) keys[i * kKvBlock] = x[i];
+        for (int i = 0; i < p.rope; ++i) {
+          keys[(p.nope + i) * kKvBlock] = turned[i * kKvBlock + slot];
+        }
+        float* values = p.values + (block * kKvBlock + slot) * p.value;
+        for (int i = 0; i < p.value; ++i) values[i] = x[p.nope + i];
       }
-      keys += p.nope * kKvBlock;
-      for (int i = 0; i < p.rope * kKvBlock; ++i) keys[i] = p.rotated[i];
     }
   }
 
@@ -316,7 +323,7 @@ struct Kernels {
             .kv_write = kv_write,
             .kv_write_heads = kv_write_heads,
             .latent_read = latent_read,
-            .key_expand = key_expand,
+            .heads_expand = heads_expand,
             .rope_query = rope_query,
             .index_write = Indexer<V>::write,
             .index_scores = Indexer<V>::scores,

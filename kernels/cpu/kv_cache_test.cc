@@ -241,7 +241,8 @@ TEST_P(KvCache, ALatentIsReadBackInFp32) {
     std::vector<float> latents(size(kKvBlock) * 144);
     std::vector<float> rotated(32 * size(kKvBlock));
     const int rows = Input::kTokens % kKvBlock;
-    GetParam()->latent_read({cache.kv, 1, rows, latents.data(), rotated.data()}, 0, rows);
+    const std::int32_t block = 1;
+    GetParam()->latent_read({cache.kv, &block, rows, latents.data(), rotated.data()}, 0, rows);
     for (int slot = 0; slot < rows; ++slot) {
       for (int i = 0; i < 144; ++i) {
         ASSERT_EQ(latents[size(slot * 144 + i)], value_of(cache, 1, i, slot));

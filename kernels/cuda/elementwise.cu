@@ -63,17 +63,45 @@ __global__ void combine_kernel(const CombineParams p) {
   p.y[at] = p.residual != nullptr ? p.residual[at] + sum : sum;
 }
 
-__global__ void key_expand_kernel(const KeyExpandParams p) {
-  const int dim = p.nope + p.rope;
-  const std::int64_t item = this_item();
-  if (item >= static_cast<std::int64_t>(p.heads) * dim * kKvBlock) return;
-  const auto slot = static_cast<int>(item % kKvBlock);
-  const auto i = static_cast<int>(item / kKvBlock % dim);
-  const std::int64_t head = item / kKvBlock / dim;
-  if (i >= p.nope) {
-    p.keys[item] = p.rotated[(i - p.nope) * kKvBlock + slot];
-  } else if (slot < p.rows) {
-    p.keys[item] = p.k[(static_cast<std::int64_t>(slot) * p.heads + head) * p.nope + i];
+// A thread block for a block of the cache and a head of it. What is read by positions is written by
+// dimensions: some at a time turn in shared memory, where a column more keeps lanes on different
+// banks.
+__global__ void __launch_bounds__(kThreads) heads_expand_kernel(const HeadsExpandParams p) {
+  follow_previous_kernel();
+  constexpr int kDims = 32;
+  __shared__ float turning[kKvBlock][kDims + 1];
+  const int block = static_cast<int>(blockIdx.x);
+  const int head = static_cast<int>(blockIdx.y);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int width = p.nope + p.value;
+  const int rows = p.rows - block * kKvBlock < kKvBlock ? p.rows - block * kKvBlock : kKvBlock;
+  const std::int64_t row = std::int64_t{p.heads} * width;
+  const float* x = p.x + std::int64_t{block} * kKvBlock * row + std::int64_t{head} * width;
+  const std::int64_t place = std::int64_t{block} * p.heads + head;
+  float* keys = p.keys + place * (p.nope + p.rope) * kKvBlock;
+  for (int first = 0; first < p.nope; first += kDims) {
+    __syncthreads();  // what was there has been written
+#pragma unroll
+    for (int at = thread; at < kKvBlock * kDims; at += kThreads) {
+      const int slot = at / kDims;
+      const int i = at % kDims;
+      if (slot < rows && first + i < p.nope) turning[slot][i] = x[slot * row + first + i];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int at = thread; at < kKvBlock * kDims; at += kThreads) {
+      const int slot = at % kKvBlock;
+      const int i = at / kKvBlock;
+      if (slot < rows && first + i < p.nope) keys[(first + i) * kKvBlock + slot] = turning[slot][i];
+    }
+  }
+  const float* rotated = p.rotated + std::int64_t{block} * p.rope * kKvBlock;
+  for (int at = thread; at < p.rope * kKvBlock; at += kThreads) {
+    if (at % kKvBlock < rows) keys[p.nope * kKvBlock + at] = rotated[at];
+  }
+  float* values = p.values + place * kKvBlock * p.value;
+  for (int at = thread; at < rows * p.value; at += kThreads) {
+    values[at] = x[at / p.value * row + p.nope + at % p.value];
   }
 }
 
@@ -149,9 +177,10 @@ void combine(const CombineParams& p, Stream stream) {
   launch_early(combine_kernel, blocks_for(items), kThreads, 0, stream, p);
 }
 
-void key_expand(const KeyExpandParams& p, Stream stream) {
-  const auto items = static_cast<std::int64_t>(p.heads) * (p.nope + p.rope) * kKvBlock;
-  launch(key_expand_kernel, blocks_for(items), kThreads, 0, stream, p);
+void heads_expand(const HeadsExpandParams& p, Stream stream) {
+  const dim3 grid(static_cast<unsigned>((p.rows + kKvBlock - 1) / kKvBlock),
+                  static_cast<unsigned>(p.heads));
+  launch_early(heads_expand_kernel, grid, kThreads, 0, stream, p);
 }
 
 void rope_query(const RopeQueryParams& p, Stream stream) {

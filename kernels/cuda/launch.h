@@ -21,7 +21,7 @@ void tree_sum(const TreeSumParams& params, Stream stream);
 void kv_write(const KvWriteParams& params, Stream stream);
 void kv_write_heads(const KvWriteHeadsParams& params, Stream stream);
 void latent_read(const LatentReadParams& params, Stream stream);
-void key_expand(const KeyExpandParams& params, Stream stream);
+void heads_expand(const HeadsExpandParams& params, Stream stream);
 void rope_query(const RopeQueryParams& params, Stream stream);
 void router(const RouterParams& params, Stream stream);
 void index_write(const IndexWriteParams& params, Stream stream);

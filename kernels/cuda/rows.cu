@@ -169,15 +169,21 @@ __global__ void __launch_bounds__(kThreads) kv_write_heads_kernel(const KvWriteH
 // A thread block for each position.
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) latent_read_kernel(const LatentReadParams p) {
-  const int slot = static_cast<int>(blockIdx.x);
+  follow_previous_kernel();
+  const int row = static_cast<int>(blockIdx.x);
+  const int slot = row % kKvBlock;
   const int latent = p.kv.value_dim;
-  const KeyBlock<kType> keys(p.kv, p.block);
-  const ValueBlock<kType> values(p.kv, p.block);
+  const std::int32_t block = p.blocks[row / kKvBlock];
+  const KeyBlock<kType> keys(p.kv, block);
+  const ValueBlock<kType> values(p.kv, block);
+  float* latents = p.latents + static_cast<std::int64_t>(row) * latent;
+  float* rotated =
+      p.rotated + static_cast<std::int64_t>(row / kKvBlock) * (p.kv.key_dim - latent) * kKvBlock;
   for (int i = static_cast<int>(threadIdx.x); i < p.kv.key_dim; i += kThreads) {
     if (i < latent) {
-      p.latents[static_cast<std::int64_t>(slot) * latent + i] = values.at(slot, i);
+      latents[i] = values.at(slot, i);
     } else {
-      p.rotated[static_cast<std::int64_t>(i - latent) * kKvBlock + slot] = keys.at(i, slot);
+      rotated[static_cast<std::int64_t>(i - latent) * kKvBlock + slot] = keys.at(i, slot);
     }
   }
 }
@@ -204,11 +210,11 @@ void kv_write_heads(const KvWriteHeadsParams& p, Stream stream) {
 void latent_read(const LatentReadParams& p, Stream stream) {
   const auto grid = static_cast<unsigned>(p.rows);
   if (p.kv.dtype == DType::kF32) {
-    launch(latent_read_kernel<DType::kF32>, grid, kThreads, 0, stream, p);
+    launch_early(latent_read_kernel<DType::kF32>, grid, kThreads, 0, stream, p);
   } else if (p.kv.dtype == DType::kBF16) {
-    launch(latent_read_kernel<DType::kBF16>, grid, kThreads, 0, stream, p);
+    launch_early(latent_read_kernel<DType::kBF16>, grid, kThreads, 0, stream, p);
   } else {
-    launch(latent_read_kernel<DType::kF8E4M3>, grid, kThreads, 0, stream, p);
+    launch_early(latent_read_kernel<DType::kF8E4M3>, grid, kThreads, 0, stream, p);
   }
 }
 

@@ -99,7 +99,7 @@ class CountingBackend final : public device::Backend {
   void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
   void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
   void latent_read(const kernels::LatentReadParams& p) override { inner_->latent_read(p); }
-  void key_expand(const kernels::KeyExpandParams& p) override { inner_->key_expand(p); }
+  void heads_expand(const kernels::HeadsExpandParams& p) override { inner_->heads_expand(p); }
   void rope_query(const kernels::RopeQueryParams& p) override { inner_->rope_query(p); }
   void index_write(const kernels::IndexWriteParams& p) override { inner_->index_write(p); }
   void index_select(const kernels::IndexSelectParams& p) override { inner_->index_select(p); }

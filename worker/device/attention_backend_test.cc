@@ -73,19 +73,34 @@ TEST_F(BackendTest, KeysAndValuesStandInTheCache) {
   EXPECT_EQ(heads(device_), heads(cpu_));
 }
 
-TEST_F(BackendTest, ExpandedKeysAreExact) {
-  const auto run = [&](const Side& side) {
-    auto* keys = allocate<float>(*side.backend, size(3) * 24 * 64);
-    side.backend->key_expand({.k = side.put(random_floats(size(64) * 3 * 16, 24)),
-                              .rotated = side.put(random_floats(size(8) * 64, 25)),
-                              .keys = keys,
-                              .rows = 50,
-                              .heads = 3,
-                              .nope = 16,
-                              .rope = 8});
-    return side.get(keys, size(3) * 24 * 64);
-  };
-  EXPECT_EQ(run(device_), run(cpu_));
+// Over a block and a part of another, with dimensions that are more and less than turn at a time.
+TEST_F(BackendTest, ExpandedHeadsAreExact) {
+  constexpr int kRows = 64 + 50;
+  constexpr int kHeads = 3;
+  constexpr int kRope = 8;
+  for (const auto& [nope, value] : {std::pair{16, 16}, {48, 32}}) {
+    const auto run = [&](const Side& side) {
+      auto* keys = allocate<float>(*side.backend, size(2 * kHeads * 64) * size(nope + kRope));
+      auto* values = allocate<float>(*side.backend, size(2 * kHeads * 64) * size(value));
+      side.backend->clear(keys, size(2 * kHeads * 64) * size(nope + kRope));
+      side.backend->clear(values, size(2 * kHeads * 64) * size(value));
+      side.backend->heads_expand(
+          {.x = side.put(random_floats(size(kRows * kHeads) * size(nope + value), 24)),
+           .rotated = side.put(random_floats(size(2 * kRope) * 64, 25)),
+           .keys = keys,
+           .values = values,
+           .rows = kRows,
+           .heads = kHeads,
+           .nope = nope,
+           .rope = kRope,
+           .value = value});
+      auto all = side.get(keys, size(2 * kHeads * 64) * size(nope + kRope));
+      const auto others = side.get(values, size(2 * kHeads * 64) * size(value));
+      all.insert(all.end(), others.begin(), others.end());
+      return all;
+    };
+    EXPECT_EQ(run(device_), run(cpu_)) << nope;
+  }
 }
 
 // Sequences over a cache whose slots that no position has written are not numbers.

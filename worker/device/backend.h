@@ -8,7 +8,7 @@
 //   data     what only operators touch: activations, caches, weights. allocate(), reserve(); the
 //            host puts values there by write() and pack_panels().
 //   lists    what the host says to an operator: tokens, places, row_index, groups with their
-//            slots' tokens and weights, matrices' descriptions, items with their block tables, the
+//            slots' tokens and weights, matrices' descriptions, items, block tables, the
 //            factors of quantise, choices. Anywhere the host can read; read before the call
 //            returns. Those that many operators are given can be sent once: keep(), stage().
 //   results  what the host reads after wait(): tokens that were chosen, and logits that were
@@ -164,7 +164,7 @@ class Backend {
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
   virtual void latent_read(const kernels::LatentReadParams& params) = 0;
-  virtual void key_expand(const kernels::KeyExpandParams& params) = 0;
+  virtual void heads_expand(const kernels::HeadsExpandParams& params) = 0;
   virtual void rope_query(const kernels::RopeQueryParams& params) = 0;
   virtual void index_write(const kernels::IndexWriteParams& params) = 0;
   // Scores and selection.

@@ -218,7 +218,10 @@ class CpuBackend final : public Backend {
     light(p.rows, p.kv.key_dim, [&](int begin, int end) { ops_.latent_read(p, begin, end); });
   }
 
-  void key_expand(const KeyExpandParams& p) override { ops_.key_expand(p, 0, p.heads); }
+  void heads_expand(const HeadsExpandParams& p) override {
+    light(p.rows, p.heads * (p.nope + p.value),
+          [&](int begin, int end) { ops_.heads_expand(p, begin, end); });
+  }
 
   void rope_query(const RopeQueryParams& p) override {
     light(p.tokens, p.heads * p.rope.pairs,

@@ -221,12 +221,16 @@ class CudaBackend final : public Backend {
     launch([&] { cuda::kv_write_heads(p, stream_.get()); });
   }
 
-  void latent_read(const LatentReadParams& p) override {
+  void latent_read(const LatentReadParams& params) override {
+    if (params.rows == 0) return;
+    LatentReadParams p = params;
+    p.blocks = list(p.blocks, (p.rows + kKvBlock - 1) / kKvBlock);
     launch([&] { cuda::latent_read(p, stream_.get()); });
   }
 
-  void key_expand(const KeyExpandParams& p) override {
-    launch([&] { cuda::key_expand(p, stream_.get()); });
+  void heads_expand(const HeadsExpandParams& p) override {
+    if (p.rows == 0) return;
+    launch([&] { cuda::heads_expand(p, stream_.get()); });
   }
 
   void rope_query(const RopeQueryParams& params) override {

@@ -204,22 +204,23 @@ TEST_F(BackendTest, AttentionOverARoundedLatentIsNear) {
 // Latents are normed, whose last digits are the device's own: a value that lies between two of the
 // cache's may go to either.
 TEST_F(BackendTest, RoundedLatentsAreNear) {
-  constexpr int kRows = 50;
+  constexpr int kRows = 64 + 50;
   constexpr int kLatent = 144;
   constexpr int kRope = 32;
+  const std::vector<std::int32_t> table = {2, 1};
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     const auto read = [&](const Side& side) {
-      const KvLayer kv = latent_cache(side, dtype, kLatent, kRope, 2);
+      const KvLayer kv = latent_cache(side, dtype, kLatent, kRope, 3);
       std::vector<TokenPlace> places;
-      for (int t = 0; t < kRows; ++t) places.push_back({t, 1});
+      for (int t = 0; t < kRows; ++t) places.push_back({t, table[size(t / kKvBlock)]});
       side.backend->kv_write({side.put(random_floats(size(kRows) * 180, 7)), 180,
                               side.put(random_floats(kLatent, 8)), places.data(), kv,
                               latent_rope(side, kRows, kRope), kRows, 1e-6F});
       auto* latents = allocate<float>(*side.backend, size(kRows) * kLatent);
-      auto* rotated = allocate<float>(*side.backend, size(kRope) * kKvBlock);
-      side.backend->latent_read({kv, 1, kRows, latents, rotated});
+      auto* rotated = allocate<float>(*side.backend, size(2 * kRope) * kKvBlock);
+      side.backend->latent_read({kv, table.data(), kRows, latents, rotated});
       auto all = side.get(latents, size(kRows) * kLatent);
-      const auto turned = side.get(rotated, size(kRope) * kKvBlock);
+      const auto turned = side.get(rotated, size(2 * kRope) * kKvBlock);
       all.insert(all.end(), turned.begin(), turned.end());
       return all;
     };

@@ -8,8 +8,11 @@ namespace {
 
 using kernels::kKvBlock;
 
-// Positions whose expansion is held at a time.
+// Positions whose expansion is held.
 constexpr int kMostPositions = 8192;
+// And those that are expanded at a time (sizing/memory.cc counts both): products of so many rows
+// use all of a GPU, and what they are made of and give stays in its second cache.
+constexpr int kAtOnce = 1024;
 
 std::int64_t past_of(const Step& step, const TokenRun& run) {
   return step.places[run.begin + run.size - 1].position + 1;
@@ -33,10 +36,12 @@ ExpandedAttention::ExpandedAttention(Step& step, int heads, int past_blocks)
   keys_ = floats(slots * static_cast<std::size_t>(c.qk_head_dim()));
   values_ = floats(slots * static_cast<std::size_t>(c.v_head_dim));
   kv_ = {keys_, values_, heads, c.qk_head_dim(), c.v_head_dim};
-  latents_ = floats(std::size_t{kKvBlock} * static_cast<std::size_t>(c.kv_lora_rank));
-  rotated_ = floats(std::size_t{kKvBlock} * static_cast<std::size_t>(c.qk_rope_head_dim));
-  k_ = floats(static_cast<std::size_t>(kKvBlock * heads) *
-              static_cast<std::size_t>(c.qk_nope_head_dim));
+  positions_ = std::min(blocks_ * kKvBlock, kAtOnce);
+  const auto rows = static_cast<std::size_t>(positions_);
+  latents_ = floats(rows * static_cast<std::size_t>(c.kv_lora_rank));
+  rotated_ = floats(rows * static_cast<std::size_t>(c.qk_rope_head_dim));
+  expanded_ = floats(rows * static_cast<std::size_t>(heads) *
+                     static_cast<std::size_t>(c.qk_nope_head_dim + c.v_head_dim));
   table_.resize(static_cast<std::size_t>(blocks_));
   std::iota(table_.begin(), table_.end(), 0);
   items_.reserve(static_cast<std::size_t>(heads) *
@@ -58,34 +63,25 @@ void ExpandedAttention::run(Step& step, const TokenRun& run, const kernels::KvLa
   device::Backend& backend = step.backend;
   const int nope = c.qk_nope_head_dim;
   const auto past = static_cast<int>(past_of(step, run));
-  for (int b = 0; b * kKvBlock < past; ++b) {
-    const int rows = std::min(kKvBlock, past - b * kKvBlock);
-    const std::int32_t block = run.block_table[b];
-    const std::int64_t to = std::int64_t{b} * heads_ * kKvBlock;
-    backend.latent_read({cache, block, rows, latents_, rotated_});
+  for (int begin = 0; begin < past; begin += positions_) {
+    const int rows = std::min(positions_, past - begin);
+    const std::int64_t slots = std::int64_t{begin} * heads_;  // of keys and values before these
+    backend.latent_read({cache, run.block_table + begin / kKvBlock, rows, latents_, rotated_});
     backend.linear({.x = latents_,
                     .ldx = cache.value_dim,
-                    .w = w.key_expand.data(),
-                    .y = k_,
-                    .ldy = heads_ * nope,
-                    .y_step = nope,
-                    .rows = rows,
-                    .batch = heads_});
-    backend.key_expand({.k = k_,
-                        .rotated = rotated_,
-                        .keys = keys_ + to * kv_.key_dim,
-                        .rows = rows,
-                        .heads = heads_,
-                        .nope = nope,
-                        .rope = c.qk_rope_head_dim});
-    backend.linear({.x = latents_,
-                    .ldx = cache.value_dim,
-                    .w = w.value_up.data(),
-                    .y = values_ + to * kv_.value_dim,
-                    .ldy = kv_.value_dim,
-                    .y_step = std::int64_t{kKvBlock} * kv_.value_dim,
-                    .rows = rows,
-                    .batch = heads_});
+                    .w = &w.expand,
+                    .y = expanded_,
+                    .ldy = w.expand.n,
+                    .rows = rows});
+    backend.heads_expand({.x = expanded_,
+                          .rotated = rotated_,
+                          .keys = keys_ + slots * kv_.key_dim,
+                          .values = values_ + slots * kv_.value_dim,
+                          .rows = rows,
+                          .heads = heads_,
+                          .nope = nope,
+                          .rope = c.qk_rope_head_dim,
+                          .value = c.v_head_dim});
   }
   float* query = q + std::int64_t{run.begin} * heads_ * kv_.key_dim;
   const kernels::TokenPlace* places = step.places + run.begin;

@@ -1,5 +1,7 @@
 // Latent attention of long prompts in the loose mode: keys and values of the heads are expanded
-// from the cache's latents, once for all of a prompt's tokens, and attention runs over them. A pair
+// from the cache's latents, once for all of a prompt's tokens, and attention runs over them, all
+// heads in one call. Positions are expanded many at a time: a device has few operators to start for
+// a past, and products with many rows. A pair
 // of tokens then costs (nope + rope) + v multiply-adds instead of (latent + rope) + latent, a third
 // of it for DeepSeek's sizes, for an expansion of latent * (nope + v) per head and position of the
 // past.
@@ -33,9 +35,10 @@ class ExpandedAttention {
   float* keys_;                      // [blocks, heads, nope + rope, 64]
   float* values_;                    // [blocks, heads, 64, v]
   kernels::KvLayer kv_;              // both, in FP32
-  float* latents_;                   // [64, latent] of a block of the cache
-  float* rotated_;                   // [rope, 64]
-  float* k_;                         // [64, heads, nope]
+  int positions_;                    // that are expanded at a time, some blocks of 64
+  float* latents_;                   // [positions, latent]
+  float* rotated_;                   // [blocks of them, rope, 64]
+  float* expanded_;                  // [positions, heads, nope | v]
   std::vector<std::int32_t> table_;  // 0, 1, 2, ...
   std::vector<kernels::AttentionItem> items_;
 };

@@ -114,20 +114,23 @@ class Reader {
         rounded(loader_.slice(q_name, std::int64_t{c_.num_heads} * qk, q_input,
                               std::int64_t{heads.begin} * qk, heads.size() * qk, 0, q_input)));
     // Per head the key rows (nope), then the value rows.
-    const int rows = c_.qk_nope_head_dim + c_.v_head_dim;
-    for (int h = heads.begin; h < heads.end; ++h) {
-      const auto part = [&](int row, int n) {
-        return loader_.slice(prefix + "kv_b_proj.weight", std::int64_t{c_.num_heads} * rows,
-                             c_.kv_lora_rank, std::int64_t{h} * rows + row, n, 0, c_.kv_lora_rank);
-      };
-      WeightPiece key = part(0, c_.qk_nope_head_dim);
+    const int nope = c_.qk_nope_head_dim;
+    const int rows = nope + c_.v_head_dim;
+    const auto part = [&](int row, int n) {
+      return loader_.slice(prefix + "kv_b_proj.weight", std::int64_t{c_.num_heads} * rows,
+                           c_.kv_lora_rank, std::int64_t{heads.begin} * rows + row, n, 0,
+                           c_.kv_lora_rank);
+    };
+    if (slice_.expands) w.expand = loader_.pack(part(0, heads.size() * rows));
+    const bool shares =
+        slice_.expands && nope % kernels::kPanel == 0 && c_.v_head_dim % kernels::kPanel == 0;
+    for (int row = 0; row < heads.size() * rows; row += rows) {
+      WeightPiece key = part(row, nope);
       std::swap(key.n, key.k);
       std::swap(key.n_stride, key.k_stride);
       w.key_up.push_back(loader_.pack(key));
-      w.value_up.push_back(loader_.pack(part(c_.qk_nope_head_dim, c_.v_head_dim)));
-      if (slice_.expands) {
-        w.key_expand.push_back(loader_.pack(part(0, c_.qk_nope_head_dim)));
-      }
+      w.value_up.push_back(shares ? kernels::columns_of(w.expand, row + nope, c_.v_head_dim)
+                                  : loader_.pack(part(row + nope, c_.v_head_dim)));
     }
     if (c_.indexer) w.indexer = indexer(prefix + "indexer.");
     return w;

@@ -58,8 +58,9 @@ struct LatentWeights {
   std::vector<kernels::PackedMatrix>
       key_up;  // [local heads] nope -> kv_lora (the key half of kv_b, transposed)
   std::vector<kernels::PackedMatrix> value_up;  // [local heads] kv_lora -> v
-  std::vector<kernels::PackedMatrix>
-      key_expand;          // [local heads] kv_lora -> nope; empty unless keys are expanded
+  // kv_lora -> local heads * (nope | v), where keys are expanded. The memory of value_up is a part
+  // of its memory if panels hold parts of one head alone.
+  kernels::PackedMatrix expand;
   IndexerWeights indexer;  // filled as the configuration says
 };
 
