@@ -45,22 +45,53 @@ __global__ void tree_sum_kernel(const TreeSumParams p) {
   p.y[item] = p.residual[item] + tree_of(part, p.ranks);
 }
 
-__global__ void combine_kernel(const CombineParams p) {
+// kColumns neighbours of a token for each thread. Of a token's slots some are on their way at a
+// time, and added in their order.
+template <int kColumns>
+__global__ void __launch_bounds__(kThreads) combine_kernel(const CombineParams p) {
   follow_previous_kernel();
-  const std::int64_t item = this_item();
-  if (item >= static_cast<std::int64_t>(p.tokens) * p.n) return;
-  const std::int64_t token = item / p.n;
-  const std::int64_t column = item % p.n;
-  const std::int64_t first = p.first != nullptr ? p.first[token] : token * p.each;
-  const std::int64_t end = p.first != nullptr ? p.first[token + 1] : first + p.each;
-  float sum = 0.0F;
-  for (std::int64_t i = first; i < end; ++i) {
-    if (p.slots[i] < 0) continue;  // never the first
-    const float part = p.x[static_cast<std::int64_t>(p.slots[i]) * p.n + column];
-    sum = i == first ? part : sum + part;
+  constexpr int kAhead = 8;
+  struct alignas(kColumns * sizeof(float)) Columns {
+    float v[kColumns];
+  };
+  const std::int64_t token = blockIdx.x;
+  const int column =
+      (static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x)) * kColumns;
+  if (column >= p.n) return;
+  const std::int64_t begin = p.first != nullptr ? p.first[token] : token * p.each;
+  const std::int64_t end = p.first != nullptr ? p.first[token + 1] : begin + p.each;
+  Columns sum = {};
+  for (std::int64_t first = begin; first < end; first += kAhead) {
+    Columns part[kAhead];
+    bool there[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const std::int64_t slot = first + i < end ? p.slots[first + i] : -1;
+      there[i] = slot >= 0;
+      if (there[i]) part[i] = *reinterpret_cast<const Columns*>(p.x + slot * p.n + column);
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (!there[i]) continue;  // never the first
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        sum.v[c] = first + i == begin ? part[i].v[c] : sum.v[c] + part[i].v[c];
+      }
+    }
   }
   const std::int64_t at = token * p.ldy + column;
-  p.y[at] = p.residual != nullptr ? p.residual[at] + sum : sum;
+  if (p.residual != nullptr) {
+    const Columns residual = *reinterpret_cast<const Columns*>(p.residual + at);
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) sum.v[c] = residual.v[c] + sum.v[c];
+  }
+  *reinterpret_cast<Columns*>(p.y + at) = sum;
+}
+
+template <int kColumns>
+void launch_combine(const CombineParams& p, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(p.tokens), blocks_for((p.n + kColumns - 1) / kColumns));
+  launch_early(combine_kernel<kColumns>, grid, kThreads, 0, stream, p);
 }
 
 // A thread block for a block of the cache and a head of it. What is read by positions is written by
@@ -173,8 +204,14 @@ void tree_sum(const TreeSumParams& p, Stream stream) {
 }
 
 void combine(const CombineParams& p, Stream stream) {
-  const auto items = static_cast<std::int64_t>(p.tokens) * p.n;
-  launch_early(combine_kernel, blocks_for(items), kThreads, 0, stream, p);
+  const auto aligned = [](const float* values) {
+    return reinterpret_cast<std::uintptr_t>(values) % 16 == 0;
+  };
+  if (p.n % 4 == 0 && p.ldy % 4 == 0 && aligned(p.x) && aligned(p.y) && aligned(p.residual)) {
+    launch_combine<4>(p, stream);
+  } else {
+    launch_combine<1>(p, stream);
+  }
 }
 
 void heads_expand(const HeadsExpandParams& p, Stream stream) {

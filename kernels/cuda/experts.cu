@@ -23,60 +23,81 @@ constexpr int kEach = 8;
 constexpr int kPairs = kEach * kWarp;
 
 // The experts that pairs begin + 32 i + lane chose, counted from the first that has a group; below
-// zero, or as many as there are and more: one without.
-__device__ void load_chosen(const GroupExpertsParams& p, int begin, int pairs, int lane,
+// zero, or as many as there are and more: one without, or a pair from `end` on.
+__device__ void load_chosen(const GroupExpertsParams& p, int begin, int end, int lane,
                             int (&expert)[kEach]) {
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     const int pair = begin + i * kWarp + lane;
-    expert[i] = pair < pairs ? p.chosen[pair] - p.first_expert : -1;
+    expert[i] = pair < end ? p.chosen[pair] - p.first_expert : -1;
   }
 }
 
-// One warp for an expert. It goes through all pairs of a token and a choice twice, many of a lane
-// on their way at a time: once to count those of lower experts and its own, once to give its own
-// their slots in order.
+// Pairs that chose lower experts, and this one.
+struct Counts {
+  int lower;
+  int own;
+};
+
+// A thread block for an expert, whose warps have a part of all pairs of a token and a choice each.
+// A warp goes through its part twice, many pairs of a lane on their way at a time: once to count
+// those of lower experts and its own, once to give its own their slots in order.
 __global__ void __launch_bounds__(kWarp* kWarps) group_experts_kernel(const GroupExpertsParams p) {
   follow_previous_kernel();
+  __shared__ Counts counts[kWarps];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int expert = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int expert = static_cast<int>(blockIdx.x);
   const int pairs = p.tokens * p.top_k;
-  if (expert >= p.experts) return;  // the whole warp does
-  // Slots of the first group are shared out over the experts' warps.
-  for (int t = expert * kWarp + lane; t < p.tokens; t += p.experts * kWarp) {
+  const int thread = expert * kWarp * kWarps + static_cast<int>(threadIdx.x);
+  const int threads = p.experts * kWarp * kWarps;
+  // Slots of the first group are shared out over all threads.
+  for (int t = thread; t < p.tokens; t += threads) {
     p.token[t] = t;
     p.weight[t] = 1.0F;
     p.slot[static_cast<std::int64_t>(t) * (1 + p.top_k)] = t;
   }
   // Choices without a group are shared out in the same way.
-  for (int i = expert * kWarp + lane; i < pairs; i += p.experts * kWarp) {
+  for (int i = thread; i < pairs; i += threads) {
     const int of = p.chosen[i] - p.first_expert;
     if (of < 0 || of >= p.experts) p.slot[place_of(p, i)] = -1;
   }
-  int lower = 0;
-  int own = 0;
+  const int each = (pairs + kWarps - 1) / kWarps;
+  const int first = warp * each;
+  const int end = first + each < pairs ? first + each : pairs;
+  Counts mine = {};
   int chosen[kEach];
-  for (int begin = 0; begin < pairs; begin += kPairs) {
-    load_chosen(p, begin, pairs, lane, chosen);
+  for (int begin = first; begin < end; begin += kPairs) {
+    load_chosen(p, begin, end, lane, chosen);
 #pragma unroll
     for (const int of : chosen) {
-      lower += __popc(__ballot_sync(kAllLanes, of >= 0 && of < expert));
-      own += __popc(__ballot_sync(kAllLanes, of == expert));
+      mine.lower += __popc(__ballot_sync(kAllLanes, of >= 0 && of < expert));
+      mine.own += __popc(__ballot_sync(kAllLanes, of == expert));
     }
   }
-  int slot = p.tokens + lower;
-  if (lane == 0) {
-    if (expert == 0) p.groups[0] = {0, p.tokens};
-    p.groups[1 + expert] = {slot, slot + own};
+  if (lane == 0) counts[warp] = mine;
+  __syncthreads();
+  Counts all = {};
+  int before = 0;  // of its own, in parts of warps ahead
+  for (int w = 0; w < kWarps; ++w) {
+    if (w < warp) before += counts[w].own;
+    all.lower += counts[w].lower;
+    all.own += counts[w].own;
   }
-  if (own == 0) return;
-  for (int begin = 0; begin < pairs; begin += kPairs) {
-    load_chosen(p, begin, pairs, lane, chosen);
+  const int group = p.tokens + all.lower;
+  if (threadIdx.x == 0) {
+    if (expert == 0) p.groups[0] = {0, p.tokens};
+    p.groups[1 + expert] = {group, group + all.own};
+  }
+  if (mine.own == 0) return;  // the whole warp does
+  int slot = group + before;
+  for (int begin = first; begin < end; begin += kPairs) {
+    load_chosen(p, begin, end, lane, chosen);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const bool mine = chosen[i] == expert;
-      const unsigned lanes = __ballot_sync(kAllLanes, mine);
-      if (mine) {
+      const bool is_mine = chosen[i] == expert;
+      const unsigned lanes = __ballot_sync(kAllLanes, is_mine);
+      if (is_mine) {
         const int pair = begin + i * kWarp + lane;
         const int at = slot + lanes_before(lanes, lane);
         p.token[at] = pair / p.top_k;
@@ -132,8 +153,8 @@ __global__ void __launch_bounds__(kWarp) expert_tasks_kernel(const ExpertTasks p
 }  // namespace
 
 void group_experts(const GroupExpertsParams& p, Stream stream) {
-  const auto blocks = static_cast<unsigned>((p.experts + kWarps - 1) / kWarps);
-  launch_early(group_experts_kernel, blocks, kWarp * kWarps, 0, stream, p);
+  launch_early(group_experts_kernel, static_cast<unsigned>(p.experts), kWarp * kWarps, 0, stream,
+               p);
 }
 
 void expert_tasks(const ExpertTasks& p, Stream stream) {

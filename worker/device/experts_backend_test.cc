@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "worker/device/backend_fixture.h"
@@ -108,6 +109,32 @@ TEST_F(BackendTest, ExpertsAreNear) {
       expect_near(experts.run(device_, x), experts.run(cpu_, x), 3e-4,
                   std::to_string(tokens) + " tokens");
     }
+  }
+}
+
+// Rows that can be written four columns at a time, and others.
+TEST_F(BackendTest, SlotsAreAddedUpWhateverTheWidth) {
+  const std::vector<Group> groups = {{0, 3}, {3, 5}};
+  const std::vector<std::int32_t> token = {0, 1, 2, 0, 2};
+  for (const auto& [n, ldy] : {std::pair{70, 70}, {72, 73}, {72, 76}}) {
+    const Weight first = plain_weight(n, 40, DType::kBF16, 71);
+    const Weight second = plain_weight(n, 40, DType::kBF16, 72);
+    const auto run = [&, n = n, ldy = ldy](const Side& side) {
+      const SegmentedMatrix w[] = {load_whole(side, first), load_whole(side, second)};
+      auto* y = side.put(random_floats(size(3) * size(ldy), 73));
+      side.backend->row_parallel({.h = side.put(random_floats(size(5) * 40, 74)),
+                                  .ldh = 40,
+                                  .token = token.data(),
+                                  .groups = groups.data(),
+                                  .w = w,
+                                  .group_count = 2,
+                                  .tokens = 3,
+                                  .residual = y,
+                                  .y = y,
+                                  .ldy = ldy});
+      return side.get(y, size(3) * size(ldy));
+    };
+    expect_near(run(device_), run(cpu_), 1e-5, std::to_string(n) + " columns");
   }
 }
 
