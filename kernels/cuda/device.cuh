@@ -53,18 +53,37 @@ void launch(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes,
   launch_with({}, kernel, grid, threads, shared_bytes, stream, args...);
 }
 
+inline cudaLaunchAttribute starts_early() {
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  return early;
+}
+
 // The same for a kernel whose first words, in every thread, are follow_previous_kernel() or, if the
 // next is to start when it ends, wait_for_previous_kernel(): it is started while the one before it
 // ends, and waits there.
 template <class... Params, class... Args>
 void launch_early(void (*kernel)(Params...), dim3 grid, int threads, int shared_bytes,
                   Stream stream, const Args&... args) {
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute early = starts_early();
   cudaLaunchConfig_t config = {};
   config.attrs = &early;
   config.numAttrs = kernels_overlap() ? 1 : 0;
+  launch_with(config, kernel, grid, threads, shared_bytes, stream, args...);
+}
+
+// The same with clusters of `blocks` that follow each other in y; from 9.0 on.
+template <class... Params, class... Args>
+void launch_clusters(int blocks, void (*kernel)(Params...), dim3 grid, int threads,
+                     int shared_bytes, Stream stream, const Args&... args) {
+  cudaLaunchAttribute attributes[2] = {starts_early(), {}};
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = attributes[1].val.clusterDim.z = 1;
+  attributes[1].val.clusterDim.y = static_cast<unsigned>(blocks);
+  cudaLaunchConfig_t config = {};
+  config.attrs = attributes;
+  config.numAttrs = 2;
   launch_with(config, kernel, grid, threads, shared_bytes, stream, args...);
 }
 

@@ -43,10 +43,18 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
                                plan.panels, processors);
 }
 
-void plan_wide_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan) {
+void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool pairs,
+                        ProductPlan& plan) {
+  plan.spans_each = 1;
+  if (pairs) {
+    plan_tiles(tasks, kPairedRows, plan);
+    std::int64_t rows = 0;
+    for (const ProductTask& task : tasks) rows += task.rows;
+    plan.spans = 1;
+    if (pairs_pay(rows, std::ssize(plan.tiles), plan.panels, processors)) return;
+  }
   plan_tiles(tasks, wide_tile_rows(most_rows(tasks)), plan);
   plan.spans = wide_parts(static_cast<int>(plan.tiles.size()), plan.panels, plan.spans, processors);
-  plan.spans_each = 1;
 }
 
 RowRange wide_kernel_rows(int major, bool library) {

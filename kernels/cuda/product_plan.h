@@ -49,8 +49,10 @@ struct RowRange {
 // unpacking: on an H100 with Llama-8B's weights both take the same time for 2,048 rows, by 6 %.
 RowRange wide_kernel_rows(int major, bool library);
 
-// Tiles of such products, and wide_parts() as plan.spans.
-void plan_wide_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan);
+// Tiles of such products, and wide_parts() as plan.spans. `pairs`: those of product_paired.cu where
+// pairs_pay() says so.
+void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool pairs,
+                        ProductPlan& plan);
 
 // A part of a task for which the library's scratch memory is made: rows and panels.
 struct ProductPart {

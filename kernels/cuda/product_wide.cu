@@ -17,6 +17,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fragments.h"
+#include "kernels/cuda/product_stage.cuh"
 #include "kernels/cuda/product_wide.h"
 
 namespace dsm::kernels::cuda {
@@ -24,24 +25,12 @@ namespace {
 
 constexpr int kWarps = 8;  // two warpgroups
 constexpr int kThreads = kWarps * 32;
-constexpr int kSteps = kWideInputs / kStepInputs;
-constexpr int kRowBytes = kWideInputs * 2;
-constexpr int kChunks = kRowBytes / 16;
-// A stage of a panel: [4 pieces][8 pairs of inputs][64] words, a piece for the lanes 4g + q of one
-// q. 32 bytes more from one to the next keep them on different banks.
-constexpr int kPieces = 4;
-constexpr int kPairs = kWideInputs / 2;
-constexpr int kPiecePairs = kPairs / kPieces;
-constexpr int kPairBytes = kPanel * 4;
-constexpr int kPieceBytes = kPiecePairs * kPairBytes + 32;
 constexpr int kWarpColumns = 32;
-// Of a thread block's shared memory on GPUs of 9.0.
-constexpr int kMostBytes = 227 << 10;
 
 template <int kRows>
 struct Wide {
   // Rows, then panels. Rows are aligned to 1,024 bytes.
-  static constexpr int kRowsBytes = kRows * kRowBytes;
+  static constexpr int kRowsBytes = kRows * kStageRowBytes;
   static constexpr int kStageBytes =
       static_cast<int>(round_up(kRowsBytes + kWidePanels * kPieces * kPieceBytes, 1024));
   // Stages in shared memory, of which one is read, the one before may still be, and the others are
@@ -51,7 +40,7 @@ struct Wide {
   static constexpr int kAhead = kRing - 2;
   // With a barrier for each stage, and what aligns them.
   static constexpr int kSharedBytes = kRing * (kStageBytes + 8) + 1024;
-  static_assert(kSharedBytes <= kMostBytes);
+  static_assert(kSharedBytes <= kMostStageBytes);
   // Sums of 32 rows of a warp on their way out, by row; 4 keep lanes on different banks.
   static constexpr int kOutRows = 32;
   static constexpr int kOutStride = kWarpColumns + 4;
@@ -96,7 +85,7 @@ __device__ __forceinline__ void ask(const Block& block, const Ring<kRows>& ring,
   if (i >= block.count) return;
   constexpr int kBytes = Wide<kRows>::kRowsBytes / kWarps;
   constexpr int kCopies = kWidePanels * kPieces / kWarps;
-  const int first = (block.begin + i) * kPairs;
+  const int first = (block.begin + i) * kStagePairs;
   unsigned char* to = ring.stage(i);
   std::uint64_t* barrier = ring.barrier(i);
   const int panel = warp / 2;
@@ -105,8 +94,8 @@ __device__ __forceinline__ void ask(const Block& block, const Ring<kRows>& ring,
   int expected = kBytes;
 #pragma unroll
   for (int c = 0; c < kCopies; ++c) {
-    const int left = block.pairs - first - (warp % 2 * kCopies + c) * kPiecePairs;
-    pairs[c] = panel >= block.panels || left < 0 ? 0 : left < kPiecePairs ? left : kPiecePairs;
+    pairs[c] =
+        panel >= block.panels ? 0 : pairs_of_piece(block.pairs - first, warp % 2 * kCopies + c);
     expected += pairs[c] * kPairBytes;
   }
   copies_expect(barrier, expected);
@@ -125,13 +114,13 @@ __device__ __forceinline__ void ask(const Block& block, const Ring<kRows>& ring,
 
 // A lane's weights of a stage: operands A of a step's two products, the panel's halves.
 struct StageWeights {
-  std::uint32_t v[kSteps][2][4];
+  std::uint32_t v[kStageSteps][2][4];
 };
 
 // `from`: the lane's piece, at its first column. Pairs from `left` on are not there.
 __device__ __forceinline__ void load_stage(const unsigned char* from, int left, StageWeights& to) {
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
+  for (int step = 0; step < kStageSteps; ++step) {
 #pragma unroll
     for (int further = 0; further < 2; ++further) {
       const int pair = step * 2 + further;
@@ -160,7 +149,7 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
   const auto take = [&](int i, StageWeights& to) {
     copies_wait(ring.barrier(i), ring.turn(i));
     load_stage(ring.stage(i) + weights,
-               block.pairs - (block.begin + i) * kPairs - lane % 4 * kPiecePairs, to);
+               block.pairs - (block.begin + i) * kStagePairs - lane % 4 * kPiecePairs, to);
   };
   if (warp == 0 && lane == 0) {
     for (int i = 0; i < Wide<kRows>::kRing; ++i) copies_begin(ring.barrier(i), kWarps);
@@ -179,7 +168,7 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
       const SharedRows rows = shared_rows(ring.stage(i));
       wgmma_fence();
 #pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
+      for (int step = 0; step < kStageSteps; ++step) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           wgmma_bf16(sums[half], held[b].v[step][half], rows, step);
@@ -281,6 +270,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(const WideProducts wi
 // A thread block rounds a tile's rows of one stage, a thread 16 bytes of a row: the pairs of one
 // step's lanes (load_stage).
 constexpr int kPackThreads = 256;
+constexpr int kRowChunks = kStageRowBytes / 16;
 __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts wide) {
   follow_previous_kernel();
   const Products& p = wide.params;
@@ -289,11 +279,12 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
   const int stage = static_cast<int>(blockIdx.y);
   if (tile.row >= task.rows || stage >= wide_stages(task.w)) return;
   const int k = task.w.k;
-  auto* to = static_cast<uint4*>(p.x_operands) +
-             (static_cast<std::int64_t>(blockIdx.x) * wide.stages + stage) * p.tile_rows * kChunks;
-  for (int at = static_cast<int>(threadIdx.x); at < p.tile_rows * kChunks; at += kPackThreads) {
-    const int in_tile = at / kChunks;
-    const int chunk = at % kChunks;
+  auto* to =
+      static_cast<uint4*>(p.x_operands) +
+      (static_cast<std::int64_t>(blockIdx.x) * wide.stages + stage) * p.tile_rows * kRowChunks;
+  for (int at = static_cast<int>(threadIdx.x); at < p.tile_rows * kRowChunks; at += kPackThreads) {
+    const int in_tile = at / kRowChunks;
+    const int chunk = at % kRowChunks;
     const int row = tile.row + in_tile;
     std::uint32_t words[kPieces] = {};
     if (row < task.rows) {
@@ -301,7 +292,7 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
       const float* x = task.x + from * p.ldx;
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
-        const int input = (stage * kPairs + piece * kPiecePairs + chunk) * 2;
+        const int input = (stage * kStagePairs + piece * kPiecePairs + chunk) * 2;
         float2 two = {};
         if (p.wide_x && input + 1 < k) {
           two = *reinterpret_cast<const float2*>(x + input);
@@ -312,7 +303,7 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
         words[piece] = bf16_pair(two.x, two.y);
       }
     }
-    to[in_tile * kChunks + (chunk ^ in_tile % 8)] =
+    to[in_tile * kRowChunks + (chunk ^ in_tile % 8)] =
         make_uint4(words[0], words[1], words[2], words[3]);
   }
 }
@@ -335,6 +326,7 @@ void pack_wide_rows(const WideProducts& wide, Stream stream) {
 }
 
 void wide_products(const WideProducts& wide, Stream stream) {
+  if (wide.params.tile_rows == kPairedRows) return paired_products(wide, stream);
   if (wide.params.tile_rows == 64) {
     launch_rows<64>(wide, stream);
   } else {

@@ -14,6 +14,24 @@ constexpr int wide_tile_rows(int rows) {
   return rows > 64 ? 128 : 64;
 }
 
+// Pairs of thread blocks (product_paired.cu) take tiles of so many rows, and so many panels
+// together.
+inline constexpr int kPairedRows = 256;
+inline constexpr int kPairedPanels = 4;
+inline constexpr int kPairedBlocks = 2;
+inline constexpr int kPairedFrom = 2 * kPairedRows;  // rows
+
+// Whether they are worth it for `rows` rows in so many tiles: little of a tile is for no row, and
+// of the processors' time for no tile. Nothing is divided among pairs.
+constexpr bool pairs_pay(std::int64_t rows, std::int64_t tiles, int panels, int processors) {
+  const int pairs = processors / kPairedBlocks;
+  if (rows < kPairedFrom || pairs == 0) return false;
+  if (tiles * kPairedRows * 7 > rows * 8) return false;
+  const std::int64_t pieces = tiles * ((panels + kPairedPanels - 1) / kPairedPanels);
+  const std::int64_t turns = (pieces + pairs - 1) / pairs;
+  return pieces * 4 >= turns * pairs * 3;
+}
+
 // Parts of the inputs, of `spans` at most. A part is written and read again, so there are no more
 // than fill the processors once, which hold a block each.
 constexpr int wide_parts(int tiles, int panels, int spans, int processors) {
@@ -23,10 +41,11 @@ constexpr int wide_parts(int tiles, int panels, int spans, int processors) {
   return parts < spans ? static_cast<int>(parts) : spans;
 }
 
-// `params` is as of products(), with tiles of 64 or 128 rows. `stages`: of the longest matrix.
+// `params` is as of products(), with tiles of 64, 128 or, for pairs of blocks, 256 rows.
 struct WideProducts {
   Products params;
-  int stages = 0;
+  int stages = 0;      // of the longest matrix
+  int processors = 0;  // of the device
 };
 // Of x_operands: [tiles][stages][tile_rows][64] in BF16, each 64 inputs of a row as SharedRows
 // (ptx.cuh) stand in shared memory.
@@ -35,5 +54,7 @@ constexpr std::int64_t wide_bytes_of_tile(const WideProducts& p) {
 }
 void pack_wide_rows(const WideProducts& p, Stream stream);
 void wide_products(const WideProducts& p, Stream stream);
+// The same with tiles of kPairedRows, all of whose inputs are one part.
+void paired_products(const WideProducts& p, Stream stream);
 
 }  // namespace dsm::kernels::cuda

@@ -45,7 +45,7 @@ TEST(CudaWideProductTest, TilesAreAsWideAsTheirRowsNeed) {
     const std::vector<ProductTask> tasks = {{.w = {.n = 300, .k = 3000}, .rows = most},
                                             {.w = {.n = 70, .k = 64}, .rows = 20}};
     ProductPlan plan;
-    plan_wide_products(tasks, 132, plan);
+    plan_wide_products(tasks, 132, true, plan);
     EXPECT_EQ(plan.tile_rows, most <= 64 ? 64 : 128);
     EXPECT_EQ(plan.panels, 5);
     EXPECT_EQ(plan.spans, 3);
@@ -55,6 +55,26 @@ TEST(CudaWideProductTest, TilesAreAsWideAsTheirRowsNeed) {
     EXPECT_EQ(plan.tiles.back().task, 1);
     EXPECT_EQ(plan.tiles.back().row, 0);
   }
+}
+
+TEST(CudaWideProductTest, PairsTakeWhatFillsTheirTilesAndTheProcessors) {
+  EXPECT_TRUE(pairs_pay(2048, 8, 448, 132));
+  EXPECT_TRUE(pairs_pay(2048, 8, 64, 132)) << "128 pieces in two turns of 66 pairs";
+  EXPECT_FALSE(pairs_pay(2048, 8, 40, 132)) << "80 pieces in two turns";
+  EXPECT_TRUE(pairs_pay(1800, 8, 448, 132));
+  EXPECT_FALSE(pairs_pay(1300, 6, 448, 132)) << "most of the last tile is for no row";
+  EXPECT_FALSE(pairs_pay(300, 2, 448, 132));
+  EXPECT_FALSE(pairs_pay(2048, 8, 448, 1));
+
+  const std::vector<ProductTask> one = {{.w = {.n = 28672, .k = 4096}, .rows = 2000}};
+  ProductPlan plan;
+  plan_wide_products(one, 132, true, plan);
+  EXPECT_EQ(plan.tile_rows, kPairedRows);
+  EXPECT_EQ(plan.tiles.size(), 8U);
+  EXPECT_EQ(plan.spans, 1);
+  plan_wide_products(one, 132, false, plan);
+  EXPECT_EQ(plan.tile_rows, 128);
+  EXPECT_EQ(plan.tiles.size(), 16U);
 }
 
 TEST(CudaWideProductTest, RowsAreTheKernelsUpToWhereTheLibraryIsFaster) {

@@ -75,7 +75,7 @@ __device__ __forceinline__ SharedRows shared_rows(const void* shared) {
 }
 
 // D[64 x rows] += A[64 x 16] B[16 x rows] in BF16 with sums in FP32 by a warpgroup (four warps, the
-// first a multiple of four), with 64 or 128 rows; sm_90a alone. Warp w's lane 4g + q has of
+// first a multiple of four), with 64, 128 or 256 rows; sm_90a alone. Warp w's lane 4g + q has of
 //   A: registers 0 .. 3 are lines 16 w + g, + 8, g, + 8; inputs 2q, 2q + 1 (0, 1) or those 8
 //   further B: inputs 16 step .. of a SharedRows' 64 D: registers 4j, 4j + 1 are line 16 w + g,
 //   rows 8j + 2q, 8j + 2q + 1; 4j + 2, 4j + 3 line g + 8
@@ -114,6 +114,30 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[64], const std::uint32_t (
   __trap();
 #endif
 }
+__device__ __forceinline__ void wgmma_bf16(float (&d)[128], const std::uint32_t (&a)[4],
+                                           const SharedRows& b, int step) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
+      " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
+      " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63,"
+      " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79,"
+      " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95,"
+      " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111,"
+      " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
+      "%127}, "
+      "{%128, %129, %130, %131}, %132, 1, 1, 1, 0;"
+      : DSM_SUMS_8(d, 0), DSM_SUMS_8(d, 8), DSM_SUMS_8(d, 16), DSM_SUMS_8(d, 24), DSM_SUMS_8(d, 32),
+        DSM_SUMS_8(d, 40), DSM_SUMS_8(d, 48), DSM_SUMS_8(d, 56), DSM_SUMS_8(d, 64),
+        DSM_SUMS_8(d, 72), DSM_SUMS_8(d, 80), DSM_SUMS_8(d, 88), DSM_SUMS_8(d, 96),
+        DSM_SUMS_8(d, 104), DSM_SUMS_8(d, 112), DSM_SUMS_8(d, 120)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2));
+#else
+  __trap();
+#endif
+}
 #undef DSM_SUMS_8
 // The compiler writes operands no later than here.
 __device__ __forceinline__ void wgmma_ready(std::uint32_t (&a)[4]) {
@@ -144,6 +168,20 @@ template <int kCount>
 __device__ __forceinline__ void wgmma_done(float (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+// A warpgroup asks for registers, so many for each thread, or gives back what it has above; sm_90a
+// alone. All that a thread block's warpgroups have together is what it was started with.
+template <int kRegisters>
+__device__ __forceinline__ void take_registers() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
+}
+template <int kRegisters>
+__device__ __forceinline__ void leave_registers() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
 }
 // Starts to copy 16 bytes from memory to shared memory, both aligned to 16, or to fill them with
 // zeros. They are there once the thread has waited for the group that they were committed in; for
@@ -209,6 +247,81 @@ __device__ __forceinline__ void copy_bytes([[maybe_unused]] void* shared,
 // Until the copies of a turn are there: the last one, or the one before.
 __device__ __forceinline__ void copies_wait([[maybe_unused]] std::uint64_t* barrier,
                                             [[maybe_unused]] int turn) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t there = 0;
+  while (there == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred there;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 there, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, there;\n"
+        "}"
+        : "=r"(there)
+        : "r"(shared_address(barrier)), "r"(turn & 1)
+        : "memory");
+  }
+#endif
+}
+
+// Blocks that run side by side on processors next to each other (launch_clusters() of device.cuh);
+// from sm_90 on. The number of this one, and a barrier for all their threads: what came before it
+// in one block is seen after it in the others.
+__device__ __forceinline__ int block_of_cluster() {
+  std::uint32_t block = 0;
+#if __CUDA_ARCH__ >= 900
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(block));
+#endif
+  return static_cast<int>(block);
+}
+__device__ __forceinline__ void cluster_barrier() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "fence.mbarrier_init.release.cluster;\n"
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
+          : "memory");
+#endif
+}
+// copy_bytes() to the same place in the first `blocks` of the cluster; each block's barrier at that
+// place expects the bytes.
+__device__ __forceinline__ void copy_bytes_to_cluster([[maybe_unused]] void* shared,
+                                                      [[maybe_unused]] const void* from,
+                                                      [[maybe_unused]] int bytes,
+                                                      [[maybe_unused]] std::uint64_t* barrier,
+                                                      [[maybe_unused]] int blocks) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(shared)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier)),
+      "h"(static_cast<std::uint16_t>((1 << blocks) - 1))
+      : "memory");
+#else
+  __trap();
+#endif
+}
+// A barrier at which threads of the cluster's blocks say that they have come, so many in each turn,
+// without waiting, and others of its block wait for them. What those threads have read before is
+// read, so it may be written over; what they have written is not sure to be seen in other blocks,
+// which would cost a fence each time.
+__device__ __forceinline__ void arrivals_begin(std::uint64_t* barrier, int threads) {
+  copies_begin(barrier, threads);
+}
+__device__ __forceinline__ void arrive([[maybe_unused]] std::uint64_t* barrier,
+                                       [[maybe_unused]] int block) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(block)
+      : "memory");
+#endif
+}
+__device__ __forceinline__ void arrivals_wait([[maybe_unused]] std::uint64_t* barrier,
+                                              [[maybe_unused]] int turn) {
 #if __CUDA_ARCH__ >= 900
   std::uint32_t there = 0;
   while (there == 0) {

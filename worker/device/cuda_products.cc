@@ -59,11 +59,11 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::P
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  cuda::plan_wide_products(chosen_, processors_, plan_);
+  cuda::plan_wide_products(chosen_, processors_, many_rows_ == ManyRows::kPairs, plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
   lists_.send();
-  operands_.multiply({launch, stages});
+  operands_.multiply({launch, stages, processors_});
   check(cudaGetLastError(), "start a kernel");
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
 #include "worker/device/weights_fixture.h"
 
@@ -164,6 +165,111 @@ TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
     return side.get(y, size(kRows) * kHeads * 48);
   };
   expect_near(run(device_), run(cpu_), bound(32), "heads");
+}
+
+// The same by pairs of thread blocks.
+class PairedBackendTest : public BackendTest {
+ protected:
+  PairedBackendTest() {
+    device_.backend = make_backend(
+        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kPairs});
+  }
+
+  // Fails if the kernel would not take it.
+  static void expect_paired(int n, int rows) {
+    constexpr int kProcessors = kEmulated ? 8 : 132;  // of an H100
+    EXPECT_TRUE(cuda::pairs_pay(rows, (rows + cuda::kPairedRows - 1) / cuda::kPairedRows,
+                                (n + kPanel - 1) / kPanel, kProcessors));
+  }
+};
+
+struct PairedShape {
+  int n;
+  int k;
+  int rows;
+};
+// Panels that a pair has not, rows that end within a tile, inputs that end within a stage, fewer
+// stages than the ring has and more, and more pieces than pairs.
+std::vector<PairedShape> paired_shapes() {
+  if (kEmulated) return {{700, 70, 512}, {1000, 331, 700}, {64, 640, 1024}, {1100, 64, 1000}};
+  return {{3990, 70, 1000}, {4000, 1331, 2000}, {12000, 640, 1900}, {28672, 64, 512}};
+}
+
+TEST_F(PairedBackendTest, LinearIsNearForEveryShape) {
+  unsigned seed = 800;
+  for (const auto& [n, k, rows] : paired_shapes()) {
+    expect_paired(n, rows);
+    const Weight w = plain_weight(n, k, DType::kBF16, ++seed);
+    const PackedMatrix on_cpu = load(cpu_, w);
+    const PackedMatrix on_device = load(device_, w);
+    for (const bool adds : {false, true}) {
+      const int ldx = k + (adds ? 3 : (4 - k % 4) % 4);
+      const auto x = random_floats(size(rows) * size(ldx), ++seed);
+      expect_near(
+          linear(device_, on_device, x, ldx, rows, adds), linear(cpu_, on_cpu, x, ldx, rows, adds),
+          bound(k),
+          "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(PairedBackendTest, GatesAreBesideWhatTheyGate) {
+  const auto [n, k, rows] = kEmulated ? PairedShape{704, 130, 520} : PairedShape{4032, 1030, 1000};
+  const int tokens = rows + 500;
+  expect_paired(n, tokens);
+  const Weight w = plain_weight(n, k, DType::kBF16, 870);
+  const Group everyone{0, tokens};
+  std::vector<std::int32_t> token(size(tokens));
+  for (int t = 0; t < tokens; ++t) token[size(t)] = (t * 7) % rows;
+  const auto x = random_floats(size(rows) * size(k), 871);
+  const auto factors = random_floats(token.size(), 872, 0.3F);
+  const auto start = random_floats(size(tokens) * size(n), 873);
+  for (const bool begun : {false, true}) {
+    const auto run = [&](const Side& side) {
+      const PackedMatrix packed = load(side, w);
+      auto* h = allocate<float>(*side.backend, size(tokens) * size(n / 2));
+      side.backend->gate_up({.x = side.put(x),
+                             .ldx = k,
+                             .token = token.data(),
+                             .weight = factors.data(),
+                             .groups = &everyone,
+                             .w = &packed,
+                             .group_count = 1,
+                             .h = h,
+                             .ldh = n / 2,
+                             .start = begun ? side.put(start) : nullptr,
+                             .lds = n});
+      return side.get(h, size(tokens) * size(n / 2));
+    };
+    expect_near(run(device_), run(cpu_), 0.15, begun ? "begun" : "h");
+  }
+}
+
+TEST_F(PairedBackendTest, ResidualsAreAdded) {
+  const auto [n, k, rows] = kEmulated ? PairedShape{700, 200, 512} : PairedShape{4000, 2100, 1000};
+  expect_paired(n, rows);
+  const Weight w = plain_weight(n, k, DType::kBF16, 880);
+  const auto h = random_floats(size(rows) * size(k), 881);
+  const Group everyone{0, rows};
+  std::vector<std::int32_t> token(size(rows));
+  for (int t = 0; t < rows; ++t) token[size(t)] = t;
+  const auto run = [&](const Side& side) {
+    const SegmentedMatrix packed = load_whole(side, w);
+    auto* y = side.put(random_floats(size(rows) * size(n), 882));
+    side.backend->row_parallel({.h = side.put(h),
+                                .ldh = k,
+                                .token = token.data(),
+                                .groups = &everyone,
+                                .w = &packed,
+                                .group_count = 1,
+                                .tokens = rows,
+                                .residual = y,
+                                .y = y,
+                                .ldy = n});
+    return side.get(y, size(rows) * size(n));
+  };
+  expect_near(run(device_), run(cpu_), bound(k), "y");
 }
 
 }  // namespace

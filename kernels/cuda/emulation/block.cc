@@ -34,6 +34,7 @@ namespace {
 
 constexpr std::size_t kMostThreads = 1024;
 constexpr std::size_t kMostSharedBytes = 227 << 10;
+constexpr std::size_t kMostCluster = 2;
 
 // Host threads run kernels in the order in which they have come for it.
 class Turns {
@@ -71,26 +72,45 @@ struct Meeting {
 
 struct Thread {
   void* stack = nullptr;  // where it stands
+  uint3 block = {};
   uint3 index = {};
   std::vector<LateCopy> copies;
   std::vector<std::size_t> groups;  // where each ended one ends in copies
 };
 
+// Where threads of a block meet.
+struct Barrier {
+  std::size_t arrived = 0;
+  int sum = 0;
+  int result = 0;
+};
+
+// A block or, side by side, those of a cluster: then threads are numbered through them.
 class Block {
  public:
-  Block() : dynamic_(kMostSharedBytes), threads_(kMostThreads) { ready_.reserve(kMostThreads); }
+  Block() : dynamic_(kMostCluster * kMostSharedBytes), threads_(kMostThreads) {
+    ready_.reserve(kMostThreads);
+  }
 
   void run(const KernelCall& call);
   int barrier(int value);
+  void cluster_barrier();
+  unsigned block_of_cluster() const { return static_cast<unsigned>(current_ / count_); }
+  void* shared_of_block(void* shared, unsigned block);
+  void wait_until(const std::function<bool()>& ready);
   void meet(unsigned lanes, WarpAction action, void* mine);
   void let_others_run();
   Thread& current() { return threads_[current_]; }
-  void* dynamic_shared_memory() { return dynamic_.data(); }
+  void* dynamic_shared_memory() { return shared_of(block_of_cluster()); }
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
   static void entry();
-  void run_block();
+  void run_blocks(const uint3& first);
+  char* shared_of(std::size_t block) { return dynamic_.data() + block * kMostSharedBytes; }
+  std::size_t all() const { return count_ * call_->cluster; }
+  // One of `count` threads from `first` on comes to a barrier, and goes on when all have.
+  void meet_at(Barrier& at, std::size_t first, std::size_t count, int value);
   void check_shared_variables() const;
   // Goes on with a thread that can; there is one, or `current` waits for ever.
   void switch_to_next();
@@ -111,16 +131,16 @@ class Block {
   Stacks stacks_{kMostThreads};
   std::vector<char> dynamic_;
   const KernelCall* call_ = nullptr;
-  void* host_ = nullptr;  // where the stack of run() stands
-  std::size_t count_ = 0;
+  void* host_ = nullptr;   // where the stack of run() stands
+  std::size_t count_ = 0;  // threads of a block
   std::size_t live_ = 0;
   std::vector<Thread> threads_;
   std::size_t current_ = 0;
   std::vector<std::size_t> ready_;  // the last goes first
   std::size_t waits_ = 0;           // since the turn was passed
-  std::size_t at_barrier_ = 0;
-  int barrier_sum_ = 0;
-  int barrier_result_ = 0;
+  std::size_t in_vain_ = 0;         // looks of wait_until() since anything came about
+  std::array<Barrier, kMostCluster> barriers_;
+  Barrier cluster_;
   std::array<std::vector<Meeting>, kMostThreads / 32> meetings_;  // of each warp
   std::uint32_t random_ = 0x9e3779b9U;
 };
@@ -163,17 +183,16 @@ void Block::run(const KernelCall& call) {
   gridDim = call.grid;
   blockDim = call.block;
   count_ = std::size_t{call.block.x} * call.block.y * call.block.z;
+  if (call.cluster > kMostCluster || all() > kMostThreads) fail("a cluster that is too large");
   if (__asan_poison_memory_region != nullptr) {
-    __asan_unpoison_memory_region(dynamic_.data(), dynamic_.size());
-    __asan_poison_memory_region(dynamic_.data() + call.shared_bytes,
-                                dynamic_.size() - call.shared_bytes);
+    __asan_poison_memory_region(dynamic_.data(), dynamic_.size());
+    for (unsigned b = 0; b < call.cluster; ++b) {
+      __asan_unpoison_memory_region(shared_of(b), call.shared_bytes);
+    }
   }
   for (unsigned z = 0; z < call.grid.z; ++z) {
-    for (unsigned y = 0; y < call.grid.y; ++y) {
-      for (unsigned x = 0; x < call.grid.x; ++x) {
-        blockIdx = {x, y, z};
-        run_block();
-      }
+    for (unsigned y = 0; y < call.grid.y; y += call.cluster) {
+      for (unsigned x = 0; x < call.grid.x; ++x) run_blocks({x, y, z});
     }
   }
 }
@@ -182,14 +201,19 @@ std::span<char> shared_variables() {
   return {__start_dsm_shared, __stop_dsm_shared};
 }
 
-void Block::run_block() {
-  raw_fill(dynamic_.data(), kUnwritten, call_->shared_bytes);
+void Block::run_blocks(const uint3& first_block) {
+  for (unsigned b = 0; b < call_->cluster; ++b) {
+    raw_fill(shared_of(b), kUnwritten, call_->shared_bytes);
+  }
   raw_fill(shared_variables().data(), kUnwritten, shared_variables().size());
-  live_ = count_;
+  live_ = all();
+  in_vain_ = 0;
   ready_.clear();
-  for (std::size_t t = 0; t < count_; ++t) {
-    const auto i = static_cast<unsigned>(t);
+  for (std::size_t t = 0; t < all(); ++t) {
+    const auto i = static_cast<unsigned>(t % count_);
     threads_[t].stack = stacks_.start(t, entry);
+    threads_[t].block = first_block;
+    threads_[t].block.y += static_cast<unsigned>(t / count_);
     threads_[t].index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
     threads_[t].copies.clear();
     threads_[t].groups.clear();
@@ -199,14 +223,15 @@ void Block::run_block() {
   const std::size_t first = ready_.back();
   ready_.pop_back();
   resume(first, &host_);
-  if (call_->shared_bytes > 0) check_shared_variables();
+  if (call_->shared_bytes > 0 || call_->cluster > 1) check_shared_variables();
 }
 
-// Beside dynamic memory: what a launch asks for would be less than what the kernel takes.
+// Beside dynamic memory what a launch asks for would be less than what the kernel takes, and blocks
+// that run side by side would share them.
 void Block::check_shared_variables() const {
   const bool untouched = std::ranges::all_of(
       shared_variables(), [](char byte) { return byte == static_cast<char>(kUnwritten); });
-  if (!untouched) fail("it has shared variables beside dynamic shared memory");
+  if (!untouched) fail("it has shared variables beside dynamic shared memory, or in a cluster");
 }
 
 void Block::shuffle(std::size_t begin) {
@@ -217,6 +242,7 @@ void Block::shuffle(std::size_t begin) {
 
 void Block::resume(std::size_t thread, void** from) {
   current_ = thread;
+  blockIdx = threads_[thread].block;
   threadIdx = threads_[thread].index;
   dsm_switch_stack(from, threads_[thread].stack);
 }
@@ -227,9 +253,11 @@ void Block::switch_to_next() {
     for (const auto& meetings : meetings_) {
       for (const Meeting& m : meetings) in_warps += static_cast<unsigned>(std::popcount(m.arrived));
     }
-    fail("threads wait for others that do not come: of " + std::to_string(count_) + " " +
-         std::to_string(at_barrier_) + " stand at a barrier of the block, " +
-         std::to_string(in_warps) + " at one of their warp, " + std::to_string(count_ - live_) +
+    std::size_t at_barriers = cluster_.arrived;
+    for (const Barrier& barrier : barriers_) at_barriers += barrier.arrived;
+    fail("threads wait for others that do not come: of " + std::to_string(all()) + " " +
+         std::to_string(at_barriers) + " stand at a barrier of the block, " +
+         std::to_string(in_warps) + " at one of their warp, " + std::to_string(all() - live_) +
          " have ended");
   }
   const std::size_t from = current_;
@@ -248,15 +276,26 @@ void Block::let_others_run() {
   switch_to_next();
 }
 
+void Block::wait_until(const std::function<bool()>& ready) {
+  while (!ready()) {
+    // Others look in vain, too, or run until they wait for something else.
+    if (++in_vain_ > 4 * all() || ready_.empty()) {
+      fail("threads wait for what nobody brings about");
+    }
+    ready_.insert(ready_.begin(), current_);
+    switch_to_next();
+  }
+  in_vain_ = 0;
+}
+
 void Block::pass_turn() {
-  const uint3 index = blockIdx;
   turns().pass();
   std::this_thread::yield();  // to a host thread that does not run a kernel yet
   turns().take();
   running = this;
   gridDim = call_->grid;
   blockDim = call_->block;
-  blockIdx = index;
+  blockIdx = threads_[current_].block;
   threadIdx = threads_[current_].index;
 }
 
@@ -267,6 +306,7 @@ void Block::entry() {
 }
 
 void Block::end_thread() {
+  in_vain_ = 0;
   if (--live_ == 0) {
     dsm_switch_stack(&threads_[current_].stack, host_);
   }
@@ -274,21 +314,33 @@ void Block::end_thread() {
   std::abort();  // nobody comes back to a thread that has ended
 }
 
-int Block::barrier(int value) {
-  barrier_sum_ += value;
-  if (++at_barrier_ < count_) {
+void Block::meet_at(Barrier& at, std::size_t first, std::size_t count, int value) {
+  in_vain_ = 0;
+  at.sum += value;
+  if (++at.arrived < count) {
     switch_to_next();
-    return barrier_result_;
+    return;
   }
-  barrier_result_ = barrier_sum_;
-  at_barrier_ = 0;
-  barrier_sum_ = 0;
+  at = {.result = at.sum};
   const std::size_t begin = ready_.size();
-  for (std::size_t t = 0; t < count_; ++t) {
+  for (std::size_t t = first; t < first + count; ++t) {
     if (t != current_) wake(t);
   }
   shuffle(begin);
-  return barrier_result_;
+}
+
+int Block::barrier(int value) {
+  const std::size_t block = current_ / count_;
+  meet_at(barriers_[block], block * count_, count_, value);
+  return barriers_[block].result;
+}
+
+void Block::cluster_barrier() {
+  meet_at(cluster_, 0, all(), 0);
+}
+
+void* Block::shared_of_block(void* shared, unsigned block) {
+  return shared_of(block) + (static_cast<char*>(shared) - shared_of(block_of_cluster()));
 }
 
 Meeting& Block::meeting_of(std::vector<Meeting>& meetings, unsigned lanes, WarpAction action) {
@@ -302,10 +354,11 @@ Meeting& Block::meeting_of(std::vector<Meeting>& meetings, unsigned lanes, WarpA
 void Block::meet(unsigned lanes, WarpAction action, void* mine) {
   const std::size_t first = current_ / 32 * 32;
   const auto lane = static_cast<unsigned>(current_ % 32);
-  if (count_ - first < 32) lanes &= (1U << (count_ - first)) - 1;
+  if (all() - first < 32) lanes &= (1U << (all() - first)) - 1;
   if ((lanes >> lane & 1U) == 0) fail("a lane is not in the mask that it gives");
   auto& meetings = meetings_[current_ / 32];
   Meeting& m = meeting_of(meetings, lanes, action);
+  in_vain_ = 0;
   m.mine[lane] = mine;
   m.arrived |= 1U << lane;
   if (m.arrived != lanes) {
@@ -353,6 +406,22 @@ void meet(unsigned lanes, WarpAction action, void* mine) {
 
 void let_others_run() {
   block().let_others_run();
+}
+
+unsigned block_of_cluster() {
+  return block().block_of_cluster();
+}
+
+void cluster_barrier() {
+  block().cluster_barrier();
+}
+
+void* shared_of_block(void* shared, unsigned block_number) {
+  return block().shared_of_block(shared, block_number);
+}
+
+void wait_until(const std::function<bool()>& ready) {
+  block().wait_until(ready);
 }
 
 void* dynamic_shared_memory() {

@@ -21,10 +21,19 @@ struct KernelCall {
   dim3 block;
   std::size_t shared_bytes = 0;  // dynamic
   std::function<void()> body;    // of a thread
+  unsigned cluster = 1;          // blocks in y that run side by side
 };
-// All blocks, one after the other. Of several host threads one runs a kernel at a time, until that
-// lets the others run.
+// All clusters of blocks, one after the other. Of several host threads one runs a kernel at a time,
+// until that lets the others run.
 void run(const KernelCall& call);
+
+// The number of the thread's block in its cluster, and how all threads of a cluster meet.
+unsigned block_of_cluster();
+void cluster_barrier();
+// What stands at the place of `shared`, in dynamic shared memory, in a block of the cluster.
+void* shared_of_block(void* shared, unsigned block);
+// Until `ready` says so, which some other thread of the cluster brings about.
+void wait_until(const std::function<bool()>& ready);
 
 // For a thread that waits for another kernel: the block's other threads go on, and when all wait,
 // kernels of other host threads do. Shared variables hold nothing afterwards.

@@ -12,11 +12,11 @@ struct BulkCopy {
   int bytes = 0;
 };
 void begin_turns(std::uint64_t* barrier, int threads);
-// By each of the threads, once a turn: its copies, which follow, are so many bytes.
+// By each of the threads, once a turn: as many bytes are copied besides, by whomever.
 void expect_copies(std::uint64_t* barrier, int bytes);
 void add_copy(std::uint64_t* barrier, const BulkCopy& copy);
-// What the first thread that waits for a turn has to copy; nothing: it has been. Nobody may wait
-// for a turn that has not begun or whose copies are not those that were said.
+// Waits until a turn's copies are those that were said. What the first thread has to copy that
+// comes so far; nothing: it has been.
 std::vector<BulkCopy> end_turn(std::uint64_t* barrier, int turn);
 
 }  // namespace dsm::emulation

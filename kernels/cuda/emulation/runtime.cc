@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <mutex>
+#include <span>
 #include <utility>
 
 #include "kernels/cuda/emulation/block.h"
@@ -57,8 +58,17 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work bo
     return set_error(cudaErrorInvalidConfiguration);
   }
   if (config.dynamicSmemBytes > allowed_bytes(kernel)) return set_error(cudaErrorInvalidValue);
+  unsigned cluster = 1;
+  for (const cudaLaunchAttribute& attribute : std::span(config.attrs, config.numAttrs)) {
+    if (attribute.id != cudaLaunchAttributeClusterDimension) continue;
+    const auto& [x, y, z] = attribute.val.clusterDim;
+    if (x != 1 || z != 1 || y == 0 || grid.y % y != 0) {
+      return set_error(cudaErrorInvalidConfiguration);
+    }
+    cluster = y;
+  }
   enqueue(config.stream, [call = KernelCall{kernel, grid, block, config.dynamicSmemBytes,
-                                            std::move(body)}] { run(call); });
+                                            std::move(body), cluster}] { run(call); });
   return cudaSuccess;
 }
 

@@ -97,11 +97,19 @@ struct cudaFuncAttributes {
 };
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeClusterDimension = 4,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6,
+};
 union cudaLaunchAttributeValue {
+  struct {
+    unsigned x;
+    unsigned y;
+    unsigned z;
+  } clusterDim;
   int programmaticStreamSerializationAllowed;
 };
-// Attributes change when a kernel starts, never what it computes: they are not looked at.
+// When a kernel starts changes nothing of what it computes: only clusters, in y, are looked at.
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   cudaLaunchAttributeValue val;

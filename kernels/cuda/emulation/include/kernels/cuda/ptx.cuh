@@ -52,6 +52,10 @@ template <int kLeft>
 void wgmma_wait() {}
 template <int kCount>
 void wgmma_done(float (&)[kCount]) {}
+template <int kRegisters>
+void take_registers() {}
+template <int kRegisters>
+void leave_registers() {}
 
 // Copied when the thread waits for it, so that one that does not is found out.
 inline void cp_async_16(void* shared, const void* from, bool there = true) {
@@ -83,6 +87,33 @@ inline void copies_wait(std::uint64_t* barrier, int turn) {
   for (const auto& [to, from, bytes] : emulation::end_turn(barrier, turn)) {
     std::memcpy(to, from, static_cast<std::size_t>(bytes));
   }
+}
+
+inline int block_of_cluster() {
+  return static_cast<int>(emulation::block_of_cluster());
+}
+inline void cluster_barrier() {
+  emulation::cluster_barrier();
+}
+inline void copy_bytes_to_cluster(void* shared, const void* from, int bytes, std::uint64_t* barrier,
+                                  int blocks) {
+  for (unsigned b = 0; b < static_cast<unsigned>(blocks); ++b) {
+    copy_bytes(emulation::shared_of_block(shared, b), from, bytes,
+               static_cast<std::uint64_t*>(emulation::shared_of_block(barrier, b)));
+  }
+}
+// The barrier's word counts who came, in all turns, and how many come in each.
+inline void arrivals_begin(std::uint64_t* barrier, int threads) {
+  *barrier = static_cast<std::uint64_t>(threads) << 32;
+}
+inline void arrive(std::uint64_t* barrier, int block) {
+  ++*static_cast<std::uint64_t*>(emulation::shared_of_block(barrier, static_cast<unsigned>(block)));
+}
+inline void arrivals_wait(std::uint64_t* barrier, int turn) {
+  emulation::wait_until([&] {
+    const std::uint64_t turns = (*barrier & 0xffffffffU) / (*barrier >> 32);
+    return (turns & 1U) != (static_cast<unsigned>(turn) & 1U);
+  });
 }
 
 inline uint4 load_once(const void* from) {

@@ -1,0 +1,301 @@
+// The matrix product for so many rows that tensor cores are what limits it: as product_wide.cu, its
+// sides turned and rows and weights laid out alike, by pairs of thread blocks on processors next to
+// each other.
+//
+// A block has 256 rows and two panels, 128 columns. Those of a pair have the same rows, of which
+// each reads one half from the second cache for both: for as much arithmetic as the tensor cores do
+// in 1,024 cycles a processor reads 32 KiB there instead of the 48 that a block alone would.
+//
+// One thread starts copies, as far ahead as the ring of stages reaches, also while the others write
+// their sums out; two warpgroups multiply, a panel each. Of a stage two barriers in shared memory
+// say that it is there, and that all warps of both blocks have read it. Blocks stay on their
+// processors and take one piece of the work after the other.
+#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/product_stage.cuh"
+#include "kernels/cuda/product_wide.h"
+
+namespace dsm::kernels::cuda {
+namespace {
+
+constexpr int kRows = kPairedRows;
+constexpr int kPanels = kPairedPanels / kPairedBlocks;  // of a block, one for each warpgroup
+constexpr int kGroupWarps = 4;
+constexpr int kWorkers = kPanels * kGroupWarps;  // warps that multiply
+// And a warpgroup of which one thread copies: registers are given to warpgroups as a whole.
+constexpr int kThreads = (kWorkers + kGroupWarps) * 32;
+constexpr int kWorkerRegisters = 232;
+constexpr int kCopyRegisters = 40;
+static_assert(kWorkers * kWorkerRegisters + kGroupWarps * kCopyRegisters <= 65536 / 32);
+constexpr int kRowsBytes = kRows * kStageRowBytes;
+constexpr int kPanelBytes = kPieces * kPieceBytes;
+// Rows, then panels. Rows are aligned to 1,024 bytes.
+constexpr int kStageBytes = static_cast<int>(round_up(kRowsBytes + kPanels * kPanelBytes, 1024));
+constexpr int kRing = 4;
+constexpr int kSharedBytes = kRing * (kStageBytes + 16) + 1024;
+static_assert(kSharedBytes <= kMostStageBytes);
+constexpr int kHalf = kPanel / 2;
+
+// A pair's piece of the work, and what a block of it reads.
+struct Piece {
+  const ProductTask* task;
+  int row;
+  int panel;                  // the block's first
+  const unsigned char* rows;  // [stages], kRowsBytes each
+};
+
+// Pieces are numbered by tile, then by columns: pairs that run at the same time read the same
+// weights, or the same rows.
+DSM_HOST_DEVICE int pieces_of(const Products& p) {
+  return p.tile_count * ((p.panels + kPairedPanels - 1) / kPairedPanels);
+}
+// A piece that is not there has no task.
+__device__ __forceinline__ Piece piece_of(const WideProducts& wide, int number, int block) {
+  const Products& p = wide.params;
+  const int tile_number = number % p.tile_count;
+  const ProductTile tile = p.tiles[tile_number];
+  const ProductTask* task = p.tasks + tile.task;
+  const int first = number / p.tile_count * kPairedPanels;
+  const bool there = tile.row < task->rows && first * kPanel < task->w.n;
+  const std::int64_t stages = static_cast<std::int64_t>(tile_number) * wide.stages;
+  return {there ? task : nullptr, tile.row, first + block * kPanels,
+          static_cast<const unsigned char*>(p.x_operands) + stages * kRowsBytes};
+}
+
+// Panel `number` of the weights, or their last: a panel past it is computed as that, for nobody.
+struct PanelWeights {
+  const unsigned char* first;
+  int pairs;  // of inputs
+};
+__device__ __forceinline__ PanelWeights weights_of(const PackedMatrix& w, int number) {
+  const int last = (w.n + kPanel - 1) / kPanel - 1;
+  const int pairs = (w.k + 1) / 2;
+  const auto* data = static_cast<const unsigned char*>(w.data);
+  return {data + static_cast<std::int64_t>(number < last ? number : last) * pairs * kPairBytes,
+          pairs};
+}
+
+// Stages are numbered through all pieces of a block.
+struct Ring {
+  unsigned char* stages;
+  std::uint64_t* filled;
+  std::uint64_t* read;
+
+  static __device__ __forceinline__ Ring make() {
+    auto* at = dynamic_shared<unsigned char>();
+    at += (1024 - reinterpret_cast<std::uintptr_t>(at) % 1024) % 1024;
+    auto* barriers = reinterpret_cast<std::uint64_t*>(at + kRing * kStageBytes);
+    return {at, barriers, barriers + kRing};
+  }
+  __device__ __forceinline__ unsigned char* stage(int i) const {
+    return stages + i % kRing * kStageBytes;
+  }
+  static __device__ __forceinline__ int turn(int i) { return i / kRing; }
+};
+
+// By one thread: all copies of its block.
+__device__ void fill(const WideProducts& wide, const Ring& ring, int block) {
+  int at = 0;
+  for (int number = static_cast<int>(blockIdx.x); number < pieces_of(wide.params);
+       number += static_cast<int>(gridDim.x)) {
+    const Piece piece = piece_of(wide, number, block);
+    if (piece.task == nullptr) continue;
+    const PackedMatrix& w = piece.task->w;
+    PanelWeights weights[kPanels];
+#pragma unroll
+    for (int i = 0; i < kPanels; ++i) weights[i] = weights_of(w, piece.panel + i);
+    const int stages = wide_stages(w);
+    for (int stage = 0; stage < stages; ++stage, ++at) {
+      const int left = weights[0].pairs - stage * kStagePairs;
+      unsigned char* to = ring.stage(at);
+      std::uint64_t* filled = ring.filled + at % kRing;
+      if (at >= kRing) arrivals_wait(ring.read + at % kRing, Ring::turn(at) - 1);
+      const int pairs = left < kStagePairs ? left : kStagePairs;
+      copies_expect(filled, kRowsBytes + kPanels * pairs * kPairBytes);
+      constexpr int kShare = kRowsBytes / kPairedBlocks;
+      const unsigned char* rows = piece.rows + static_cast<std::int64_t>(stage) * kRowsBytes;
+      copy_bytes_to_cluster(to + block * kShare, rows + block * kShare, kShare, filled,
+                            kPairedBlocks);
+#pragma unroll
+      for (int i = 0; i < kPanels * kPieces; ++i) {
+        const int part = i % kPieces;
+        const int there = pairs_of_piece(left, part);
+        if (there == 0) continue;
+        const std::int64_t first = stage * kStagePairs + part * kPiecePairs;
+        copy_bytes(to + kRowsBytes + i * kPieceBytes,
+                   weights[i / kPieces].first + first * kPairBytes, there * kPairBytes, filled);
+      }
+    }
+  }
+}
+
+// A lane's weights of a stage: operands A, of which lines g are columns of the panel's first half
+// and lines g + 8 those 32 further, so that a gate is in the same thread as what it gates.
+struct StageWeights {
+  std::uint32_t v[kStageSteps][4];
+};
+// `from`: the lane's piece, at its column. Pairs from `left` on are not there.
+__device__ __forceinline__ void load_stage(const unsigned char* from, int left, StageWeights& to) {
+#pragma unroll
+  for (int step = 0; step < kStageSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int pair = step * 2 + i / 2;
+      const auto* word =
+          reinterpret_cast<const std::uint32_t*>(from + pair * kPairBytes + i % 2 * kHalf * 4);
+      to.v[step][i] = pair < left ? *word : 0;
+    }
+    wgmma_ready(to.v[step]);
+  }
+}
+
+// The sums of a warpgroup's panel in all rows of a piece, whose first stage is number `at`.
+__device__ __forceinline__ void multiply(const Ring& ring, int at, int stages, int pairs, int warp,
+                                         int lane, float (&sums)[kRows / 2]) {
+  const int weights = kRowsBytes + (warp / kGroupWarps * kPieces + lane % 4) * kPieceBytes +
+                      (warp % kGroupWarps * 8 + lane / 4) * 4;
+  StageWeights held[2];
+  const auto take = [&](int stage, StageWeights& to) {
+    copies_wait(ring.filled + (at + stage) % kRing, Ring::turn(at + stage));
+    load_stage(ring.stage(at + stage) + weights,
+               pairs - stage * kStagePairs - lane % 4 * kPiecePairs, to);
+  };
+  // In both blocks: either copies into the other's stages.
+  const auto give_back = [&](int stage) {
+    if (lane < kPairedBlocks) arrive(ring.read + (at + stage) % kRing, lane);
+  };
+  take(0, held[0]);
+  for (int first = 0; first < stages; first += 2) {
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int stage = first + b;
+      const SharedRows rows = shared_rows(ring.stage(at + stage));
+      wgmma_fence();
+#pragma unroll
+      for (int step = 0; step < kStageSteps; ++step) wgmma_bf16(sums, held[b].v[step], rows, step);
+      wgmma_commit();
+      wgmma_wait<1>();  // so the stage before has been read, and its registers are free
+      if (stage > 0) give_back(stage - 1);
+      if (stage + 1 >= stages) break;
+      take(stage + 1, held[1 - b]);
+    }
+  }
+  wgmma_wait<0>();
+  wgmma_done(sums);
+  give_back(stages - 1);
+}
+
+// A thread's sums are those of two columns, kHalf apart, in rows 8j and 8j + 1 from its first on.
+// They go straight to memory, 32 bytes of a row by eight lanes.
+using Sums = float[kRows / 2];
+__device__ __forceinline__ float& sum_of(Sums& sums, int row, int half) {
+  return sums[row / 8 * 4 + half * 2 + row % 8];
+}
+template <class Each>
+__device__ __forceinline__ void for_each_row(int rows, const Each& each) {
+#pragma unroll
+  for (int j = 0; j < kRows; j += 8) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (j + i < rows) each(j + i);
+    }
+  }
+}
+
+// Adds what stands in memory; all of it is asked for before any of it is needed. `columns`: that
+// there are, of the two.
+__device__ __forceinline__ void add(Sums& sums, const float* from, std::int64_t ld, int rows,
+                                    int columns) {
+  for_each_row(rows, [&](int row) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (half < columns) sum_of(sums, row, half) += from[row * ld + half * kHalf];
+    }
+  });
+}
+
+// silu(gate) up weight, with 2^x as the device has it.
+__device__ __forceinline__ float gated(float gate, float up, float weight) {
+  constexpr float kLog2OfE = 1.44269504F;
+  return __fdividef(gate * up * weight, 1.0F + power_of_two(-kLog2OfE * gate));
+}
+
+__device__ __forceinline__ void put_sums(const Products& p, const ProductTask& task, int first_row,
+                                         int panel, int line, Sums& sums) {
+  const int rows = task.rows - first_row;
+  const int column = panel * kPanel + line;
+  if (p.swiglu) {
+    if (task.start != nullptr) add(sums, task.start + first_row * p.lds + column, p.lds, rows, 2);
+    float* to = task.y + first_row * p.ldy + panel * kHalf + line;
+    const float* weight = p.weight + task.first_row + first_row;
+    for_each_row(rows, [&](int row) {
+      to[row * p.ldy] = gated(sum_of(sums, row, 0), sum_of(sums, row, 1), weight[row]);
+    });
+    return;
+  }
+  const int columns = column >= task.w.n ? 0 : column + kHalf >= task.w.n ? 1 : 2;
+  const std::int64_t first = first_row * p.ldy + column;
+  if (p.bias != nullptr) add(sums, p.bias + column, 0, rows, columns);
+  if (p.accumulate) add(sums, task.y + first, p.ldy, rows, columns);
+  if (p.residual != nullptr) add(sums, p.residual + first, p.ldy, rows, columns);
+  float* to = task.y + first;
+  for_each_row(rows, [&](int row) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (half < columns) to[row * p.ldy + half * kHalf] = sum_of(sums, row, half);
+    }
+  });
+}
+
+__device__ void work(const WideProducts& wide, const Ring& ring, int block, int warp, int lane) {
+  const Products& p = wide.params;
+  int at = 0;
+  for (int number = static_cast<int>(blockIdx.x); number < pieces_of(p);
+       number += static_cast<int>(gridDim.x)) {
+    const Piece piece = piece_of(wide, number, block);
+    if (piece.task == nullptr) continue;
+    const ProductTask task = *piece.task;
+    const int stages = wide_stages(task.w);
+    float sums[kRows / 2] = {};
+    multiply(ring, at, stages, (task.w.k + 1) / 2, warp, lane, sums);
+    at += stages;
+    const int panel = piece.panel + warp / kGroupWarps;
+    if (panel * kPanel >= task.w.n) continue;
+    put_sums(p, task, piece.row + lane % 4 * 2, panel, warp % kGroupWarps * 8 + lane / 4, sums);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts wide) {
+  follow_previous_kernel();
+  const int block = block_of_cluster();
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const Ring ring = Ring::make();
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kRing; ++i) {
+      copies_begin(ring.filled + i, 1);
+      arrivals_begin(ring.read + i, kPairedBlocks * kWorkers);
+    }
+  }
+  cluster_barrier();  // barriers have begun in both
+  if (warp < kWorkers) {
+    take_registers<kWorkerRegisters>();
+    work(wide, ring, block, warp, lane);
+  } else {
+    leave_registers<kCopyRegisters>();
+    if (warp == kWorkers && lane == 0) fill(wide, ring, block);
+    __syncwarp();
+  }
+  cluster_barrier();  // the other one copies nothing here any more, nor comes to a barrier
+}
+
+}  // namespace
+
+void paired_products(const WideProducts& wide, Stream stream) {
+  const Products& p = wide.params;
+  const int pieces = pieces_of(p);
+  const int pairs = wide.processors / kPairedBlocks;
+  const dim3 grid(static_cast<unsigned>(pieces < pairs ? pieces : pairs), kPairedBlocks);
+  launch_clusters(kPairedBlocks, paired_kernel, grid, kThreads, kSharedBytes, stream, wide);
+}
+
+}  // namespace dsm::kernels::cuda
