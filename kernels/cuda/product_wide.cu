@@ -14,6 +14,8 @@
 //
 // Sums stay in registers through all inputs; where blocks would be too few, each takes a part of
 // them.
+#include <type_traits>
+
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fragments.h"
@@ -79,11 +81,12 @@ struct Ring {
   static __device__ __forceinline__ int turn(int i) { return i / Wide<kRows>::kRing; }
 };
 
-// Starts a warp's copies of the part's stage number i: some of the rows, half of a panel.
-template <int kRows>
+// Starts a warp's copies of the part's stage number i: some of the rows, half of a panel. kUsed: so
+// many rows are copied and multiplied.
+template <int kRows, int kUsed>
 __device__ __forceinline__ void ask(const Block& block, const Ring<kRows>& ring, int warp, int i) {
   if (i >= block.count) return;
-  constexpr int kBytes = Wide<kRows>::kRowsBytes / kWarps;
+  constexpr int kBytes = kUsed * kStageRowBytes / kWarps;
   constexpr int kCopies = kWidePanels * kPieces / kWarps;
   const int first = (block.begin + i) * kStagePairs;
   unsigned char* to = ring.stage(i);
@@ -138,9 +141,9 @@ __device__ __forceinline__ void load_stage(const unsigned char* from, int left, 
 }
 
 // A warp's share of its warpgroup's work: sums of its panels' halves, in all its rows.
-template <int kRows>
+template <int kRows, int kUsed>
 __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<kRows>& ring,
-                                                int warp, int lane, float (&sums)[2][kRows / 2]) {
+                                                int warp, int lane, float (&sums)[2][kUsed / 2]) {
   // A panel past the last one is computed as that, for nobody.
   const int panel = warp / 2 < block.panels ? warp / 2 : block.panels - 1;
   const int weights = Wide<kRows>::kRowsBytes + (panel * kPieces + lane % 4) * kPieceBytes +
@@ -156,7 +159,7 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
   }
   __syncthreads();
   if (lane == 0) {
-    for (int i = 0; i < Wide<kRows>::kAhead; ++i) ask(block, ring, warp, i);
+    for (int i = 0; i < Wide<kRows>::kAhead; ++i) ask<kRows, kUsed>(block, ring, warp, i);
   }
   __syncthreads();  // as in the loop, one comes between starting copies and waiting for them
   take(0, held[0]);
@@ -175,7 +178,7 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
         }
       }
       wgmma_commit();
-      if (lane == 0) ask(block, ring, warp, i + Wide<kRows>::kAhead);
+      if (lane == 0) ask<kRows, kUsed>(block, ring, warp, i + Wide<kRows>::kAhead);
       __syncwarp();
       wgmma_wait<1>();  // so the rows and registers of the stage before are free
       if (i + 1 >= block.count) break;
@@ -190,17 +193,17 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
 
 // The sums of a warp's 32 columns, 16 of either half of a panel: to shared memory as rows, then on.
 // A gate is in the same warp as what it gates.
-template <int kRows>
+template <int kRows, int kUsed>
 __device__ __forceinline__ void put_sums(const Products& p, const ProductTask& task, int first_row,
-                                         int warp, int lane, float* out,
-                                         const float (&sums)[2][kRows / 2]) {
+                                         int first_panel, int warp, int lane, float* out,
+                                         const float (&sums)[2][kUsed / 2]) {
   using Shape = Wide<kRows>;
-  const int panel = static_cast<int>(blockIdx.y) * kWidePanels + warp / 2;
+  const int panel = first_panel + warp / 2;
   if (panel * kPanel >= task.w.n) return;  // the whole warp does
   // What it reads there: a row's columns are 8 neighbours'.
   const int column = warp % 2 * 16 + lane % 8 / 4 * (kPanel / 2) + lane % 4 * 4;
 #pragma unroll
-  for (int chunk = 0; chunk < kRows / Shape::kOutRows; ++chunk) {
+  for (int chunk = 0; chunk < kUsed / Shape::kOutRows; ++chunk) {
     __syncwarp();  // what was there has been read
 #pragma unroll
     for (int j = 0; j < Shape::kOutRows / 8; ++j) {
@@ -231,15 +234,23 @@ __device__ __forceinline__ void put_sums(const Products& p, const ProductTask& t
   }
 }
 
+// Rows of a tile that are worth anything to the tensor cores: the upper half of a tile of 128 may
+// have none, and then nothing of it is read.
+__device__ __forceinline__ int used_rows(const Products& p, const ProductTask& task, int row) {
+  return p.tile_rows == 128 && task.rows - row <= 64 ? 64 : p.tile_rows;
+}
+
 template <int kRows>
-__global__ void __launch_bounds__(kThreads, 1) wide_kernel(const WideProducts wide) {
+__global__ void __launch_bounds__(kThreads, 1)
+    wide_kernel(const WideProducts wide, const bool tile_by_tile) {
   using Shape = Wide<kRows>;
   follow_previous_kernel();
   const Products& p = wide.params;
-  const ProductTile tile = p.tiles[blockIdx.x];
+  const unsigned tile_number = tile_by_tile ? blockIdx.y : blockIdx.x;
+  const ProductTile tile = p.tiles[tile_number];
   const ProductTask& task = p.tasks[tile.task];
   const PackedMatrix w = task.w;
-  const int first_panel = static_cast<int>(blockIdx.y) * kWidePanels;
+  const int first_panel = static_cast<int>(tile_by_tile ? blockIdx.x : blockIdx.y) * kWidePanels;
   if (tile.row >= task.rows) return;        // the whole thread block does
   if (first_panel * kPanel >= w.n) return;  // and here
   const WidePart part =
@@ -248,7 +259,8 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(const WideProducts wi
   const int panels = (w.n + kPanel - 1) / kPanel - first_panel;
   const int pairs = (w.k + 1) / 2;
   const std::int64_t panel_bytes = static_cast<std::int64_t>(pairs) * kPairBytes;
-  const std::int64_t first_stage = static_cast<std::int64_t>(blockIdx.x) * wide.stages + part.begin;
+  const std::int64_t first_stage =
+      static_cast<std::int64_t>(tile_number) * wide.stages + part.begin;
   const Block block = {
       .rows = static_cast<const unsigned char*>(p.x_operands) + first_stage * Shape::kRowsBytes,
       .weights = static_cast<const unsigned char*>(w.data) + first_panel * panel_bytes,
@@ -260,11 +272,17 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(const WideProducts wi
   const auto ring = Ring<kRows>::make();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  float sums[2][kRows / 2] = {};
-  multiply_stages<kRows>(block, ring, warp, lane, sums);
-  put_sums<kRows>(
-      p, task, tile.row, warp, lane,
-      reinterpret_cast<float*>(ring.stages) + warp * (Shape::kOutRows * Shape::kOutStride), sums);
+  auto* out = reinterpret_cast<float*>(ring.stages) + warp * (Shape::kOutRows * Shape::kOutStride);
+  const auto multiply = [&]<int kUsed>(std::integral_constant<int, kUsed>) {
+    float sums[2][kUsed / 2] = {};
+    multiply_stages<kRows, kUsed>(block, ring, warp, lane, sums);
+    put_sums<kRows, kUsed>(p, task, tile.row, first_panel, warp, lane, out, sums);
+  };
+  if (kRows > 64 && used_rows(p, task, tile.row) <= 64) {  // the whole thread block does
+    multiply(std::integral_constant<int, 64>{});
+  } else {
+    multiply(std::integral_constant<int, kRows>{});
+  }
 }
 
 // A thread block rounds a tile's rows of one stage, a thread 16 bytes of a row: the pairs of one
@@ -282,7 +300,8 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
   auto* to =
       static_cast<uint4*>(p.x_operands) +
       (static_cast<std::int64_t>(blockIdx.x) * wide.stages + stage) * p.tile_rows * kRowChunks;
-  for (int at = static_cast<int>(threadIdx.x); at < p.tile_rows * kRowChunks; at += kPackThreads) {
+  const int chunks = used_rows(p, task, tile.row) * kRowChunks;
+  for (int at = static_cast<int>(threadIdx.x); at < chunks; at += kPackThreads) {
     const int in_tile = at / kRowChunks;
     const int chunk = at % kRowChunks;
     const int row = tile.row + in_tile;
@@ -311,10 +330,13 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
 template <int kRows>
 void launch_rows(const WideProducts& wide, Stream stream) {
   const Products& p = wide.params;
-  const dim3 grid(static_cast<unsigned>(p.tile_count),
-                  static_cast<unsigned>((p.panels + kWidePanels - 1) / kWidePanels),
+  const auto tiles = static_cast<unsigned>(p.tile_count);
+  const auto columns = static_cast<unsigned>((p.panels + kWidePanels - 1) / kWidePanels);
+  const bool by_tile = tile_by_tile(p.tile_count, p.panels);
+  const dim3 grid(by_tile ? columns : tiles, by_tile ? tiles : columns,
                   static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
-  launch_early(wide_kernel<kRows>, grid, kThreads, Wide<kRows>::kSharedBytes, stream, wide);
+  launch_early(wide_kernel<kRows>, grid, kThreads, Wide<kRows>::kSharedBytes, stream, wide,
+               by_tile);
 }
 
 }  // namespace

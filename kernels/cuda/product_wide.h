@@ -52,6 +52,12 @@ struct WideProducts {
 constexpr std::int64_t wide_bytes_of_tile(const WideProducts& p) {
   return std::int64_t{p.stages} * p.params.tile_rows * kWideInputs * 2;
 }
+// Thread blocks that are there at the same time should read the same: those of one tile come one
+// after the other where there are fewer of them than tiles (so experts' rows, which are more than
+// the second cache holds, are read once), else those of the same panels.
+constexpr bool tile_by_tile(int tiles, int panels) {
+  return tiles > (panels + kWidePanels - 1) / kWidePanels;
+}
 void pack_wide_rows(const WideProducts& p, Stream stream);
 void wide_products(const WideProducts& p, Stream stream);
 // The same with tiles of kPairedRows, all of whose inputs are one part.

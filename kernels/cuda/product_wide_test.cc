@@ -32,6 +32,13 @@ TEST(CudaWideProductTest, PartsHoldEveryStageOnce) {
   }
 }
 
+TEST(CudaWideProductTest, BlocksOfATileComeTogetherWhereTilesAreMany) {
+  EXPECT_TRUE(tile_by_tile(160, 44)) << "experts of a prompt";
+  EXPECT_FALSE(tile_by_tile(16, 448)) << "a dense product";
+  EXPECT_FALSE(tile_by_tile(1, 1));
+  EXPECT_TRUE(tile_by_tile(2, 4));
+}
+
 TEST(CudaWideProductTest, InputsAreCutOnlyWhereBlocksAreFew) {
   EXPECT_EQ(wide_parts(1, 448, 4, 132), 1) << "112 blocks";
   EXPECT_EQ(wide_parts(1, 64, 14, 132), 8) << "16 blocks";
