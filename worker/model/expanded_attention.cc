@@ -14,6 +14,13 @@ constexpr int kMostPositions = 8192;
 // use all of a GPU, and what they are made of and give stays in its second cache.
 constexpr int kAtOnce = 1024;
 
+// How much longer a multiply-add of attention to latents takes than one of an expansion: on a CPU
+// both are products alike; a GPU attends to latents by splits of the cache (16 TFLOP/s were
+// measured) and expands by products of many rows (400), for which keys and values are written, too.
+constexpr int kGpuFactor = 8;
+// And so few tokens are not worth an expansion there: attention to heads wants 64 rows.
+constexpr int kFewOnGpu = 64;
+
 std::int64_t past_of(const Step& step, const TokenRun& run) {
   return step.places[run.begin + run.size - 1].position + 1;
 }
@@ -52,9 +59,11 @@ bool ExpandedAttention::pays(const Step& step, const TokenRun& run) const {
   const ModelConfig& c = step.c;
   const std::int64_t expanded = c.qk_nope_head_dim + c.v_head_dim;         // per head and position
   const std::int64_t saved = std::int64_t{2} * c.kv_lora_rank - expanded;  // per pair
+  const bool on_cpu = step.backend.reaches_host();
+  if (past_of(step, run) > std::int64_t{blocks_} * kKvBlock) return false;
+  if (!on_cpu && run.size < kFewOnGpu) return false;
   // A prompt's tokens see half of it on average.
-  return past_of(step, run) <= std::int64_t{blocks_} * kKvBlock &&
-         run.size * saved > 2 * expanded * c.kv_lora_rank;
+  return run.size * saved * (on_cpu ? 1 : kGpuFactor) > 2 * expanded * c.kv_lora_rank;
 }
 
 void ExpandedAttention::run(Step& step, const TokenRun& run, const kernels::KvLayer& cache,
