@@ -110,8 +110,7 @@ TEST(Kernels, OfLatentAttentionAndExpertsAreAllMeasured) {
     }
   }
   // Of prompts alone.
-  for (const char* name :
-       {"expansion of latents", "expansion of latents, 64 at a time", "attention, expanded"}) {
+  for (const char* name : {"expansion of latents", "expansion of latents, 64 at a time"}) {
     EXPECT_EQ(kept.rows(name), std::vector{20}) << name;
   }
 }

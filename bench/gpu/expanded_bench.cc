@@ -4,8 +4,6 @@
 #include <numeric>
 #include <vector>
 
-#include "bench/gpu/sequences.h"
-
 namespace dsm::bench {
 
 using namespace kernels;  // parameter structs
@@ -39,7 +37,6 @@ void ExpandedBench::run(int tokens) {
   if (heads_ == 0) return;
   expand("expansion of latents", tokens, kAtOnce);
   expand("expansion of latents, 64 at a time", tokens, kKvBlock);
-  attend(tokens);
 }
 
 void ExpandedBench::expand(const std::string& name, int past, int at_once) {
@@ -70,17 +67,6 @@ void ExpandedBench::expand(const std::string& name, int past, int at_once) {
                                  .rope = c.qk_rope_head_dim,
                                  .value = c.v_head_dim});
     }
-  });
-}
-
-void ExpandedBench::attend(int tokens) {
-  const int blocks = (tokens + kKvBlock - 1) / kKvBlock;
-  const Sequences step = make_sequences(1, tokens, 0, blocks, heads_, 1);
-  const double width = double(heads_) * (kv_.key_dim + kv_.value_dim);
-  const Work work = {2 * 4.0 * tokens * width, tokens * (tokens + 1.0) * width};
-  on_.measure("attention, expanded", tokens, work, [&] {
-    on_.backend->attention({on_.x, on_.y, step.places.data(), step.items.data(),
-                            static_cast<int>(step.items.size()), 1, kv_, 0.1F});
   });
 }
 

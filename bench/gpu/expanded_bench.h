@@ -1,5 +1,5 @@
-// Latent attention of a prompt over keys and values that are expanded from the cache, as the loose
-// mode computes it.
+// Keys and values of heads that the loose mode makes of the cache's latents for attention of a
+// prompt.
 #pragma once
 
 #include "bench/gpu/setting.h"
@@ -16,7 +16,6 @@ class ExpandedBench {
  private:
   // So many positions at a time.
   void expand(const std::string& name, int past, int at_once);
-  void attend(int tokens);
 
   Setting& on_;
   int heads_ = 0;

@@ -14,11 +14,13 @@ constexpr int kMostPositions = 8192;
 // use all of a GPU, and what they are made of and give stays in its second cache.
 constexpr int kAtOnce = 1024;
 
-// How much longer a multiply-add of attention to latents takes than one of an expansion: on a CPU
-// both are products alike; a GPU attends to latents by splits of the cache (16 TFLOP/s were
-// measured) and expands by products of many rows (400), for which keys and values are written, too.
+// A GPU attends to latents by splits of the cache (16 TFLOP/s were measured), and expands by
+// products of many rows (400), for which keys and values are written, too: so many multiply-adds in
+// the time of one.
 constexpr int kGpuFactor = 8;
-// And so few tokens are not worth an expansion there: attention to heads wants 64 rows.
+// Those of attention to latents in the time of the launches that a run of its own takes, 50 us.
+constexpr std::int64_t kGpuLaunches = 400'000'000;
+// Attention to heads wants so many rows there.
 constexpr int kFewOnGpu = 64;
 
 std::int64_t past_of(const Step& step, const TokenRun& run) {
@@ -59,11 +61,14 @@ bool ExpandedAttention::pays(const Step& step, const TokenRun& run) const {
   const ModelConfig& c = step.c;
   const std::int64_t expanded = c.qk_nope_head_dim + c.v_head_dim;         // per head and position
   const std::int64_t saved = std::int64_t{2} * c.kv_lora_rank - expanded;  // per pair
-  const bool on_cpu = step.backend.reaches_host();
-  if (past_of(step, run) > std::int64_t{blocks_} * kKvBlock) return false;
-  if (!on_cpu && run.size < kFewOnGpu) return false;
+  const std::int64_t past = past_of(step, run);
+  if (past > std::int64_t{blocks_} * kKvBlock) return false;
   // A prompt's tokens see half of it on average.
-  return run.size * saved * (on_cpu ? 1 : kGpuFactor) > 2 * expanded * c.kv_lora_rank;
+  if (run.size * saved > 2 * expanded * c.kv_lora_rank) return true;
+  if (step.backend.reaches_host() || run.size < kFewOnGpu) return false;
+  const std::int64_t pairs = run.size * (2 * past - run.size) / 2;
+  return heads_ * pairs * saved >
+         heads_ * past * expanded * c.kv_lora_rank / kGpuFactor + kGpuLaunches;
 }
 
 void ExpandedAttention::run(Step& step, const TokenRun& run, const kernels::KvLayer& cache,
