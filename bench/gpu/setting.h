@@ -13,7 +13,6 @@
 #include "bench/gpu/kernel_bench.h"
 #include "bench/gpu/noise.h"
 #include "bench/gpu/work.h"
-#include "kernels/cuda/product_wide.h"
 #include "worker/device/devices.h"
 
 namespace dsm::bench {
@@ -51,8 +50,6 @@ class Setting {
          {std::pair{", many rows' kernel", &by_kernel_}, std::pair{other, &by_library_}}) {
       measure(**by, name + way, rows, work, [&] { run(**by); });
     }
-    if (rows < kernels::cuda::kPairedFrom) return;
-    measure(*by_pairs_, name + ", pairs of blocks", rows, work, [&] { run(*by_pairs_); });
   }
   // All of x by w.
   void linear(const std::string& name, const kernels::PackedMatrix& w, double weight_bytes,
@@ -78,7 +75,6 @@ class Setting {
   const Emit& emit_;
   // On the same memory.
   const std::unique_ptr<device::Backend> by_kernel_ = make(device::ManyRows::kKernel);
-  const std::unique_ptr<device::Backend> by_pairs_ = make(device::ManyRows::kPairs);
   const std::unique_ptr<device::Backend> by_library_ = make(device::ManyRows::kLibrary);
   Noise noise_{*backend};
 };

@@ -6,10 +6,10 @@
 // each reads one half from the second cache for both: for as much arithmetic as the tensor cores do
 // in 1,024 cycles a processor reads 32 KiB there instead of the 48 that a block alone would.
 //
-// One thread starts copies, as far ahead as the ring of stages reaches, also while the others write
-// their sums out; two warpgroups multiply, a panel each. Of a stage two barriers in shared memory
-// say that it is there, and that all warps of both blocks have read it. Blocks stay on their
-// processors and take one piece of the work after the other.
+// Four threads, each of a warp of its own, start copies, as far ahead as the ring of stages
+// reaches, also while the others write their sums out; two warpgroups multiply, a panel each. Of a
+// stage two barriers in shared memory say that it is there, and that all warps of both blocks have
+// read it. Blocks stay on their processors and take one piece of the work after the other.
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/product_stage.cuh"
 #include "kernels/cuda/product_wide.h"
@@ -21,7 +21,7 @@ constexpr int kRows = kPairedRows;
 constexpr int kPanels = kPairedPanels / kPairedBlocks;  // of a block, one for each warpgroup
 constexpr int kGroupWarps = 4;
 constexpr int kWorkers = kPanels * kGroupWarps;  // warps that multiply
-// And a warpgroup of which one thread copies: registers are given to warpgroups as a whole.
+// And a warpgroup that copies, a thread of each warp.
 constexpr int kThreads = (kWorkers + kGroupWarps) * 32;
 constexpr int kWorkerRegisters = 232;
 constexpr int kCopyRegisters = 40;
@@ -92,38 +92,43 @@ struct Ring {
   static __device__ __forceinline__ int turn(int i) { return i / kRing; }
 };
 
-// By one thread: all copies of its block.
-__device__ void fill(const WideProducts& wide, const Ring& ring, int block) {
+// By one thread of each warp that copies: a quarter of the block's share of the rows, for both
+// blocks, and of every panel the piece of that number.
+static_assert(kPieces == kGroupWarps);
+__device__ void fill(const WideProducts& wide, const Ring& ring, int block, int piece_number) {
+  constexpr int kShare = kRowsBytes / kPairedBlocks / kPieces;
+  const int rows_at = (block * kPieces + piece_number) * kShare;
   int at = 0;
   for (int number = static_cast<int>(blockIdx.x); number < pieces_of(wide.params);
        number += static_cast<int>(gridDim.x)) {
     const Piece piece = piece_of(wide, number, block);
     if (piece.task == nullptr) continue;
     const PackedMatrix& w = piece.task->w;
-    PanelWeights weights[kPanels];
-#pragma unroll
-    for (int i = 0; i < kPanels; ++i) weights[i] = weights_of(w, piece.panel + i);
     const int stages = wide_stages(w);
+    const unsigned char* rows = piece.rows + rows_at;
+    const unsigned char* weights[kPanels];
+    int left = 0;
+#pragma unroll
+    for (int i = 0; i < kPanels; ++i) {
+      const PanelWeights panel = weights_of(w, piece.panel + i);
+      weights[i] = panel.first + piece_number * kPiecePairs * kPairBytes;
+      left = panel.pairs;
+    }
     for (int stage = 0; stage < stages; ++stage, ++at) {
-      const int left = weights[0].pairs - stage * kStagePairs;
       unsigned char* to = ring.stage(at);
       std::uint64_t* filled = ring.filled + at % kRing;
+      const int bytes = pairs_of_piece(left, piece_number) * kPairBytes;
       if (at >= kRing) arrivals_wait(ring.read + at % kRing, Ring::turn(at) - 1);
-      const int pairs = left < kStagePairs ? left : kStagePairs;
-      copies_expect(filled, kRowsBytes + kPanels * pairs * kPairBytes);
-      constexpr int kShare = kRowsBytes / kPairedBlocks;
-      const unsigned char* rows = piece.rows + static_cast<std::int64_t>(stage) * kRowsBytes;
-      copy_bytes_to_cluster(to + block * kShare, rows + block * kShare, kShare, filled,
-                            kPairedBlocks);
+      copies_expect(filled, kPairedBlocks * kShare + kPanels * bytes);
+      copy_bytes_to_cluster(to + rows_at, rows, kShare, filled, kPairedBlocks);
+      rows += kRowsBytes;
+      to += kRowsBytes + piece_number * kPieceBytes;
 #pragma unroll
-      for (int i = 0; i < kPanels * kPieces; ++i) {
-        const int part = i % kPieces;
-        const int there = pairs_of_piece(left, part);
-        if (there == 0) continue;
-        const std::int64_t first = stage * kStagePairs + part * kPiecePairs;
-        copy_bytes(to + kRowsBytes + i * kPieceBytes,
-                   weights[i / kPieces].first + first * kPairBytes, there * kPairBytes, filled);
+      for (int i = 0; i < kPanels; ++i) {
+        if (bytes > 0) copy_bytes(to + i * kPanelBytes, weights[i], bytes, filled);
+        weights[i] += kStagePairs * kPairBytes;
       }
+      left -= kStagePairs;
     }
   }
 }
@@ -187,30 +192,41 @@ __device__ __forceinline__ void multiply(const Ring& ring, int at, int stages, i
 // A thread's sums are those of two columns, kHalf apart, in rows 8j and 8j + 1 from its first on.
 // They go straight to memory, 32 bytes of a row by eight lanes.
 using Sums = float[kRows / 2];
-__device__ __forceinline__ float& sum_of(Sums& sums, int row, int half) {
-  return sums[row / 8 * 4 + half * 2 + row % 8];
+constexpr int kThreadRows = kRows / 4;
+__device__ __forceinline__ constexpr int row_of_sums(int i) {
+  return i / 2 * 8 + i % 2;
 }
-template <class Each>
-__device__ __forceinline__ void for_each_row(int rows, const Each& each) {
+__device__ __forceinline__ float& sum_of(Sums& sums, int i, int half) {
+  return sums[i / 2 * 4 + half * 2 + i % 2];
+}
+
+// What stands in memory for so many of a thread's rows, of which the last one is `last`; past it,
+// that one again, so that all can be asked for before any of it is there.
+template <int kCount>
+__device__ __forceinline__ void load_rows(const float* from, std::int64_t ld, int first, int last,
+                                          float (&values)[kCount]) {
 #pragma unroll
-  for (int j = 0; j < kRows; j += 8) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (j + i < rows) each(j + i);
-    }
+  for (int i = 0; i < kCount; ++i) {
+    const int row = row_of_sums(first + i);
+    values[i] = from[(row < last ? row : last) * ld];
   }
 }
 
-// Adds what stands in memory; all of it is asked for before any of it is needed. `columns`: that
-// there are, of the two.
-__device__ __forceinline__ void add(Sums& sums, const float* from, std::int64_t ld, int rows,
-                                    int columns) {
-  for_each_row(rows, [&](int row) {
+// Adds what stands in memory; `second` is where the second column's does.
+constexpr int kAhead = 16;
+__device__ __forceinline__ void add(Sums& sums, const float* from, const float* second,
+                                    std::int64_t ld, int last) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (half < columns) sum_of(sums, row, half) += from[row * ld + half * kHalf];
+  for (int first = 0; first < kThreadRows; first += kAhead) {
+    float values[2][kAhead];
+    load_rows(from, ld, first, last, values[0]);
+    load_rows(second, ld, first, last, values[1]);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      sum_of(sums, first + i, 0) += values[0][i];
+      sum_of(sums, first + i, 1) += values[1][i];
     }
-  });
+  }
 }
 
 // silu(gate) up weight, with 2^x as the device has it.
@@ -219,31 +235,47 @@ __device__ __forceinline__ float gated(float gate, float up, float weight) {
   return __fdividef(gate * up * weight, 1.0F + power_of_two(-kLog2OfE * gate));
 }
 
-__device__ __forceinline__ void put_sums(const Products& p, const ProductTask& task, int first_row,
-                                         int panel, int line, Sums& sums) {
-  const int rows = task.rows - first_row;
-  const int column = panel * kPanel + line;
-  if (p.swiglu) {
-    if (task.start != nullptr) add(sums, task.start + first_row * p.lds + column, p.lds, rows, 2);
-    float* to = task.y + first_row * p.ldy + panel * kHalf + line;
-    const float* weight = p.weight + task.first_row + first_row;
-    for_each_row(rows, [&](int row) {
-      to[row * p.ldy] = gated(sum_of(sums, row, 0), sum_of(sums, row, 1), weight[row]);
-    });
-    return;
+__device__ __forceinline__ void put_gated(const Products& p, const ProductTask& task, int first_row,
+                                          int panel, int line, Sums& sums) {
+  const int last = task.rows - 1 - first_row;
+  if (task.start != nullptr) {
+    const float* start = task.start + first_row * p.lds + panel * kPanel + line;
+    add(sums, start, start + kHalf, p.lds, last);
   }
-  const int columns = column >= task.w.n ? 0 : column + kHalf >= task.w.n ? 1 : 2;
-  const std::int64_t first = first_row * p.ldy + column;
-  if (p.bias != nullptr) add(sums, p.bias + column, 0, rows, columns);
-  if (p.accumulate) add(sums, task.y + first, p.ldy, rows, columns);
-  if (p.residual != nullptr) add(sums, p.residual + first, p.ldy, rows, columns);
-  float* to = task.y + first;
-  for_each_row(rows, [&](int row) {
+  const float* weight = p.weight + task.first_row + first_row;
+  float* to = task.y + first_row * p.ldy + panel * kHalf + line;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (half < columns) to[row * p.ldy + half * kHalf] = sum_of(sums, row, half);
+  for (int first = 0; first < kThreadRows; first += kAhead) {
+    float weights[kAhead];
+    load_rows(weight, 1, first, last, weights);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int row = row_of_sums(first + i);
+      const float h = gated(sum_of(sums, first + i, 0), sum_of(sums, first + i, 1), weights[i]);
+      if (row <= last) to[row * p.ldy] = h;
     }
-  });
+  }
+}
+
+__device__ __forceinline__ void put_added(const Products& p, const ProductTask& task, int first_row,
+                                          int panel, int line, Sums& sums) {
+  const int last = task.rows - 1 - first_row;
+  const int column = panel * kPanel + line;
+  if (column >= task.w.n) return;
+  const bool both = column + kHalf < task.w.n;
+  const int further = both ? kHalf : 0;
+  const std::int64_t at = first_row * p.ldy + column;
+  if (p.bias != nullptr) add(sums, p.bias + column, p.bias + column + further, 0, last);
+  if (p.accumulate) add(sums, task.y + at, task.y + at + further, p.ldy, last);
+  if (p.residual != nullptr) add(sums, p.residual + at, p.residual + at + further, p.ldy, last);
+  float* to = task.y + at;
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int row = row_of_sums(i);
+    if (row > last) continue;
+    to[row * p.ldy] = sum_of(sums, i, 0);
+    if (both) to[row * p.ldy + kHalf] = sum_of(sums, i, 1);
+  }
 }
 
 __device__ void work(const WideProducts& wide, const Ring& ring, int block, int warp, int lane) {
@@ -260,7 +292,14 @@ __device__ void work(const WideProducts& wide, const Ring& ring, int block, int 
     at += stages;
     const int panel = piece.panel + warp / kGroupWarps;
     if (panel * kPanel >= task.w.n) continue;
-    put_sums(p, task, piece.row + lane % 4 * 2, panel, warp % kGroupWarps * 8 + lane / 4, sums);
+    const int line = warp % kGroupWarps * 8 + lane / 4;
+    const int first_row = piece.row + lane % 4 * 2;
+    if (first_row >= task.rows) continue;
+    if (p.swiglu) {
+      put_gated(p, task, first_row, panel, line, sums);
+    } else {
+      put_added(p, task, first_row, panel, line, sums);
+    }
   }
 }
 
@@ -272,7 +311,7 @@ __global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts 
   const Ring ring = Ring::make();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kRing; ++i) {
-      copies_begin(ring.filled + i, 1);
+      copies_begin(ring.filled + i, kPieces);
       arrivals_begin(ring.read + i, kPairedBlocks * kWorkers);
     }
   }
@@ -282,7 +321,7 @@ __global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts 
     work(wide, ring, block, warp, lane);
   } else {
     leave_registers<kCopyRegisters>();
-    if (warp == kWorkers && lane == 0) fill(wide, ring, block);
+    if (lane == 0) fill(wide, ring, block, warp - kWorkers);
     __syncwarp();
   }
   cluster_barrier();  // the other one copies nothing here any more, nor comes to a barrier

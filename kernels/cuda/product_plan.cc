@@ -57,11 +57,10 @@ void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool
   plan.spans = wide_parts(static_cast<int>(plan.tiles.size()), plan.panels, plan.spans, processors);
 }
 
-RowRange wide_kernel_rows(int major, bool library) {
+RowRange wide_kernel_rows(int major) {
   constexpr int kFrom = 17;
-  constexpr int kLibrarys = 2048;
   if (major != 9) return {};
-  return {kFrom, library ? kLibrarys : std::numeric_limits<int>::max()};
+  return {kFrom, std::numeric_limits<int>::max()};
 }
 
 int library_rows(int major, DType dtype) {

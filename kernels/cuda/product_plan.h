@@ -45,9 +45,8 @@ struct RowRange {
   int below = 0;
 };
 // Products of how many rows product_wide.cu takes in the loose mode, of weights in BF16: of more
-// than one tile of the kernel for few, and with a library to where that is as fast, for all its
-// unpacking: on an H100 with Llama-8B's weights both take the same time for 2,048 rows, by 6 %.
-RowRange wide_kernel_rows(int major, bool library);
+// than one tile of the kernel for few. None where `below` is 0.
+RowRange wide_kernel_rows(int major);
 
 // Tiles of such products, and wide_parts() as plan.spans. `pairs`: those of product_paired.cu where
 // pairs_pay() says so.

@@ -285,10 +285,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// A thread block rounds a tile's rows of one stage, a thread 16 bytes of a row: the pairs of one
-// step's lanes (load_stage).
+// A thread block rounds a tile's rows of one stage, a thread 16 bytes of each of its rows: the
+// pairs of one step's lanes (load_stage). Of so many rows at a time all inputs are asked for first.
 constexpr int kPackThreads = 256;
 constexpr int kRowChunks = kStageRowBytes / 16;
+constexpr int kPackRows = 4;
 __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts wide) {
   follow_previous_kernel();
   const Products& p = wide.params;
@@ -300,30 +301,49 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
   auto* to =
       static_cast<uint4*>(p.x_operands) +
       (static_cast<std::int64_t>(blockIdx.x) * wide.stages + stage) * p.tile_rows * kRowChunks;
-  const int chunks = used_rows(p, task, tile.row) * kRowChunks;
-  for (int at = static_cast<int>(threadIdx.x); at < chunks; at += kPackThreads) {
-    const int in_tile = at / kRowChunks;
-    const int chunk = at % kRowChunks;
-    const int row = tile.row + in_tile;
-    std::uint32_t words[kPieces] = {};
-    if (row < task.rows) {
-      const std::int64_t from = p.token != nullptr ? p.token[task.first_row + row] : row;
-      const float* x = task.x + from * p.ldx;
+  constexpr int kApart = kPackThreads / kRowChunks;  // rows
+  const int chunk = static_cast<int>(threadIdx.x) % kRowChunks;
+  const int rows = used_rows(p, task, tile.row);
+  const auto input_of = [&](int piece) {
+    return (stage * kStagePairs + piece * kPiecePairs + chunk) * 2;
+  };
+  for (int first = static_cast<int>(threadIdx.x) / kRowChunks; first < rows;
+       first += kPackRows * kApart) {
+    const float* x[kPackRows];
+#pragma unroll
+    for (int i = 0; i < kPackRows; ++i) {
+      const int row = tile.row + first + i * kApart;
+      const int there = row < task.rows ? row : task.rows - 1;
+      x[i] = task.x + (p.token != nullptr ? p.token[task.first_row + there] : there) * p.ldx;
+    }
+    float2 two[kPackRows][kPieces] = {};
+#pragma unroll
+    for (int i = 0; i < kPackRows; ++i) {
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
-        const int input = (stage * kStagePairs + piece * kPiecePairs + chunk) * 2;
-        float2 two = {};
+        const int input = input_of(piece);
         if (p.wide_x && input + 1 < k) {
-          two = *reinterpret_cast<const float2*>(x + input);
+          two[i][piece] = *reinterpret_cast<const float2*>(x[i] + input);
         } else {
-          if (input < k) two.x = x[input];
-          if (input + 1 < k) two.y = x[input + 1];
+          if (input < k) two[i][piece].x = x[i][input];
+          if (input + 1 < k) two[i][piece].y = x[i][input + 1];
         }
-        words[piece] = bf16_pair(two.x, two.y);
       }
     }
-    to[in_tile * kRowChunks + (chunk ^ in_tile % 8)] =
-        make_uint4(words[0], words[1], words[2], words[3]);
+#pragma unroll
+    for (int i = 0; i < kPackRows; ++i) {
+      const int in_tile = first + i * kApart;
+      if (in_tile >= rows) break;
+      std::uint32_t words[kPieces] = {};
+      if (tile.row + in_tile < task.rows) {
+#pragma unroll
+        for (int piece = 0; piece < kPieces; ++piece) {
+          words[piece] = bf16_pair(two[i][piece].x, two[i][piece].y);
+        }
+      }
+      to[in_tile * kRowChunks + (chunk ^ in_tile % 8)] =
+          make_uint4(words[0], words[1], words[2], words[3]);
+    }
   }
 }
 

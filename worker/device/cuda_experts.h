@@ -25,7 +25,7 @@ class CudaExperts {
         exact_(exact),
         wide_from_(exact || many_rows == ManyRows::kLibrary
                        ? 0
-                       : kernels::cuda::wide_kernel_rows(gpu.major, false).from) {}
+                       : kernels::cuda::wide_kernel_rows(gpu.major).from) {}
 
   // The slots of all groups but the first, which is an ordinary product.
   void gate_up(const kernels::GateUpParams& params);

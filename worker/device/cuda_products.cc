@@ -43,7 +43,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
 
 cuda::RowRange CudaProducts::wide_rows() const {
   if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
-  return cuda::wide_kernel_rows(capability_, library_ != nullptr && many_rows_ == ManyRows::kAuto);
+  return cuda::wide_kernel_rows(capability_);
 }
 
 // Takes what it does out of tasks.
@@ -59,7 +59,7 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::P
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  cuda::plan_wide_products(chosen_, processors_, many_rows_ == ManyRows::kPairs, plan_);
+  cuda::plan_wide_products(chosen_, processors_, many_rows_ == ManyRows::kAuto, plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
   lists_.send();

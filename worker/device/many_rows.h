@@ -5,9 +5,9 @@
 
 namespace dsm::device {
 
-// kAuto: by their number, the kernel for many rows (kernels/cuda/product_wide.h) or a library.
-// kKernel and kLibrary: what the one does not take at all, the other does, to compare them. kPairs:
-// as kKernel, with its pairs of thread blocks (product_paired.cu), which no GPU has run yet.
-enum class ManyRows : std::uint8_t { kAuto, kKernel, kLibrary, kPairs };
+// kAuto: the fastest that can: of weights in BF16 pairs of thread blocks or the kernel for many
+// rows (kernels/cuda/product_wide.h), and a library where these run on no such GPU, or by the
+// number of rows. To compare them: kKernel without pairs, and kLibrary without either.
+enum class ManyRows : std::uint8_t { kAuto, kKernel, kLibrary };
 
 }  // namespace dsm::device

@@ -171,8 +171,7 @@ TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
 class PairedBackendTest : public BackendTest {
  protected:
   PairedBackendTest() {
-    device_.backend = make_backend(
-        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kPairs});
+    device_.backend = make_backend({.device = *find_device("auto"), .exact = false});
   }
 
   // Fails if the kernel would not take it.
