@@ -47,8 +47,8 @@ class TypeBench {
         c_(config),
         plan_(plan),
         emit_(emit),
-        backend_(device::make_backend(
-            {.device = device::Device::kCuda, .threads = plan.threads, .exact = false})) {
+        backend_(make(device::ManyRows::kAuto)),
+        by_library_(make(device::ManyRows::kLibrary)) {
     const int most = std::max(*std::ranges::max_element(plan.decode_rows), plan.prompt);
     const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
     const std::int64_t widest =
@@ -79,6 +79,13 @@ class TypeBench {
   }
 
  private:
+  std::unique_ptr<device::Backend> make(device::ManyRows many_rows) const {
+    return device::make_backend({.device = device::Device::kCuda,
+                                 .threads = plan_.threads,
+                                 .exact = false,
+                                 .many_rows = many_rows});
+  }
+
   std::vector<Rows> all_rows() const {
     std::vector<Rows> all;
     for (const int rows : plan_.decode_rows) all.push_back({rows, 1, plan_.context});
@@ -88,11 +95,15 @@ class TypeBench {
 
   void measure(const std::string& name, int rows, const Work& work,
                const std::function<void()>& run) {
-    emit_({.device = std::string(backend_->name()),
+    measure(*backend_, name, rows, work, run);
+  }
+  void measure(device::Backend& on, const std::string& name, int rows, const Work& work,
+               const std::function<void()>& run) {
+    emit_({.device = std::string(on.name()),
            .model = name_,
            .name = name,
            .rows = rows,
-           .seconds = device_seconds(*backend_, plan_.repeats, plan_.flush_bytes, run),
+           .seconds = device_seconds(on, plan_.repeats, plan_.flush_bytes, run),
            .work = work});
   }
 
@@ -107,6 +118,9 @@ class TypeBench {
       linear.x_fp8 = x_fp8_;
       work.fp8_flops = std::exchange(work.flops, 0);
       measure(name + " (FP8 by FP8)", rows.count(), work, [&] { backend_->linear(linear); });
+      if (rows.count() <= kFewRows) continue;
+      measure(*by_library_, name + " (FP8 by FP8, without many rows' kernel)", rows.count(), work,
+              [&] { by_library_->linear(linear); });
     }
   }
 
@@ -139,11 +153,15 @@ class TypeBench {
     }
   }
 
+  // Of a product that has no kernel of its own (product_wide_fp8.h).
+  static constexpr int kFewRows = 16;
+
   std::string name_;
   const ModelConfig& c_;
   const KernelPlan& plan_;
   const std::function<void(const Measurement&)>& emit_;
   std::unique_ptr<device::Backend> backend_;
+  std::unique_ptr<device::Backend> by_library_;  // on the same memory
   Noise noise_{*backend_};
   // Inputs and outputs of all operators.
   float* x_ = nullptr;

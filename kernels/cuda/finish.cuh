@@ -1,6 +1,7 @@
 // What is done with the sums of a product once they are whole.
 #pragma once
 
+#include "kernels/cuda/fragments.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
 
@@ -67,6 +68,40 @@ __device__ __forceinline__ void finish(const Products& p, const ProductTask& tas
     if (p.residual != nullptr) value = p.residual[at + i] + value;
     task.y[at + i] = value;
   }
+}
+
+// The same where n is a multiple of four and all rows that are read and written allow four
+// neighbours to be loaded and stored at a time.
+template <int kUp = kPanel / 8>
+__device__ __forceinline__ void finish_four(const Products& p, const ProductTask& task, int row,
+                                            int panel, int column, Four<float> sum) {
+  constexpr int kHalf = kPanel / 2;
+  constexpr unsigned kAllLanes = 0xffffffffU;
+  const auto add = [](const Four<float>& a, const Four<float>& b) {
+    return Four<float>{{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}};
+  };
+  if (p.swiglu) {
+    if (task.start != nullptr && row < task.rows) {
+      sum = add(load_four(task.start + row * p.lds + panel * kPanel + column), sum);
+    }
+    Four<float> up;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) up.v[i] = __shfl_down_sync(kAllLanes, sum.v[i], kUp, 2 * kUp);
+    if (row >= task.rows || column >= kHalf) return;
+    const float weight = p.weight[task.first_row + row];
+    Four<float> h;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) h.v[i] = sum.v[i] * sigmoid_of(sum.v[i]) * up.v[i] * weight;
+    *reinterpret_cast<Four<float>*>(task.y + row * p.ldy + panel * kHalf + column) = h;
+    return;
+  }
+  const int first = panel * kPanel + column;
+  if (row >= task.rows || first >= task.w.n) return;
+  const std::int64_t at = row * p.ldy + first;
+  if (p.accumulate) sum = add(load_four(task.y + at), sum);
+  if (p.bias != nullptr) sum = add(sum, load_four(p.bias + first));
+  if (p.residual != nullptr) sum = add(load_four(p.residual + at), sum);
+  *reinterpret_cast<Four<float>*>(task.y + at) = sum;
 }
 
 }  // namespace dsm::kernels::cuda

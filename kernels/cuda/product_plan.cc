@@ -5,11 +5,15 @@
 #include <limits>
 
 #include "kernels/cuda/product_wide.h"
+#include "kernels/cuda/product_wide_fp8.h"
 #include "kernels/cuda/splits.h"
 
 namespace dsm::kernels::cuda {
 
 namespace {
+
+// Rows that are more than one tile of the kernels for few.
+constexpr int kMoreThanFew = 17;
 
 int most_rows(std::span<const ProductTask> tasks) {
   int rows = 0;
@@ -58,9 +62,20 @@ void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool
 }
 
 RowRange wide_kernel_rows(int major) {
-  constexpr int kFrom = 17;
   if (major != 9) return {};
-  return {kFrom, std::numeric_limits<int>::max()};
+  return {kMoreThanFew, std::numeric_limits<int>::max()};
+}
+
+void plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan) {
+  plan_tiles(tasks, wide_fp8_tile_rows(most_rows(tasks)), plan);
+  plan.spans = wide_parts(static_cast<int>(plan.tiles.size()), plan.panels, plan.spans, processors,
+                          kWideFp8Panels);
+  plan.spans_each = 1;
+}
+
+RowRange wide_fp8_rows(int major) {
+  if (major != 9) return {};
+  return {kMoreThanFew, std::numeric_limits<int>::max()};
 }
 
 int library_rows(int major, DType dtype) {

@@ -53,6 +53,11 @@ RowRange wide_kernel_rows(int major);
 void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool pairs,
                         ProductPlan& plan);
 
+// The same with both sides in FP8 (product_wide_fp8.cu): of how many rows, with a library or
+// without, and tiles.
+RowRange wide_fp8_rows(int major);
+void plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan);
+
 // A part of a task for which the library's scratch memory is made: rows and panels.
 struct ProductPart {
   int row = 0;

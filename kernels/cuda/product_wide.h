@@ -34,8 +34,9 @@ constexpr bool pairs_pay(std::int64_t rows, std::int64_t tiles, int panels, int 
 
 // Parts of the inputs, of `spans` at most. A part is written and read again, so there are no more
 // than fill the processors once, which hold a block each.
-constexpr int wide_parts(int tiles, int panels, int spans, int processors) {
-  const std::int64_t blocks = std::int64_t{tiles} * ((panels + kWidePanels - 1) / kWidePanels);
+constexpr int wide_parts(int tiles, int panels, int spans, int processors,
+                         int block_panels = kWidePanels) {
+  const std::int64_t blocks = std::int64_t{tiles} * ((panels + block_panels - 1) / block_panels);
   const std::int64_t parts = processors / (blocks > 0 ? blocks : 1);
   if (parts < 1 || spans < 1) return 1;
   return parts < spans ? static_cast<int>(parts) : spans;

@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/product_wide_fp8.h"
 
 namespace dsm::kernels::cuda {
 namespace {
@@ -89,6 +93,127 @@ TEST(CudaWideProductTest, RowsAreTheKernelsWhereItRuns) {
   EXPECT_EQ(wide_kernel_rows(10).below, 0);
   EXPECT_EQ(wide_kernel_rows(9).from, 17) << "more than a tile of the kernel for few";
   EXPECT_EQ(wide_kernel_rows(9).below, std::numeric_limits<int>::max());
+}
+
+// What a warp's lanes get of lines of 16 bytes, as load_transposed() of ptx.cuh says.
+struct Matrices {
+  std::uint32_t v[32][4];
+};
+Matrices load_matrices(const std::uint8_t* panel, int warp, int step) {
+  Matrices to{};
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int m = 0; m < 4; ++m) {
+      for (int i = 0; i < 2; ++i) {
+        const std::uint8_t* line =
+            panel + fp8_line(warp, 8 * m + lane % 4 * 2 + i) + step * kFp8StepBytes + lane / 4 * 2;
+        to.v[lane][m] |= (line[0] | std::uint32_t{line[1]} << 8U) << 16 * i;
+      }
+    }
+  }
+  return to;
+}
+
+TEST(CudaWideFp8ProductTest, SlotsOfWeightsAndRowsStandForTheSameInputs) {
+  // A panel whose bytes tell the input, and one whose bytes tell the column.
+  std::vector<std::uint8_t> inputs(kFp8Pieces * kFp8PieceBytes, 0xff);
+  std::vector<std::uint8_t> columns = inputs;
+  for (int i = 0; i < kFp8StageInputs; ++i) {
+    for (int c = 0; c < kPanel; ++c) {
+      const auto at = static_cast<std::size_t>(i / kFp8PieceInputs * kFp8PieceBytes +
+                                               i % kFp8PieceInputs * kPanel + c);
+      inputs[at] = static_cast<std::uint8_t>(i);
+      columns[at] = static_cast<std::uint8_t>(c);
+    }
+  }
+  for (int warp = 0; warp < 4; ++warp) {
+    for (int step = 0; step < kFp8StageSteps; ++step) {
+      Matrices of_inputs = load_matrices(inputs.data(), warp, step);
+      Matrices of_columns = load_matrices(columns.data(), warp, step);
+      for (int lane = 0; lane < 32; ++lane) {
+        fp8_operand_of(of_inputs.v[lane]);
+        fp8_operand_of(of_columns.v[lane]);
+        for (int r = 0; r < 4; ++r) {
+          for (int i = 0; i < 4; ++i) {
+            const int slot = step * 32 + r / 2 * 16 + lane % 4 * 4 + i;
+            EXPECT_EQ(of_inputs.v[lane][r] >> 8 * i & 0xffU, fp8_input(slot));
+            EXPECT_EQ(of_columns.v[lane][r] >> 8 * i & 0xffU, warp * 16 + lane / 4 * 2 + r % 2);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaWideFp8ProductTest, LinesOfAMatrixAreOnDifferentBanks) {
+  for (int warp = 0; warp < 4; ++warp) {
+    for (int matrix = 0; matrix < 4; ++matrix) {
+      unsigned banks = 0;  // of 16 bytes
+      for (int line = 0; line < 8; ++line) {
+        banks |= 1U << (fp8_line(warp, 8 * matrix + line) / 16 % 8);
+      }
+      EXPECT_EQ(banks, 0xffU);
+    }
+  }
+}
+
+TEST(CudaWideFp8ProductTest, InputsThatAreNotThereAreZero) {
+  const std::vector<std::uint8_t> ones(kFp8Pieces * kFp8PieceBytes, 1);
+  for (const int all : {1, 2, 31, 33, 64, 77, 127, 128}) {
+    for (int step = 0; step < kFp8StageSteps; ++step) {
+      Matrices of = load_matrices(ones.data(), 0, step);
+      for (int lane = 0; lane < 32; ++lane) {
+        clear_fp8_inputs(step, all - lane % 4 * kFp8PieceInputs, of.v[lane]);
+        fp8_operand_of(of.v[lane]);
+        for (int r = 0; r < 4; ++r) {
+          for (int i = 0; i < 4; ++i) {
+            const int input = fp8_input(step * 32 + r / 2 * 16 + lane % 4 * 4 + i);
+            EXPECT_EQ(of.v[lane][r] >> 8 * i & 0xffU, input < all ? 1U : 0U) << input;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaWideFp8ProductTest, ALanesScalesAreFourNeighbours) {
+  for (int q = 0; q < 4; ++q) {
+    for (int j = 0; j < kFp8BlockRows / 8; ++j) {
+      for (int i = 0; i < 2; ++i) {
+        EXPECT_EQ(fp8_scale_place(8 * j + 2 * q + i), j / 2 * 16 + q * 4 + j % 2 * 2 + i);
+      }
+    }
+  }
+}
+
+TEST(CudaWideFp8ProductTest, PartsHoldEverySplitOnce) {
+  for (const int k : {1, 128, 1025, 4096, 14336}) {
+    const PackedMatrix w = {.k = k};
+    for (const int parts : {1, 3, 14, 50}) {
+      int at = 0;
+      for (int part = 0; part < std::min(parts, spans_of(w)); ++part) {
+        const auto [begin, end] = wide_fp8_part(w, part, parts);
+        EXPECT_EQ(begin, at);
+        EXPECT_GT(end, begin);
+        at = end;
+      }
+      EXPECT_EQ(at, splits_of(w));
+      EXPECT_EQ(wide_fp8_part(w, spans_of(w), parts).end, 0) << "no more parts than spans";
+    }
+  }
+}
+
+TEST(CudaWideFp8ProductTest, TilesAreAsWideAsTheirRowsNeed) {
+  for (const auto& [rows, tile] :
+       {std::pair{17, 64}, {64, 64}, {65, 128}, {128, 128}, {300, 256}}) {
+    const std::vector<ProductTask> tasks = {{.w = {.n = 4096, .k = 14336}, .rows = rows}};
+    ProductPlan plan;
+    plan_wide_fp8_products(tasks, 132, plan);
+    EXPECT_EQ(plan.tile_rows, tile);
+    EXPECT_EQ(plan.spans, rows <= 256 ? 4 : 2) << "32 pairs of panels, which 132 blocks divide";
+  }
+  EXPECT_EQ(wide_fp8_rows(8).below, 0);
+  EXPECT_EQ(wide_fp8_rows(10).below, 0);
+  EXPECT_EQ(wide_fp8_rows(9).from, 17) << "more than a tile of the kernel for few";
 }
 
 }  // namespace

@@ -138,6 +138,31 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[128], const std::uint32_t 
   __trap();
 #endif
 }
+// D[64 x 64] (+)= A[64 x 32] B[32 x 64] in FP8 (E4M3) with sums in FP32, likewise. D is overwritten
+// unless kAdds. Of
+//   A: registers 0 .. 3 are lines 16 w + g, + 8, g, + 8; inputs 4q .. 4q + 3 (0, 1) or those 16
+//   further B: inputs 32 step .. of rows that are 128 inputs, in chunks as a SharedRows' of 64 D:
+//   as wgmma_bf16's
+template <bool kAdds>
+__device__ __forceinline__ void wgmma_e4m3(float (&d)[32], const std::uint32_t (&a)[4],
+                                           const SharedRows& b, int step) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "{\n"
+      ".reg .pred adds;\n"
+      "setp.ne.b32 adds, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
+      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, adds, 1, 1;\n"
+      "}"
+      : DSM_SUMS_8(d, 0), DSM_SUMS_8(d, 8), DSM_SUMS_8(d, 16), DSM_SUMS_8(d, 24)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2),
+        "n"(kAdds ? 1 : 0));
+#else
+  __trap();
+#endif
+}
 #undef DSM_SUMS_8
 // The compiler writes operands no later than here.
 __device__ __forceinline__ void wgmma_ready(std::uint32_t (&a)[4]) {
@@ -183,6 +208,18 @@ __device__ __forceinline__ void leave_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 #endif
 }
+
+// Four matrices of 8 lines of 16 bytes in shared memory, by all lanes of a warp: lane 8 m + r says
+// where line r of matrix m is, and lane 4g + q gets in v[m] bytes 2g and 2g + 1 of its line 2q and
+// then of line 2q + 1.
+__device__ __forceinline__ void load_transposed(const void* line, std::uint32_t (&v)[4]) {
+  const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(line));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+               : "r"(from)
+               : "memory");
+}
+
 // Starts to copy 16 bytes from memory to shared memory, both aligned to 16, or to fill them with
 // zeros. They are there once the thread has waited for the group that they were committed in; for
 // other threads, after a barrier as well.

@@ -40,10 +40,18 @@ struct WidePart {
   int begin = 0;  // stages; none: there is no such part
   int end = 0;
 };
-DSM_HOST_DEVICE WidePart wide_part(const PackedMatrix& w, int part, int most_parts) {
+DSM_HOST_DEVICE WidePart part_of_stages(const PackedMatrix& w, int stages, int part,
+                                        int most_parts) {
   const int parts = spans_of(w) < most_parts ? spans_of(w) : most_parts;
   if (part >= parts) return {};
-  return {wide_stages(w) * part / parts, wide_stages(w) * (part + 1) / parts};
+  return {stages * part / parts, stages * (part + 1) / parts};
+}
+DSM_HOST_DEVICE WidePart wide_part(const PackedMatrix& w, int part, int most_parts) {
+  return part_of_stages(w, wide_stages(w), part, most_parts);
+}
+// The same where stages are splits (product_wide_fp8.cu).
+DSM_HOST_DEVICE WidePart wide_fp8_part(const PackedMatrix& w, int part, int most_parts) {
+  return part_of_stages(w, splits_of(w), part, most_parts);
 }
 
 // Attention: a split is a block of the KV cache. Splits are merged one after the other in the order

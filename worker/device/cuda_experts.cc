@@ -99,7 +99,7 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   lists_.send();
   cuda::expert_tasks(tasks, stream_.get());
   if (wide > 0) {
-    operands_.multiply({p, shape.stages});
+    operands_.multiply(cuda::WideProducts{p, shape.stages});
   } else {
     operands_.multiply(p, tasks.dtype);
   }

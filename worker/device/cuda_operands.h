@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cuda/product_wide.h"
+#include "kernels/cuda/product_wide_fp8.h"
 #include "worker/device/cuda_memory.h"
 
 namespace dsm::device {
@@ -16,6 +17,8 @@ class CudaOperands {
   void multiply(kernels::cuda::Products launch, kernels::DType dtype);
   // As kernels::cuda::wide_products().
   void multiply(kernels::cuda::WideProducts launch);
+  // As kernels::cuda::wide_fp8_products().
+  void multiply(kernels::cuda::WideFp8Products launch);
 
   // As Scratch::give_back().
   void give_back_scratch() { operands_.give_back(); }

@@ -25,6 +25,7 @@ bool CudaProducts::may_use_library(int rows) const {
 void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch) {
   launch.exact = exact_;
   by_wide_kernel(tasks, launch);
+  by_wide_fp8_kernel(tasks, launch);
   if (library_ != nullptr) by_library(tasks, launch);
   // One launch for each pair of types.
   for (const DType dtype : cuda::kProductTypes) {
@@ -63,7 +64,29 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::P
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
   lists_.send();
-  operands_.multiply({launch, stages, processors_});
+  operands_.multiply(cuda::WideProducts{launch, stages, processors_});
+  check(cudaGetLastError(), "start a kernel");
+}
+
+// The same with both sides in FP8, where the library's product would unpack the weights.
+void CudaProducts::by_wide_fp8_kernel(std::vector<cuda::ProductTask>& tasks,
+                                      cuda::Products launch) {
+  if (exact_ || many_rows_ == ManyRows::kLibrary) return;
+  const cuda::RowRange range = cuda::wide_fp8_rows(capability_);
+  chosen_.clear();
+  int stages = 0;
+  for (cuda::ProductTask& task : tasks) {
+    if (!cuda::fp8_rows(task) || task.rows < range.from || task.rows >= range.below) continue;
+    chosen_.push_back(task);
+    stages = std::max(stages, cuda::splits_of(task.w));
+    task.rows = 0;
+  }
+  if (chosen_.empty()) return;
+  cuda::plan_wide_fp8_products(chosen_, processors_, plan_);
+  take_plan(launch);
+  if (launch.spans > 1) span_sums_.give(launch);
+  lists_.send();
+  operands_.multiply(cuda::WideFp8Products{launch, stages});
   check(cudaGetLastError(), "start a kernel");
 }
 

@@ -54,6 +54,8 @@ class CudaProducts {
   kernels::cuda::RowRange wide_rows() const;
   void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
                       kernels::cuda::Products launch);
+  void by_wide_fp8_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
+                          kernels::cuda::Products launch);
   void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
                   const kernels::cuda::Products& launch);
   // Of chosen_.

@@ -6,8 +6,9 @@
 namespace dsm::device {
 
 // kAuto: the fastest that can: of weights in BF16 pairs of thread blocks or the kernel for many
-// rows (kernels/cuda/product_wide.h), and a library where these run on no such GPU, or by the
-// number of rows. To compare them: kKernel without pairs, and kLibrary without either.
+// rows (kernels/cuda/product_wide.h), with both sides in FP8 the kernel for those
+// (product_wide_fp8.h), and a library where these run on no such GPU, or by the number of rows. To
+// compare them: kKernel without pairs, and kLibrary without any of the three.
 enum class ManyRows : std::uint8_t { kAuto, kKernel, kLibrary };
 
 }  // namespace dsm::device

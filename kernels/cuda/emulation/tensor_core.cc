@@ -70,45 +70,81 @@ void multiply(void* const (&lanes)[32], unsigned taking_part, const Value& value
   }
 }
 
-}  // namespace
-
-void multiply_bf16(void* const (&lanes)[32], unsigned taking_part) {
-  multiply<2>(lanes, taking_part, [](std::uint32_t pair, int i) { return bf16(pair >> 16 * i); });
-}
-
-void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part) {
-  const auto& values = e4m3_values();
-  multiply<4>(lanes, taking_part,
-              [&](std::uint32_t four, int i) { return values[four >> 8 * i & 0xffU]; });
-}
-
-void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part) {
+// A warp's lines of a warpgroup's product. kPacked values stand in a register, as in multiply().
+template <int kPacked, class Value>
+void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Value& value) {
   if (taking_part != 0xffffffffU) fail("a tensor core's product without all lanes");
+  constexpr int kInputs = 8 * kPacked;
+  constexpr std::size_t kBytes = 4 / kPacked;
   const auto& first = *static_cast<const WarpgroupOperands*>(lanes[0]);
   const auto* shared = static_cast<const unsigned char*>(first.shared);
   if (reinterpret_cast<std::uintptr_t>(shared) % 1024 != 0) fail("rows that are not aligned");
-  float a[kRows][16];
+  float a[kRows][kInputs];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& mine = *static_cast<const WarpgroupOperands*>(lanes[lane]);
     if (mine.shared != first.shared || mine.step != first.step) fail("lanes with other rows");
     for (int r = 0; r < 4; ++r) {
-      for (int i = 0; i < 2; ++i) {
-        a[lane / 4 + r % 2 * 8][lane % 4 * 2 + r / 2 * 8 + i] = bf16(mine.a[r] >> 16 * i & 0xffffU);
+      for (int i = 0; i < kPacked; ++i) {
+        a[lane / 4 + r % 2 * 8][lane % 4 * kPacked + r / 2 * 4 * kPacked + i] = value(mine.a[r], i);
       }
     }
   }
   for (int row = 0; row < first.rows; ++row) {
-    float b[16];
-    for (int input = 0; input < 16; ++input) {
-      const int chunk = (first.step * 2 + input / 8) ^ (row % 8);
-      std::uint16_t bits = 0;
-      std::memcpy(&bits, shared + row * 128 + chunk * 16 + input % 8 * 2, sizeof bits);
-      b[input] = bf16(bits);
+    float b[kInputs];
+    for (int input = 0; input < kInputs; ++input) {
+      const int byte = input * static_cast<int>(kBytes);
+      const int chunk = (first.step * 2 + byte / 16) ^ (row % 8);
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, shared + row * 128 + chunk * 16 + byte % 16, kBytes);
+      b[input] = value(bits, 0);
     }
     for (int line = 0; line < kRows; ++line) {
       const auto& owner = *static_cast<const WarpgroupOperands*>(lanes[line % 8 * 4 + row % 8 / 2]);
       float& sum = owner.d[row / 8 * 4 + line / 8 * 2 + row % 2];
-      for (int input = 0; input < 16; ++input) sum += a[line][input] * b[input];
+      for (int input = 0; input < kInputs; ++input) sum += a[line][input] * b[input];
+    }
+  }
+}
+
+float value_of_bf16(std::uint32_t pair, int i) {
+  return bf16(pair >> 16 * i & 0xffffU);
+}
+float value_of_e4m3(std::uint32_t four, int i) {
+  return e4m3_values()[four >> 8 * i & 0xffU];
+}
+
+}  // namespace
+
+void multiply_bf16(void* const (&lanes)[32], unsigned taking_part) {
+  multiply<2>(lanes, taking_part, value_of_bf16);
+}
+
+void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part) {
+  multiply<4>(lanes, taking_part, value_of_e4m3);
+}
+
+void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part) {
+  multiply_by_shared<2>(lanes, taking_part, value_of_bf16);
+}
+
+void multiply_shared_e4m3(void* const (&lanes)[32], unsigned taking_part) {
+  multiply_by_shared<4>(lanes, taking_part, value_of_e4m3);
+}
+
+void transpose_matrices(void* const (&lanes)[32], unsigned taking_part) {
+  if (taking_part != 0xffffffffU) fail("a load of matrices without all lanes");
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const MatrixLines*>(lanes[lane]);
+    for (int m = 0; m < 4; ++m) {
+      std::uint32_t v = 0;
+      for (int i = 0; i < 2; ++i) {
+        const void* line = static_cast<const MatrixLines*>(lanes[8 * m + lane % 4 * 2 + i])->line;
+        if (reinterpret_cast<std::uintptr_t>(line) % 16 != 0) fail("a line that is not aligned");
+        std::uint16_t bytes = 0;
+        std::memcpy(&bytes, static_cast<const unsigned char*>(line) + lane / 4 * 2, sizeof bytes);
+        v |= std::uint32_t{bytes} << 16 * i;
+      }
+      mine.v[m] = v;
     }
   }
 }

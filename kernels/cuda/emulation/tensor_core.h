@@ -17,8 +17,9 @@ struct LaneOperands {
 void multiply_bf16(void* const (&lanes)[32], unsigned taking_part);
 void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part);
 
-// A warp's 16 lines of a warpgroup's product: D[16 x rows] += A[16 x 16] B[16 x rows] in BF16, with
-// inputs 16 step .. of rows that are swizzled in shared memory (SharedRows of ptx.cuh).
+// A warp's 16 lines of a warpgroup's product: D[16 x rows] += A[16 x 16] B[16 x rows] in BF16 or
+// A[16 x 32] B[32 x rows] in E4M3, with 32 bytes from 32 step on of rows that are swizzled in
+// shared memory (SharedRows of ptx.cuh).
 struct WarpgroupOperands {
   float* d;
   const std::uint32_t* a;
@@ -27,5 +28,13 @@ struct WarpgroupOperands {
   int step;
 };
 void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part);
+void multiply_shared_e4m3(void* const (&lanes)[32], unsigned taking_part);
+
+// What a lane brings to a load of matrices and takes from it (load_transposed of ptx.cuh).
+struct MatrixLines {
+  const void* line;
+  std::uint32_t* v;
+};
+void transpose_matrices(void* const (&lanes)[32], unsigned taking_part);
 
 }  // namespace dsm::emulation

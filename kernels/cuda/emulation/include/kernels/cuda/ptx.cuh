@@ -45,6 +45,12 @@ void wgmma_bf16(float (&d)[kSums], const std::uint32_t (&a)[4], const SharedRows
   emulation::WarpgroupOperands mine{d, a, b.first, 2 * kSums, step};
   emulation::meet(0xffffffffU, emulation::multiply_shared_rows, &mine);
 }
+template <bool kAdds>
+void wgmma_e4m3(float (&d)[32], const std::uint32_t (&a)[4], const SharedRows& b, int step) {
+  if (!kAdds) std::memset(d, 0, sizeof d);
+  emulation::WarpgroupOperands mine{d, a, b.first, 64, step};
+  emulation::meet(0xffffffffU, emulation::multiply_shared_e4m3, &mine);
+}
 inline void wgmma_ready(std::uint32_t (&)[4]) {}
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
@@ -56,6 +62,11 @@ template <int kRegisters>
 void take_registers() {}
 template <int kRegisters>
 void leave_registers() {}
+
+inline void load_transposed(const void* line, std::uint32_t (&v)[4]) {
+  emulation::MatrixLines mine{line, v};
+  emulation::meet(0xffffffffU, emulation::transpose_matrices, &mine);
+}
 
 // Copied when the thread waits for it, so that one that does not is found out.
 inline void cp_async_16(void* shared, const void* from, bool there = true) {

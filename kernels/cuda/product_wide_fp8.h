@@ -1,0 +1,35 @@
+// Products of many rows in FP8 by weights in FP8 (product_wide_fp8.cu) as functions on a stream; as
+// launch.h has it. Compute capability 9.0 alone.
+#pragma once
+
+#include "kernels/cuda/fp8_stages.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/splits.h"
+
+namespace dsm::kernels::cuda {
+
+inline constexpr int kWideFp8Panels = 2;  // of a thread block
+
+// Of a launch whose largest task has so many rows.
+constexpr int wide_fp8_tile_rows(int rows) {
+  return rows > 128 ? 256 : rows > 64 ? 128 : 64;
+}
+
+// `params` is as of products() with fp8_rows, with tiles of 64, 128 or 256 rows. `stages`: splits
+// of the longest matrix.
+struct WideFp8Products {
+  Products params;
+  int stages = 0;
+};
+// Of x_operands: [tiles][stages], each the tile's rows as SharedRows (ptx.cuh) stand in shared
+// memory, and a scale of each (fp8_scale_place).
+DSM_HOST_DEVICE constexpr int wide_fp8_stage_bytes(int tile_rows) {
+  return tile_rows * (kFp8StageInputs + static_cast<int>(sizeof(float)));
+}
+constexpr std::int64_t wide_fp8_bytes_of_tile(const WideFp8Products& p) {
+  return std::int64_t{p.stages} * wide_fp8_stage_bytes(p.params.tile_rows);
+}
+void pack_wide_fp8_rows(const WideFp8Products& p, Stream stream);
+void wide_fp8_products(const WideFp8Products& p, Stream stream);
+
+}  // namespace dsm::kernels::cuda
