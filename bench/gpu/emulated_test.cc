@@ -123,11 +123,14 @@ TEST(Types, ProductsAndAttentionAreMeasuredInEach) {
       for (const char* type : {" (FP8)", " (FP8 by FP8)", " (INT8)", " (INT4)"}) {
         EXPECT_EQ(kept.rows(product + std::string(type)), (std::vector{1, 3, 20})) << product;
       }
+      EXPECT_EQ(kept.rows(product + std::string(" (FP8 by FP8, without many rows' kernel)")),
+                (std::vector{20}))
+          << product;
     }
     for (const char* type : {"BF16", "FP8"}) {
       EXPECT_EQ(kept.rows("attention (" + std::string(type) + " cache)"), (std::vector{1, 3, 20}));
     }
-    EXPECT_EQ(kept.by_name.size(), 14U) << shape.name;
+    EXPECT_EQ(kept.by_name.size(), 17U) << shape.name;
     EXPECT_EQ(kept.by_name["down (FP8)"][0].work.flops,
               kept.by_name["down (FP8 by FP8)"][0].work.fp8_flops);
     EXPECT_EQ(kept.by_name["attention (BF16 cache)"][0].work.bytes,
