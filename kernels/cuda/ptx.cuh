@@ -79,37 +79,50 @@ __device__ __forceinline__ SharedRows shared_rows(const void* shared) {
 //   A: registers 0 .. 3 are lines 16 w + g, + 8, g, + 8; inputs 2q, 2q + 1 (0, 1) or those 8
 //   further B: inputs 16 step .. of a SharedRows' 64 D: registers 4j, 4j + 1 are line 16 w + g,
 //   rows 8j + 2q, 8j + 2q + 1; 4j + 2, 4j + 3 line g + 8
-// It is done when wgmma_wait() says so: until then nobody may touch D, A or B.
+// It is done when wgmma_wait() says so: until then nobody may touch D, A or B. Without kAdds D
+// becomes A B, whatever it was.
 #define DSM_SUMS_8(d, i)                                                              \
   "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3]), "+f"(d[(i) + 4]), \
       "+f"(d[(i) + 5]), "+f"(d[(i) + 6]), "+f"(d[(i) + 7])
+template <bool kAdds = true>
 __device__ __forceinline__ void wgmma_bf16(float (&d)[32], const std::uint32_t (&a)[4],
                                            const SharedRows& b, int step) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   asm volatile(
+      "{\n"
+      ".reg .pred adds;\n"
+      "setp.ne.b32 adds, %37, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
       " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+      "{%32, %33, %34, %35}, %36, adds, 1, 1, 0;\n"
+      "}"
       : DSM_SUMS_8(d, 0), DSM_SUMS_8(d, 8), DSM_SUMS_8(d, 16), DSM_SUMS_8(d, 24)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2),
+        "n"(kAdds ? 1 : 0));
 #else
   __trap();
 #endif
 }
+template <bool kAdds = true>
 __device__ __forceinline__ void wgmma_bf16(float (&d)[64], const std::uint32_t (&a)[4],
                                            const SharedRows& b, int step) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   asm volatile(
+      "{\n"
+      ".reg .pred adds;\n"
+      "setp.ne.b32 adds, %69, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15,"
       " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
       " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
       " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
+      "{%64, %65, %66, %67}, %68, adds, 1, 1, 0;\n"
+      "}"
       : DSM_SUMS_8(d, 0), DSM_SUMS_8(d, 8), DSM_SUMS_8(d, 16), DSM_SUMS_8(d, 24), DSM_SUMS_8(d, 32),
         DSM_SUMS_8(d, 40), DSM_SUMS_8(d, 48), DSM_SUMS_8(d, 56)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor + step * 2),
+        "n"(kAdds ? 1 : 0));
 #else
   __trap();
 #endif
@@ -168,6 +181,11 @@ __device__ __forceinline__ void wgmma_e4m3(float (&d)[32], const std::uint32_t (
 __device__ __forceinline__ void wgmma_ready(std::uint32_t (&a)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
+template <int kCount>
+__device__ __forceinline__ void wgmma_ready(float (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 // Before the first of several products whose registers the warp has written.
 __device__ __forceinline__ void wgmma_fence() {

@@ -40,8 +40,11 @@ struct SharedRows {
 inline SharedRows shared_rows(const void* shared) {
   return {shared};
 }
-template <int kSums>
+template <bool kAdds = true, int kSums>
 void wgmma_bf16(float (&d)[kSums], const std::uint32_t (&a)[4], const SharedRows& b, int step) {
+  if constexpr (!kAdds) {
+    for (float& sum : d) sum = 0.0F;
+  }
   emulation::WarpgroupOperands mine{d, a, b.first, 2 * kSums, step};
   emulation::meet(0xffffffffU, emulation::multiply_shared_rows, &mine);
 }
@@ -52,6 +55,8 @@ void wgmma_e4m3(float (&d)[32], const std::uint32_t (&a)[4], const SharedRows& b
   emulation::meet(0xffffffffU, emulation::multiply_shared_e4m3, &mine);
 }
 inline void wgmma_ready(std::uint32_t (&)[4]) {}
+template <int kCount>
+void wgmma_ready(float (&)[kCount]) {}
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
 template <int kLeft>
