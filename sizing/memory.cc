@@ -27,6 +27,8 @@ constexpr std::int64_t kWideRows = 128;
 constexpr std::int64_t kWideOperands = 128 * kMiB;
 // It takes experts from so many rows of each on average.
 constexpr std::int64_t kWideExpertRows = 17;
+// Of the loose mode's kernel for attention of long prompts: pasts that are packed.
+constexpr std::int64_t kPackedPasts = 128 * kMiB;
 // Of a library in the loose mode: its workspace, a part's weights and sums.
 constexpr std::int64_t kLibrary = (32 + 64 + 64) * kMiB;
 constexpr std::int64_t kItemRows = 32;     // (token, head)s of one item of attention
@@ -131,8 +133,8 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
   if (cut.deterministic) return kOperators + values * kFloat;
   const std::int64_t operands =
       2 * std::max(round_up(t, kWideRows) * widest, expert_operands(s, cut, t));
-  return kOperators + std::min(kWideOperands, operands) + values * kFloat + kLibrary +
-         t * widest * 2;
+  return kOperators + std::min(kWideOperands, operands) + kPackedPasts + values * kFloat +
+         kLibrary + t * widest * 2;
 }
 
 std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,

@@ -14,6 +14,12 @@ namespace {
 // What the splits' parts of the output may take at a time, unless one item needs more.
 constexpr std::size_t kPartBytes = std::size_t{64} << 20;
 
+// Of packed pasts at a time: two heads of 131,072 positions with keys and values of 128.
+#ifndef DSM_CUDA_PACKED_BYTES
+#define DSM_CUDA_PACKED_BYTES (std::int64_t{128} << 20)
+#endif
+constexpr std::int64_t kPackedBytes = DSM_CUDA_PACKED_BYTES;
+
 }  // namespace
 
 void CudaAttention::send_tables(const AttentionParams& p, std::vector<AttentionItem>& items) {
@@ -43,13 +49,48 @@ void CudaAttention::run(const AttentionParams& params) {
   launch.params.places = lists_.put(params.places, static_cast<std::size_t>(tokens));
   // Steps that are repeated are those of decoding, whose items are the lists' and not the host's.
   if (graphs_.positions() > 0) return run_splits(params, launch);
+  const bool wide = packs_ && params.selection.words == nullptr &&
+                    tokens * params.heads >= cuda::kPackedRows &&
+                    cuda::has_wide_attention(major_, params.kv);
+  // All of it whenever it might be used: so the largest steps that are tried before the cache is
+  // sized take what any other may.
+  void* tiles = wide ? tiles_.at_least(kPackedBytes, stream_) : nullptr;
   cuda::plan_attention(params, processors_, shared_bytes_, exact_, plan_);
   if (plan_.prompts.empty()) return run_splits(params, launch);
   AttentionParams rest = params;
   rest.items = plan_.rest.data();
   rest.item_count = static_cast<int>(plan_.rest.size());
   if (rest.item_count > 0) run_splits(rest, launch);
-  run_prompts(params, launch);
+  if (wide) {
+    cuda::plan_wide_attention(params, kPackedBytes, plan_, wide_);
+    run_wide(launch, tiles);
+  }
+  if (!plan_.prompts.empty()) run_prompts(params, launch);
+}
+
+void CudaAttention::run_wide(const cuda::AttentionLaunch& launch, void* tiles) {
+  if (wide_.parts.empty()) return;
+  TableLists tables(lists_);
+  for (std::size_t i = wide_.pasts.size(); i-- > 0;) {
+    cuda::WidePast& past = wide_.pasts[i];
+    past.block_table = tables.put(past.block_table, (past.positions + kKvBlock - 1) / kKvBlock);
+  }
+  const auto* pasts = lists_.put(wide_.pasts);
+  const auto* items = lists_.put(wide_.items);
+  lists_.send();
+  for (const cuda::WideAttentionPart& part : wide_.parts) {
+    const cuda::WideAttention parts_launch = {.params = launch.params,
+                                              .tile = wide_.tile,
+                                              .pasts = pasts + part.first_past,
+                                              .past_count = part.past_count,
+                                              .most_tiles = part.most_tiles,
+                                              .items = items + part.first_item,
+                                              .item_count = part.item_count,
+                                              .tiles = tiles};
+    cuda::pack_pasts(parts_launch, stream_.get());
+    cuda::wide_attention(parts_launch, stream_.get());
+    check(cudaGetLastError(), "start a kernel");
+  }
 }
 
 void CudaAttention::run_prompts(const AttentionParams& p, cuda::AttentionLaunch launch) {

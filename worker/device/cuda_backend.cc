@@ -59,7 +59,8 @@ class CudaBackend final : public Backend {
         all_reduce_(all_reduce),
         sleeps_(sleeps),
         pool_(threads),
-        linear_(properties_, exact, many_rows, lists_, stream_) {
+        linear_(properties_, exact, many_rows, lists_, stream_),
+        attention_(properties_, exact, many_rows, stream_, lists_, sent_, graphs_) {
     if (library != nullptr) name_ += ", " + linear_.products().use_library(*library);
   }
   CudaBackend(const CudaBackend&) = delete;
@@ -304,7 +305,7 @@ class CudaBackend final : public Backend {
   CudaLinear linear_;
   CudaJoined joined_{stream_, lists_};
   Scratch choice_scratch_;
-  CudaAttention attention_{properties_, exact_, stream_, lists_, sent_, graphs_};
+  CudaAttention attention_;
   std::vector<const std::int32_t*> tables_;
 };
 
