@@ -46,9 +46,31 @@ void CacheBench::run(int sequences, int tokens, int start) {
     on_.backend->rope_query({on_.x, std::int64_t{on_.config.num_heads} * rotated, rotated, 0, on_.y,
                              rotated, 0, step.places.data(), rope_, rows, on_.config.num_heads});
   });
-  on_.measure("attention", rows, attention_work(on_.config, sequences, tokens, start, 4), [&] {
-    on_.backend->attention({on_.x, on_.y, step.places.data(), step.items.data(),
-                            static_cast<int>(step.items.size()), heads, kv_, 0.1F});
+  const Work work = attention_work(on_.config, sequences, tokens, start, 4);
+  const auto attend = [&](device::Backend& by) {
+    by.attention({on_.x, on_.y, step.places.data(), step.items.data(),
+                  static_cast<int>(step.items.size()), heads, kv_, 0.1F});
+  };
+  if (grouped) return on_.measure_attention("attention", rows, tokens, work, attend);
+  on_.measure("attention", rows, work, [&] { attend(*on_.backend); });
+  if (tokens > 1) run_expanded(sequences, tokens, start);
+}
+
+// Latents as keys and values of heads, which long prompts make of them.
+void CacheBench::run_expanded(int sequences, int tokens, int start) {
+  const model::ModelConfig& c = on_.config;
+  KvLayer kv = {.heads = c.num_heads, .key_dim = c.qk_head_dim(), .value_dim = c.v_head_dim};
+  const std::int64_t slots = std::int64_t{sequences} * row_blocks_ * kKvBlock * kv.heads;
+  kv.keys = on_.data(slots * kv.key_dim);
+  kv.values = on_.data(slots * kv.value_dim);
+  const int rows = sequences * tokens;
+  const Sequences step = make_sequences(sequences, tokens, start, row_blocks_, kv.heads, 1);
+  const double seen = double(rows) * (start + (tokens + 1) / 2.0);
+  const double width = double(kv.heads) * (kv.key_dim + kv.value_dim);
+  const Work work = {4.0 * sequences * (start + tokens) * width, 2 * seen * width};
+  on_.measure_attention("attention, expanded", rows, tokens, work, [&](device::Backend& by) {
+    by.attention({on_.x, on_.y, step.places.data(), step.items.data(),
+                  static_cast<int>(step.items.size()), 1, kv, 0.1F});
   });
 }
 

@@ -12,6 +12,8 @@ class CacheBench {
   void run(int sequences, int tokens, int start);
 
  private:
+  void run_expanded(int sequences, int tokens, int start);
+
   Setting& on_;
   kernels::RopeTable rope_;
   kernels::KvLayer kv_;

@@ -79,7 +79,8 @@ TEST(Kernels, OfGroupedQueryAttentionAreAllMeasured) {
       EXPECT_EQ(kept.rows(std::string(name) + way), std::vector{20}) << name;
     }
   }
-  EXPECT_EQ(kept.by_name.size(), 23U);
+  EXPECT_EQ(kept.rows("attention, by warps"), std::vector{20});
+  EXPECT_EQ(kept.by_name.size(), 24U);
   EXPECT_EQ(kept.by_name["qkv"][1].work.flops, 2.0 * 3 * 32 * 128);
 }
 
@@ -91,6 +92,9 @@ TEST(Kernels, OfLatentAttentionAndExpertsAreAllMeasured) {
         "keys and values", "attention", "experts: gate, up and SwiGLU", "experts: down and sum",
         "router's logits", "router", "queries to latents", "latents to values"}) {
     EXPECT_EQ(kept.rows(name), (std::vector{1, 3, 20})) << name;
+  }
+  for (const char* name : {"attention, expanded", "attention, expanded, by warps"}) {
+    EXPECT_EQ(kept.rows(name), std::vector{20}) << name;
   }
   // One token: the shared experts and three others.
   const auto& down = kept.by_name["experts: down and sum"][0];

@@ -51,6 +51,14 @@ class Setting {
       measure(**by, name + way, rows, work, [&] { run(**by); });
     }
   }
+  // Attention, and of a prompt also by the kernel that multiplies by warps.
+  template <class Run>
+  void measure_attention(const std::string& name, int rows, int tokens, const Work& work,
+                         const Run& run) const {
+    measure(name, rows, work, [&] { run(*backend); });
+    if (tokens > 1)
+      measure(*by_library_, name + ", by warps", rows, work, [&] { run(*by_library_); });
+  }
   // All of x by w.
   void linear(const std::string& name, const kernels::PackedMatrix& w, double weight_bytes,
               int rows) const;
