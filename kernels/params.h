@@ -131,6 +131,9 @@ struct RmsNormParams {
   int rows = 0;
   int width = 0;
   float eps = 0;
+  // The next so many products, by weights in BF16, are all that reads y: a backend may keep it in a
+  // form of theirs instead.
+  int for_products = 0;
 };
 
 // Rows in FP8, beside the same rows in FP32: input i of row r is values[r * ld + i] times
@@ -226,6 +229,7 @@ struct GateUpParams {
   // What has made token and groups of a router's choice, which are data then; null: they are the
   // caller's lists.
   const GroupExpertsParams* routing = nullptr;
+  int for_products = 0;  // h, as RmsNormParams'
 };
 
 // partial[t] = balanced tree over this rank's segments of (one FMA chain through the groups that

@@ -27,11 +27,13 @@ constexpr int kWorkerRegisters = 232;
 constexpr int kCopyRegisters = 40;
 static_assert(kWorkers * kWorkerRegisters + kGroupWarps * kCopyRegisters <= 65536 / 32);
 constexpr int kRowsBytes = kRows * kStageRowBytes;
+static_assert(kRows == kPairedBlocks * kUnitRows);
 constexpr int kPanelBytes = kPieces * kPieceBytes;
 // Rows, then panels. Rows are aligned to 1,024 bytes.
 constexpr int kStageBytes = static_cast<int>(round_up(kRowsBytes + kPanels * kPanelBytes, 1024));
 constexpr int kRing = 4;
-constexpr int kSharedBytes = kRing * (kStageBytes + 16) + 1024;
+// And a unit's stage of what goes to the next product.
+constexpr int kSharedBytes = kRing * (kStageBytes + 16) + kUnitStageBytes + 1024;
 static_assert(kSharedBytes <= kMostStageBytes);
 constexpr int kHalf = kPanel / 2;
 
@@ -40,7 +42,7 @@ struct Piece {
   const ProductTask* task;
   int row;
   int panel;                  // the block's first
-  const unsigned char* rows;  // [stages], kRowsBytes each
+  const unsigned char* rows;  // what the block copies of them: [stages], kUnitStageBytes each
 };
 
 // Pieces are numbered by tile, then by columns: pairs that run at the same time read the same
@@ -56,9 +58,9 @@ __device__ __forceinline__ Piece piece_of(const WideProducts& wide, int number, 
   const ProductTask* task = p.tasks + tile.task;
   const int first = number / p.tile_count * kPairedPanels;
   const bool there = tile.row < task->rows && first * kPanel < task->w.n;
-  const std::int64_t stages = static_cast<std::int64_t>(tile_number) * wide.stages;
+  const std::int64_t unit = std::int64_t{tile_number} * kPairedBlocks + block;
   return {there ? task : nullptr, tile.row, first + block * kPanels,
-          static_cast<const unsigned char*>(p.x_operands) + stages * kRowsBytes};
+          static_cast<const unsigned char*>(p.x_operands) + unit * wide.stages * kUnitStageBytes};
 }
 
 // Panel `number` of the weights, or their last: a panel past it is computed as that, for nobody.
@@ -79,12 +81,14 @@ struct Ring {
   unsigned char* stages;
   std::uint64_t* filled;
   std::uint64_t* read;
+  std::uint32_t* out;  // [kUnitRows][kRowWords]
 
   static __device__ __forceinline__ Ring make() {
     auto* at = dynamic_shared<unsigned char>();
     at += (1024 - reinterpret_cast<std::uintptr_t>(at) % 1024) % 1024;
-    auto* barriers = reinterpret_cast<std::uint64_t*>(at + kRing * kStageBytes);
-    return {at, barriers, barriers + kRing};
+    auto* out = reinterpret_cast<std::uint32_t*>(at + kRing * kStageBytes);
+    auto* barriers = reinterpret_cast<std::uint64_t*>(out + kUnitRows * kRowWords);
+    return {at, barriers, barriers + kRing, out};
   }
   __device__ __forceinline__ unsigned char* stage(int i) const {
     return stages + i % kRing * kStageBytes;
@@ -96,8 +100,8 @@ struct Ring {
 // blocks, and of every panel the piece of that number.
 static_assert(kPieces == kGroupWarps);
 __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int piece_number) {
-  constexpr int kShare = kRowsBytes / kPairedBlocks / kPieces;
-  const int rows_at = (block * kPieces + piece_number) * kShare;
+  constexpr int kShare = kUnitStageBytes / kPieces;
+  const int rows_at = block * kUnitStageBytes + piece_number * kShare;
   int at = 0;
   for (int number = static_cast<int>(blockIdx.x); number < pieces_of(wide.params);
        number += static_cast<int>(gridDim.x)) {
@@ -105,7 +109,7 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
     if (piece.task == nullptr) continue;
     const PackedMatrix& w = piece.task->w;
     const int stages = wide_stages(w);
-    const unsigned char* rows = piece.rows + rows_at;
+    const unsigned char* rows = piece.rows + piece_number * kShare;
     const unsigned char* weights[kPanels];
     int left = 0;
 #pragma unroll
@@ -121,7 +125,7 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
       if (at >= kRing) arrivals_wait(ring.read + at % kRing, Ring::turn(at) - 1);
       copies_expect(filled, kPairedBlocks * kShare + kPanels * bytes);
       copy_bytes_to_cluster(to + rows_at, rows, kShare, filled, kPairedBlocks);
-      rows += kRowsBytes;
+      rows += kUnitStageBytes;
       to += kRowsBytes + piece_number * kPieceBytes;
 #pragma unroll
       for (int i = 0; i < kPanels; ++i) {
@@ -214,6 +218,7 @@ __device__ __forceinline__ void load_rows(const float* from, std::int64_t ld, in
 
 // Adds what stands in memory; `second` is where the second column's does.
 constexpr int kAhead = 16;
+constexpr int kGatedAhead = 8;
 __device__ __forceinline__ void add(Sums& sums, const float* from, const float* second,
                                     std::int64_t ld, int last) {
 #pragma unroll
@@ -257,6 +262,54 @@ __device__ __forceinline__ void put_gated(const Products& p, const ProductTask& 
   }
 }
 
+// The same as rows of the next product. Half of the rows at a time, a unit's stage of which each
+// panel has one half of the inputs, is put together in shared memory and copied on as it is.
+constexpr int kWorkersBarrier = 1;
+__device__ __forceinline__ void put_operands(const WideProducts& wide, const ProductTask& task,
+                                             const Piece& piece, std::uint32_t* out, int warp,
+                                             int lane, Sums& sums) {
+  const int panel = warp / kGroupWarps;
+  // A panel past the last gives zeros: inputs that the next product has no weights for.
+  const bool there = (piece.panel + panel) * kPanel < task.w.n;
+  const int pair = panel * (kPanel / 4) + warp % kGroupWarps * 4 + lane / 8;
+  const int odd = lane / 4 % 2;
+  const int first_row = piece.row + lane % 4 * 2;
+  const float* weight = wide.params.weight + task.first_row + first_row;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (threadIdx.x == 0) stores_have_read();
+    barrier_of_first(kWorkersBarrier, kWorkers * 32);
+#pragma unroll
+    for (int first = 0; first < kThreadRows / 2; first += kGatedAhead) {
+      const int begin = half * (kThreadRows / 2) + first;
+      float weights[kGatedAhead];
+      load_rows(weight, 1, begin, task.rows - 1 - first_row, weights);
+#pragma unroll
+      for (int i = 0; i < kGatedAhead; i += 2) {
+        float h[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          h[r] =
+              gated(sum_of(sums, begin + i + r, 0), sum_of(sums, begin + i + r, 1), weights[i + r]);
+        }
+        // Of two rows a lane has one of the pair's inputs, and puts the pair of one row.
+        const float other = __shfl_xor_sync(0xffffffffU, odd != 0 ? h[0] : h[1], 4);
+        const std::uint32_t word = odd != 0 ? bf16_pair(other, h[1]) : bf16_pair(h[0], other);
+        const int row = row_of_sums(first + i) + lane % 4 * 2 + odd;
+        out[word_at(row, pair)] = there ? word : 0;
+      }
+    }
+    copies_see_shared();
+    barrier_of_first(kWorkersBarrier, kWorkers * 32);
+    const int row = piece.row + half * kUnitRows;
+    if (threadIdx.x == 0 && row < task.rows) {
+      auto* to = static_cast<unsigned char*>(wide.to.data);
+      to += unit_stage(row, piece.panel / kPanels, wide.to.stages) * kUnitStageBytes;
+      store_bytes(to, out, kUnitStageBytes);
+    }
+  }
+}
+
 __device__ __forceinline__ void put_added(const Products& p, const ProductTask& task, int first_row,
                                           int panel, int line, Sums& sums) {
   const int last = task.rows - 1 - first_row;
@@ -285,11 +338,17 @@ __device__ void work(const WideProducts& wide, const Ring& ring, int block, int 
        number += static_cast<int>(gridDim.x)) {
     const Piece piece = piece_of(wide, number, block);
     if (piece.task == nullptr) continue;
-    const ProductTask task = *piece.task;
+    const ProductTask& task = *piece.task;
     const int stages = wide_stages(task.w);
     float sums[kRows / 2] = {};
     multiply(ring, at, stages, (task.w.k + 1) / 2, warp, lane, sums);
     at += stages;
+    if (wide.to.data != nullptr) {
+      // All of the block's warps come along.
+      if (piece.panel * kPanel < task.w.n)
+        put_operands(wide, task, piece, ring.out, warp, lane, sums);
+      continue;
+    }
     const int panel = piece.panel + warp / kGroupWarps;
     if (panel * kPanel >= task.w.n) continue;
     const int line = warp % kGroupWarps * 8 + lane / 4;
@@ -301,6 +360,7 @@ __device__ void work(const WideProducts& wide, const Ring& ring, int block, int 
       put_added(p, task, first_row, panel, line, sums);
     }
   }
+  if (threadIdx.x == 0) stores_are_done();
 }
 
 __global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts wide) {

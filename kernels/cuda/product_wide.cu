@@ -298,9 +298,13 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
   const int stage = static_cast<int>(blockIdx.y);
   if (tile.row >= task.rows || stage >= wide_stages(task.w)) return;
   const int k = task.w.k;
-  auto* to =
-      static_cast<uint4*>(p.x_operands) +
-      (static_cast<std::int64_t>(blockIdx.x) * wide.stages + stage) * p.tile_rows * kRowChunks;
+  const int unit_rows = p.tile_rows < kUnitRows ? p.tile_rows : kUnitRows;
+  const int first_unit = static_cast<int>(blockIdx.x) * (p.tile_rows / unit_rows);
+  const auto chunk_of = [&](int in_tile, int c) {
+    const std::int64_t unit = first_unit + in_tile / unit_rows;
+    return static_cast<uint4*>(p.x_operands) +
+           (unit * wide.stages + stage) * unit_rows * kRowChunks + chunk_at(in_tile % unit_rows, c);
+  };
   constexpr int kApart = kPackThreads / kRowChunks;  // rows
   const int chunk = static_cast<int>(threadIdx.x) % kRowChunks;
   const int rows = used_rows(p, task, tile.row);
@@ -341,8 +345,7 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
           words[piece] = bf16_pair(two[i][piece].x, two[i][piece].y);
         }
       }
-      to[in_tile * kRowChunks + (chunk ^ in_tile % 8)] =
-          make_uint4(words[0], words[1], words[2], words[3]);
+      *chunk_of(in_tile, chunk) = make_uint4(words[0], words[1], words[2], words[3]);
     }
   }
 }

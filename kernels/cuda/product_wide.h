@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/splits.h"
+#include "kernels/cuda/wide_rows.h"
 
 namespace dsm::kernels::cuda {
 
@@ -22,14 +23,15 @@ inline constexpr int kPairedBlocks = 2;
 inline constexpr int kPairedFrom = 2 * kPairedRows;  // rows
 
 // Whether they are worth it for `rows` rows in so many tiles: little of a tile is for no row, and
-// of the processors' time for no tile. Nothing is divided among pairs.
+// not most of the processors' time for no tile, since a pair is nearly twice as fast as two blocks
+// of the other kernel. Nothing is divided among pairs.
 constexpr bool pairs_pay(std::int64_t rows, std::int64_t tiles, int panels, int processors) {
   const int pairs = processors / kPairedBlocks;
   if (rows < kPairedFrom || pairs == 0) return false;
   if (tiles * kPairedRows * 7 > rows * 8) return false;
   const std::int64_t pieces = tiles * ((panels + kPairedPanels - 1) / kPairedPanels);
   const std::int64_t turns = (pieces + pairs - 1) / pairs;
-  return pieces * 4 >= turns * pairs * 3;
+  return pieces * 3 >= turns * pairs;
 }
 
 // Parts of the inputs, of `spans` at most. A part is written and read again, so there are no more
@@ -47,9 +49,12 @@ struct WideProducts {
   Products params;
   int stages = 0;      // of the longest matrix
   int processors = 0;  // of the device
+  // SwiGLU of pairs of blocks, of one task: what it gives goes here as the rows of the next product
+  // instead of to y.
+  WideRows to = {};
 };
-// Of x_operands: [tiles][stages][tile_rows][64] in BF16, each 64 inputs of a row as SharedRows
-// (ptx.cuh) stand in shared memory.
+// Of x_operands: [tiles][stages][tile_rows][64] in BF16, each 64 inputs of a row as wide_rows.h has
+// them; tiles of kPairedRows are two units of it.
 constexpr std::int64_t wide_bytes_of_tile(const WideProducts& p) {
   return std::int64_t{p.stages} * p.params.tile_rows * kWideInputs * 2;
 }
@@ -60,6 +65,8 @@ constexpr bool tile_by_tile(int tiles, int panels) {
   return tiles > (panels + kWidePanels - 1) / kWidePanels;
 }
 void pack_wide_rows(const WideProducts& p, Stream stream);
+// rms_norm() of rows as such operands, of params.width inputs, instead of y.
+void rms_norm_rows(const RmsNormParams& params, const WideRows& to, Stream stream);
 void wide_products(const WideProducts& p, Stream stream);
 // The same with tiles of kPairedRows, all of whose inputs are one part.
 void paired_products(const WideProducts& p, Stream stream);

@@ -71,7 +71,8 @@ TEST(CudaWideProductTest, TilesAreAsWideAsTheirRowsNeed) {
 TEST(CudaWideProductTest, PairsTakeWhatFillsTheirTilesAndTheProcessors) {
   EXPECT_TRUE(pairs_pay(2048, 8, 448, 132));
   EXPECT_TRUE(pairs_pay(2048, 8, 64, 132)) << "128 pieces in two turns of 66 pairs";
-  EXPECT_FALSE(pairs_pay(2048, 8, 40, 132)) << "80 pieces in two turns";
+  EXPECT_TRUE(pairs_pay(2048, 8, 9, 132)) << "24 pieces for 66 pairs";
+  EXPECT_FALSE(pairs_pay(2048, 8, 8, 132)) << "16 pieces";
   EXPECT_TRUE(pairs_pay(1800, 8, 448, 132));
   EXPECT_FALSE(pairs_pay(1300, 6, 448, 132)) << "most of the last tile is for no row";
   EXPECT_FALSE(pairs_pay(300, 2, 448, 132));

@@ -393,6 +393,42 @@ __device__ __forceinline__ void arrivals_wait([[maybe_unused]] std::uint64_t* ba
 #endif
 }
 
+// The other way: copies of many bytes from shared memory, by a thread that then says when they have
+// read it, so that it may be written again, and when they have written all; from sm_90 on. What
+// other threads have written to shared memory they see if these have said so before a barrier.
+__device__ __forceinline__ void copies_see_shared() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void store_bytes([[maybe_unused]] void* to,
+                                            [[maybe_unused]] const void* shared,
+                                            [[maybe_unused]] int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n"
+      "cp.async.bulk.commit_group;" ::"l"(to),
+      "r"(shared_address(shared)), "r"(bytes)
+      : "memory");
+#else
+  __trap();
+#endif
+}
+__device__ __forceinline__ void stores_have_read() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void stores_are_done() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+#endif
+}
+// A barrier for the block's first threads alone, whole warps; number 0 is __syncthreads()'s.
+__device__ __forceinline__ void barrier_of_first(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 // 16 bytes that no other thread block reads soon, past the first cache. Not for memory that the
 // kernel writes.
 __device__ __forceinline__ uint4 load_once(const void* from) {

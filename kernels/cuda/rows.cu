@@ -4,6 +4,7 @@
 #include "kernels/cuda/fragments.h"
 #include "kernels/cuda/kv_cache.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_wide.h"
 
 namespace dsm::kernels::cuda {
 namespace {
@@ -97,6 +98,88 @@ __global__ void __launch_bounds__(kNormThreads)
   }
   for (int at = thread + kHeld * threads; at < fours; at += threads) {
     put(at, load_neighbours(x + 4 * at, wide), load_neighbours(p.weight + 4 * at, wide));
+  }
+}
+
+// The same, rounded, as rows of the next product: a thread has 16 bytes of a row at a time, a pair
+// of inputs from each piece of a stage.
+constexpr int kRowThreads = 256;
+constexpr int kHeldChunks = 2;
+constexpr int kPieces = 4;
+using ChunkInputs = float2[kPieces];
+__global__ void __launch_bounds__(kRowThreads)
+    rms_norm_rows_kernel(const RmsNormParams p, const WideRows to, const bool wide) {
+  follow_previous_kernel();
+  __shared__ float warp_sum[kRowThreads / 32];
+  const int row = static_cast<int>(blockIdx.x);
+  const float* x = p.x + row * p.ldx;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int chunks = to.stages * 8;
+  const auto load = [&](const float* from, int chunk, ChunkInputs& two) {
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const int input = chunk / 8 * kWideInputs + (piece * 8 + chunk % 8) * 2;
+      if (wide && input + 1 < p.width) {
+        two[piece] = *reinterpret_cast<const float2*>(from + input);
+      } else {
+        two[piece].x = input < p.width ? from[input] : 0.0F;
+        two[piece].y = input + 1 < p.width ? from[input + 1] : 0.0F;
+      }
+    }
+  };
+  ChunkInputs held[kHeldChunks];
+  ChunkInputs weight[kHeldChunks];
+#pragma unroll
+  for (int i = 0; i < kHeldChunks; ++i) {
+    const int chunk = thread + i * kRowThreads;
+    if (chunk >= chunks) continue;
+    load(x, chunk, held[i]);
+    load(p.weight, chunk, weight[i]);
+  }
+  float sum = 0.0F;
+  const auto add = [&](const ChunkInputs& two) {
+#pragma unroll
+    for (const float2& pair : two) sum = fmaf(pair.y, pair.y, fmaf(pair.x, pair.x, sum));
+  };
+#pragma unroll
+  for (int i = 0; i < kHeldChunks; ++i) {
+    if (thread + i * kRowThreads < chunks) add(held[i]);
+  }
+  for (int chunk = thread + kHeldChunks * kRowThreads; chunk < chunks; chunk += kRowThreads) {
+    ChunkInputs two;
+    load(x, chunk, two);
+    add(two);
+  }
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
+  if (thread % 32 == 0) warp_sum[thread / 32] = sum;
+  __syncthreads();
+  float all = 0.0F;
+#pragma unroll
+  for (const float of_warp : warp_sum) all += of_warp;
+  const float inverse = 1.0F / sqrtf(all / static_cast<float>(p.width) + p.eps);
+  const auto put = [&](int chunk, const ChunkInputs& of_x, const ChunkInputs& of_weight) {
+    std::uint32_t words[kPieces];
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+      words[piece] = bf16_pair(of_weight[piece].x * (of_x[piece].x * inverse),
+                               of_weight[piece].y * (of_x[piece].y * inverse));
+    }
+    auto* stage = static_cast<unsigned char*>(to.data) +
+                  unit_stage(row, chunk / 8, to.stages) * kUnitStageBytes;
+    reinterpret_cast<uint4*>(stage)[chunk_at(row % kUnitRows, chunk % 8)] =
+        make_uint4(words[0], words[1], words[2], words[3]);
+  };
+#pragma unroll
+  for (int i = 0; i < kHeldChunks; ++i) {
+    const int chunk = thread + i * kRowThreads;
+    if (chunk < chunks) put(chunk, held[i], weight[i]);
+  }
+  for (int chunk = thread + kHeldChunks * kRowThreads; chunk < chunks; chunk += kRowThreads) {
+    ChunkInputs two;
+    ChunkInputs of_weight;
+    load(x, chunk, two);
+    load(p.weight, chunk, of_weight);
+    put(chunk, two, of_weight);
   }
 }
 
@@ -196,6 +279,14 @@ void rms_norm(const RmsNormParams& p, Stream stream) {
   };
   launch_early(rms_norm_kernel, static_cast<unsigned>(p.rows), norm_threads(p.width), 0, stream, p,
                aligned(p.x, p.ldx) && aligned(p.y, p.ldy) && aligned(p.weight, 0));
+}
+
+void rms_norm_rows(const RmsNormParams& p, const WideRows& to, Stream stream) {
+  const auto aligned = [](const float* rows, std::int64_t ld) {
+    return reinterpret_cast<std::uintptr_t>(rows) % 8 == 0 && ld % 2 == 0;
+  };
+  launch_early(rms_norm_rows_kernel, static_cast<unsigned>(p.rows), kRowThreads, 0, stream, p, to,
+               aligned(p.x, p.ldx) && aligned(p.weight, 0));
 }
 
 void kv_write(const KvWriteParams& p, Stream stream) {

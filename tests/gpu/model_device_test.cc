@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "tests/model/model_fixture.h"
 #include "tests/model/wide_heads.h"
@@ -145,23 +147,32 @@ void expect_near_the_cpu(const std::string& dir, RankSpec spec, double bound = k
 // average, and end within their tiles; of the longer one heads' keys and values are expanded. A
 // rounding may change a token's choice of experts, and with it its logits at once, so they are
 // looked at together: one token that were wrong altogether would be a tenth of them.
+void expect_together_near_the_cpu(std::span<const std::string> dirs, int tokens) {
+  for (const std::string& dir : dirs) {
+    const auto [got, wanted] = on_both(dir, {.deterministic = false}, tokens);
+    ASSERT_EQ(got.size(), wanted.size());
+    double differences = 0;
+    double all = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const double difference = static_cast<double>(got[i]) - wanted[i];
+      differences += difference * difference;
+      all += static_cast<double>(wanted[i]) * wanted[i];
+    }
+    EXPECT_LT(std::sqrt(differences / all), 0.05) << dir << ", " << tokens << " tokens";
+  }
+}
+
 TEST(ModelOnDevice, PromptsOverExpertsAndLatentsAreNearTheCpu) {
   const TestDir wide;
   write_wide_heads(wide);
-  for (const int tokens : {60, 140}) {
-    for (const std::string& dir : {std::string(kLiteModel), wide.path().string()}) {
-      const auto [got, wanted] = on_both(dir, {.deterministic = false}, tokens);
-      ASSERT_EQ(got.size(), wanted.size());
-      double differences = 0;
-      double all = 0;
-      for (std::size_t i = 0; i < got.size(); ++i) {
-        const double difference = static_cast<double>(got[i]) - wanted[i];
-        differences += difference * difference;
-        all += static_cast<double>(wanted[i]) * wanted[i];
-      }
-      EXPECT_LT(std::sqrt(differences / all), 0.05) << dir << ", " << tokens << " tokens";
-    }
-  }
+  const std::vector<std::string> dirs = {kLiteModel, wide.path().string()};
+  for (const int tokens : {60, 140}) expect_together_near_the_cpu(dirs, tokens);
+}
+
+// Rows of norms and of SwiGLU go to the next products as their operands.
+TEST(ModelOnDevice, LongPromptsAreNearTheCpu) {
+  const std::vector<std::string> dirs = {kLiteModel, family_dir("llama")};
+  expect_together_near_the_cpu(dirs, 700);
 }
 
 TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {

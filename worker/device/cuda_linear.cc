@@ -19,6 +19,15 @@ std::size_t at(int i) {
   return static_cast<std::size_t>(i);
 }
 
+// Slots of a long prompt that are its tokens. Others are not looked through.
+bool rise_from_zero(const std::int32_t* token, int count) {
+  if (count < cuda::kPairedFrom) return false;
+  for (int i = 0; i < count; ++i) {
+    if (token[i] != i) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 void CudaLinear::linear(const LinearParams& p) {
@@ -57,13 +66,15 @@ void CudaLinear::gate_up(const GateUpParams& p) {
     tasks_[at(g)].x_fp8 = p.x_fp8;
   }
   tasks_.front().start = p.start;
-  run({.token = list(p.token, slots),
+  const bool as_they_are = p.group_count == 1 && rise_from_zero(p.token, slots);
+  run({.token = as_they_are ? nullptr : list(p.token, slots),
        .ldx = p.ldx,
        .ldy = p.ldh,
        .swiglu = true,
        .lds = p.lds,
        .weight = list(p.weight, slots),
-       .rows = slots});
+       .rows = slots},
+      p.for_products);
 }
 
 // The first group's slots are the tokens: an ordinary product.

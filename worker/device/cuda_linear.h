@@ -56,7 +56,9 @@ class CudaLinear {
   // Memory for so many slots of n sums.
   float* slot_sums(int slots, int n);
   // The products of tasks_.
-  void run(const kernels::cuda::Products& launch) { products_.run(tasks_, launch); }
+  void run(const kernels::cuda::Products& launch, int for_products = 0) {
+    products_.run(tasks_, launch, for_products);
+  }
 
   Lists& lists_;
   const Stream& stream_;

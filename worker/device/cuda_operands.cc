@@ -46,6 +46,7 @@ void CudaOperands::multiply(cuda::Products launch, DType dtype) {
 }
 
 void CudaOperands::multiply(cuda::WideProducts launch) {
+  if (launch.params.x_operands != nullptr) return cuda::wide_products(launch, stream_.get());
   in_parts(launch.params, cuda::wide_bytes_of_tile(launch), kWideOperandBytes, [&] {
     cuda::pack_wide_rows(launch, stream_.get());
     cuda::wide_products(launch, stream_.get());

@@ -15,7 +15,7 @@ class CudaOperands {
 
   // As kernels::cuda::products().
   void multiply(kernels::cuda::Products launch, kernels::DType dtype);
-  // As kernels::cuda::wide_products().
+  // As kernels::cuda::wide_products(), whose x_operands are made unless they are there.
   void multiply(kernels::cuda::WideProducts launch);
   // As kernels::cuda::wide_fp8_products().
   void multiply(kernels::cuda::WideFp8Products launch);

@@ -1,6 +1,7 @@
 #include "worker/device/cuda_products.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace dsm::device {
 
@@ -22,9 +23,17 @@ bool CudaProducts::may_use_library(int rows) const {
   return (fp8_ && pays(DType::kF8E4M3)) || (pays(DType::kBF16) && rows >= wide_rows().below);
 }
 
-void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch) {
+void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch,
+                       int for_products) {
   launch.exact = exact_;
-  by_wide_kernel(tasks, launch);
+  const cuda::ProductTask& first = tasks.front();
+  const cuda::WideRows held = held_.take(first.x, first.rows, first.w.k);
+  launch.x_operands = held.data;
+  by_wide_kernel(tasks, launch, for_products);
+  if (held.data != nullptr && tasks.front().rows > 0) {
+    throw std::logic_error("CUDA backend: rows are held for a product that cannot take them");
+  }
+  launch.x_operands = nullptr;
   by_wide_fp8_kernel(tasks, launch);
   if (library_ != nullptr) by_library(tasks, launch);
   // One launch for each pair of types.
@@ -42,13 +51,20 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
   }
 }
 
+bool CudaProducts::may_hold(int rows, int width, int for_products) const {
+  return for_products > 0 && many_rows_ == ManyRows::kAuto && rows >= cuda::kPairedFrom &&
+         rows >= wide_rows().from && rows < wide_rows().below &&
+         CudaHeldRows::may_hold(rows, width);
+}
+
 cuda::RowRange CudaProducts::wide_rows() const {
   if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
   return cuda::wide_kernel_rows(capability_);
 }
 
 // Takes what it does out of tasks.
-void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::Products launch) {
+void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::Products launch,
+                                  int for_products) {
   const cuda::RowRange range = wide_rows();
   chosen_.clear();
   int stages = 0;
@@ -63,8 +79,15 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::P
   cuda::plan_wide_products(chosen_, processors_, many_rows_ == ManyRows::kAuto, plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
+  cuda::WideProducts wide = {launch, stages, processors_, {}};
+  const cuda::ProductTask& first = chosen_.front();
+  const int width = first.w.n / 2;
+  if (launch.swiglu && chosen_.size() == 1 && first.start == nullptr &&
+      launch.tile_rows == cuda::kPairedRows && may_hold(first.rows, width, for_products)) {
+    wide.to = held_.hold(first.y, first.rows, width, for_products);
+  }
   lists_.send();
-  operands_.multiply(cuda::WideProducts{launch, stages, processors_});
+  operands_.multiply(wide);
   check(cudaGetLastError(), "start a kernel");
 }
 

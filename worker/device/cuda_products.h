@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/product_plan.h"
 #include "worker/device/cublas_lt.h"
+#include "worker/device/cuda_held_rows.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
@@ -41,11 +42,21 @@ class CudaProducts {
   bool takes_fp8() const { return capability_ >= 9; }
 
   // The products of tasks, whose list is used up, and what `launch` says is done with the sums.
-  void run(std::vector<kernels::cuda::ProductTask>& tasks, kernels::cuda::Products launch);
+  // `for_products`: so many next products alone read y of a SwiGLU.
+  void run(std::vector<kernels::cuda::ProductTask>& tasks, kernels::cuda::Products launch,
+           int for_products = 0);
+
+  // Whether rows that so many next products, by weights in BF16, alone read are held for them.
+  bool may_hold(int rows, int width, int for_products) const;
+  // Memory for them, instead of x.
+  kernels::cuda::WideRows hold(const float* x, int rows, int width, int for_products) {
+    return held_.hold(x, rows, width, for_products);
+  }
 
   // As Scratch::give_back().
   void give_back_scratch() {
     span_sums_.give_back();
+    held_.give_back_scratch();
     if (library_ != nullptr) library_->give_back_scratch();
   }
 
@@ -53,7 +64,7 @@ class CudaProducts {
   // Which rows are the kernel's for many.
   kernels::cuda::RowRange wide_rows() const;
   void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
-                      kernels::cuda::Products launch);
+                      kernels::cuda::Products launch, int for_products);
   void by_wide_fp8_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
                           kernels::cuda::Products launch);
   void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
@@ -76,6 +87,7 @@ class CudaProducts {
   std::vector<kernels::cuda::ProductTask> chosen_;
   kernels::cuda::ProductPlan plan_;
   CudaSpanSums span_sums_{stream_};
+  CudaHeldRows held_{stream_};
 };
 
 }  // namespace dsm::device

@@ -30,7 +30,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const kernels::KvLayer& kv = kv_[static_cast<std::size_t>(layer)];
   const std::int64_t ld = w.qkv.n;
   const int q_width = heads_ * kv.key_dim;
-  step.norm(weights.attention_norm);
+  step.norm(weights.attention_norm, step.for_products(w.qkv, 1));
   step.linear({.x = step.normed, .w = &w.qkv, .bias = w.bias, .y = qkv_, .ldy = ld});
   step.adapted.linear(layer, &AdapterLayer::qkv, step.normed, step.c.hidden_size, qkv_, ld);
   const float* k = qkv_ + q_width;

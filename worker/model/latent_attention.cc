@@ -84,7 +84,10 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   device::Backend& backend = step.backend;
   const kernels::KvLayer& kv = kv_[static_cast<std::size_t>(layer)];
   const std::int64_t lda = w.latents.n;
-  step.norm(weights.attention_norm);
+  const bool latents_alone = c.q_lora_rank > 0;  // else queries are a product of the same rows
+  const bool plain = !indexer_ && (latents_alone || w.q.dtype == w.latents.dtype);
+  step.norm(weights.attention_norm,
+            plain ? step.for_products(w.latents, latents_alone ? 1 : 2) : 0);
   step.linear({.x = step.normed, .w = &w.latents, .y = latents_, .ldy = lda});
   step.adapted.linear(layer, &AdapterLayer::latents, step.normed, c.hidden_size, latents_, lda);
   const float* q_input = step.normed;

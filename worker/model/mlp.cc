@@ -74,7 +74,8 @@ Mlp::Routing Mlp::make_routing(const Step& step, bool for_host) const {
 }
 
 void Mlp::run(Step& step, int layer, const LayerWeights& w) {
-  step.norm(w.mlp_norm);
+  const bool dense = w.router.n == 0 && w.gate_up.size() == 1;
+  step.norm(w.mlp_norm, dense ? step.for_products(w.gate_up[0], 1) : 0);
   everyone_ = {0, step.tokens};
   const bool on_device = groups_on_device(step);
   const kernels::GroupExpertsParams* routing =
@@ -91,6 +92,7 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
                                 .h = hidden_,
                                 .ldh = hidden_stride_,
                                 .x_fp8 = input.fp8};
+  if (dense) gate_up.for_products = step.for_products(w.down[0].part[0], 1);
   if (routing != nullptr) {
     gate_up.token = routing->token;
     // Where activations are rounded to FP8, they are before the router's weight goes in.

@@ -95,9 +95,13 @@ void Step::stage(std::span<const kernels::AttentionItem> items,
   backend.stage(lists_, items);
 }
 
-void Step::norm(const float* weight) {
+void Step::norm(const float* weight, int for_products) {
   backend.rms_norm({x, c.hidden_size, nullptr, weight, normed, c.hidden_size, tokens, c.hidden_size,
-                    static_cast<float>(c.rms_eps)});
+                    static_cast<float>(c.rms_eps), for_products});
+}
+
+int Step::for_products(const kernels::PackedMatrix& w, int products) const {
+  return adapted.empty() && !quantises && w.dtype == kernels::DType::kBF16 ? products : 0;
 }
 
 kernels::Fp8Rows Step::fp8_rows(std::size_t rows, std::size_t width) const {

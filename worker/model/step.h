@@ -51,8 +51,11 @@ struct Step {
   void stage(std::span<const kernels::AttentionItem> items, std::span<const std::int32_t> wanted,
              std::span<const kernels::Choice> choices = {});
 
-  // normed = rms_norm(x) * weight, all tokens.
-  void norm(const float* weight);
+  // normed = rms_norm(x) * weight, all tokens. `for_products`: so many next products alone read it
+  // (RmsNormParams).
+  void norm(const float* weight, int for_products = 0);
+  // So many, if they take rows as they are, by weights like w: nothing else reads these rows then.
+  int for_products(const kernels::PackedMatrix& w, int products) const;
   struct Input {
     const float* x = nullptr;  // [T, width]
     kernels::Fp8Rows fp8 = {};

@@ -35,6 +35,7 @@ namespace {
 constexpr std::size_t kMostThreads = 1024;
 constexpr std::size_t kMostSharedBytes = 227 << 10;
 constexpr std::size_t kMostCluster = 2;
+constexpr std::size_t kNumbers = 16;  // of barriers
 
 // Host threads run kernels in the order in which they have come for it.
 class Turns {
@@ -94,6 +95,7 @@ class Block {
 
   void run(const KernelCall& call);
   int barrier(int value);
+  void barrier_of_first(int number, int threads);
   void cluster_barrier();
   unsigned block_of_cluster() const { return static_cast<unsigned>(current_ / count_); }
   void* shared_of_block(void* shared, unsigned block);
@@ -140,6 +142,7 @@ class Block {
   std::size_t waits_ = 0;           // since the turn was passed
   std::size_t in_vain_ = 0;         // looks of wait_until() since anything came about
   std::array<Barrier, kMostCluster> barriers_;
+  std::array<std::array<Barrier, kNumbers>, kMostCluster> numbered_;
   Barrier cluster_;
   std::array<std::vector<Meeting>, kMostThreads / 32> meetings_;  // of each warp
   std::uint32_t random_ = 0x9e3779b9U;
@@ -255,6 +258,9 @@ void Block::switch_to_next() {
     }
     std::size_t at_barriers = cluster_.arrived;
     for (const Barrier& barrier : barriers_) at_barriers += barrier.arrived;
+    for (const auto& numbered : numbered_) {
+      for (const Barrier& barrier : numbered) at_barriers += barrier.arrived;
+    }
     fail("threads wait for others that do not come: of " + std::to_string(all()) + " " +
          std::to_string(at_barriers) + " stand at a barrier of the block, " +
          std::to_string(in_warps) + " at one of their warp, " + std::to_string(all() - live_) +
@@ -335,6 +341,16 @@ int Block::barrier(int value) {
   return barriers_[block].result;
 }
 
+void Block::barrier_of_first(int number, int threads) {
+  const std::size_t block = current_ / count_;
+  const auto count = static_cast<std::size_t>(threads);
+  if (number < 1 || static_cast<std::size_t>(number) >= kNumbers || count > count_ ||
+      current_ % count_ >= count) {
+    fail("a barrier that the thread is not one of");
+  }
+  meet_at(numbered_[block][static_cast<std::size_t>(number)], block * count_, count, 0);
+}
+
 void Block::cluster_barrier() {
   meet_at(cluster_, 0, all(), 0);
 }
@@ -406,6 +422,10 @@ void meet(unsigned lanes, WarpAction action, void* mine) {
 
 void let_others_run() {
   block().let_others_run();
+}
+
+void barrier_of_first(int number, int threads) {
+  block().barrier_of_first(number, threads);
 }
 
 unsigned block_of_cluster() {

@@ -27,6 +27,9 @@ struct KernelCall {
 // until that lets the others run.
 void run(const KernelCall& call);
 
+// Waits for the first `threads` of the block, at barrier `number` of 15.
+void barrier_of_first(int number, int threads);
+
 // The number of the thread's block in its cluster, and how all threads of a cluster meet.
 unsigned block_of_cluster();
 void cluster_barrier();

@@ -33,6 +33,18 @@ bool aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
 }
 
+void check_copy(const BulkCopy& copy) {
+  if (!aligned(copy.to) || !aligned(copy.from) || copy.bytes <= 0 || copy.bytes % 16 != 0) {
+    fail("a copy that is not aligned to 16 bytes");
+  }
+}
+
+// By the thread's place in shared memory: each block's has its own.
+std::unordered_map<void*, std::vector<BulkCopy>>& stores() {
+  static std::unordered_map<void*, std::vector<BulkCopy>> all;
+  return all;
+}
+
 }  // namespace
 
 void begin_turns(std::uint64_t* barrier, int threads) {
@@ -48,9 +60,7 @@ void expect_copies(std::uint64_t* barrier, int bytes) {
 }
 
 void add_copy(std::uint64_t* barrier, const BulkCopy& copy) {
-  if (!aligned(copy.to) || !aligned(copy.from) || copy.bytes <= 0 || copy.bytes % 16 != 0) {
-    fail("a copy that is not aligned to 16 bytes");
-  }
+  check_copy(copy);
   Turns& turns = turns_of(barrier);
   turns.bytes -= copy.bytes;
   turns.copies.push_back(copy);
@@ -65,6 +75,15 @@ std::vector<BulkCopy> end_turn(std::uint64_t* barrier, int turn) {
   turns.came = 0;
   ++turns.ended;
   return std::exchange(turns.copies, {});
+}
+
+void store_later(const BulkCopy& copy) {
+  check_copy(copy);
+  stores()[dynamic_shared_memory()].push_back(copy);
+}
+
+std::vector<BulkCopy> stores_until_now() {
+  return std::exchange(stores()[dynamic_shared_memory()], {});
 }
 
 }  // namespace dsm::emulation

@@ -19,4 +19,9 @@ void add_copy(std::uint64_t* barrier, const BulkCopy& copy);
 // comes so far; nothing: it has been.
 std::vector<BulkCopy> end_turn(std::uint64_t* barrier, int turn);
 
+// Copies from shared memory, which are done when the thread that has started them waits; one thread
+// of a block does at a time.
+void store_later(const BulkCopy& copy);
+std::vector<BulkCopy> stores_until_now();
+
 }  // namespace dsm::emulation

@@ -132,6 +132,23 @@ inline void arrivals_wait(std::uint64_t* barrier, int turn) {
   });
 }
 
+// Read and written when the thread waits for it.
+inline void copies_see_shared() {}
+inline void store_bytes(void* to, const void* shared, int bytes) {
+  emulation::store_later({to, shared, bytes});
+}
+inline void stores_have_read() {
+  for (const auto& [to, from, bytes] : emulation::stores_until_now()) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+}
+inline void stores_are_done() {
+  stores_have_read();
+}
+inline void barrier_of_first(int number, int threads) {
+  emulation::barrier_of_first(number, threads);
+}
+
 inline uint4 load_once(const void* from) {
   return *static_cast<const uint4*>(from);
 }
