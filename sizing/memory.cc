@@ -131,9 +131,12 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
   while (splits * kBlockTokens < s.max_positions) splits *= 2;
   values += kItemRows * splits * ((s.latent ? s.kv_lora : s.head) + 2);
   if (cut.deterministic) return kOperators + values * kFloat;
-  const std::int64_t operands =
-      2 * std::max(round_up(t, kWideRows) * widest, expert_operands(s, cut, t));
-  return kOperators + std::min(kWideOperands, operands) + kPackedPasts + values * kFloat +
+  const std::int64_t rows = round_up(t, kWideRows);
+  const std::int64_t operands = 2 * std::max(rows * widest, expert_operands(s, cut, t));
+  // Rows that norms and SwiGLU make for the next product.
+  const std::int64_t held = std::min(kWideOperands, 2 * rows * s.hidden) +
+                            std::min(kWideOperands, 2 * rows * (s.mlp / cut.tensor));
+  return kOperators + std::min(kWideOperands, operands) + held + kPackedPasts + values * kFloat +
          kLibrary + t * widest * 2;
 }
 

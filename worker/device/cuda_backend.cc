@@ -172,7 +172,7 @@ class CudaBackend final : public Backend {
     if (p.row_index != nullptr) p.row_index = list(p.row_index, p.rows);
     CudaProducts& products = linear_.products();
     if (p.row_index == nullptr && products.may_hold(p.rows, p.width, p.for_products)) {
-      const cuda::WideRows rows = products.hold(p.y, p.rows, p.width, p.for_products);
+      const cuda::WideRows rows = products.hold_normed(p.y, p.rows, p.width, p.for_products);
       launch([&] { cuda::rms_norm_rows(p, rows, stream_.get()); });
     } else {
       launch([&] { cuda::rms_norm(p, stream_.get()); });

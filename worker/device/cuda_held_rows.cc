@@ -23,13 +23,13 @@ bool CudaHeldRows::may_hold(int rows, int width) {
   return cuda::wide_rows_bytes(rows, stages_of(width)) <= kMostBytes;
 }
 
-cuda::WideRows CudaHeldRows::hold(const float* x, int rows, int width, int products) {
+cuda::WideRows CudaHeldRows::hold(Of of, const float* x, int rows, int width, int products) {
   if (products_ != 0)
     throw std::logic_error("CUDA backend: rows are held that no product has read");
-  turn_ = 1 - turn_;
+  Scratch& memory = of == Of::kNorm ? normed_ : gated_;
   const int stages = stages_of(width);
   const auto bytes = static_cast<std::size_t>(cuda::wide_rows_bytes(rows, stages));
-  rows_ = {memory_[turn_].at_least(bytes, stream_), stages};
+  rows_ = {memory.at_least(bytes, stream_), stages};
   x_ = x;
   count_ = rows;
   products_ = products;

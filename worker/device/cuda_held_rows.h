@@ -14,25 +14,28 @@ class CudaHeldRows {
  public:
   explicit CudaHeldRows(const Stream& stream) : stream_(stream) {}
 
+  // What has made them: a product that takes those of a norm may give those of SwiGLU.
+  enum class Of : std::uint8_t { kNorm, kSwiglu };
+
   // Whether there is memory for so many.
   static bool may_hold(int rows, int width);
   // Memory for `rows` rows of `width` inputs, which stand for x until so many products have taken
   // them, as many of their inputs as these have. What was held before has been.
-  kernels::cuda::WideRows hold(const float* x, int rows, int width, int products);
+  kernels::cuda::WideRows hold(Of of, const float* x, int rows, int width, int products);
   // By each product: the rows that stand for its x, if any do. Throws std::logic_error if it is not
   // the product that the rows are held for.
   kernels::cuda::WideRows take(const float* x, int rows, int width);
 
   // As Scratch::give_back().
   void give_back_scratch() {
-    for (Scratch& scratch : memory_) scratch.give_back();
+    normed_.give_back();
+    gated_.give_back();
   }
 
  private:
   const Stream& stream_;
-  // A product that takes rows may give others to hold.
-  Scratch memory_[2];
-  int turn_ = 0;
+  Scratch normed_;
+  Scratch gated_;
   kernels::cuda::WideRows rows_ = {};
   const float* x_ = nullptr;
   int count_ = 0;
