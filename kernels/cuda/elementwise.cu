@@ -3,6 +3,7 @@
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/rope_fours.h"
 #include "kernels/cuda/tree.cuh"
 
 namespace dsm::kernels::cuda {
@@ -221,6 +222,7 @@ void heads_expand(const HeadsExpandParams& p, Stream stream) {
 }
 
 void rope_query(const RopeQueryParams& p, Stream stream) {
+  if (turns_in_fours(p)) return rope_query_fours(p, stream);
   const auto items = static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs;
   launch_early(rope_query_kernel, blocks_for(items), kThreads, 0, stream, p);
 }

@@ -5,6 +5,7 @@
 #include "kernels/cuda/kv_cache.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/product_wide.h"
+#include "kernels/cuda/rope_fours.h"
 
 namespace dsm::kernels::cuda {
 namespace {
@@ -294,6 +295,7 @@ void kv_write(const KvWriteParams& p, Stream stream) {
 }
 
 void kv_write_heads(const KvWriteHeadsParams& p, Stream stream) {
+  if (writes_in_fours(p)) return kv_write_heads_fours(p, stream);
   const dim3 grid(static_cast<unsigned>(p.tokens), static_cast<unsigned>(p.kv.heads));
   launch_early(kv_write_heads_kernel, grid, kThreads, 0, stream, p);
 }

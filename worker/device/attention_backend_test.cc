@@ -73,6 +73,33 @@ TEST_F(BackendTest, KeysAndValuesStandInTheCache) {
   EXPECT_EQ(heads(device_), heads(cpu_));
 }
 
+// As many tokens as a prompt has: of two sequences, from the middle of a block on.
+TEST_F(BackendTest, KeysAndValuesOfPromptsStandInTheCache) {
+  constexpr int kTokens = 150;
+  std::vector<TokenPlace> places;
+  for (int t = 0; t < 90; ++t) places.push_back({37 + t, t < 27 ? 3 : t < 91 ? 0 : 1});
+  for (int t = 90; t < kTokens; ++t) places.push_back({t - 90, 2});
+  for (const auto& [dim, value] : {std::pair{16, 16}, {128, 64}, {40, 32}}) {
+    const auto run = [&](const Side& side) {
+      const std::size_t keys = size(4 * 2 * 64) * size(dim);
+      const std::size_t values = size(4 * 2 * 64) * size(value);
+      const KvLayer kv{allocate<float>(*side.backend, keys), allocate<float>(*side.backend, values),
+                       2, dim, value};
+      side.backend->clear(static_cast<float*>(kv.keys), keys);
+      side.backend->clear(static_cast<float*>(kv.values), values);
+      const int ld = 2 * (dim + value) + 4;
+      const float* k = side.put(random_floats(size(kTokens) * size(ld), 23));
+      side.backend->kv_write_heads(
+          {k, k + 2 * dim, ld, places.data(), kv, rope_of(side, 200, dim / 2, true), kTokens});
+      auto cache = side.get(static_cast<const float*>(kv.keys), keys);
+      const auto others = side.get(static_cast<const float*>(kv.values), values);
+      cache.insert(cache.end(), others.begin(), others.end());
+      return cache;
+    };
+    EXPECT_EQ(run(device_), run(cpu_)) << dim;
+  }
+}
+
 // Over a block and a part of another, with dimensions that are more and less than turn at a time.
 TEST_F(BackendTest, ExpandedHeadsAreExact) {
   constexpr int kRows = 64 + 50;

@@ -215,7 +215,7 @@ TEST_F(PairedBackendTest, LinearIsNearForEveryShape) {
 }
 
 TEST_F(PairedBackendTest, GatesAreBesideWhatTheyGate) {
-  const auto [n, k, rows] = kEmulated ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 600};
+  const auto [n, k, rows] = kEmulated ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 500};
   const int tokens = rows + 500;
   expect_paired(n, tokens);
   const Weight w = plain_weight(n, k, DType::kBF16, 870);
@@ -276,7 +276,7 @@ TEST_F(PairedBackendTest, ResidualsAreAdded) {
 // stage has a panel of its own or half of one. What stands in memory for them is never looked at.
 TEST_F(PairedBackendTest, RowsAreHeldForTheNextProducts) {
   const int rows = kEmulated ? 600 : 1000;
-  const int hidden = kEmulated ? 144 : 4112;  // a norm takes steps of 16
+  const int hidden = kEmulated ? 144 : 272;  // a norm takes steps of 16
   for (const int inputs : {96, 130}) {
     const int width = kEmulated ? inputs : 40 * inputs;
     const Weight up =
