@@ -458,6 +458,7 @@ struct AttentionParams {
   KvLayer kv;
   float scale = 0;
   Selection selection = {};
+  int for_products = 0;  // out, a row for each token, as RmsNormParams'
 };
 // (token, head) pairs of one work item at most.
 inline constexpr int kAttentionRows = 32;

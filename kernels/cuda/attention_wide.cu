@@ -290,6 +290,44 @@ __device__ __forceinline__ void write(const AttentionParams& p, const AttentionI
   }
 }
 
+// The same as rows of the next product. A lane's pairs of columns, 8 apart, are those of two chunks
+// of a stage, so it writes these as they are.
+template <class S>
+__device__ __forceinline__ void write_operands(const WideAttention& launch,
+                                               const AttentionItem& item, int first_row,
+                                               const Rows& rows, const typename S::Sums& sums) {
+  constexpr int kPieces = 4;
+  const AttentionParams& p = launch.params;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = first_row + lane / 4 + half * 8;
+    if (r >= item.row_end - item.row_begin) continue;
+    const int token = (item.row_begin + r) / p.heads;
+    const int head = item.kv_head * p.heads + (item.row_begin + r) % p.heads;
+    const int first_stage = head * (p.kv.value_dim / kWideInputs);
+    const float share = 1.0F / rows.total[half];
+#pragma unroll
+    for (int stage = 0; stage < S::kSize.values / kWideInputs; ++stage) {
+      if (stage * kWideInputs >= p.kv.value_dim) break;
+      auto* to = reinterpret_cast<uint4*>(static_cast<unsigned char*>(launch.to.data) +
+                                          unit_stage(token, first_stage + stage, launch.to.stages) *
+                                              kUnitStageBytes);
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        std::uint32_t words[kPieces];
+#pragma unroll
+        for (int piece = 0; piece < kPieces; ++piece) {
+          const int at = (stage * 8 + piece * 2 + upper) * 4 + half * 2;
+          words[piece] = bf16_pair(sums[at] * share, sums[at + 1] * share);
+        }
+        to[chunk_at(token % kUnitRows, upper * 4 + lane % 4)] =
+            make_uint4(words[0], words[1], words[2], words[3]);
+      }
+    }
+  }
+}
+
 template <int kTile>
 __global__ void __launch_bounds__(kThreads, 1) wide_attention_kernel(const WideAttention launch) {
   follow_previous_kernel();
@@ -346,7 +384,11 @@ __global__ void __launch_bounds__(kThreads, 1) wide_attention_kernel(const WideA
     rings.values.release(i);
   }
   rows.add_up();
-  write<S>(p, item, first_row, rows, sums);
+  if (launch.to.data != nullptr) {
+    write_operands<S>(launch, item, first_row, rows, sums);
+  } else {
+    write<S>(p, item, first_row, rows, sums);
+  }
 }
 
 template <int kTile>

@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/wide_rows.h"
 
 namespace dsm::kernels::cuda {
 
@@ -87,6 +88,9 @@ struct WideAttention {
   const WideItem* items = nullptr;
   int item_count = 0;
   void* tiles = nullptr;  // aligned to 16 bytes
+  // What goes here as the rows of the next product, a token's heads side by side, instead of to
+  // out; values have a multiple of kWideInputs columns.
+  WideRows to = {};
 };
 void pack_pasts(const WideAttention& launch, Stream stream);
 void wide_attention(const WideAttention& launch, Stream stream);

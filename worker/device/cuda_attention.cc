@@ -63,12 +63,19 @@ void CudaAttention::run(const AttentionParams& params) {
   if (rest.item_count > 0) run_splits(rest, launch);
   if (wide) {
     cuda::plan_wide_attention(params, kPackedBytes, plan_, wide_);
-    run_wide(launch, tiles);
+    const int width = params.kv.heads * params.heads * params.kv.value_dim;
+    const bool holds = plan_.rest.empty() && plan_.prompts.empty() &&
+                       params.kv.value_dim % cuda::kWideInputs == 0 &&
+                       products_.may_hold(tokens, width, params.for_products);
+    run_wide(launch, tiles,
+             holds ? products_.hold_hidden(params.out, tokens, width, params.for_products)
+                   : cuda::WideRows{});
   }
   if (!plan_.prompts.empty()) run_prompts(params, launch);
 }
 
-void CudaAttention::run_wide(const cuda::AttentionLaunch& launch, void* tiles) {
+void CudaAttention::run_wide(const cuda::AttentionLaunch& launch, void* tiles,
+                             const cuda::WideRows& to) {
   if (wide_.parts.empty()) return;
   TableLists tables(lists_);
   for (std::size_t i = wide_.pasts.size(); i-- > 0;) {
@@ -86,7 +93,8 @@ void CudaAttention::run_wide(const cuda::AttentionLaunch& launch, void* tiles) {
                                               .most_tiles = part.most_tiles,
                                               .items = items + part.first_item,
                                               .item_count = part.item_count,
-                                              .tiles = tiles};
+                                              .tiles = tiles,
+                                              .to = to};
     cuda::pack_pasts(parts_launch, stream_.get());
     cuda::wide_attention(parts_launch, stream_.get());
     check(cudaGetLastError(), "start a kernel");

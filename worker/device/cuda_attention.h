@@ -9,6 +9,7 @@
 #include "kernels/cuda/launch.h"
 #include "worker/device/cuda_graphs.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_products.h"
 #include "worker/device/cuda_sent_lists.h"
 #include "worker/device/many_rows.h"
 
@@ -19,7 +20,8 @@ class CudaAttention {
   // `exact`: queries and exponentials as two BF16 terms. `many_rows`: kLibrary leaves out the
   // kernel of long prompts, to compare it.
   CudaAttention(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, const Stream& stream,
-                Lists& lists, const SentLists& sent, const CudaGraphs& graphs)
+                Lists& lists, const SentLists& sent, const CudaGraphs& graphs,
+                CudaProducts& products)
       : processors_(gpu.multiProcessorCount),
         shared_bytes_(static_cast<std::int64_t>(gpu.sharedMemPerBlockOptin)),
         exact_(exact),
@@ -28,7 +30,8 @@ class CudaAttention {
         stream_(stream),
         lists_(lists),
         sent_(sent),
-        graphs_(graphs) {}
+        graphs_(graphs),
+        products_(products) {}
 
   void run(const kernels::AttentionParams& params);
 
@@ -46,7 +49,8 @@ class CudaAttention {
   // `launch` names what all items have in common; `p` is the host's.
   void run_prompts(const kernels::AttentionParams& p, kernels::cuda::AttentionLaunch launch);
   // All of wide_; `tiles`: room for what is packed at a time.
-  void run_wide(const kernels::cuda::AttentionLaunch& launch, void* tiles);
+  void run_wide(const kernels::cuda::AttentionLaunch& launch, void* tiles,
+                const kernels::cuda::WideRows& to);
   void run_splits(const kernels::AttentionParams& p, kernels::cuda::AttentionLaunch launch);
 
   const int processors_;
@@ -58,6 +62,7 @@ class CudaAttention {
   Lists& lists_;
   const SentLists& sent_;
   const CudaGraphs& graphs_;
+  CudaProducts& products_;  // which may take what it gives as operands
   kernels::cuda::AttentionPlan plan_;
   kernels::cuda::WideAttentionPlan wide_;
   std::vector<kernels::AttentionItem> items_;

@@ -60,7 +60,8 @@ class CudaBackend final : public Backend {
         sleeps_(sleeps),
         pool_(threads),
         linear_(properties_, exact, many_rows, lists_, stream_),
-        attention_(properties_, exact, many_rows, stream_, lists_, sent_, graphs_) {
+        attention_(properties_, exact, many_rows, stream_, lists_, sent_, graphs_,
+                   linear_.products()) {
     if (library != nullptr) name_ += ", " + linear_.products().use_library(*library);
   }
   CudaBackend(const CudaBackend&) = delete;
@@ -172,7 +173,7 @@ class CudaBackend final : public Backend {
     if (p.row_index != nullptr) p.row_index = list(p.row_index, p.rows);
     CudaProducts& products = linear_.products();
     if (p.row_index == nullptr && products.may_hold(p.rows, p.width, p.for_products)) {
-      const cuda::WideRows rows = products.hold_normed(p.y, p.rows, p.width, p.for_products);
+      const cuda::WideRows rows = products.hold_hidden(p.y, p.rows, p.width, p.for_products);
       launch([&] { cuda::rms_norm_rows(p, rows, stream_.get()); });
     } else {
       launch([&] { cuda::rms_norm(p, stream_.get()); });

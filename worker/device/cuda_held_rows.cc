@@ -26,7 +26,7 @@ bool CudaHeldRows::may_hold(int rows, int width) {
 cuda::WideRows CudaHeldRows::hold(Of of, const float* x, int rows, int width, int products) {
   if (products_ != 0)
     throw std::logic_error("CUDA backend: rows are held that no product has read");
-  Scratch& memory = of == Of::kNorm ? normed_ : gated_;
+  Scratch& memory = of == Of::kHidden ? hidden_ : mlp_;
   const int stages = stages_of(width);
   const auto bytes = static_cast<std::size_t>(cuda::wide_rows_bytes(rows, stages));
   rows_ = {memory.at_least(bytes, stream_), stages};

@@ -14,8 +14,8 @@ class CudaHeldRows {
  public:
   explicit CudaHeldRows(const Stream& stream) : stream_(stream) {}
 
-  // What has made them: a product that takes those of a norm may give those of SwiGLU.
-  enum class Of : std::uint8_t { kNorm, kSwiglu };
+  // What has made them: norms and attention, or SwiGLU of a product that takes those.
+  enum class Of : std::uint8_t { kHidden, kMlp };
 
   // Whether there is memory for so many.
   static bool may_hold(int rows, int width);
@@ -28,14 +28,14 @@ class CudaHeldRows {
 
   // As Scratch::give_back().
   void give_back_scratch() {
-    normed_.give_back();
-    gated_.give_back();
+    hidden_.give_back();
+    mlp_.give_back();
   }
 
  private:
   const Stream& stream_;
-  Scratch normed_;
-  Scratch gated_;
+  Scratch hidden_;
+  Scratch mlp_;
   kernels::cuda::WideRows rows_ = {};
   const float* x_ = nullptr;
   int count_ = 0;

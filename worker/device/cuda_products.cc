@@ -84,7 +84,7 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::P
   const int width = first.w.n / 2;
   if (launch.swiglu && chosen_.size() == 1 && first.start == nullptr &&
       launch.tile_rows == cuda::kPairedRows && may_hold(first.rows, width, for_products)) {
-    wide.to = held_.hold(CudaHeldRows::Of::kSwiglu, first.y, first.rows, width, for_products);
+    wide.to = held_.hold(CudaHeldRows::Of::kMlp, first.y, first.rows, width, for_products);
   }
   lists_.send();
   operands_.multiply(wide);

@@ -48,9 +48,9 @@ class CudaProducts {
 
   // Whether rows that so many next products, by weights in BF16, alone read are held for them.
   bool may_hold(int rows, int width, int for_products) const;
-  // Memory for them, instead of x, which a norm makes.
-  kernels::cuda::WideRows hold_normed(const float* x, int rows, int width, int for_products) {
-    return held_.hold(CudaHeldRows::Of::kNorm, x, rows, width, for_products);
+  // Memory for them, instead of x, which a norm or attention makes.
+  kernels::cuda::WideRows hold_hidden(const float* x, int rows, int width, int for_products) {
+    return held_.hold(CudaHeldRows::Of::kHidden, x, rows, width, for_products);
   }
 
   // As Scratch::give_back().

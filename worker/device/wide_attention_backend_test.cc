@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/device/backend_fixture.h"
+#include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
 namespace {
@@ -68,8 +69,9 @@ struct Sequences {
                                   written.data(), kv, rope, static_cast<int>(written.size())});
   }
 
-  // `exact`: queries are BF16 values.
-  std::vector<float> attend(float scale, bool exact) const {
+  // `exact`: queries are BF16 values. `after`: out is the rows of a product by it, which is given
+  // instead.
+  std::vector<float> attend(float scale, bool exact, const Weight* after = nullptr) const {
     std::vector<AttentionItem> items;
     int begin = 0;
     for (std::size_t s = 0; s < runs.size(); ++s) {
@@ -94,8 +96,18 @@ struct Sequences {
                              .item_count = static_cast<int>(items.size()),
                              .heads = heads,
                              .kv = kv,
-                             .scale = scale});
-    return side.get(out, rows * size(kv.value_dim));
+                             .scale = scale,
+                             .for_products = after != nullptr ? 1 : 0});
+    if (after == nullptr) return side.get(out, rows * size(kv.value_dim));
+    const PackedMatrix w = load(side, *after);
+    auto* y = allocate<float>(*side.backend, places.size() * size(w.n));
+    side.backend->linear({.x = out,
+                          .ldx = w.k,
+                          .w = &w,
+                          .y = y,
+                          .ldy = w.n,
+                          .rows = static_cast<int>(places.size())});
+    return side.get(y, places.size() * size(w.n));
   }
 
  private:
@@ -181,6 +193,22 @@ TEST_F(WideAttentionBackendTest, APastThatIsTooLongIsNear) {
 TEST_F(WideAttentionBackendTest, SumsFollowMaximaThatRise) {
   expect_near_cpus({.heads = 1, .key_dim = 64, .value_dim = 64, .dtype = DType::kBF16}, 2,
                    {{600, 130}}, 64, true);
+}
+
+// What goes to the next product alone goes there as its rows: of several sequences, heads of one
+// stage and of two, and where keys are as wide as values and wider.
+TEST_F(WideAttentionBackendTest, OutputsAreRowsOfTheNextProduct) {
+  for (const auto& [key, value] : {std::pair{64, 64}, {192, 128}}) {
+    const KvLayer kv{.heads = 2, .key_dim = key, .value_dim = value};
+    const std::vector<Prompt> runs = {{0, 300}, {70, 230}};
+    const Weight w = plain_weight(40, 2 * 3 * value, DType::kBF16, 60);
+    const float scale = 1 / std::sqrt(static_cast<float>(key));
+    // Inputs are within kBound, and weights are about 0.1.
+    const double bound = kBound * 0.1 * std::sqrt(w.piece.k);
+    expect_near(Sequences(loose_, kv, 3, runs).attend(scale, false, &w),
+                Sequences(cpu_, kv, 3, runs).attend(scale, false, &w), bound,
+                "values of " + std::to_string(value));
+  }
 }
 
 }  // namespace

@@ -168,6 +168,9 @@ TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
   expect_near(run(device_), run(cpu_), bound(32), "heads");
 }
 
+// A CPU multiplies small matrices only, and on a GPU these have too few pieces for its processors.
+const bool kOnGpu = !kEmulated && *find_device("auto") == Device::kCuda;
+
 // The same by pairs of thread blocks.
 class PairedBackendTest : public BackendTest {
  protected:
@@ -177,9 +180,9 @@ class PairedBackendTest : public BackendTest {
 
   // Fails if the kernel would not take it.
   static void expect_paired(int n, int rows) {
-    constexpr int kProcessors = kEmulated ? 8 : 132;  // of an H100
+    const int processors = kOnGpu ? 132 : 8;  // of an H100, or of the emulated GPU
     EXPECT_TRUE(cuda::pairs_pay(rows, (rows + cuda::kPairedRows - 1) / cuda::kPairedRows,
-                                (n + kPanel - 1) / kPanel, kProcessors));
+                                (n + kPanel - 1) / kPanel, processors));
   }
 };
 
@@ -191,8 +194,8 @@ struct PairedShape {
 // Panels that a pair has not, rows that end within a tile, inputs that end within a stage, fewer
 // stages than the ring has and more, and more pieces than pairs.
 std::vector<PairedShape> paired_shapes() {
-  if (kEmulated) return {{700, 70, 512}, {1000, 331, 700}, {64, 640, 1024}, {1100, 64, 1000}};
-  return {{3990, 70, 1000}, {4000, 331, 1000}, {8192, 64, 2000}};
+  if (!kOnGpu) return {{700, 70, 512}, {1000, 331, 700}, {64, 640, 1024}, {1100, 64, 1000}};
+  return {{3990, 70, 1000}, {4000, 331, 1000}, {8192, 40, 2000}};
 }
 
 TEST_F(PairedBackendTest, LinearIsNearForEveryShape) {
@@ -202,20 +205,19 @@ TEST_F(PairedBackendTest, LinearIsNearForEveryShape) {
     const Weight w = plain_weight(n, k, DType::kBF16, ++seed);
     const PackedMatrix on_cpu = load(cpu_, w);
     const PackedMatrix on_device = load(device_, w);
-    for (const bool adds : {false, true}) {
-      const int ldx = k + (adds ? 3 : (4 - k % 4) % 4);
-      const auto x = random_floats(size(rows) * size(ldx), ++seed);
-      expect_near(
-          linear(device_, on_device, x, ldx, rows, adds), linear(cpu_, on_cpu, x, ldx, rows, adds),
-          bound(k),
-          "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
-      if (HasFatalFailure()) return;
-    }
+    const bool adds = ++seed % 2 == 0;
+    const int ldx = k + (adds ? 3 : (4 - k % 4) % 4);
+    const auto x = random_floats(size(rows) * size(ldx), seed);
+    expect_near(
+        linear(device_, on_device, x, ldx, rows, adds), linear(cpu_, on_cpu, x, ldx, rows, adds),
+        bound(k),
+        "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
+    if (HasFatalFailure()) return;
   }
 }
 
 TEST_F(PairedBackendTest, GatesAreBesideWhatTheyGate) {
-  const auto [n, k, rows] = kEmulated ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 500};
+  const auto [n, k, rows] = !kOnGpu ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 500};
   const int tokens = rows + 500;
   expect_paired(n, tokens);
   const Weight w = plain_weight(n, k, DType::kBF16, 870);
@@ -247,7 +249,7 @@ TEST_F(PairedBackendTest, GatesAreBesideWhatTheyGate) {
 }
 
 TEST_F(PairedBackendTest, ResidualsAreAdded) {
-  const auto [n, k, rows] = kEmulated ? PairedShape{700, 200, 512} : PairedShape{4000, 330, 1000};
+  const auto [n, k, rows] = !kOnGpu ? PairedShape{700, 200, 512} : PairedShape{4000, 330, 1000};
   expect_paired(n, rows);
   const Weight w = plain_weight(n, k, DType::kBF16, 880);
   const auto h = random_floats(size(rows) * size(k), 881);
@@ -275,10 +277,10 @@ TEST_F(PairedBackendTest, ResidualsAreAdded) {
 // Rows that only the next products read: of a norm for one and for two, and of SwiGLU, whose last
 // stage has a panel of its own or half of one. What stands in memory for them is never looked at.
 TEST_F(PairedBackendTest, RowsAreHeldForTheNextProducts) {
-  const int rows = kEmulated ? 600 : 1000;
-  const int hidden = kEmulated ? 144 : 272;  // a norm takes steps of 16
+  const int rows = kOnGpu ? 1000 : 600;
+  const int hidden = kOnGpu ? 272 : 144;  // a norm takes steps of 16
   for (const int inputs : {96, 130}) {
-    const int width = kEmulated ? inputs : 40 * inputs;
+    const int width = kOnGpu ? 10 * inputs : inputs;
     const Weight up =
         plain_weight(2 * static_cast<int>(round_up(width, 32)), hidden, DType::kBF16, 1);
     const Weight down = plain_weight(hidden, width, DType::kBF16, 2);

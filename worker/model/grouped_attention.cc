@@ -38,8 +38,16 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   backend.kv_write_heads({k, v, ld, step.places, kv, step.rope, step.tokens});
   backend.rope_query({qkv_, ld, kv.key_dim, 0, query_, kv.key_dim, 0, step.places, step.rope,
                       step.tokens, heads_});
-  backend.attention(
-      {query_, mixed_, step.places, items_.data(), items_.count(), items_.heads(), kv, scale_});
+  backend.attention({query_,
+                     mixed_,
+                     step.places,
+                     items_.data(),
+                     items_.count(),
+                     items_.heads(),
+                     kv,
+                     scale_,
+                     {},
+                     step.for_products(weights.output.part[0], 1)});
   step.round_rows(mixed_, q_width, q_width, mixed_fp8_);
   everyone_ = {0, step.tokens};
   kernels::RowParallelParams output{.h = mixed_,
