@@ -180,7 +180,6 @@ __device__ __forceinline__ void add_scaled(const float (&product)[kBlockSums], c
 // A warpgroup's tensor cores have nothing of its own to do while it ends a stage. So the second
 // warpgroup is half a stage behind: they meet where the first begins a stage and the second is in
 // the middle of the one before. Then nobody needs what is two stages before the first's.
-constexpr int kMeeting = 1;
 template <int kBlocks>
 __device__ __forceinline__ void multiply_stages(const Ring<kBlocks>& ring, int warp, int lane,
                                                 float (&sums)[kBlocks][kBlockSums]) {
@@ -211,7 +210,7 @@ __device__ __forceinline__ void multiply_stages(const Ring<kBlocks>& ring, int w
   };
   // Before stage i of the first warpgroup.
   const auto meet = [&](int i) {
-    barrier_of_first(kMeeting, kThreads);  // the warpgroups are at two places of the code
+    __syncthreads();  // which the warpgroups reach at two places of the code
     if (lane == 0) ask(ring, warp, i + Shape::kAhead);
     __syncwarp();
   };
