@@ -68,10 +68,11 @@ void CacheBench::run_expanded(int sequences, int tokens, int start) {
   const double seen = double(rows) * (start + (tokens + 1) / 2.0);
   const double width = double(kv.heads) * (kv.key_dim + kv.value_dim);
   const Work work = {4.0 * sequences * (start + tokens) * width, 2 * seen * width};
-  on_.measure_attention("attention of expanded heads", rows, tokens, work, [&](device::Backend& by) {
-    by.attention({on_.x, on_.y, step.places.data(), step.items.data(),
-                  static_cast<int>(step.items.size()), 1, kv, 0.1F});
-  });
+  on_.measure_attention("attention of expanded heads", rows, tokens, work,
+                        [&](device::Backend& by) {
+                          by.attention({on_.x, on_.y, step.places.data(), step.items.data(),
+                                        static_cast<int>(step.items.size()), 1, kv, 0.1F});
+                        });
 }
 
 }  // namespace dsm::bench

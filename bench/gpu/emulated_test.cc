@@ -93,7 +93,8 @@ TEST(Kernels, OfLatentAttentionAndExpertsAreAllMeasured) {
         "router's logits", "router", "queries to latents", "latents to values"}) {
     EXPECT_EQ(kept.rows(name), (std::vector{1, 3, 20})) << name;
   }
-  for (const char* name : {"attention of expanded heads", "attention of expanded heads, by warps"}) {
+  for (const char* name :
+       {"attention of expanded heads", "attention of expanded heads, by warps"}) {
     EXPECT_EQ(kept.rows(name), std::vector{20}) << name;
   }
   // One token: the shared experts and three others.
