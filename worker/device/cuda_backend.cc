@@ -140,6 +140,7 @@ class CudaBackend final : public Backend {
 
   void keep(List list) override { sent_.keep(list, store_.arena()); }
   void stage(std::span<const List> lists, std::span<const AttentionItem> items) override {
+    linear_.products().forget_held();
     sent_.stage(lists, items);
   }
   bool records() const override { return true; }

@@ -26,6 +26,9 @@ class CudaHeldRows {
   // the product that the rows are held for.
   kernels::cuda::WideRows take(const float* x, int rows, int width);
 
+  // A step begins: the one before may have failed before all products had taken what it held.
+  void forget() { products_ = 0; }
+
   // As Scratch::give_back().
   void give_back_scratch() {
     hidden_.give_back();

@@ -30,7 +30,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
   const cuda::WideRows held = held_.take(first.x, first.rows, first.w.k);
   launch.x_operands = held.data;
   by_wide_kernel(tasks, launch, for_products);
-  if (held.data != nullptr && tasks.front().rows > 0) {
+  if (held.data != nullptr && (tasks.size() > 1 || tasks.front().rows > 0)) {
     throw std::logic_error("CUDA backend: rows are held for a product that cannot take them");
   }
   launch.x_operands = nullptr;

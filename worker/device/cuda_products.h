@@ -53,6 +53,9 @@ class CudaProducts {
     return held_.hold(CudaHeldRows::Of::kHidden, x, rows, width, for_products);
   }
 
+  // As CudaHeldRows::forget().
+  void forget_held() { held_.forget(); }
+
   // As Scratch::give_back().
   void give_back_scratch() {
     span_sums_.give_back();

@@ -362,6 +362,8 @@ TEST_F(PairedBackendTest, RowsAreHeldForNoOtherProduct) {
   } else {
     EXPECT_NO_THROW(multiply());
   }
+  device_.backend->stage({}, {});  // the next step
+  EXPECT_NO_THROW(multiply());
 }
 
 }  // namespace
