@@ -23,8 +23,6 @@ constexpr int kWarps = kPromptRows / kGroupRows * 4;
 constexpr int kThreads = kWarps * 32;
 constexpr float kSlack = 8.0F;
 constexpr float kMinusInfinity = -__builtin_huge_valf();
-// Of a thread block's shared memory on GPUs of 9.0.
-constexpr int kMostBytes = 227 << 10;
 constexpr int kMostRing = 4;
 
 template <int kTile>
@@ -36,7 +34,7 @@ struct Shape {
   static constexpr int kTileBytes = bytes_of(kSize);
   static constexpr int kValueBytes = kTileBytes - kKeyBytes;
   // With what aligns tiles, and of each place of a ring a barrier and a number.
-  static constexpr int kFits = (kMostBytes - 1024) / (kTileBytes + 2 * (8 + 4));
+  static constexpr int kFits = (kMostHopperBytes - 1024) / (kTileBytes + 2 * (8 + 4));
   static constexpr int kRing = kFits < kMostRing ? kFits : kMostRing;
   static constexpr int kSharedBytes = kRing * (kTileBytes + 2 * (8 + 4)) + 1024;
   static_assert(kRing >= 2);

@@ -15,6 +15,8 @@ namespace dsm::kernels::cuda {
 // so a kernel has them or dynamic shared memory, never both.
 inline constexpr int kPlainSharedBytes = 48 << 10;
 inline constexpr int kMostSharedBytes = 99 << 10;
+// And that GPUs of 9.0 have.
+inline constexpr int kMostHopperBytes = 227 << 10;
 
 // Whether a kernel may be started before the one ahead of it has ended (programmatic dependent
 // launch); the GPUs of all ranks are alike (check_ranks() of worker/device/devices.h).

@@ -34,7 +34,7 @@ constexpr int kStageBytes = static_cast<int>(round_up(kRowsBytes + kPanels * kPa
 constexpr int kRing = 4;
 // And a unit's stage of what goes to the next product.
 constexpr int kSharedBytes = kRing * (kStageBytes + 16) + kUnitStageBytes + 1024;
-static_assert(kSharedBytes <= kMostStageBytes);
+static_assert(kSharedBytes <= kMostHopperBytes);
 constexpr int kHalf = kPanel / 2;
 
 // A pair's piece of the work, and what a block of it reads.
@@ -64,16 +64,13 @@ __device__ __forceinline__ Piece piece_of(const WideProducts& wide, int number, 
 }
 
 // Panel `number` of the weights, or their last: a panel past it is computed as that, for nobody.
-struct PanelWeights {
-  const unsigned char* first;
-  int pairs;  // of inputs
-};
-__device__ __forceinline__ PanelWeights weights_of(const PackedMatrix& w, int number) {
+__device__ __forceinline__ int pairs_of(const PackedMatrix& w) {
+  return (w.k + 1) / 2;
+}
+__device__ __forceinline__ const unsigned char* weights_of(const PackedMatrix& w, int number) {
   const int last = (w.n + kPanel - 1) / kPanel - 1;
-  const int pairs = (w.k + 1) / 2;
   const auto* data = static_cast<const unsigned char*>(w.data);
-  return {data + static_cast<std::int64_t>(number < last ? number : last) * pairs * kPairBytes,
-          pairs};
+  return data + static_cast<std::int64_t>(number < last ? number : last) * pairs_of(w) * kPairBytes;
 }
 
 // Stages are numbered through all pieces of a block.
@@ -111,12 +108,10 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
     const int stages = wide_stages(w);
     const unsigned char* rows = piece.rows + piece_number * kShare;
     const unsigned char* weights[kPanels];
-    int left = 0;
+    int left = pairs_of(w);
 #pragma unroll
     for (int i = 0; i < kPanels; ++i) {
-      const PanelWeights panel = weights_of(w, piece.panel + i);
-      weights[i] = panel.first + piece_number * kPiecePairs * kPairBytes;
-      left = panel.pairs;
+      weights[i] = weights_of(w, piece.panel + i) + piece_number * kPiecePairs * kPairBytes;
     }
     for (int stage = 0; stage < stages; ++stage, ++at) {
       unsigned char* to = ring.stage(at);
@@ -216,9 +211,11 @@ __device__ __forceinline__ void load_rows(const float* from, std::int64_t ld, in
   }
 }
 
-// Adds what stands in memory; `second` is where the second column's does.
+// Rows that are asked for at a time; fewer where registers hold more besides.
 constexpr int kAhead = 16;
 constexpr int kGatedAhead = 8;
+
+// Adds what stands in memory; `second` is where the second column's does.
 __device__ __forceinline__ void add(Sums& sums, const float* from, const float* second,
                                     std::int64_t ld, int last) {
 #pragma unroll
@@ -341,7 +338,7 @@ __device__ void work(const WideProducts& wide, const Ring& ring, int block, int 
     const ProductTask& task = *piece.task;
     const int stages = wide_stages(task.w);
     float sums[kRows / 2] = {};
-    multiply(ring, at, stages, (task.w.k + 1) / 2, warp, lane, sums);
+    multiply(ring, at, stages, pairs_of(task.w), warp, lane, sums);
     at += stages;
     if (wide.to.data != nullptr) {
       // All of the block's warps come along.

@@ -17,8 +17,6 @@ inline constexpr int kStagePairs = kWideInputs / 2;
 inline constexpr int kPiecePairs = kStagePairs / kPieces;
 inline constexpr int kPairBytes = kPanel * 4;
 inline constexpr int kPieceBytes = kPiecePairs * kPairBytes + 32;
-// Of a thread block's shared memory on GPUs of 9.0.
-inline constexpr int kMostStageBytes = 227 << 10;
 
 // Pairs of a piece that there are, of the `left` from the stage's first on.
 __device__ __forceinline__ int pairs_of_piece(int left, int piece) {

@@ -42,7 +42,7 @@ struct Wide {
   static constexpr int kAhead = kRing - 2;
   // With a barrier for each stage, and what aligns them.
   static constexpr int kSharedBytes = kRing * (kStageBytes + 8) + 1024;
-  static_assert(kSharedBytes <= kMostStageBytes);
+  static_assert(kSharedBytes <= kMostHopperBytes);
   // Sums of 32 rows of a warp on their way out, by row; 4 keep lanes on different banks.
   static constexpr int kOutRows = 32;
   static constexpr int kOutStride = kWarpColumns + 4;

@@ -25,8 +25,6 @@ constexpr int kBlockBytes = kFp8BlockRows * kFp8StageInputs;
 constexpr int kBlockSums = kFp8BlockRows / 2;  // of a lane
 constexpr int kScalesBytes = kPanel * 4;
 constexpr int kPanelBytes = kFp8Pieces * kFp8PieceBytes + kScalesBytes;
-// Of a thread block's shared memory on GPUs of 9.0.
-constexpr int kMostBytes = 227 << 10;
 
 // What a thread block works on. It stands in shared memory, where registers are dear.
 struct Block {
@@ -56,7 +54,7 @@ struct Wide {
   // With a barrier for each stage, what the block works on, and what aligns them.
   static constexpr int kSharedBytes =
       kRing * (kStageBytes + 8) + static_cast<int>(sizeof(Block)) + 1024;
-  static_assert(kSharedBytes <= kMostBytes);
+  static_assert(kSharedBytes <= kMostHopperBytes);
   // A panel's sums on their way out, by row; 4 keep lanes on different banks.
   static constexpr int kOutStride = kPanel + 4;
   static_assert(kWideFp8Panels * kRows * kOutStride * 4 <= kRing * kStageBytes);

@@ -375,22 +375,8 @@ __device__ __forceinline__ void arrive([[maybe_unused]] std::uint64_t* barrier,
       : "memory");
 #endif
 }
-__device__ __forceinline__ void arrivals_wait([[maybe_unused]] std::uint64_t* barrier,
-                                              [[maybe_unused]] int turn) {
-#if __CUDA_ARCH__ >= 900
-  std::uint32_t there = 0;
-  while (there == 0) {
-    asm volatile(
-        "{\n"
-        ".reg .pred there;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 there, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, there;\n"
-        "}"
-        : "=r"(there)
-        : "r"(shared_address(barrier)), "r"(turn & 1)
-        : "memory");
-  }
-#endif
+__device__ __forceinline__ void arrivals_wait(std::uint64_t* barrier, int turn) {
+  copies_wait(barrier, turn);
 }
 
 // The other way: copies of many bytes from shared memory, by a thread that then says when they have
