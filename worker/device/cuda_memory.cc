@@ -39,6 +39,27 @@ DeviceMemory device_memory(std::size_t bytes) {
   return {memory, FreeDevice{.gpu = gpu, .bytes = bytes}};
 }
 
+DeviceMemory device_memory(std::size_t bytes, const Stream& stream) {
+  if (!stream.has_ranks()) return device_memory(bytes);
+  int gpu = 0;
+  int pools = 0;
+  check(cudaGetDevice(&gpu), "ask for its number");
+  check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, gpu), "ask what it can do");
+  if (pools == 0) return device_memory(bytes);
+  void* memory = nullptr;
+  check(cudaMallocAsync(&memory, bytes, stream.get()), "allocate memory");
+  count_allocated(gpu, static_cast<std::int64_t>(bytes));
+  return {memory, FreeDevice{.gpu = gpu, .bytes = bytes, .pooled = true}};
+}
+
+void let_go(DeviceMemory memory, const Stream& stream) {
+  if (memory == nullptr) return;
+  const FreeDevice& how = memory.get_deleter();
+  if (!how.pooled) return stream.let_go(std::move(memory));
+  count_allocated(how.gpu, -static_cast<std::int64_t>(how.bytes));
+  check(cudaFreeAsync(memory.release(), stream.get()), "free memory");
+}
+
 void FreeDevice::operator()(void* memory) const {
   cudaFree(memory);
   count_allocated(gpu, -static_cast<std::int64_t>(bytes));
@@ -54,9 +75,9 @@ void* Scratch::at_least(std::size_t bytes, const Stream& stream) {
   if (bytes > size_) {
     stream.wait();
     stream.memory_moves();
-    memory_.reset();
     size_ = 0;
-    memory_ = device_memory(bytes);
+    let_go(std::move(memory_), stream);
+    memory_ = device_memory(bytes, stream);
     size_ = bytes;
   }
   return memory_.get();
@@ -76,7 +97,11 @@ void Lists::next_buffer(std::size_t bytes) {
   send();
   stream_.wait();  // what stands in the other one has been read
   std::swap(current_, other_);
-  if (current_.size < bytes) current_ = buffer(bytes);
+  if (current_.size < bytes) {
+    stream_.let_go(std::move(current_.host));
+    let_go(std::move(current_.device), stream_);
+    current_ = buffer(bytes);
+  }
   sent_ = used_ = 0;
 }
 

@@ -53,11 +53,23 @@ class Stream {
       synchronise();
     }
   }
-  // Empty: synchronise() again.
-  void waits_by(std::function<void()> waiter) { waiter_ = std::move(waiter); }
+  // Ranks are joined, and kernels on the stream wait for theirs. Empty: they are not any more, and
+  // synchronise() waits again.
+  void waits_by(std::function<void()> waiter) {
+    waiter_ = std::move(waiter);
+    if (!waiter_) outgrown_.clear();
+  }
+  bool has_ranks() const { return static_cast<bool>(waiter_); }
+  // Memory that nothing uses any more, to be freed: while ranks are joined it is kept, since
+  // cudaFree() and cudaFreeHost() may wait for kernels on other GPUs of the process, and these for
+  // what this rank has not started yet.
+  void let_go(std::shared_ptr<void> memory) const {
+    if (has_ranks()) outgrown_.push_back(std::move(memory));
+  }
 
  private:
   std::function<void()> waiter_;
+  mutable std::vector<std::shared_ptr<void>> outgrown_;
   cudaStream_t stream_ = nullptr;
   mutable std::uint64_t moves_ = 0;
 };
@@ -81,6 +93,7 @@ class Event {
 struct FreeDevice {
   int gpu = 0;
   std::size_t bytes = 0;
+  bool pooled = false;  // it may be given back in a stream's order
   void operator()(void* memory) const;
 };
 struct FreeHost {
@@ -91,6 +104,12 @@ using HostMemory = std::unique_ptr<void, FreeHost>;
 
 // Of the calling thread's GPU; counted (gpu_holdings.h) until it is freed.
 DeviceMemory device_memory(std::size_t bytes);
+// The same for work on a stream. While ranks are joined, memory that grows in the middle of a step
+// is of a pool that takes and gives it back in the stream's order: cudaMalloc() and cudaFree() may
+// wait for kernels, as above.
+DeviceMemory device_memory(std::size_t bytes, const Stream& stream);
+// Frees it, likewise; what the stream does with it comes before.
+void let_go(DeviceMemory memory, const Stream& stream);
 // Pinned; kernels reach it at the same address.
 HostMemory host_memory(std::size_t bytes);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace dsm::device {
 namespace {
@@ -36,8 +37,10 @@ void SentLists::make_room(std::size_t bytes) {
   if (bytes <= room_) return;
   stream_.wait();
   stream_.memory_moves();
+  stream_.let_go(std::move(host_));
+  let_go(std::move(device_), stream_);
   host_ = host_memory(bytes);
-  device_ = device_memory(bytes);
+  device_ = device_memory(bytes, stream_);
   room_ = bytes;
 }
 

@@ -1,8 +1,15 @@
 #include "worker/device/cuda_store.h"
 
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 namespace dsm::device {
+namespace {
+
+constexpr std::size_t kLeastShared = 4096;
+
+}  // namespace
 
 void* CudaStore::allocate_shared(std::size_t bytes) {
   bytes = std::max<std::size_t>(bytes, 1);
@@ -12,8 +19,12 @@ void* CudaStore::allocate_shared(std::size_t bytes) {
 }
 
 SharedMemory CudaStore::share(std::size_t bytes) {
-  return {static_cast<std::byte*>(host_memory(std::max<std::size_t>(bytes, 1)).release()),
-          [](std::byte* memory) { FreeHost{}(memory); }};
+  // Few sizes, of which the smaller ones together are as much as the largest.
+  bytes = std::bit_ceil(std::max<std::size_t>(bytes, kLeastShared));
+  auto spare = spare_.extract(bytes);
+  HostMemory memory = spare.empty() ? host_memory(bytes) : std::move(spare.mapped());
+  return {static_cast<std::byte*>(memory.release()),
+          [this, bytes](std::byte* back) { spare_.emplace(bytes, HostMemory(back)); }};
 }
 
 void CudaStore::save() {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <vector>
 
 #include "worker/device/backend.h"
@@ -28,7 +29,7 @@ class CudaStore {
     return (sleeps_ ? caches_ : arena_).allocate(bytes, stream_);
   }
   void* allocate_shared(std::size_t bytes);
-  static SharedMemory share(std::size_t bytes);
+  SharedMemory share(std::size_t bytes);
   DeviceArena& arena() { return arena_; }
 
   // To sleep, while nothing uses the memory: what is kept goes to the host, and then all of it back
@@ -46,6 +47,9 @@ class CudaStore {
   DeviceArena arena_;
   DeviceArena caches_;  // of one that sleeps: they need not outlive it
   std::vector<HostMemory> shared_;
+  // What share() gave and got back, by its size, for the next to ask: results grow in the middle of
+  // steps, when nothing may be freed (Stream::let_go()).
+  std::multimap<std::size_t, HostMemory> spare_;
 };
 
 }  // namespace dsm::device

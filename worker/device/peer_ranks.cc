@@ -18,6 +18,8 @@ std::int64_t rounds_of(std::int64_t count) {
   return std::clamp((std::int64_t{4} << 20) / count, std::int64_t{1}, kMostRounds);
 }
 
+}  // namespace
+
 // A place among the work on a stream, with the time when it was reached.
 class TimedMark {
  public:
@@ -37,8 +39,6 @@ class TimedMark {
  private:
   cudaEvent_t event_ = nullptr;
 };
-
-}  // namespace
 
 PeerRanks::PeerRanks(comm::Communicator& ranks, std::unique_ptr<CudaRanks> library,
                      std::unique_ptr<PeerSum> peers, const Stream& stream, bool peers_alone)
@@ -76,12 +76,11 @@ void PeerRanks::add_by(SumWay way, const RankSumParams& params) {
   peers_->add(params.mine, params.y, params.count, way);
 }
 
-float PeerRanks::time_of(SumWay way, const RankSumParams& params) {
+float PeerRanks::time_of(SumWay way, const RankSumParams& params, TimedMark& begin,
+                         TimedMark& end) {
   add_by(way, params);  // a library may connect ranks when it first sends
   wait();
   ranks_.barrier();
-  TimedMark begin;
-  TimedMark end;
   const std::int64_t rounds = rounds_of(params.count);
   begin.record(stream_);
   for (std::int64_t i = 0; i < rounds; ++i) add_by(way, params);
@@ -90,27 +89,40 @@ float PeerRanks::time_of(SumWay way, const RankSumParams& params) {
   return end.milliseconds_since(begin) * 1000 / static_cast<float>(rounds);
 }
 
+// Kernels of ranks wait for each other between the two meetings alone: what is taken or freed there
+// might wait for them (peer_sum.h).
 SumWays PeerRanks::measured(bool peers_alone) {
+  const std::vector<float> all = times(peers_alone);
+  ranks_.barrier();
+  return SumWays(all);
+}
+
+std::vector<float> PeerRanks::times(bool peers_alone) {
   const auto most = static_cast<std::size_t>(kSumSizes.back());
   const auto parts = peers_alone ? 0 : static_cast<std::size_t>(ranks_.size());
   const std::size_t bytes = (2 + parts) * most * sizeof(float);
   const DeviceMemory memory = device_memory(bytes);
   check(cudaMemsetAsync(memory.get(), 0, bytes, stream_.get()), "clear memory");
+  stream_.synchronise();
+  TimedMark begin;
+  TimedMark end;
+  ranks_.barrier();
   auto* values = static_cast<float*>(memory.get());
-  std::vector<float> times;
+  std::vector<float> own;
   for (const std::int64_t count : kSumSizes) {
     for (const SumWay way : kSumWays) {
       if (way == SumWay::kLibrary && peers_alone) {
-        times.push_back(std::numeric_limits<float>::infinity());
+        own.push_back(std::numeric_limits<float>::infinity());
         continue;
       }
-      times.push_back(time_of(
-          way, {.mine = values, .parts = values + 2 * most, .count = count, .y = values + most}));
+      own.push_back(time_of(
+          way, {.mine = values, .parts = values + 2 * most, .count = count, .y = values + most},
+          begin, end));
     }
   }
-  std::vector<float> all(times.size() * static_cast<std::size_t>(ranks_.size()));
-  ranks_.all_gather(times, all);
-  return SumWays(all);
+  std::vector<float> all(own.size() * static_cast<std::size_t>(ranks_.size()));
+  ranks_.all_gather(own, all);
+  return all;
 }
 
 }  // namespace dsm::device

@@ -4,12 +4,15 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "worker/device/cuda_ranks.h"
 #include "worker/device/peer_sum.h"
 #include "worker/device/sum_ways.h"
 
 namespace dsm::device {
+
+class TimedMark;
 
 class PeerRanks final : public CudaRanks {
  public:
@@ -26,7 +29,9 @@ class PeerRanks final : public CudaRanks {
  private:
   void add_by(SumWay way, const RankSumParams& params);
   // Microseconds of a sum.
-  float time_of(SumWay way, const RankSumParams& params);
+  float time_of(SumWay way, const RankSumParams& params, TimedMark& begin, TimedMark& end);
+  // Of all ranks.
+  std::vector<float> times(bool peers_alone);
   SumWays measured(bool peers_alone);
 
   comm::Communicator& ranks_;

@@ -34,7 +34,9 @@ float value_of(int rank, std::int64_t i) {
   return 1.0F / static_cast<float>(i + 3 * rank + 1);
 }
 
-// What a backend has after each rank has added its values to zero.
+// What a backend has after each rank has added its values to zero. On one GPU taking memory may
+// wait for kernels that run, and ranks' kernels wait for each other: so all meet before they add,
+// and take or free nothing until every rank's sum is done.
 std::vector<float> sum_of(Backend& backend, comm::Communicator& ranks, std::int64_t count) {
   const auto n = static_cast<std::size_t>(count);
   auto* mine = allocate<float>(backend, n);
@@ -43,10 +45,13 @@ std::vector<float> sum_of(Backend& backend, comm::Communicator& ranks, std::int6
   std::vector<float> values;
   for (std::int64_t i = 0; i < count; ++i) values.push_back(value_of(ranks.rank(), i));
   backend.write(mine, values.data(), n * sizeof(float));
-  backend.add_over_ranks(ranks, {.mine = mine, .parts = parts, .count = count, .y = y});
   Results results;
-  backend.copy(results.at_least(backend, n), y, n);
+  results.at_least(backend, n);
+  ranks.barrier();
+  backend.add_over_ranks(ranks, {.mine = mine, .parts = parts, .count = count, .y = y});
+  backend.copy(results.data(), y, n);
   backend.wait();
+  ranks.barrier();
   return {results.data(), results.data() + n};
 }
 
@@ -82,6 +87,7 @@ TEST(PeerRanks, TakeTheSameWayOnAllRanks) {
     const DeviceMemory memory = device_memory(4 * 4096 * sizeof(float));
     auto* values = static_cast<float*>(memory.get());
     check(cudaMemsetAsync(values, 0, 4 * 4096 * sizeof(float), stream.get()), "clear memory");
+    ranks.barrier();
     for (const std::int64_t count : {16, 4096}) {
       made.add({.mine = values, .parts = values + 2 * 4096, .count = count, .y = values + 4096});
     }

@@ -95,32 +95,38 @@ std::unique_ptr<PeerSum> PeerSum::join(comm::Communicator& ranks, std::span<cons
   device::check(cudaGetLastError(), "load kernels");
   std::shared_ptr<PeerPlaces> own;
   if (reach(gpu, gpus)) own = PeerPlaces::make(gpu, gpus, stream);
+  // All that this rank takes, before it meets the others: they may add at once when they have met.
+  std::unique_ptr<PeerSum> made(new PeerSum(ranks, stream, patience));
   std::vector<std::shared_ptr<PeerPlaces>> all;
   for (const auto& rank : ranks.share(own)) {
     if (rank == nullptr) return nullptr;
     all.push_back(std::static_pointer_cast<PeerPlaces>(rank));
   }
-  return std::unique_ptr<PeerSum>(new PeerSum(ranks, std::move(all), stream, patience));
+  made->send_to(std::move(all));
+  return made;
 }
 
-PeerSum::PeerSum(comm::Communicator& ranks, std::vector<std::shared_ptr<PeerPlaces>> all,
-                 const Stream& stream, std::chrono::nanoseconds patience)
+PeerSum::PeerSum(comm::Communicator& ranks, const Stream& stream, std::chrono::nanoseconds patience)
     : stream_(stream),
-      all_(std::move(all)),
       state_(device_memory(sizeof(kernels::cuda::PeerState))),
       lost_(host_memory(sizeof(std::uint32_t))),
       aborted_(ranks.aborted()) {
   device::check(cudaMemsetAsync(state_.get(), 0, sizeof(kernels::cuda::PeerState), stream_.get()),
                 "clear memory");
+  stream_.synchronise();
   *lost_word() = 0;
   params_.rank = ranks.rank();
   params_.ranks = ranks.size();
-  for (std::size_t r = 0; r < all_.size(); ++r) params_.places[r] = all_[r]->get();
-  params_.own = params_.places[params_.rank];
   params_.state = static_cast<kernels::cuda::PeerState*>(state_.get());
   params_.lost = lost_word();
   params_.patience_ns = patience.count();
   on_abort_.emplace(aborted_, GiveUp{lost_word()});
+}
+
+void PeerSum::send_to(std::vector<std::shared_ptr<PeerPlaces>> all) {
+  all_ = std::move(all);
+  for (std::size_t r = 0; r < all_.size(); ++r) params_.places[r] = all_[r]->get();
+  params_.own = params_.places[params_.rank];
 }
 
 PeerSum::~PeerSum() {
@@ -142,8 +148,9 @@ void PeerSum::add(const float* mine, float* y, std::int64_t count, SumWay way) {
 }
 
 void PeerSum::check() const {
-  if (std::atomic_ref(*lost_word()).load(std::memory_order_relaxed) == 0) return;
+  // The word of a rank may be written after another rank's abort() has returned.
   if (aborted_.stop_requested()) throw comm::CommError("GPUs: the epoch was aborted");
+  if (std::atomic_ref(*lost_word()).load(std::memory_order_relaxed) == 0) return;
   throw comm::CommError("GPUs: the other ranks' part of a sum did not come within " +
                         std::to_string(params_.patience_ns / 1'000'000) + " ms");
 }

@@ -4,6 +4,13 @@
 // A rank that is lost leaves the others' kernels waiting, but not for ever: they end when the
 // ranks' communicator is aborted, or by themselves after the time that was given. What they have
 // computed is then not to be used, which check() says.
+//
+// While a kernel waits, CUDA's calls that take or give back memory may wait for it (on the same GPU
+// always; cudaFree() and cudaFreeHost() also for GPUs that reach each other's memory), and so may
+// the first use of a kernel, which loads it. A rank that makes such a call before it has started
+// what the others wait for stops them all until their patience ends. So join() ends on all ranks
+// after the last of them has taken what it needs, and steps free nothing (Stream::let_go()).
+// Whoever puts several ranks on one GPU takes memory before all meet, and adds after that.
 #pragma once
 
 #include <atomic>
@@ -51,13 +58,14 @@ class PeerSum {
     void operator()() const noexcept { std::atomic_ref(*lost).store(1, std::memory_order_relaxed); }
   };
 
-  PeerSum(comm::Communicator& ranks, std::vector<std::shared_ptr<PeerPlaces>> all,
-          const Stream& stream, std::chrono::nanoseconds patience);
+  PeerSum(comm::Communicator& ranks, const Stream& stream, std::chrono::nanoseconds patience);
+  // Every rank's places.
+  void send_to(std::vector<std::shared_ptr<PeerPlaces>> all);
   std::uint32_t* lost_word() const { return static_cast<std::uint32_t*>(lost_.get()); }
 
   const Stream& stream_;
   // The last rank to go frees all of them: whoever goes first may still be written to.
-  const std::vector<std::shared_ptr<PeerPlaces>> all_;
+  std::vector<std::shared_ptr<PeerPlaces>> all_;
   const DeviceMemory state_;
   const HostMemory lost_;
   kernels::cuda::AllReduceParams params_;

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "worker/comm/thread_comm.h"
+#include "worker/device/cuda_store.h"
 
 namespace dsm::device {
 namespace {
@@ -46,8 +47,9 @@ std::unique_ptr<PeerSum> join(comm::Communicator& ranks, const Stream& stream,
   return PeerSum::join(ranks, gpus, stream, patience);
 }
 
-// Values on the GPU. Memory is taken and filled before any rank adds: on a real GPU both may wait
-// for kernels that run, and ranks' kernels wait for each other.
+// Values on the GPU. Memory is taken and filled before all ranks meet, and nobody adds before that:
+// on a GPU both may wait for kernels that run, and ranks' kernels wait for each other. The emulated
+// one waits there, too.
 class Values {
  public:
   explicit Values(std::vector<float> values)
@@ -239,6 +241,9 @@ TEST(PeerSum, IsRecordedOnceAndRepeated) {
     device::check(cudaStreamEndCapture(stream.get(), &steps), "record");
     cudaGraphExec_t graph = nullptr;
     device::check(cudaGraphInstantiate(&graph, steps, 0), "prepare");
+    // Its first start would do this, beside kernels that wait.
+    device::check(cudaGraphUpload(graph, stream.get()), "send a graph");
+    stream.synchronise();
     ranks.barrier();
     for (int i = 0; i < kRepeats; ++i) device::check(cudaGraphLaunch(graph, stream.get()), "start");
     EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
@@ -260,11 +265,12 @@ TEST(PeerSum, EndsWithoutARankThatDoesNotCome) {
   run(3, [&](comm::Communicator& ranks) {
     Stream stream;
     const auto sum = join(ranks, stream, 50ms);
+    Values mine(random_values(1024, 1));
+    Values y(random_values(1024, 2));
+    mine.send(stream);
+    ranks.barrier();
     if (ranks.rank() != 2) {
       for (const SumWay way : kOwnWays) {
-        Values mine(random_values(1024, 1));
-        Values y(random_values(1024, 2));
-        mine.send(stream);
         y.send(stream);
         sum->add(mine.get(), y.get(), 1024, way);
         for (const float value : y.fetch(stream)) ASSERT_TRUE(std::isnan(value));
@@ -288,6 +294,39 @@ TEST(PeerSum, EndsWhenTheEpochIsAborted) {
     sum->add(mine.get(), mine.get(), 1024, SumWay::kOneShot);
     stream.synchronise();
     EXPECT_EQ(error_of(*sum), "GPUs: the epoch was aborted");
+  });
+}
+
+// In the middle of a step, while another rank's kernel waits for this rank.
+TEST(PeerSum, IsNotStoppedByMemoryThatGrows) {
+  constexpr int kTimes = 50;
+  const std::vector<float> wanted = reference(2, 1024, 3);
+  run(2, [&](comm::Communicator& ranks) {
+    Stream stream;
+    CudaStore store(0, false, stream);
+    Scratch scratch;
+    scratch.at_least(1, stream);
+    const auto sum = join(ranks, stream);
+    Values mine(random_values(1024, 3 + ranks.rank()));
+    Values y(random_values(1024, 103));
+    mine.send(stream);
+    y.send(stream);
+    std::vector<SharedMemory> results;
+    for (std::size_t i = 1; i <= kTimes; ++i) results.push_back(store.share(i * 1024));
+    results.clear();
+    stream.waits_by([&] { stream.synchronise(); });
+    ranks.barrier();
+    if (ranks.rank() == 1) {
+      for (std::size_t i = 1; i <= kTimes; ++i) {
+        void* memory = scratch.at_least(i * 4096, stream);
+        device::check(cudaMemsetAsync(memory, 0, i * 4096, stream.get()), "clear memory");
+        store.share(i * 1024);
+      }
+    }
+    sum->add(mine.get(), y.get(), 1024, SumWay::kOneShot);
+    EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
+    EXPECT_NO_THROW(sum->check());
+    stream.waits_by({});
   });
 }
 

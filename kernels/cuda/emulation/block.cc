@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <span>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/emulation/memory.h"
@@ -64,6 +66,12 @@ Turns& turns() {
   return turns;
 }
 
+// Kernels that have let others run, and have not ended.
+std::atomic<int>& waiting_kernels() {
+  static std::atomic<int>& waiting = *new std::atomic<int>;
+  return waiting;
+}
+
 struct Meeting {
   unsigned lanes = 0;
   unsigned arrived = 0;
@@ -102,6 +110,10 @@ class Block {
   void wait_until(const std::function<bool()>& ready);
   void meet(unsigned lanes, WarpAction action, void* mine);
   void let_others_run();
+  // The kernel has ended.
+  void end_waiting() {
+    if (std::exchange(let_others_run_, false)) --waiting_kernels();
+  }
   Thread& current() { return threads_[current_]; }
   void* dynamic_shared_memory() { return shared_of(block_of_cluster()); }
   [[noreturn]] void fail(const std::string& what) const;
@@ -140,6 +152,7 @@ class Block {
   std::size_t current_ = 0;
   std::vector<std::size_t> ready_;  // the last goes first
   std::size_t waits_ = 0;           // since the turn was passed
+  bool let_others_run_ = false;     // this kernel, once
   std::size_t in_vain_ = 0;         // looks of wait_until() since anything came about
   std::array<Barrier, kMostCluster> barriers_;
   std::array<std::array<Barrier, kNumbers>, kMostCluster> numbered_;
@@ -295,6 +308,7 @@ void Block::wait_until(const std::function<bool()>& ready) {
 }
 
 void Block::pass_turn() {
+  if (!std::exchange(let_others_run_, true)) ++waiting_kernels();
   turns().pass();
   std::this_thread::yield();  // to a host thread that does not run a kernel yet
   turns().take();
@@ -402,6 +416,7 @@ void run(const KernelCall& call) {
   {
     const DeviceAccess access;
     mine->run(call);
+    mine->end_waiting();
   }
   idle_blocks().push_back(mine);
   running = nullptr;
@@ -422,6 +437,10 @@ void meet(unsigned lanes, WarpAction action, void* mine) {
 
 void let_others_run() {
   block().let_others_run();
+}
+
+bool kernels_wait() {
+  return waiting_kernels() > 0;
 }
 
 void barrier_of_first(int number, int threads) {

@@ -130,8 +130,9 @@ void leave_memory(std::byte* memory) {
 
 using namespace dsm::emulation;
 
-cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
-  if (!allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
+namespace {
+
+cudaError_t take(void** memory, std::size_t bytes) {
   Device& all = device();
   const std::lock_guard lock(all.mutex);
   *memory = bytes <= kTotalBytes - all.bytes ? allocate(bytes) : nullptr;
@@ -143,8 +144,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   return cudaSuccess;
 }
 
-cudaError_t cudaFree(void* memory) {
-  if (memory == nullptr) return cudaSuccess;
+cudaError_t give_back(void* memory) {
   Device& all = device();
   const std::lock_guard lock(all.mutex);
   const auto found = all.allocations.find(static_cast<const std::byte*>(memory));
@@ -156,8 +156,32 @@ cudaError_t cudaFree(void* memory) {
   return cudaSuccess;
 }
 
+}  // namespace
+
+cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  if (!allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
+  wait_as_for_memory();
+  return take(memory, bytes);
+}
+
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  wait_as_for_memory();
+  return give_back(memory);
+}
+
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
+  return take(memory, bytes);
+}
+
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  enqueue(stream, [memory] { give_back(memory); });
+  return cudaSuccess;
+}
+
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   if (!allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
+  wait_as_for_memory();
   *memory = allocate(bytes);
   return *memory != nullptr ? cudaSuccess : set_error(cudaErrorMemoryAllocation);
 }
@@ -167,6 +191,7 @@ cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+  wait_as_for_memory();
   std::free(memory);
   return cudaSuccess;
 }

@@ -26,7 +26,9 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* prope
 cudaError_t cudaMemPoolSetAccess(cudaMemPool_t pool, const cudaMemAccessDesc* list,
                                  std::size_t count);
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool);
-// Freed by cudaFree().
+// Freed by cudaFree() or in a stream's order; memory of cudaMalloc() by cudaFree() alone.
 cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t pool,
                                     cudaStream_t stream);
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream);
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
 // NOLINTEND(readability-identifier-naming)

@@ -6,7 +6,10 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
+#include <vector>
 
+#include "kernels/cuda/emulation/block.h"
 #include "kernels/cuda/emulation/graph.h"
 
 namespace {
@@ -72,8 +75,11 @@ void work_until(const std::shared_ptr<Queue>& queue, const Enough& enough) {
   }
 }
 
+void work_all(const std::shared_ptr<Queue>& queue) {
+  work_until(queue, [] { return false; });
+}
 void work_all(CUstream_st& stream) {
-  work_until(stream.queue, [] { return false; });
+  work_all(stream.queue);
 }
 
 void reach(const std::shared_ptr<Mark>& mark) {
@@ -93,6 +99,10 @@ void enqueue(cudaStream_t stream, Work work) {
   if (capture(stream, work)) return;
   const std::lock_guard lock(state().mutex);
   stream_of(stream).queue->work.push_back(std::move(work));
+}
+
+void wait_as_for_memory() {
+  if (kernels_wait()) cudaDeviceSynchronize();
 }
 
 }  // namespace dsm::emulation
@@ -125,14 +135,14 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return cudaStreamSynchronize(stream);
 }
 
+// All streams' work side by side, since kernels may wait for each other's.
 cudaError_t cudaDeviceSynchronize() {
-  std::set<CUstream_st*> streams;
-  {
-    const std::lock_guard lock(state().mutex);
-    streams = state().streams;
-  }
+  std::vector<std::jthread> at_work;
   work_all(state().default_stream);
-  for (CUstream_st* stream : streams) work_all(*stream);
+  const std::lock_guard lock(state().mutex);
+  for (const CUstream_st* stream : state().streams) {
+    at_work.emplace_back([queue = stream->queue] { work_all(queue); });
+  }
   return cudaSuccess;
 }
 

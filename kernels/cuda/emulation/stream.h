@@ -11,6 +11,11 @@ namespace dsm::emulation {
 using Work = std::function<void()>;
 void enqueue(cudaStream_t stream, Work work);
 
+// What calls that take memory or give it back may do on a GPU: wait for all that is on the device.
+// It is done here while a kernel waits for another one, so that whoever calls before having started
+// what that one waits for stands still, as there.
+void wait_as_for_memory();
+
 // Puts a kernel on its stream. `body` is what a thread runs.
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work body);
 
