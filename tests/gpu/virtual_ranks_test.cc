@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/model/model_fixture.h"
+#include "tests/model/wide_heads.h"
 #include "worker/comm/thread_comm.h"
 #include "worker/device/devices.h"
 
@@ -135,6 +136,67 @@ TEST(VirtualRanks, AttentionOfRowsOfTheirOwn) {
       kExperts, golden,
       {.size = 2, .deterministic = false, .expert_parallel = true, .data_parallel_attention = true},
       kLooseBound);
+}
+
+// All tokens' logits on rank 0, in the loose mode, of prompts of these lengths: each of the rank of
+// its place, where ranks attend to rows of their own.
+std::vector<float> logits_of_prompts(const std::string& dir, RankSpec spec,
+                                     const std::vector<std::size_t>& lengths) {
+  std::vector<float> logits;
+  const auto comms = comm::make_thread_communicators(spec.size);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < spec.size; ++rank) {
+    ranks.emplace_back([&, rank] {
+      RankSpec own = spec;
+      own.rank = rank;
+      own.deterministic = false;
+      own.device = *device::find_device("auto");
+      const auto model = load_checkpoint(dir, own);
+      comm::Communicator& comm = *comms[static_cast<std::size_t>(rank)];
+      model->join(comm);
+      engine::Batch batch{1, {}};
+      std::vector<Tokens> prompts(lengths.size());
+      int blocks = 0;
+      for (std::size_t i = 0; i < lengths.size(); ++i) {
+        for (std::size_t t = 0; t < lengths[i]; ++t) {
+          prompts[i].push_back(static_cast<int>(t * 37 + i * 11 + 5) % model->config().vocab_size);
+        }
+        const auto table = blocks_for(lengths[i], blocks);
+        blocks += static_cast<int>(table.size());
+        batch.rows.push_back(make_row(prompts[i], 0, lengths[i], table));
+        if (spec.data_parallel_attention) batch.rows.back().rank = static_cast<int>(i);
+      }
+      const auto all = model->forward_all(batch, comm);
+      if (rank == 0) logits.assign(all.begin(), all.end());
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  return logits;
+}
+
+// From 512 rows on what products alone read is made as their operands: by a rank of its own rows,
+// of which one has enough and the other has few, too, and of all rows in an MLP. As in
+// model_device_test.cc a rounding may change a token's experts, so tokens are looked at together.
+void expect_prompts_like_one_ranks(const std::string& dir,
+                                   const std::vector<std::size_t>& lengths) {
+  SCOPED_TRACE(dir + ", " + std::to_string(lengths[1]));
+  const auto wanted = logits_of_prompts(dir, {.size = 1}, lengths);
+  const auto got = logits_of_prompts(dir, {.size = 2, .data_parallel_attention = true}, lengths);
+  ASSERT_EQ(got.size(), wanted.size());
+  double differences = 0;
+  double all = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double off = static_cast<double>(got[i]) - wanted[i];
+    differences += off * off;
+    all += static_cast<double>(wanted[i]) * wanted[i];
+  }
+  EXPECT_LT(std::sqrt(differences / all), 0.05);
+}
+
+TEST(VirtualRanks, LongPromptsOfRowsOfTheirOwn) {
+  expect_prompts_like_one_ranks(kLiteModel, {530, 515});
+  expect_prompts_like_one_ranks(kLiteModel, {515, 3});
+  expect_prompts_like_one_ranks(kExperts, {3, 515});
 }
 
 TEST(VirtualRanks, ThrowWhenTheGroupIsAborted) {
