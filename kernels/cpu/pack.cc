@@ -196,8 +196,9 @@ void read_column(const WeightPiece& piece, std::int64_t j, std::int64_t begin, s
       for (std::int64_t i = 0; i < count;) {
         const ScaleRun run = scale_run(piece, j, begin + i);
         const std::int64_t end = std::min(count, i + run.count);
+        const int zero = integers.zero(begin + i);
         for (; i < end; ++i) {
-          out[i] = static_cast<float>(integers.at(begin + i)) * run.scale;
+          out[i] = static_cast<float>(integers.at(begin + i) - zero) * run.scale;
         }
       }
       return;
@@ -282,8 +283,9 @@ float column_integers(const WeightPiece& piece, DType dtype, std::int64_t j, int
   if (piece.dtype == dtype) {
     const StoredIntegers integers(piece, j);
     const int begin = std::max(first, 0);
+    const int zero = integers.zero(begin);
     for (int i = begin; i < std::min(first + count, piece.k); ++i) {
-      out[i - first] = integers.at(i);
+      out[i - first] = integers.at(i) - zero;
     }
     return scale_run(piece, j, begin).scale;
   }

@@ -22,6 +22,15 @@ struct BlockScales {
   std::int64_t columns = 0;  // of the whole tensor
 };
 
+// What is taken off the integers of a checkpoint before they are multiplied by their scales: 4 bits
+// for each output and block of a scale, eight outputs in a word of 32 bits (stored_integers.h).
+struct ZeroPoints {
+  const std::byte* data = nullptr;  // null: there are none
+  std::int64_t output_words = 0;    // from a word to that of the next eight outputs
+  std::int64_t block_words = 0;     // from a word to that of the next block
+  int less = 0;                     // so much less than they are do they stand there
+};
+
 // Element (j, i) of a piece of a weight, output column j and input i, is element at = origin + j *
 // n_stride + i * k_stride of a tensor that begins at `data`, at any alignment. data == nullptr: n
 // columns of zeros. One of the strides is 1, the other the tensor's row, so exchanging n with k and
@@ -39,6 +48,10 @@ struct WeightPiece {
   // that count from the tensor's first column, so a slice has the weights of the whole tensor.
   // Where the tensor has these integers, with a scale for 128 inputs or all, they are kept.
   std::optional<DType> round_to = {};
+  // Of kInt8: the tensor's integers have 4 bits, and with these taken off -16 .. 15.
+  ZeroPoints zeros = {};
+  // Of kInt8 with zero points whose inputs are the tensor's rows: words hold eight outputs.
+  bool outputs_in_words = false;
 };
 
 // The type in which pieces are packed together: integers when all of them are to be rounded to the

@@ -16,7 +16,7 @@ bool stored_by_blocks(const WeightPiece& piece) {
 
 StoredBytes stored_bytes(const WeightPiece& piece, std::int64_t first, std::int64_t last) {
   const std::int64_t columns = piece.scales.columns;
-  const int per_word = inputs_per_word(piece.dtype);
+  const int per_word = 32 / stored_bits(piece);
   const std::int64_t begin = piece.origin + first * piece.n_stride;
   const std::int64_t end =
       piece.origin + (last - 1) * piece.n_stride + (piece.k - 1) * piece.k_stride;
@@ -25,7 +25,7 @@ StoredBytes stored_bytes(const WeightPiece& piece, std::int64_t first, std::int6
   std::int64_t column = begin % columns;
   std::int64_t last_column = end % columns;
   std::int64_t row_words = columns;
-  if (piece.scales.block_rows == 1) {
+  if (piece.scales.block_rows == 1 || piece.outputs_in_words) {
     column /= per_word;
     last_column /= per_word;
     row_words = (columns + per_word - 1) / per_word;

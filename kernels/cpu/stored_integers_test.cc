@@ -122,6 +122,90 @@ std::vector<float> weights_of(const PackedMatrix& w, int i) {
   return y;
 }
 
+// With zero points: codes of 4 bits less these, in one of three ways to lay words out, by their
+// definitions.
+enum class Words { kInputsOfRows, kInputsOfColumns, kOutputs };
+constexpr Words kWords[] = {Words::kInputsOfRows, Words::kInputsOfColumns, Words::kOutputs};
+
+struct WithZeros {
+  WithZeros(Words w, int n, int k, int block, int less, unsigned seed)
+      : layout(w), outputs(n), inputs(k), group(block), missing(less) {
+    std::mt19937 random(seed);
+    const int blocks = (inputs + group - 1) / group;
+    const bool by_output = layout == Words::kInputsOfRows;
+    words.assign(place(by_output                           ? outputs * ((inputs + 7) / 8)
+                       : layout == Words::kInputsOfColumns ? (inputs + 7) / 8 * outputs
+                                                           : inputs * (outputs / 8)),
+                 0U);
+    zero_words.assign(place((outputs + 7) / 8 * blocks), 0U);
+    scales.resize(place(outputs * blocks));
+    for (int j = 0; j < outputs; ++j) {
+      // Where each of eight outputs stands in its word.
+      constexpr int kAwq[] = {0, 4, 1, 5, 2, 6, 3, 7};
+      const int in_word = layout == Words::kOutputs ? kAwq[j % 8] : j % 8;
+      for (int b = 0; b < blocks; ++b) {
+        const int zero = less + static_cast<int>(random() % static_cast<unsigned>(16 - less));
+        zeros.push_back(zero);
+        const int word = by_output ? j / 8 * blocks + b : b * (outputs / 8) + j / 8;
+        zero_words[place(word)] += static_cast<std::uint32_t>(zero - less) << (in_word * 4);
+        scales[place(by_output ? j * blocks + b : b * outputs + j)] =
+            static_cast<float>(1 + random() % 7) / 4;
+      }
+      for (int i = 0; i < inputs; ++i) {
+        const auto code = static_cast<std::uint32_t>(random() % 16);
+        codes.push_back(static_cast<int>(code));
+        if (layout == Words::kOutputs) {
+          words[place(i * (outputs / 8) + j / 8)] += code << (in_word * 4);
+        } else {
+          const int word = by_output ? j * ((inputs + 7) / 8) + i / 8 : i / 8 * outputs + j;
+          words[place(word)] += code << (i % 8 * 4);
+        }
+      }
+    }
+  }
+
+  int blocks() const { return (inputs + group - 1) / group; }
+  float value(int j, int i) const {
+    const int b = i / group;
+    const float scale = layout == Words::kInputsOfRows ? scales[place(j * blocks() + b)]
+                                                       : scales[place(b * outputs + j)];
+    return static_cast<float>(codes[place(j * inputs + i)] - zeros[place(j * blocks() + b)]) *
+           scale;
+  }
+  WeightPiece slice(int j, int n, int i, int k) const {
+    const bool by_output = layout == Words::kInputsOfRows;
+    return {.data = reinterpret_cast<const std::byte*>(words.data()),
+            .dtype = DType::kInt8,
+            .n_stride = by_output ? inputs : 1,
+            .k_stride = by_output ? 1 : outputs,
+            .n = n,
+            .k = k,
+            .origin = by_output ? std::int64_t{j} * inputs + i : std::int64_t{i} * outputs + j,
+            .scales = {.data = reinterpret_cast<const std::byte*>(scales.data()),
+                       .dtype = DType::kF32,
+                       .block_rows = by_output ? 1 : group,
+                       .block_columns = by_output ? group : 1,
+                       .columns = by_output ? inputs : outputs},
+            .round_to = DType::kInt8,
+            .zeros = {.data = reinterpret_cast<const std::byte*>(zero_words.data()),
+                      .output_words = by_output ? blocks() : 1,
+                      .block_words = by_output ? 1 : outputs / 8,
+                      .less = missing},
+            .outputs_in_words = layout == Words::kOutputs};
+  }
+
+  Words layout;
+  int outputs;
+  int inputs;
+  int group;
+  int missing;
+  std::vector<int> codes;  // [outputs][inputs]
+  std::vector<int> zeros;  // [outputs][blocks]
+  std::vector<std::uint32_t> words;
+  std::vector<std::uint32_t> zero_words;
+  std::vector<float> scales;  // in the order of the tensor
+};
+
 struct Cut {
   int j, n, i, k;
 };
@@ -163,6 +247,43 @@ TEST(StoredIntegers, ArePackedAsTheyAreWhereverASliceBegins) {
           }
         }
       }
+    }
+  }
+}
+
+TEST(StoredIntegers, LessTheirZeroPointsBecomeInt8) {
+  for (const Words words : kWords) {
+    for (const int group : {128, 328}) {
+      for (const int less : {0, 1}) {
+        const WithZeros stored(words, 96, 328, group, less, 12);
+        for (const auto& [j, n, i, k] : kCuts) {
+          const Packed packed({stored.slice(j, n, i, k)});
+          ASSERT_TRUE(packed.finite);
+          ASSERT_EQ(packed.matrix.dtype, DType::kInt8);
+          for (int input = 0; input < k; ++input) {
+            const auto got = weights_of(packed.matrix, input);
+            for (int output = 0; output < n; ++output) {
+              ASSERT_EQ(got[place(output)], stored.value(j + output, i + input))
+                  << j << "+" << output << ", " << i << "+" << input;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(StoredIntegers, WithZeroPointsBecomeTheSameNumbersInFp32) {
+  for (const Words words : kWords) {
+    const WithZeros stored(words, 40, 256, 128, 0, 13);
+    WeightPiece turned = stored.slice(3, 20, 10, 200);
+    std::swap(turned.n, turned.k);
+    std::swap(turned.n_stride, turned.k_stride);
+    const Packed transposed({turned});
+    ASSERT_EQ(transposed.matrix.dtype, DType::kF32);
+    for (int i = 0; i < 20; ++i) {
+      const auto got = weights_of(transposed.matrix, i);
+      for (int j = 0; j < 200; ++j) ASSERT_EQ(got[place(j)], stored.value(3 + i, 10 + j));
     }
   }
 }
@@ -275,6 +396,13 @@ TEST(StoredIntegers, SayWhichBytesTheyStandIn) {
     EXPECT_EQ(columns.begin, reinterpret_cast<const std::byte*>(by_input.words.data()) +
                                  77 / per_word * columns.stride + 8 * 4);
   }
+  const WithZeros of_outputs(Words::kOutputs, 96, 328, 128, 0, 14);
+  const auto rows = stored_bytes(of_outputs.slice(5, 70, 77, 200), 3, 9);
+  EXPECT_EQ(rows.runs, 200);
+  EXPECT_EQ(rows.stride, 96 / 8 * 4);
+  EXPECT_EQ(rows.width, 4) << "outputs 8 to 13";
+  EXPECT_EQ(rows.begin,
+            reinterpret_cast<const std::byte*>(of_outputs.words.data()) + 77 * rows.stride + 4);
 }
 
 }  // namespace
