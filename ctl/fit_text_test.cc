@@ -67,6 +67,9 @@ TEST(Fit, of_weights_in_integers_is_not_of_others) {
   EXPECT_EQ(ranks(8).mistake,
             "the checkpoint's weights are integers of 4 bits already (quantization_config), and "
             "rounding twice is worse than once");
+  config["quantization_config"] = {
+      {"quant_method", "awq"}, {"bits", 4}, {"group_size", 128}, {"zero_point", true}};
+  EXPECT_EQ(ranks(0).fit.parts.weights, ranks(8).fit.parts.weights);
 }
 
 TEST(Fit, of_attention_on_each_rank_has_room_for_more_tokens) {

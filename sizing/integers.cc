@@ -152,9 +152,9 @@ void mark(const Shape& s, const Names& targets, const Names& left_out, Integers&
   if ((linear || targets.has(head)) && !left_out.has(head)) made.head = true;
 }
 
-// 0: not of the weights that a worker takes.
+// In memory; 0: not of the weights that a worker takes.
 int bits_of(const Json& weights) {
-  if (!is_or_absent(weights, "type", "int") || !is_or_absent(weights, "symmetric", true)) return 0;
+  if (!is_or_absent(weights, "type", "int")) return 0;
   if (is(weights, "actorder", "group") || is(weights, "actorder", "dynamic") ||
       is(weights, "actorder", true)) {
     return 0;
@@ -164,8 +164,10 @@ int bits_of(const Json& weights) {
   const bool group =
       is_or_absent(weights, "strategy", "group") && is(weights, "group_size", kGroup);
   if (!channel && !group) return 0;
-  if (is(weights, "num_bits", 4)) return 4;
-  return is(weights, "num_bits", 8) ? 8 : 0;
+  const bool symmetric = is_or_absent(weights, "symmetric", true);
+  if (!symmetric && !is(weights, "symmetric", false)) return 0;
+  if (is(weights, "num_bits", 4)) return symmetric ? 4 : 8;
+  return is(weights, "num_bits", 8) && symmetric ? 8 : 0;
 }
 
 Result<Integers> read_compressed(const Json& json, const Shape& shape, Integers made) {
@@ -186,9 +188,10 @@ Result<Integers> read_compressed(const Json& json, const Shape& shape, Integers 
     const int bits = weights == nullptr ? 0 : bits_of(*weights);
     if (bits == 0 || (made.bits != 0 && made.bits != bits) ||
         find(group, "input_activations") != nullptr) {
-      return unknown("weights other than symmetric integers in groups of 128");
+      return unknown("weights other than integers in groups of 128");
     }
     made.bits = bits;
+    made.zeros = is(*weights, "symmetric", false);
     const Json* list = find(group, "targets");
     const auto targets = Names::read(list != nullptr ? *list : none);
     if (!targets || !targets->only_known_classes() ||
@@ -202,13 +205,14 @@ Result<Integers> read_compressed(const Json& json, const Shape& shape, Integers 
 
 Result<Integers> read_gptq(const Json& json, const Shape& shape, Integers made) {
   const bool four = is(json, "bits", 4);
-  if ((!four && !is(json, "bits", 8)) || !is(json, "sym", true) ||
+  made.zeros = four && is(json, "sym", false);
+  if ((!four && !is(json, "bits", 8)) || (!made.zeros && !is(json, "sym", true)) ||
       !is_or_absent(json, "desc_act", false) ||
       (!is(json, "group_size", kGroup) && !is(json, "group_size", -1))) {
-    return unknown("weights other than symmetric integers in groups of 128");
+    return unknown("weights other than integers in groups of 128");
   }
   if (!empty(json, "dynamic")) return unknown("modules with options of their own");
-  made.bits = four ? 4 : 8;
+  made.bits = four && !made.zeros ? 4 : 8;
   // Everything linear in layers, and the head where it is said.
   const auto linear = Names::read(Json::array({"Linear"}));
   auto left_out = Json::array({"re:.*indexer"});
@@ -218,15 +222,47 @@ Result<Integers> read_gptq(const Json& json, const Shape& shape, Integers made) 
   return made;
 }
 
+// Modules whose names have one of the list's in them are left out, and routers, as they are of no
+// linear class.
+Result<Integers> read_awq(const Json& json, const Shape& shape, Integers made) {
+  const bool gemm = is_or_absent(json, "version", "gemm") || is(json, "version", "GEMM");
+  if (!gemm || !is(json, "bits", 4) || !is(json, "group_size", kGroup) ||
+      !is(json, "zero_point", true)) {
+    return unknown("weights other than integers in groups of 128");
+  }
+  auto list = Json::array({"re:.*indexer", "lm_head"});
+  if (const Json* names = find(json, "modules_to_not_convert"); names != nullptr) {
+    if (!names->is_array() || names->size() > kMostPatterns) return unknown("a list of modules");
+    for (const Json& name : *names) {
+      if (!name.is_string()) return unknown("a list of modules");
+      std::string pattern = "re:.*";
+      for (const char c : name.get_ref<const std::string&>()) {
+        pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+      }
+      list.push_back(std::move(pattern));
+    }
+  }
+  const auto linear = Names::read(Json::array({"Linear"}));
+  const auto others = Names::read(list);
+  if (!linear || !others || shape.layers * others->pattern_length() > kMostMatching) {
+    return unknown("a list of modules");
+  }
+  made.bits = 8;
+  made.zeros = true;
+  mark(shape, *linear, *others, made);
+  return made;
+}
+
 }  // namespace
 
 Result<Integers> parse_integers(const Json& config, const Shape& shape) {
   Integers made;
   made.layers.assign(static_cast<std::size_t>(shape.layers), 0U);
   const Json& json = config.at("quantization_config");
-  Result<Integers> read = unknown("another method than fp8, compressed-tensors and gptq");
+  Result<Integers> read = unknown("another method than fp8, compressed-tensors, gptq and awq");
   if (is(json, "quant_method", "compressed-tensors")) read = read_compressed(json, shape, made);
   if (is(json, "quant_method", "gptq")) read = read_gptq(json, shape, made);
+  if (is(json, "quant_method", "awq")) read = read_awq(json, shape, made);
   // A head that is the embedding is none of these modules.
   if (read && is(config, "tie_word_embeddings", true)) read->head = false;
   return read;

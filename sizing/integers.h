@@ -38,7 +38,8 @@ enum class Matrix : std::uint8_t {
 };
 
 struct Integers {
-  int bits = 0;                       // 4 or 8; 0: no matrix is an integer
+  int bits = 0;                       // in memory: 4 or 8; 0: no matrix is an integer
+  bool zeros = false;                 // of 4 bits with zero points: 8 here
   std::vector<std::uint32_t> layers;  // a bit for each Matrix
   bool head = false;
 

@@ -37,6 +37,13 @@ json gptq(int bits) {
           {"sym", true},
           {"desc_act", false}};
 }
+json awq() {
+  return {{"quant_method", "awq"},
+          {"bits", 4},
+          {"group_size", 128},
+          {"zero_point", true},
+          {"version", "gemm"}};
+}
 json with(const std::string& model, const json& quantization) {
   json config = public_config(model);
   config["quantization_config"] = quantization;
@@ -103,6 +110,35 @@ TEST(Integers, beside_weights_that_are_not_make_all_of_a_product_fp32) {
   EXPECT_EQ(bytes(config, {.weight_bits = 4}), bytes(none, {.weight_bits = 4}));
 }
 
+TEST(Integers, with_zero_points_take_what_int8_takes) {
+  json gptq_zeros = gptq(4);
+  gptq_zeros["sym"] = false;
+  json compressed_zeros = compressed(4, {"lm_head"});
+  compressed_zeros["config_groups"]["group_0"]["weights"]["symmetric"] = false;
+  for (const json& zeros : {gptq_zeros, compressed_zeros, awq()}) {
+    const json config = with("r1-distill-qwen-7b", zeros);
+    EXPECT_TRUE(shape_of(config).integers.zeros);
+    EXPECT_EQ(bytes(config, {.tensor = 2}),
+              bytes(public_config("r1-distill-qwen-7b"), {.tensor = 2, .weight_bits = 8}));
+    EXPECT_TRUE(check_rounding(shape_of(config), 8));
+    ASSERT_FALSE(check_rounding(shape_of(config), 4));
+    EXPECT_THAT(check_rounding(shape_of(config), 4).error().message,
+                HasSubstr("integers of 4 bits with zero points, which are 8 here, already"));
+  }
+}
+
+TEST(Integers, of_awq_are_all_but_what_has_a_name_of_the_list) {
+  json config = with("deepseek-v2-lite", awq());
+  config["quantization_config"]["modules_to_not_convert"] = {"kv_b_proj", "layers.3.self_attn"};
+  const Integers made = shape_of(config).integers;
+  EXPECT_FALSE(made.has(1, Matrix::kLatentUp));
+  EXPECT_FALSE(made.has(1, Matrix::kRouter));
+  EXPECT_FALSE(made.has(3, Matrix::kOutput));
+  EXPECT_TRUE(made.has(13, Matrix::kOutput));
+  EXPECT_TRUE(made.has(3, Matrix::kExpertUp));
+  EXPECT_FALSE(made.head);
+}
+
 TEST(Integers, are_not_rounded_again) {
   const Shape shape = shape_of(with("r1-distill-qwen-7b", gptq(4)));
   EXPECT_TRUE(check_rounding(shape, 0));
@@ -119,12 +155,13 @@ TEST(Integers, of_an_unknown_kind_are_told_from_what_is_wrong) {
   };
   EXPECT_EQ(kind(gptq(4)), "known");
   EXPECT_EQ(kind(compressed(8, json::array())), "known");
-  EXPECT_EQ(kind({{"quant_method", "awq"}}),
-            "config.json: quantization_config has another method than fp8, compressed-tensors and "
-            "gptq, whose sizes are not known here");
+  EXPECT_EQ(
+      kind({{"quant_method", "bitsandbytes"}}),
+      "config.json: quantization_config has another method than fp8, compressed-tensors, gptq "
+      "and awq, whose sizes are not known here");
   for (const auto& [key, value] : {std::pair<const char*, json>{"bits", 3},
                                    {"group_size", 64},
-                                   {"sym", false},
+                                   {"sym", nullptr},
                                    {"desc_act", true},
                                    {"dynamic", {{"-:.*mlp", json::object()}}}}) {
     json other = gptq(4);
@@ -133,7 +170,7 @@ TEST(Integers, of_an_unknown_kind_are_told_from_what_is_wrong) {
   }
   for (const auto& [key, value] : {std::pair<const char*, json>{"num_bits", 2},
                                    {"type", "float"},
-                                   {"symmetric", false},
+                                   {"symmetric", 0},
                                    {"strategy", "tensor"},
                                    {"group_size", 32},
                                    {"actorder", "group"}}) {
@@ -141,6 +178,19 @@ TEST(Integers, of_an_unknown_kind_are_told_from_what_is_wrong) {
     other["config_groups"]["group_0"]["weights"][key] = value;
     EXPECT_THAT(kind(other), HasSubstr("not known here")) << key;
   }
+  for (const auto& [key, value] : {std::pair<const char*, json>{"bits", 8},
+                                   {"group_size", 64},
+                                   {"zero_point", false},
+                                   {"version", "gemv"},
+                                   {"modules_to_not_convert", "lm_head"},
+                                   {"modules_to_not_convert", {"a("}}}) {
+    json other = awq();
+    other[key] = value;
+    EXPECT_THAT(kind(other), HasSubstr("not known here")) << key;
+  }
+  json other_bits = gptq(8);
+  other_bits["sym"] = false;
+  EXPECT_THAT(kind(other_bits), HasSubstr("not known here")) << "would need 9";
   EXPECT_THAT(kind(compressed(4, {"re:(?!x)"})), HasSubstr("a list of modules"));
   EXPECT_THAT(kind(compressed(4, "lm_head")), HasSubstr("a list of modules"));
   const json long_ones(6, "re:" + std::string(500, 'a'));

@@ -189,9 +189,10 @@ Status check_expert_parallel(const Shape& s, std::int64_t ranks) {
 
 Status check_rounding(const Shape& s, int weight_bits) {
   if (weight_bits == 0 || s.integers.bits == 0 || weight_bits == s.integers.bits) return {};
-  return fail(ErrorKind::kInvalid, "the checkpoint's weights are integers of " +
-                                       std::to_string(s.integers.bits) +
-                                       " bits already (quantization_config), and rounding twice is "
+  const std::string kind = s.integers.zeros ? "4 bits with zero points, which are 8 here,"
+                                            : std::to_string(s.integers.bits) + " bits";
+  return fail(ErrorKind::kInvalid, "the checkpoint's weights are integers of " + kind +
+                                       " already (quantization_config), and rounding twice is "
                                        "worse than once");
 }
 

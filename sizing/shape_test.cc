@@ -74,7 +74,7 @@ TEST(Shape, what_is_not_known_here_is_told_from_what_is_wrong) {
   json["model_type"] = "deepseek_v4";
   EXPECT_EQ(error_of(json).kind, ErrorKind::kNotFound);
   json = public_config("deepseek-v3");
-  json["quantization_config"]["quant_method"] = "awq";
+  json["quantization_config"]["quant_method"] = "bitsandbytes";
   EXPECT_EQ(error_of(json).kind, ErrorKind::kNotFound);
 }
 

@@ -142,7 +142,7 @@ TEST(Memory, of_weights_in_integers_is_that_of_rounded_ones) {
   EXPECT_EQ(check(spec)->sentence,
             "spec.model.quantization: the checkpoint's weights are integers of 4 bits already "
             "(quantization_config), and rounding twice is worse than once; use Auto");
-  config["quantization_config"]["quant_method"] = "awq";
+  config["quantization_config"]["quant_method"] = "bitsandbytes";
   spec["sizing"]["modelConfig"] = config.dump();
   EXPECT_EQ(check(spec), std::nullopt) << "for the worker to say";
 }

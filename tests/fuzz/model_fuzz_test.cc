@@ -94,14 +94,32 @@ TEST_F(SafetensorsFuzz, AWeightInIntegersIsRefusedOrReadInsideItsTensors) {
       R"("a.g_idx":{"dtype":"I32","shape":[16],"data_offsets":[84,148]},)"
       R"("b.weight_packed":{"dtype":"I32","shape":[8,2],"data_offsets":[148,212]},)"
       R"("b.weight_scale":{"dtype":"BF16","shape":[8,1],"data_offsets":[212,228]},)"
-      R"("b.weight_shape":{"dtype":"I64","shape":[2],"data_offsets":[228,244]}})";
-  std::string data(244, '\0');
+      R"("b.weight_shape":{"dtype":"I64","shape":[2],"data_offsets":[228,244]},)"
+      R"("c.qweight":{"dtype":"I32","shape":[16,1],"data_offsets":[244,308]},)"
+      R"("c.qzeros":{"dtype":"I32","shape":[1,1],"data_offsets":[308,312]},)"
+      R"("c.scales":{"dtype":"F16","shape":[1,8],"data_offsets":[312,328]},)"
+      R"("d.weight_packed":{"dtype":"I32","shape":[8,2],"data_offsets":[328,392]},)"
+      R"("d.weight_scale":{"dtype":"BF16","shape":[8,1],"data_offsets":[392,408]},)"
+      R"("d.weight_zero_point":{"dtype":"I32","shape":[1,1],"data_offsets":[408,412]}})";
+  std::string data(412, '\0');
   data.replace(64, 4, "wwww");
   data[228] = 8;
   data[236] = 16;
   const IntegerWeights kinds[] = {
       {.layout = IntegerWeights::Layout::kGptq, .group = 128, .stored_zero = 7},
-      {.layout = IntegerWeights::Layout::kCompressedTensors, .group = 128}};
+      {.layout = IntegerWeights::Layout::kGptq,
+       .dtype = kernels::DType::kInt8,
+       .group = 128,
+       .zeros = true,
+       .zeros_less_one = true},
+      {.layout = IntegerWeights::Layout::kCompressedTensors,
+       .dtype = kernels::DType::kInt8,
+       .group = 128,
+       .zeros = true},
+      {.layout = IntegerWeights::Layout::kAwq,
+       .dtype = kernels::DType::kInt8,
+       .group = 128,
+       .zeros = true}};
   Random random(5);
   int read = 0;
   for (int i = 0; i < 2000; ++i) {
@@ -110,8 +128,10 @@ TEST_F(SafetensorsFuzz, AWeightInIntegersIsRefusedOrReadInsideItsTensors) {
     const Result<Checkpoint> checkpoint = Checkpoint::open(dir_);
     if (!checkpoint) continue;
     for (const IntegerWeights& kind : kinds) {
-      const std::string name =
-          kind.layout == IntegerWeights::Layout::kGptq ? "a.weight" : "b.weight";
+      const char* name = kind.layout == IntegerWeights::Layout::kGptq  ? "a.weight"
+                         : kind.layout == IntegerWeights::Layout::kAwq ? "c.weight"
+                         : kind.zeros                                  ? "d.weight"
+                                                                       : "b.weight";
       const auto weight = packed_weight(*checkpoint, kind, name, 8, 16);
       if (!weight || !check_values(*checkpoint, *weight)) continue;
       ++read;
@@ -127,7 +147,7 @@ TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
        {"models/deepseek-tiny/config.json", "tests/goldens/families/llama/config.json",
         "tests/goldens/families/qwen2/config.json",
         "tests/goldens/families/deepseek_v2/config.json", "tests/fuzz/corpora/config/gptq.json",
-        "tests/fuzz/corpora/config/pack-quantized.json"}) {
+        "tests/fuzz/corpora/config/awq.json", "tests/fuzz/corpora/config/pack-quantized.json"}) {
     std::ifstream in(dir);
     std::string good{std::istreambuf_iterator<char>(in), {}};
     ASSERT_TRUE(parse_model_config(good, "config.json").has_value()) << dir;

@@ -31,7 +31,7 @@ TEST(ShapeFuzz, ABrokenConfigIsRefusedOrHasSizes) {
   for (const char* path :
        {"sizing/models/deepseek-v3.json", "sizing/models/llama-2-13b.json",
         "tests/goldens/families/deepseek_v32/config.json", "tests/fuzz/corpora/config/gptq.json",
-        "tests/fuzz/corpora/config/pack-quantized.json"}) {
+        "tests/fuzz/corpora/config/awq.json", "tests/fuzz/corpora/config/pack-quantized.json"}) {
     std::ifstream in(path);
     const std::string good{std::istreambuf_iterator<char>(in), {}};
     ASSERT_TRUE(parse_shape(good, "config.json").has_value()) << path;

@@ -74,7 +74,9 @@ TEST_P(PackedCheckpoint, GivesTheBitsOfItsWeightsInFp32) {
 TEST_P(PackedCheckpoint, IsTheSameForEveryNumberOfRanks) {
   const auto config = load_model_config(GetParam());
   ASSERT_TRUE(config);
-  for (const PackedForm& form : kPackedForms) {
+  // Each way to lay words out, both types and both kinds of groups.
+  for (const int at : {1, 2, 3, 5, 6, 8}) {
+    const PackedForm& form = kPackedForms[at];
     SCOPED_TRACE(form.name);
     const Pair pair(GetParam(), form, is_matrix);
     const auto wanted = logits_of(pair.packed.path(), {});
@@ -93,7 +95,7 @@ TEST_P(PackedCheckpoint, MayHaveAnyOfItsMatricesInIntegers) {
            name.find("v_proj") == std::string::npos;
   };
   for (const Chosen& chosen : {Chosen(is_of_mlp), Chosen(is_linear), one_of_two}) {
-    for (const int form : {0, 3}) {
+    for (const int form : {0, 3, 8}) {
       const Pair pair(GetParam(), kPackedForms[form], chosen);
       expect_same_bits(logits_of(pair.packed.path(), {}), logits_of(pair.dequantised.path(), {}));
     }
@@ -108,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, PackedCheckpoint,
                          [](const auto& checkpoint) { return checkpoint_name(checkpoint); });
 
 TEST(PackedCheckpointModes, TheLooseModeAndWholeExpertsTakeItAsWell) {
-  for (const int form : {0, 4}) {
+  for (const int form : {0, 4, 8}) {
     const Pair pair(kTinyModel, kPackedForms[form], is_matrix);
     for (const bool whole : {false, true}) {
       const RankSpec spec{.size = 2, .deterministic = false, .expert_parallel = whole};
@@ -158,6 +160,21 @@ TEST(PackedCheckpointRounding, IsOfTheMatricesThatAreNotIntegersYet) {
             "auto, or a checkpoint in BF16");
 }
 
+// With zero points they are INT8 here: so is what else is rounded.
+TEST(PackedCheckpointRounding, BesideZeroPointsIsToInt8) {
+  const Pair pair(kTinyModel, kPackedForms[8], is_matrix);
+  expect_same_bits(logits_of(pair.packed.path(), {.round_weights = DType::kInt8}),
+                   logits_of(pair.packed.path(), {}));
+  const auto config = load_model_config(pair.packed.path());
+  ASSERT_TRUE(config);
+  const auto twice = RankModel::load(pair.packed.path(), *config, {.round_weights = DType::kInt4},
+                                     {.num_blocks = 8}, 256, {});
+  ASSERT_FALSE(twice);
+  EXPECT_THAT(twice.error().message,
+              HasSubstr("to INT4, but the checkpoint has them in INT4 with zero points, which are "
+                        "INT8 here, already"));
+}
+
 // What loading says of a checkpoint of which something was changed.
 std::string error_of(const PackedForm& form, const std::function<void(TestTensors&)>& change) {
   const Pair pair("tests/goldens/families/llama", form, is_matrix);
@@ -182,14 +199,19 @@ TEST(PackedCheckpointError, OfWhatStandsInItsTensorsNamesTheTensor) {
   EXPECT_EQ(error_of(gptq, [](TestTensors&) {}), "loaded");
   EXPECT_THAT(error_of(gptq, set("qzeros", 1, 0x57)),
               HasSubstr("tensor " + module +
-                        "qzeros has 5 for output 3 of group 0, symmetric integers have 7: weights "
-                        "with zero points are not supported"));
+                        "qzeros has 5 for output 3 of group 0, symmetric integers have 7, and "
+                        "config.json says that these are"));
   EXPECT_THAT(error_of(gptq, set("g_idx", 4 * 5, 3)),
               HasSubstr("tensor " + module +
                         "g_idx puts input 5 into group 3, not 0: inputs that share a scale must "
                         "stand together"));
   EXPECT_THAT(
       error_of(gptq, set("scales", 1, 0x7c)),
+      HasSubstr("tensor " + module + "qweight: a weight, or its scale, is not a finite number"));
+  EXPECT_THAT(error_of(kPackedForms[7], set("qzeros", 1, 0x5f)),
+              HasSubstr("tensor " + module + "qzeros has 15 for output 2 of group 0"));
+  EXPECT_THAT(
+      error_of(kPackedForms[8], set("scales", 1, 0x7c)),
       HasSubstr("tensor " + module + "qweight: a weight, or its scale, is not a finite number"));
   EXPECT_THAT(error_of(compressed, set("weight_shape", 0, 7)),
               HasSubstr("tensor " + module + "weight_shape says [7, "));
@@ -233,7 +255,8 @@ TEST(PackedCheckpointError, OfAMissingOrForeignTensorNamesIt) {
                          tensors[module + "weight_zero_point"] = {"I8", {1}, "0"};
                        }),
               HasSubstr("tensor " + module +
-                        "weight_zero_point: weights with zero points are not supported"));
+                        "weight_zero_point: symmetric integers, as config.json says these are, "
+                        "have no zero points"));
   EXPECT_THAT(
       error_of(gptq,
                [&](TestTensors& tensors) { tensors[module + "weight"] = {"F32", {1}, "0000"}; }),

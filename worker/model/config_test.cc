@@ -215,8 +215,8 @@ TEST(ModelConfig, RefusesAnotherQuantizationByItsOption) {
     return message_of(json);
   };
   EXPECT_EQ(message("fmt", "e4m3"), "accepted");
-  EXPECT_THAT(message("quant_method", "awq"),
-              HasSubstr("option quantization_config.quant_method = \"awq\" is not supported"));
+  EXPECT_THAT(message("quant_method", "quip"),
+              HasSubstr("option quantization_config.quant_method = \"quip\" is not supported"));
   EXPECT_THAT(message("fmt", "e5m2"), HasSubstr("quantization_config.fmt"));
   EXPECT_THAT(message("weight_block_size", {64, 64}), HasSubstr("weight_block_size = [64,64]"));
   EXPECT_THAT(message("weight_block_size", nullptr), HasSubstr("weight_block_size is missing"));
@@ -273,20 +273,72 @@ TEST(ModelConfig, AcceptsGptqThatIsSymmetricInGroupsOf128) {
   EXPECT_EQ(integers_of(json)->stored_zero, 127);
 }
 
+nlohmann::json with_awq() {
+  auto json = tiny();
+  json["quantization_config"] = {{"quant_method", "awq"}, {"bits", 4},
+                                 {"group_size", 128},     {"zero_point", true},
+                                 {"version", "gemm"},     {"modules_to_not_convert", nullptr}};
+  return json;
+}
+
+// Less its zero point a number of 4 bits needs 5.
+TEST(ModelConfig, ZeroPointsMakeInt8OfFourBits) {
+  auto gptq = with_gptq();
+  gptq["quantization_config"]["sym"] = false;
+  IntegerWeights wanted{.layout = IntegerWeights::Layout::kGptq,
+                        .dtype = kernels::DType::kInt8,
+                        .group = 128,
+                        .zeros = true,
+                        .zeros_less_one = true};
+  EXPECT_EQ(integers_of(gptq), wanted);
+  EXPECT_EQ(wanted.bits(), 4);
+  gptq["quantization_config"]["checkpoint_format"] = "gptq_v2";
+  wanted.zeros_less_one = false;
+  EXPECT_EQ(integers_of(gptq), wanted);
+  auto compressed = with_compressed();
+  compressed["quantization_config"]["config_groups"]["group_0"]["weights"]["symmetric"] = false;
+  wanted.layout = IntegerWeights::Layout::kCompressedTensors;
+  EXPECT_EQ(integers_of(compressed), wanted);
+  wanted.layout = IntegerWeights::Layout::kAwq;
+  auto awq = with_awq();
+  EXPECT_EQ(integers_of(awq), wanted);
+  awq["quantization_config"]["version"] = "GEMM";
+  EXPECT_EQ(integers_of(awq), wanted);
+}
+
+TEST(ModelConfig, RefusesAnotherAwqByItsOption) {
+  const auto message = [](const char* key, const nlohmann::json& value) {
+    auto json = with_awq();
+    json["quantization_config"][key] = value;
+    return message_of(json);
+  };
+  EXPECT_EQ(message("modules_to_not_convert", {"mlp.gate"}), "accepted");
+  EXPECT_THAT(message("bits", 8),
+              HasSubstr("option quantization_config.bits = 8 is not supported"));
+  EXPECT_THAT(message("group_size", 64), HasSubstr("quantization_config.group_size = 64 is not "
+                                                   "supported, only 128"));
+  EXPECT_THAT(message("zero_point", false), HasSubstr("quantization_config.zero_point = false"));
+  EXPECT_THAT(message("zero_point", nullptr), HasSubstr("quantization_config.zero_point"));
+  EXPECT_THAT(message("version", "gemv"), HasSubstr("quantization_config.version = \"gemv\""));
+}
+
 TEST(ModelConfig, RefusesAnotherGptqByItsOption) {
   const auto message = [](const char* key, const nlohmann::json& value) {
     auto json = with_gptq();
     json["quantization_config"][key] = value;
     return message_of(json);
   };
+  auto eight = with_gptq();
+  eight["quantization_config"]["bits"] = 8;
+  eight["quantization_config"]["sym"] = false;
+  EXPECT_THAT(message_of(eight),
+              HasSubstr("option quantization_config.sym = false is not supported with 8 bits: a "
+                        "number less its zero point would need 9"));
   EXPECT_EQ(message("true_sequential", true), "accepted");
   EXPECT_THAT(message("bits", 3), HasSubstr("option quantization_config.bits = 3 is not supported, "
                                             "only 4 or 8"));
   EXPECT_THAT(message("group_size", 32), HasSubstr("quantization_config.group_size = 32 is not "
                                                    "supported, only 128"));
-  EXPECT_THAT(message("sym", false),
-              HasSubstr("option quantization_config.sym = false is not supported: it gives weights "
-                        "zero points"));
   EXPECT_THAT(message("sym", nullptr), HasSubstr("field quantization_config.sym is missing"));
   EXPECT_THAT(message("desc_act", true),
               HasSubstr("option quantization_config.desc_act = true is not supported: inputs that "
@@ -295,12 +347,9 @@ TEST(ModelConfig, RefusesAnotherGptqByItsOption) {
   EXPECT_THAT(message("is_marlin_format", true), HasSubstr("is_marlin_format = true"));
   EXPECT_THAT(message("pack_dtype", "int64"), HasSubstr("pack_dtype = \"int64\""));
   EXPECT_THAT(message("rotation", "hadamard"), HasSubstr("rotation is not supported"));
-  EXPECT_THAT(message("quant_method", "awq"),
-              HasSubstr("AWQ's weights have zero points, and integers here have none; take a "
-                        "symmetric checkpoint"));
   EXPECT_THAT(message("quant_method", "bitsandbytes"),
               HasSubstr("quant_method = \"bitsandbytes\" is not supported, only fp8, "
-                        "compressed-tensors, gptq"));
+                        "compressed-tensors, gptq, awq"));
 }
 
 TEST(ModelConfig, AcceptsCompressedTensorsThatAreSymmetricInGroupsOf128) {
@@ -358,8 +407,12 @@ TEST(ModelConfig, RefusesOtherCompressedTensorsByTheirOption) {
   EXPECT_THAT(weights("num_bits", 3),
               HasSubstr(name + "num_bits = 3 is not supported, only 4 or 8"));
   EXPECT_THAT(weights("type", "float"), HasSubstr(name + "type = \"float\""));
-  EXPECT_THAT(weights("symmetric", false),
-              HasSubstr(name + "symmetric = false is not supported: it gives weights zero points"));
+  auto eight = with_compressed();
+  auto& of_eight = eight["quantization_config"]["config_groups"]["group_0"]["weights"];
+  of_eight["num_bits"] = 8;
+  of_eight["symmetric"] = false;
+  EXPECT_THAT(message_of(eight),
+              HasSubstr(name + "symmetric = false is not supported with 8 bits"));
   EXPECT_THAT(weights("group_size", 32), HasSubstr(name + "group_size = 32 is not supported, only "
                                                           "128"));
   EXPECT_THAT(weights("strategy", "tensor"), HasSubstr(name + "strategy = \"tensor\""));

@@ -11,11 +11,18 @@ constexpr std::size_t kMostGroups = 64;
 constexpr std::size_t kLongestName = 40;
 
 constexpr const char* kWhyNoZeros =
-    " is not supported: it gives weights zero points, and integers here have none; take a "
-    "symmetric checkpoint, or one in BF16 with INT4 or INT8, which rounds it at load";
+    " is not supported with 8 bits: a number less its zero point would need 9; take a symmetric "
+    "checkpoint, one of 4 bits, or one in BF16 with INT8, which rounds it at load";
 constexpr const char* kWhyNoOrder =
     " is not supported: inputs that share a scale must stand together; take a checkpoint that was "
     "made without";
+
+// With zero points, whose type here is that of what is left.
+void have_zeros(IntegerWeights& made, const std::string& option) {
+  need(made.bits() == 4, "option " + option + kWhyNoZeros);
+  made.zeros = true;
+  made.dtype = kernels::DType::kInt8;
+}
 
 kernels::DType integers_of(const Fields& fields, const char* key) {
   const int bits = fields.integer(key, 1, 64);
@@ -71,12 +78,14 @@ IntegerWeights read_group(const Json& group, const std::string& prefix) {
   const Fields weights(json, prefix + "weights.");
   weights.only_if_said("type", "int");
   weights.only_if_said("dynamic", false);
-  need(weights.boolean_or("symmetric", true),
-       "option " + weights.name_of("symmetric") + " = false" + kWhyNoZeros);
   need_order(weights);
-  return {.layout = IntegerWeights::Layout::kCompressedTensors,
-          .dtype = integers_of(weights, "num_bits"),
-          .group = read_strategy(weights)};
+  IntegerWeights made{.layout = IntegerWeights::Layout::kCompressedTensors,
+                      .dtype = integers_of(weights, "num_bits"),
+                      .group = read_strategy(weights)};
+  if (!weights.boolean_or("symmetric", true)) {
+    have_zeros(made, weights.name_of("symmetric") + " = false");
+  }
+  return made;
 }
 
 }  // namespace
@@ -114,7 +123,7 @@ IntegerWeights read_gptq(const Json& json) {
     fields.only("group_size", 128);
     made.group = 128;
   }
-  need(fields.boolean("sym"), "option " + fields.name_of("sym") + " = false" + kWhyNoZeros);
+  if (!fields.boolean("sym")) have_zeros(made, fields.name_of("sym") + " = false");
   need(!fields.boolean_or("desc_act", false),
        "option " + fields.name_of("desc_act") + " = true" + kWhyNoOrder);
   fields.only_if_said("is_marlin_format", false);
@@ -125,7 +134,23 @@ IntegerWeights read_gptq(const Json& json) {
   for (const char* key : {"checkpoint_format", "format"}) {
     if (fields.has(key)) less_one = fields.one_of(key, {"gptq", "gptq_v2"}) == 0;
   }
-  made.stored_zero = (1 << (made.bits() - 1)) - (less_one ? 1 : 0);
+  if (made.zeros) {
+    made.zeros_less_one = less_one;
+  } else {
+    made.stored_zero = (1 << (made.bits() - 1)) - (less_one ? 1 : 0);
+  }
+  return made;
+}
+
+IntegerWeights read_awq(const Json& json) {
+  const Fields fields(json, kPrefix);
+  fields.only("bits", 4);
+  fields.only("group_size", 128);
+  fields.only("zero_point", true);
+  // The others lay words out for a kernel of their own. It is written either way.
+  if (fields.has("version")) fields.one_of("version", {"gemm", "GEMM"});
+  IntegerWeights made{.layout = IntegerWeights::Layout::kAwq, .group = 128};
+  have_zeros(made, fields.name_of("zero_point"));
   return made;
 }
 

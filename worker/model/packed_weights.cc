@@ -19,7 +19,8 @@ std::string module_of(const std::string& name) {
 }
 
 std::string words_name(const IntegerWeights& kind, const std::string& name) {
-  return module_of(name) + (kind.layout == Layout::kGptq ? "qweight" : "weight_packed");
+  return module_of(name) +
+         (kind.layout == Layout::kCompressedTensors ? "weight_packed" : "qweight");
 }
 
 template <class T>
@@ -69,9 +70,14 @@ class Finder {
 // [outputs, inputs], words along the inputs.
 void find_compressed(Finder& find, const std::string& module, std::int64_t outputs,
                      std::int64_t inputs, PackedWeight& w) {
-  const int per_word = kernels::inputs_per_word(w.kind.dtype);
+  const int per_word = 32 / w.kind.bits();
   const std::int64_t groups = w.kind.group > 0 ? blocks(inputs, w.kind.group) : 1;
-  find.refuse(module + "weight_zero_point", ": weights with zero points are not supported");
+  if (w.kind.zeros) {
+    w.zeros = find.words(module + "weight_zero_point", blocks(outputs, per_word), groups);
+  } else {
+    find.refuse(module + "weight_zero_point",
+                ": symmetric integers, as config.json says these are, have no zero points");
+  }
   const auto words = find.words(module + "weight_packed", outputs, blocks(inputs, per_word));
   const auto scales = find.scales(module + "weight_scale", outputs, groups);
   w.shape = find.list_if_there(module + "weight_shape", 2);
@@ -87,23 +93,28 @@ void find_compressed(Finder& find, const std::string& module, std::int64_t outpu
                         .block_rows = 1,
                         .block_columns = w.kind.group > 0 ? w.kind.group : static_cast<int>(inputs),
                         .columns = inputs}};
+  if (w.kind.zeros) {
+    w.piece.zeros = {.data = w.zeros.bytes.data(), .output_words = groups, .block_words = 1};
+  }
 }
 
-// [inputs, outputs], words along the inputs.
-void find_gptq(Finder& find, const std::string& module, std::int64_t outputs, std::int64_t inputs,
-               PackedWeight& w) {
-  const int per_word = kernels::inputs_per_word(w.kind.dtype);
-  if (outputs % per_word != 0 || inputs % per_word != 0 || inputs < 2) {
-    return find.complain("tensor " + module + "qweight: GPTQ's words hold " +
-                         std::to_string(per_word) + " numbers, which do not divide " +
-                         std::to_string(outputs) + " outputs or " + std::to_string(inputs) +
-                         " inputs");
+// [inputs, outputs], words along the inputs (GPTQ) or the outputs (AWQ).
+void find_by_inputs(Finder& find, const std::string& module, std::int64_t outputs,
+                    std::int64_t inputs, PackedWeight& w) {
+  const int per_word = 32 / w.kind.bits();
+  const bool awq = w.kind.layout == Layout::kAwq;
+  if (outputs % per_word != 0 || (!awq && inputs % per_word != 0) || inputs < 2) {
+    return find.complain("tensor " + module + "qweight: " + (awq ? "AWQ" : "GPTQ") +
+                         "'s words hold " + std::to_string(per_word) +
+                         " numbers, which do not divide " + std::to_string(outputs) + " outputs" +
+                         (awq ? "" : " or " + std::to_string(inputs) + " inputs"));
   }
   const std::int64_t groups = w.kind.group > 0 ? blocks(inputs, w.kind.group) : 1;
-  const auto words = find.words(module + "qweight", inputs / per_word, outputs);
+  const auto words = awq ? find.words(module + "qweight", inputs, outputs / per_word)
+                         : find.words(module + "qweight", inputs / per_word, outputs);
   const auto scales = find.scales(module + "scales", groups, outputs);
   w.zeros = find.words(module + "qzeros", groups, outputs / per_word);
-  w.order = find.list_if_there(module + "g_idx", inputs);
+  if (!awq) w.order = find.list_if_there(module + "g_idx", inputs);
   w.piece = {.data = words.bytes.data(),
              .dtype = w.kind.dtype,
              .n_stride = 1,
@@ -114,7 +125,14 @@ void find_gptq(Finder& find, const std::string& module, std::int64_t outputs, st
                         .dtype = scales.dtype,
                         .block_rows = w.kind.group > 0 ? w.kind.group : static_cast<int>(inputs),
                         .block_columns = 1,
-                        .columns = outputs}};
+                        .columns = outputs},
+             .outputs_in_words = awq};
+  if (w.kind.zeros) {
+    w.piece.zeros = {.data = w.zeros.bytes.data(),
+                     .output_words = 1,
+                     .block_words = outputs / per_word,
+                     .less = w.kind.zeros_less_one ? 1 : 0};
+  }
 }
 
 std::int64_t number_at(const TensorView& view, std::int64_t at) {
@@ -147,7 +165,26 @@ Status check_order(const PackedWeight& w) {
   return {};
 }
 
+// The older GPTQ writes 15 for a zero point of 0, of which some readers make 16, and which its
+// first writers let run over into the neighbours.
+Status check_zeros_less_one(const PackedWeight& w) {
+  const auto count = static_cast<std::int64_t>(w.zeros.bytes.size());
+  const std::int64_t across = w.piece.n / 2;
+  for (std::int64_t at = 0; at < count; ++at) {
+    const auto byte = std::to_integer<int>(w.zeros.bytes[static_cast<std::size_t>(at)]);
+    if ((byte & 15) != 15 && byte >> 4 != 15) continue;
+    const int odd = (byte & 15) != 15 ? 1 : 0;
+    return fail(ErrorKind::kInvalid,
+                "has 15 for output " + std::to_string(at % across * 2 + odd) + " of group " +
+                    std::to_string(at / across) +
+                    ": as a zero point less one that is 0 to some and 16 to others; take a "
+                    "checkpoint in the format gptq_v2");
+  }
+  return {};
+}
+
 Status check_zeros(const PackedWeight& w) {
+  if (w.kind.zeros) return w.kind.zeros_less_one ? check_zeros_less_one(w) : Status{};
   const int bits = w.kind.bits();
   const int per_word = 32 / bits;
   std::uint32_t wanted = 0;
@@ -164,12 +201,11 @@ Status check_zeros(const PackedWeight& w) {
     };
     while (code(word) == w.kind.stored_zero) ++place;
     const std::int64_t across = w.piece.n / per_word;
-    return fail(ErrorKind::kInvalid, "has " + std::to_string(code(word)) + " for output " +
-                                         std::to_string(at % across * per_word + place) +
-                                         " of group " + std::to_string(at / across) +
-                                         ", symmetric integers have " +
-                                         std::to_string(w.kind.stored_zero) +
-                                         ": weights with zero points are not supported");
+    return fail(ErrorKind::kInvalid,
+                "has " + std::to_string(code(word)) + " for output " +
+                    std::to_string(at % across * per_word + place) + " of group " +
+                    std::to_string(at / across) + ", symmetric integers have " +
+                    std::to_string(w.kind.stored_zero) + ", and config.json says that these are");
   }
   return {};
 }
@@ -187,10 +223,10 @@ Result<PackedWeight> packed_weight(const Checkpoint& checkpoint, const IntegerWe
   find.refuse(name,
               (" stands beside " + words_name(kind, name) + ", and only one can hold").c_str());
   PackedWeight w{.piece = {}, .kind = kind, .name = name, .shape = {}, .order = {}, .zeros = {}};
-  if (kind.layout == Layout::kGptq) {
-    find_gptq(find, module_of(name), outputs, inputs, w);
-  } else {
+  if (kind.layout == Layout::kCompressedTensors) {
     find_compressed(find, module_of(name), outputs, inputs, w);
+  } else {
+    find_by_inputs(find, module_of(name), outputs, inputs, w);
   }
   if (!find.ok()) return std::unexpected(find.ok().error());
   return w;

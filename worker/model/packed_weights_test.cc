@@ -59,30 +59,33 @@ struct Written {
   std::vector<float> weights;
 };
 
-TEST(PackedWeight, IsEachIntegerTimesItsScaleToTheBit) {
-  for (const PackedForm& form : kPackedForms) {
-    SCOPED_TRACE(form.name);
-    const Written written(form);
-    const Checkpoint checkpoint = written.open();
-    ASSERT_TRUE(has_packed(checkpoint, written.kind, "a.weight"));
-    EXPECT_FALSE(has_packed(checkpoint, written.kind, "b.weight"));
-    const auto found = packed_weight(checkpoint, written.kind, "a.weight", kOutputs, kInputs);
-    ASSERT_TRUE(found) << found.error().message;
-    ASSERT_TRUE(check_values(checkpoint, *found));
-    EXPECT_GT(found->checked_bytes(), 0);
-    EXPECT_TRUE(kernels::stored_by_blocks(found->piece));
-    // Not to be kept in integers, so it becomes FP32: each value as it is.
-    std::vector<float> packed(kernels::packed_bytes(kernels::DType::kF32, kOutputs, kInputs) / 4);
-    const auto matrix = kernels::pack({&found->piece, 1}, packed.data());
-    ASSERT_EQ(matrix.dtype, kernels::DType::kF32);
-    for (std::int64_t j = 0; j < kOutputs; ++j) {
-      for (std::int64_t i = 0; i < kInputs; ++i) {
-        ASSERT_EQ(packed[static_cast<std::size_t>(i * kernels::kPanel + j)],
-                  written.weights[static_cast<std::size_t>(j * kInputs + i)])
-            << j << ", " << i;
-      }
+void expect_exact(const PackedForm& form) {
+  SCOPED_TRACE(form.name);
+  const Written written(form);
+  const Checkpoint checkpoint = written.open();
+  ASSERT_TRUE(has_packed(checkpoint, written.kind, "a.weight"));
+  EXPECT_FALSE(has_packed(checkpoint, written.kind, "b.weight"));
+  const auto found = packed_weight(checkpoint, written.kind, "a.weight", kOutputs, kInputs);
+  ASSERT_TRUE(found) << found.error().message;
+  ASSERT_TRUE(check_values(checkpoint, *found));
+  EXPECT_GT(found->checked_bytes(), 0);
+  EXPECT_TRUE(kernels::stored_by_blocks(found->piece));
+  // Not to be kept in integers, so it becomes FP32: each value as it is.
+  std::vector<float> packed(kernels::packed_bytes(kernels::DType::kF32, kOutputs, kInputs) / 4);
+  const auto matrix = kernels::pack({&found->piece, 1}, packed.data());
+  ASSERT_EQ(matrix.dtype, kernels::DType::kF32);
+  for (std::int64_t j = 0; j < kOutputs; ++j) {
+    for (std::int64_t i = 0; i < kInputs; ++i) {
+      ASSERT_EQ(packed[static_cast<std::size_t>(i * kernels::kPanel + j)],
+                written.weights[static_cast<std::size_t>(j * kInputs + i)])
+          << j << ", " << i;
     }
   }
+}
+
+TEST(PackedWeight, IsEachIntegerTimesItsScaleToTheBit) {
+  for (const PackedForm& form : kPackedForms) expect_exact(form);
+  for (const PackedForm& form : kOtherZeros) expect_exact(form);
 }
 
 TEST(PackedWeight, OfCompressedTensorsMayHaveAWordThatIsNotFull) {
@@ -109,6 +112,41 @@ TEST(PackedWeight, OfAnotherShapeIsRefused) {
   const Written written(kPackedForms[0]);
   EXPECT_THAT(written.error(kOutputs, 290),
               HasSubstr("tensor a.weight_shape says [24, 296], config.json needs [24, 290]"));
+}
+
+TEST(PackedWeight, OfAwqFillsItsWordsWithOutputs) {
+  const Written written(kPackedForms[8], kOutputs, 133);
+  EXPECT_EQ(written.error(kOutputs, 133), "");
+  EXPECT_THAT(written.error(28, 133), HasSubstr("tensor a.qweight: AWQ's words hold 8 numbers, "
+                                                "which do not divide 28 outputs"));
+}
+
+TEST(PackedWeight, WithZeroPointsHasThemInATensorOfItsOwn) {
+  for (const int form : {6, 7, 8}) {
+    Written written(kPackedForms[form]);
+    const char* zeros = form == 6 ? "a.weight_zero_point" : "a.qzeros";
+    written.tensors.at(zeros).dtype = "F32";
+    EXPECT_THAT(written.error(),
+                HasSubstr(std::string("tensor ") + zeros + " has dtype F32, not I32"));
+    written.tensors.erase(zeros);
+    EXPECT_THAT(written.error(), HasSubstr(std::string("has no tensor ") + zeros));
+  }
+}
+
+// Its readers do not agree on it.
+TEST(PackedWeight, OfTheOlderGptqHasNoZeroPointThatWouldBeMinusOne) {
+  Written written(kPackedForms[7]);
+  written.tensors.at("a.qzeros").bytes.at(kOutputs / 2 + 3) = '\x5f';
+  EXPECT_THAT(
+      written.error(),
+      HasSubstr("tensor a.qzeros has 15 for output 6 of group 1: as a zero point less one "
+                "that is 0 to some and 16 to others; take a checkpoint in the format gptq_v2"));
+  written.tensors.at("a.qzeros").bytes.at(kOutputs / 2 + 3) = '\xf5';
+  EXPECT_THAT(written.error(), HasSubstr("has 15 for output 7 of group 1"));
+  PackedForm v2 = kPackedForms[7];
+  v2.v2 = true;
+  written.kind = kind_of(v2);
+  EXPECT_EQ(written.error(), "");
 }
 
 TEST(PackedWeight, WhoseInputsAreInOrderMaySaySo) {

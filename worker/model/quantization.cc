@@ -23,19 +23,15 @@ Fp8Blocks read_fp8(const Fields& fields) {
 Quantization read(const Json& json) {
   if (!json.is_object()) throw Wrong{"field quantization_config is not an object"};
   const Fields fields(json, "quantization_config.");
-  if (fields.at("quant_method") == "awq") {
-    throw Wrong{
-        "option quantization_config.quant_method = \"awq\" is not supported: AWQ's weights have "
-        "zero points, and integers here have none; take a symmetric checkpoint (GPTQ or "
-        "compressed-tensors, groups of 128), or one in BF16 with INT4, which rounds it at load"};
-  }
-  switch (fields.one_of("quant_method", {"fp8", "compressed-tensors", "gptq"})) {
+  switch (fields.one_of("quant_method", {"fp8", "compressed-tensors", "gptq", "awq"})) {
     case 0:
       return {.fp8 = read_fp8(fields), .integers = {}};
     case 1:
       return {.fp8 = {}, .integers = config_detail::read_compressed_tensors(json)};
-    default:
+    case 2:
       return {.fp8 = {}, .integers = config_detail::read_gptq(json)};
+    default:
+      return {.fp8 = {}, .integers = config_detail::read_awq(json)};
   }
 }
 
@@ -56,11 +52,13 @@ std::expected<Quantization, std::string> parse_quantization(const Json& json) {
 Status check_rounding(const std::optional<IntegerWeights>& stored,
                       std::optional<kernels::DType> round_to) {
   if (!stored || !round_to || *round_to == stored->dtype) return {};
-  return fail(ErrorKind::kInvalid,
-              std::string("weights are to be rounded to ") + name_of(*round_to) +
-                  ", but the checkpoint has them in " + name_of(stored->dtype) +
-                  " already (quantization_config in config.json), and rounding twice is worse than "
-                  "once: take auto, or a checkpoint in BF16");
+  return fail(
+      ErrorKind::kInvalid,
+      std::string("weights are to be rounded to ") + name_of(*round_to) +
+          ", but the checkpoint has them in " +
+          (stored->zeros ? "INT4 with zero points, which are INT8 here," : name_of(stored->dtype)) +
+          " already (quantization_config in config.json), and rounding twice is worse than "
+          "once: take auto, or a checkpoint in BF16");
 }
 
 }  // namespace dsm::model

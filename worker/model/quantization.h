@@ -3,8 +3,9 @@
 //
 //   DeepSeek's FP8 in blocks: X.weight in F8_E4M3 with X.weight_scale_inv, one scale for each
 //   block, by which (in spite of its name) a value is multiplied;
-//   integers without zero points, one scale for 128 inputs of an output or for all of them, as
-//   compressed-tensors ("pack-quantized") and GPTQ write them (packed_weights.h).
+//   integers, one scale for 128 inputs of an output or for all of them, as compressed-tensors
+//   ("pack-quantized"), GPTQ and AWQ write them (packed_weights.h): of 4 or 8 bits without zero
+//   points, of 4 with them.
 #pragma once
 
 #include <expected>
@@ -27,13 +28,17 @@ struct Fp8Blocks {
 
 // Weights that somebody else has rounded to integers.
 struct IntegerWeights {
-  enum class Layout { kCompressedTensors, kGptq };
+  enum class Layout { kCompressedTensors, kGptq, kAwq };
   Layout layout = Layout::kCompressedTensors;
-  kernels::DType dtype = kernels::DType::kInt4;  // or kInt8
+  // Here; kInt8 also of 4 bits with zero points, of which a number less its zero point needs 5.
+  kernels::DType dtype = kernels::DType::kInt4;
   int group = 0;        // inputs of an output that have one scale: 128; 0: all
-  int stored_zero = 0;  // kGptq: what qzeros hold for each output and group
+  int stored_zero = 0;  // kGptq without zero points: what qzeros hold for each output and group
+  bool zeros = false;   // each output and group has a zero point
+  bool zeros_less_one = false;  // as the older GPTQ writes them
 
-  int bits() const { return dtype == kernels::DType::kInt4 ? 4 : 8; }
+  // Of a number in the checkpoint.
+  int bits() const { return zeros || dtype == kernels::DType::kInt4 ? 4 : 8; }
   bool operator==(const IntegerWeights&) const = default;
 };
 

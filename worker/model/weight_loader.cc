@@ -30,8 +30,8 @@ std::int64_t size_of(DType dtype) {
 
 // Of one column of a piece.
 std::int64_t column_size(const WeightPiece& piece) {
-  if (piece.dtype == DType::kInt4) return (piece.k + 1) / 2;
-  return piece.k * (piece.dtype == DType::kInt8 ? 1 : size_of(piece.dtype));
+  if (!kernels::is_integer(piece.dtype)) return piece.k * size_of(piece.dtype);
+  return (std::int64_t{piece.k} * kernels::stored_bits(piece) + 7) / 8;
 }
 
 // Asks for `runs` of `width` bytes, `stride` from one to the next.
