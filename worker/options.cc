@@ -91,6 +91,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("sleep-mode", &o.sleep_mode,
             "Map a GPU's memory, so that the group can sleep and leave it to others; on a CPU it "
             "can without");
+  flags.add("megakernel", &o.megakernel,
+            "On a GPU, steps of decoding of up to 16 tokens as one kernel, as far as it has their "
+            "operators, which changes no bit; not yet tried on a GPU");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("lora-modules", &modules,
             "LoRA adapters from the start, by the names under which requests choose them: "

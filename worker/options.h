@@ -54,6 +54,7 @@ struct Options {
   std::string device_check = "quick";
   std::string all_reduce = "auto";
   bool sleep_mode = false;
+  bool megakernel = false;
   int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
 
   // Adapters from the start as (name, folder); --lora-modules is name=path,name=path.

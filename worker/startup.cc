@@ -389,6 +389,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                             .device_check = *device::check_kind(options.device_check),
                             .all_reduce = all_reduce(options),
                             .sleeps = options.sleep_mode,
+                            .megakernel = options.megakernel,
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv = {.num_blocks = measured ? 0 : scheduler->num_blocks,
                                    .dtype = kv_dtype(options),

@@ -148,17 +148,18 @@ TEST(Model, StepsAreMeasuredInEachMode) {
       std::filesystem::temp_directory_path() / ("gpu-bench-test-" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
   for (const ModelShape& shape : {grouped(), latent()}) {
-    for (const auto& [mode, deterministic, fp8] : {std::tuple{"", true, false},
-                                                   {" (loose)", false, false},
-                                                   {" (loose, FP8)", false, true}}) {
+    for (const auto& [mode, what] :
+         {std::pair{"", ModelPlan{}},
+          {" (loose)", {.deterministic = false}},
+          {" (loose, megakernel)", {.deterministic = false, .megakernel = true}},
+          {" (loose, FP8)", {.deterministic = false, .fp8 = true}}}) {
       Kept kept;
-      const ModelPlan plan = {.deterministic = deterministic,
-                              .fp8 = fp8,
-                              .decode_rows = {1, 2},
-                              .context = 70,
-                              .prompt = 20,
-                              .steps = 1,
-                              .threads = 1};
+      ModelPlan plan = what;
+      plan.decode_rows = {1, 2};
+      plan.context = 70;
+      plan.prompt = 20;
+      plan.steps = 1;
+      plan.threads = 1;
       const auto done = measure_model(shape, plan, folder, kept.keep());
       ASSERT_TRUE(done.has_value()) << done.error().message;
       for (const char* name : {"decode", "decode, drawn", "decode, logits to the host"}) {

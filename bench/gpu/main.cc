@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/gpu/kernel_bench.h"
@@ -47,11 +48,22 @@ struct TemporaryFolder {
   }
 };
 
+// Parts that are steps of a whole model. One kernel does no more rows than 16.
+const std::pair<const char*, bench::ModelPlan> kModelParts[] = {
+    {"model", {}},
+    {"model-loose", {.deterministic = false}},
+    {"model-megakernel", {.deterministic = false, .megakernel = true, .decode_rows = {1, 8}}},
+    {"model-fp8", {.deterministic = false, .fp8 = true}},
+};
+
+void print_part(const char* what, const bench::ModelShape& shape) {
+  std::printf("%s:%s\n", what, shape.name.c_str());
+}
+
 int list_parts() {
   for (const bench::ModelShape& shape : bench::public_shapes()) {
-    for (const char* what : {"kernels", "types", "model", "model-loose", "model-fp8"}) {
-      std::printf("%s:%s\n", what, shape.name.c_str());
-    }
+    for (const char* what : {"kernels", "types"}) print_part(what, shape);
+    for (const auto& [what, plan] : kModelParts) print_part(what, shape);
   }
   return 0;
 }
@@ -63,11 +75,10 @@ Status measure(const std::string& part, const std::string& folder) {
       colon == std::string::npos ? nullptr : bench::find_shape(part.substr(colon + 1));
   if (shape != nullptr && what == "kernels") return bench::measure_kernels(*shape, {}, print);
   if (shape != nullptr && what == "types") return bench::measure_types(*shape, {}, print);
-  if (shape != nullptr && (what == "model" || what == "model-loose" || what == "model-fp8")) {
+  for (const auto& [name, plan] : kModelParts) {
+    if (shape == nullptr || what != name) continue;
     const TemporaryFolder temporary(folder);
-    return bench::measure_model(*shape,
-                                {.deterministic = what == "model", .fp8 = what == "model-fp8"},
-                                temporary.path, print);
+    return bench::measure_model(*shape, plan, temporary.path, print);
   }
   return fail(ErrorKind::kInvalid, "no part is called '" + part + "': see gpu-bench parts");
 }

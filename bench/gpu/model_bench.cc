@@ -45,6 +45,7 @@ double median(std::vector<double>& values) {
 
 std::string mode_of(const ModelPlan& plan) {
   if (plan.fp8) return plan.deterministic ? " (FP8)" : " (loose, FP8)";
+  if (plan.megakernel) return " (loose, megakernel)";
   return plan.deterministic ? "" : " (loose)";
 }
 
@@ -88,6 +89,7 @@ Status measure_model(const ModelShape& shape, const ModelPlan& plan,
   auto model =
       model::RankModel::load(folder, *config,
                              {.device = device::Device::kCuda,
+                              .megakernel = plan.megakernel,
                               .threads = plan.threads,
                               .deterministic = plan.deterministic,
                               .fp8_activations = plan.fp8},

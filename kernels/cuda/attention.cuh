@@ -13,7 +13,6 @@ namespace dsm::kernels::cuda {
 
 inline constexpr int kAttentionThreads = 256;
 inline constexpr int kAttentionWarps = kAttentionThreads / 32;
-inline constexpr unsigned kAllLanes = 0xffffffffU;
 
 // Positions from one row's scores to the next in shared memory: two more, to keep lanes on
 // different banks.

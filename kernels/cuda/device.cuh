@@ -18,6 +18,9 @@ inline constexpr int kMostSharedBytes = 99 << 10;
 // And that GPUs of 9.0 have.
 inline constexpr int kMostHopperBytes = 227 << 10;
 
+// Of a warp, for what its lanes do together.
+inline constexpr unsigned kAllLanes = 0xffffffffU;
+
 // Whether a kernel may be started before the one ahead of it has ended (programmatic dependent
 // launch); the GPUs of all ranks are alike (check_ranks() of worker/device/devices.h).
 inline bool kernels_overlap() {
@@ -87,6 +90,21 @@ void launch_clusters(int blocks, void (*kernel)(Params...), dim3 grid, int threa
   config.attrs = attributes;
   config.numAttrs = 2;
   launch_with(config, kernel, grid, threads, shared_bytes, stream, args...);
+}
+
+// The same with `blocks` in y that run side by side, so that they may wait for each other: no more
+// than the GPU holds at a time. It is started when the kernel ahead has ended.
+template <class... Params, class... Args>
+void launch_together(int blocks, void (*kernel)(Params...), int threads, int shared_bytes,
+                     Stream stream, const Args&... args) {
+  cudaLaunchAttribute together = {};
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = 1;
+  cudaLaunchConfig_t config = {};
+  config.attrs = &together;
+  config.numAttrs = 1;
+  launch_with(config, kernel, dim3(1, static_cast<unsigned>(blocks)), threads, shared_bytes, stream,
+              args...);
 }
 
 // Waits until what came before on the stream is done and all it wrote is there. A kernel waits

@@ -3,6 +3,7 @@
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/rope.cuh"
 #include "kernels/cuda/rope_fours.h"
 #include "kernels/cuda/tree.cuh"
 
@@ -137,23 +138,9 @@ __global__ void __launch_bounds__(kThreads) heads_expand_kernel(const HeadsExpan
   }
 }
 
-// One pair of a head; query may be q.
 __global__ void rope_query_kernel(const RopeQueryParams p) {
   follow_previous_kernel();
-  const std::int64_t item = this_item();
-  if (item >= static_cast<std::int64_t>(p.tokens) * p.heads * p.rope.pairs) return;
-  const auto i = static_cast<int>(item % p.rope.pairs);
-  const std::int64_t row = item / p.rope.pairs;  // token * heads + head
-  const std::int64_t token = row / p.heads;
-  const float* q = p.q + token * p.ldq + row % p.heads * p.head_dim + p.from;
-  float* query = p.query + row * p.query_dim + p.at;
-  const std::int64_t angle = static_cast<std::int64_t>(p.places[token].position) * p.rope.pairs + i;
-  const int first = p.rope.halves ? i : 2 * i;
-  const int second = p.rope.halves ? i + p.rope.pairs : 2 * i + 1;
-  const float a = q[first];
-  const float b = q[second];
-  query[first] = a * p.rope.cos[angle] - b * p.rope.sin[angle];
-  query[second] = a * p.rope.sin[angle] + b * p.rope.cos[angle];
+  turn_pair(p, this_item());
 }
 
 // A block of 128 inputs of a row for each thread block of as many threads; y may be x. Rows are

@@ -7,7 +7,6 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr int kWarps = 8;
-constexpr unsigned kAllLanes = 0xffffffffU;
 
 __device__ int lanes_before(unsigned lanes, int lane) {
   return __popc(lanes & ((1U << lane) - 1U));

@@ -1,6 +1,7 @@
 // What is done with the sums of a product once they are whole.
 #pragma once
 
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/fragments.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
@@ -37,7 +38,6 @@ template <int kUp = kPanel / 8>
 __device__ __forceinline__ void finish(const Products& p, const ProductTask& task, int row,
                                        int panel, int column, const float (&sum)[4]) {
   constexpr int kHalf = kPanel / 2;
-  constexpr unsigned kAllLanes = 0xffffffffU;
   if (p.swiglu) {
     float gate[4];
     float up[4];
@@ -76,7 +76,6 @@ template <int kUp = kPanel / 8>
 __device__ __forceinline__ void finish_four(const Products& p, const ProductTask& task, int row,
                                             int panel, int column, Four<float> sum) {
   constexpr int kHalf = kPanel / 2;
-  constexpr unsigned kAllLanes = 0xffffffffU;
   const auto add = [](const Four<float>& a, const Four<float>& b) {
     return Four<float>{{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}};
   };

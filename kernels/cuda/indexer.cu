@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr unsigned kAllLanes = 0xffffffffU;
 constexpr int kLanes = 16;  // chains of a norm's sum
 constexpr int kTeams = kThreads / kKvBlock;
 constexpr int kTeamHeads = kMaxIndexHeads / kTeams;

@@ -170,6 +170,7 @@ template <class Split>
 struct Ahead {
   using Words = decltype(std::declval<const Split&>().load(0));
   static constexpr int kSteps = kStepsAhead<sizeof(Words)>;
+  static constexpr bool kAsksNext = false;
   Words v[kSteps];
 
   __device__ __forceinline__ void ask(const Split& split) {
@@ -197,6 +198,46 @@ struct Ahead {
   }
 };
 
+// The same of split after split, so that as many steps are always on their way: a step's place is
+// that of one of `next`, which follows, when this split has no more. The weights of one warp in two
+// blocks have more registers together (megakernel.cu), so steps are kMore times as many.
+template <class Split, int kMore>
+struct SplitStream {
+  using Words = typename Ahead<Split>::Words;
+  static constexpr int kSteps = kMore * Ahead<Split>::kSteps;
+  static constexpr bool kAsksNext = true;
+  Words v[kSteps];
+  Split next;
+
+  __device__ __forceinline__ void ask(const Split& split) {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) ask_step(split, i);
+  }
+  template <class Use>
+  __device__ __forceinline__ void for_each(const Split& split, const Use& use) {
+    for (int first = split.begin; first < split.end; first += kSteps * Split::kInputs) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        const int at = first + i * Split::kInputs;
+        const int later = at + kSteps * Split::kInputs;
+        const auto weights = v[i];
+        if (later < split.end) {
+          v[i] = split.load(later);
+        } else if (at < split.end || first == split.begin) {  // else it is there
+          ask_step(next, i);
+        }
+        if (at < split.end) use(at, weights);
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void ask_step(const Split& split, int i) {
+    const int at = split.begin + i * Split::kInputs;
+    if (at < split.end) v[i] = split.load(at);
+  }
+};
+
 // A split in FP8, of which a lane has so many inputs of a step.
 template <int kLaneInputs, bool kOnce>
 struct Fp8Split {
@@ -217,8 +258,8 @@ struct Fp8Split {
 };
 
 // sums += rows times a split of a panel.
-template <int kTiles, int kTerms, class Split, class Rows>
-__device__ __forceinline__ void tensor_chain(const Split& split, Ahead<Split>& ahead, Rows& rows,
+template <int kTiles, int kTerms, class Split, class OnTheirWay, class Rows>
+__device__ __forceinline__ void tensor_chain(const Split& split, OnTheirWay& ahead, Rows& rows,
                                              TensorSums<kTiles>& sums) {
   rows.begin((split.end - split.begin + kStepInputs - 1) / kStepInputs);
   ahead.for_each(split, [&](int at, const auto& weights) {
@@ -275,38 +316,45 @@ struct OperandRows : PlainRows {
   }
 };
 
+// Which part of a launch a thread block does: spans [first_span, last_span) of a panel of a tile.
+struct ProductWork {
+  ProductTile tile;
+  int tile_number;
+  int panel;
+  int first_span;
+  int last_span;
+};
+__device__ __forceinline__ int end_of_spans(const Products& p, const PackedMatrix& w,
+                                            int first_span) {
+  const int spans = spans_of(w);
+  return first_span + p.spans_each < spans ? first_span + p.spans_each : spans;
+}
+
 // Weights::Sums<kTiles> are a warp's sums. Weights::split<kTiles>() is a split of a panel, of which
 // ask() begins to load weights and Weights::chain fills the sums; one past the last is empty.
 // Weights::row is where a row stands and Weights::rows what chain takes of a split's inputs from,
 // in Weights::kOperandBytes<kTiles> of shared memory, Weights::kMostTiles is how many tiles a
-// warp's registers hold. Two blocks share a processor where rows are few.
+// warp's registers hold.
 //
-// Weights are asked for before the block waits for anybody: for the kernel ahead, where the host
-// has made the lists, and for its own warps, whose sums of a span meet while those of the next are
-// on their way.
-template <class Weights, int kTiles>
-__global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
-    product_kernel(const Products p) {
-  if (!p.early) follow_previous_kernel();
-  auto& [sums, row_of_x, last] = *dynamic_shared<ProductShared<typename Weights::Row, kTiles>>();
-  const ProductTile tile = p.tiles[blockIdx.x];
-  const ProductTask& task = p.tasks[tile.task];
+// `split` is the warp's of the first span; of one tile it has been asked for. next_split() is that
+// of what the block does next, and asked for when this returns; an empty one if there is none.
+template <class Weights, int kTiles, class Split, class OnTheirWay, class NextSplit>
+__device__ __forceinline__ void product_spans(const Products& p, const ProductTask& task,
+                                              const ProductWork& work,
+                                              ProductShared<typename Weights::Row, kTiles>& shared,
+                                              Split& split, OnTheirWay& ahead,
+                                              const NextSplit& next_split) {
+  auto& [sums, row_of_x, last] = shared;
   const PackedMatrix w = task.w;
-  const int panel = static_cast<int>(blockIdx.y);
+  const ProductTile tile = work.tile;
+  const int panel = work.panel;
+  const int first_span = work.first_span;
+  const int last_span = work.last_span;
   const int spans = spans_of(w);
-  const int first_span = static_cast<int>(blockIdx.z) * p.spans_each;
-  if (tile.row >= task.rows) return;                         // the whole thread block does
-  if (panel * kPanel >= w.n || first_span >= spans) return;  // and here
-  const int last_span = first_span + p.spans_each < spans ? first_span + p.spans_each : spans;
   const int splits = splits_of(w);
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / 32;
   const int lane = thread % 32;
-
-  auto split = Weights::template split<kTiles>(w, panel, first_span * kSpanSplits + warp, lane);
-  Ahead<decltype(split)> ahead;
-  if (kTiles == 1) ahead.ask(split);
-  if (p.early) follow_previous_kernel();
 
   if (thread < kTiles * kTileRows) {
     const int row = tile.row + thread;
@@ -334,12 +382,22 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
       split = Weights::template split<kTiles>(w, panel, number, lane);
       ahead.ask(split);
     }
+    const auto following = [&] {
+      return span + 1 < last_span
+                 ? Weights::template split<kTiles>(w, panel, number + kSpanSplits, lane)
+                 : next_split();
+    };
+    if constexpr (OnTheirWay::kAsksNext) ahead.next = following();
     if (number < splits) {
       auto rows = Weights::template rows<kTiles>(p, row_of_x, number, lane);
       Weights::template chain<kTiles>(w, panel, number, split, ahead, rows, mine);
+    } else if constexpr (OnTheirWay::kAsksNext) {
+      ahead.ask(ahead.next);
     }
-    if (kTiles == 1 && span + 1 < last_span) {  // more tiles have no registers to spare
-      split = Weights::template split<kTiles>(w, panel, number + kSpanSplits, lane);
+    if constexpr (OnTheirWay::kAsksNext) {
+      split = ahead.next;
+    } else if (kTiles == 1) {  // more tiles have no registers to spare
+      split = following();
       ahead.ask(split);
     }
     const int count =
@@ -370,7 +428,9 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
 
   if (p.partial != nullptr) {
     const int blocks = (spans + p.spans_each - 1) / p.spans_each;
-    if (!last_to_meet(p.met + std::int64_t{blockIdx.x} * p.panels + panel, blocks, last)) return;
+    if (!last_to_meet(p.met + std::int64_t{work.tile_number} * p.panels + panel, blocks, last)) {
+      return;
+    }
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
       if (tile.row + t * kTileRows + row >= task.rows) break;
@@ -381,6 +441,33 @@ __global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
   for (int t = 0; t < kTiles; ++t) {
     finish(p, task, tile.row + t * kTileRows + row, panel, column, total[t]);
   }
+}
+
+// Two blocks share a processor where rows are few. Weights are asked for before the block waits for
+// anybody: for the kernel ahead, where the host has made the lists, and for its own warps, whose
+// sums of a span meet while those of the next are on their way.
+template <class Weights, int kTiles>
+__global__ void __launch_bounds__(kProductThreads, kTiles == 1 ? 2 : 1)
+    product_kernel(const Products p) {
+  if (!p.early) follow_previous_kernel();
+  auto& shared = *dynamic_shared<ProductShared<typename Weights::Row, kTiles>>();
+  const ProductTile tile = p.tiles[blockIdx.x];
+  const ProductTask& task = p.tasks[tile.task];
+  const PackedMatrix w = task.w;
+  const int panel = static_cast<int>(blockIdx.y);
+  const int first_span = static_cast<int>(blockIdx.z) * p.spans_each;
+  if (tile.row >= task.rows) return;                               // the whole thread block does
+  if (panel * kPanel >= w.n || first_span >= spans_of(w)) return;  // and here
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  auto split = Weights::template split<kTiles>(w, panel, first_span * kSpanSplits + warp, lane);
+  Ahead<decltype(split)> ahead;
+  if (kTiles == 1) ahead.ask(split);
+  if (p.early) follow_previous_kernel();
+  const ProductWork work = {tile, static_cast<int>(blockIdx.x), panel, first_span,
+                            end_of_spans(p, w, first_span)};
+  product_spans<Weights, kTiles>(p, task, work, shared, split, ahead,
+                                 [] { return decltype(split){}; });
 }
 
 template <class Weights, int kTiles>

@@ -1,45 +1,7 @@
 // Products with weights in BF16.
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_bf16.cuh"
 
 namespace dsm::kernels::cuda {
-namespace {
-
-template <bool kOnce>
-struct Bf16Split {
-  static constexpr int kInputs = kStepInputs;
-  const std::uint32_t* panel;
-  int begin;
-  int end;
-  int lane;
-
-  __device__ __forceinline__ FragmentB load(int at) const {
-    return load_bf16(panel, at, end, lane, kOnce);
-  }
-};
-
-template <int kTerms>
-struct Bf16Weights : OperandRows<kTerms> {
-  static constexpr int kMostTiles = max_tile_rows(DType::kBF16) / kTileRows;
-  template <int kTiles>
-  using Sums = TensorSums<kTiles>;
-
-  template <int kTiles>
-  using Split = Bf16Split<kTiles == 1>;
-  template <int kTiles>
-  static __device__ Split<kTiles> split(const PackedMatrix& w, int panel, int number, int lane) {
-    const std::int64_t pairs = (w.k + 1) / 2;
-    return {static_cast<const std::uint32_t*>(w.data) + panel * pairs * kPanel,
-            split_begin(w, number), split_end(w, number), lane};
-  }
-
-  template <int kTiles, class Rows>
-  static __device__ void chain(const PackedMatrix&, int, int, const Split<kTiles>& split,
-                               Ahead<Split<kTiles>>& ahead, Rows& rows, Sums<kTiles>& sums) {
-    tensor_chain<kTiles, kTerms>(split, ahead, rows, sums);
-  }
-};
-
-}  // namespace
 
 void bf16_products(const Products& p, Stream stream) {
   if (p.exact) {

@@ -467,6 +467,19 @@ __device__ __forceinline__ void fence_system() {
   asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
+// Until the highest bit of *word is another than that of `was`; what was written before it changed
+// is there then.
+__device__ __forceinline__ void wait_for_turn(const std::uint32_t* word, std::uint32_t was) {
+  std::uint32_t now;
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(word) : "memory");
+  } while (((now ^ was) >> 31) == 0);
+}
+// 128 bytes that are wanted soon, to the second cache.
+__device__ __forceinline__ void ask_second_cache(const void* line) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+}
+
 // A clock that goes on while the kernel runs.
 __device__ __forceinline__ std::int64_t nanoseconds() {
   std::int64_t now;

@@ -8,7 +8,6 @@ namespace dsm::kernels::cuda {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffU;
 constexpr int kSoftmaxLanes = 16;  // of the CPU's vectors, over which it sums
 
 __device__ float lowest() {

@@ -2,15 +2,16 @@
 // thread block has a row; its sum of squares is a chain for each thread, added in one fixed tree.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/fragments.h"
-#include "kernels/cuda/kv_cache.cuh"
+#include "kernels/cuda/kv_write.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/product_wide.h"
 #include "kernels/cuda/rope_fours.h"
 
 namespace dsm::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kKvWriteThreads;
 constexpr int kWarps = kThreads / 32;
 
 // The same on all threads, which call it together.
@@ -37,12 +38,7 @@ __device__ Four<float> load_neighbours(const float* from, bool wide) {
 // registers, with the weights: a row of 8,192 is read once, all of it at the same time. The sum of
 // squares is a chain for each thread, added in one tree. `wide`: rows and weights are aligned to
 // four values.
-constexpr int kNormThreads = 1024;
 constexpr int kHeld = 2;
-int norm_threads(int width) {
-  const int threads = (width / 4 + 31) / 32 * 32;
-  return threads < kNormThreads ? threads : kNormThreads;
-}
 
 __global__ void __launch_bounds__(kNormThreads)
     rms_norm_kernel(const RmsNormParams p, const bool wide) {
@@ -184,34 +180,6 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// Calls put(part) with the parts of [0, dim) that are this warp's; fill(i) computes an element.
-template <class Fill, class Put>
-__device__ void in_parts(int dim, const Fill& fill, const Put& put) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int first = static_cast<int>(threadIdx.x) / 32 * kScaleBlock; first < dim;
-       first += kWarps * kScaleBlock) {
-    RowPart part{{}, first, dim - first < kScaleBlock ? dim - first : kScaleBlock};
-#pragma unroll
-    for (int j = 0; j < RowPart::kEach; ++j) {
-      const int i = j * 32 + lane;
-      part.v[j] = i < part.count ? fill(first + i) : 0.0F;
-    }
-    put(part);
-  }
-}
-
-// Element i of x with its pairs turned by the angles of a position.
-__device__ float rotated(const float* x, int i, const RopeTable& rope, int position) {
-  const int pair = rope.halves ? i % rope.pairs : i / 2;
-  const bool second = rope.halves ? i >= rope.pairs : i % 2 != 0;
-  const std::int64_t angle = static_cast<std::int64_t>(position) * rope.pairs + pair;
-  const float a = x[rope.halves ? pair : 2 * pair];
-  const float b = x[rope.halves ? pair + rope.pairs : 2 * pair + 1];
-  const float c = rope.cos[angle];
-  const float s = rope.sin[angle];
-  return second ? a * s + b * c : a * c - b * s;
-}
-
 __global__ void __launch_bounds__(kThreads) kv_write_kernel(const KvWriteParams p) {
   follow_previous_kernel();
   const std::int64_t token = blockIdx.x;
@@ -236,18 +204,7 @@ __global__ void __launch_bounds__(kThreads) kv_write_kernel(const KvWriteParams 
 
 __global__ void __launch_bounds__(kThreads) kv_write_heads_kernel(const KvWriteHeadsParams p) {
   follow_previous_kernel();
-  const std::int64_t token = blockIdx.x;
-  const int head = static_cast<int>(blockIdx.y);
-  const int position = p.places[token].position;
-  const KvPlace place = place_of(p.kv, p.places[token], head);
-  const float* k = p.k + token * p.ld + static_cast<std::int64_t>(head) * p.kv.key_dim;
-  const float* v = p.v + token * p.ld + static_cast<std::int64_t>(head) * p.kv.value_dim;
-  in_parts(
-      p.kv.key_dim, [&](int i) { return rotated(k, i, p.rope, position); },
-      [&](const RowPart& part) { put_key(p.kv, place, part); });
-  in_parts(
-      p.kv.value_dim, [&](int i) { return v[i]; },
-      [&](const RowPart& part) { put_value(p.kv, place, part); });
+  write_head(p, static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y));
 }
 
 // A thread block for each position.

@@ -130,11 +130,12 @@ void CudaAttention::run_splits(const AttentionParams& p, cuda::AttentionLaunch l
       static_cast<float*>(parts_.at_least(most_items * item_floats * sizeof(float), stream_));
   launch.best = launch.partial + most_items * sums * width;
   launch.total = launch.best + most_items * sums;
-  lists_.send();
   const int most = static_cast<int>(most_items);
   for (int begin = 0; begin < p.item_count; begin += most) {
     launch.first_item = begin;
     launch.items = std::min(most, p.item_count - begin);
+    if (megakernel_.attention(launch)) continue;
+    lists_.send();
     cuda::attention(launch, stream_.get());
     check(cudaGetLastError(), "start a kernel");
   }

@@ -8,6 +8,7 @@
 #include "kernels/cuda/attention_wide_plan.h"
 #include "kernels/cuda/launch.h"
 #include "worker/device/cuda_graphs.h"
+#include "worker/device/cuda_megakernel.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_products.h"
 #include "worker/device/cuda_sent_lists.h"
@@ -21,7 +22,7 @@ class CudaAttention {
   // kernel of long prompts, to compare it.
   CudaAttention(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, const Stream& stream,
                 Lists& lists, const SentLists& sent, const CudaGraphs& graphs,
-                CudaProducts& products)
+                CudaProducts& products, CudaMegakernel& megakernel)
       : processors_(gpu.multiProcessorCount),
         shared_bytes_(static_cast<std::int64_t>(gpu.sharedMemPerBlockOptin)),
         exact_(exact),
@@ -31,7 +32,8 @@ class CudaAttention {
         lists_(lists),
         sent_(sent),
         graphs_(graphs),
-        products_(products) {}
+        products_(products),
+        megakernel_(megakernel) {}
 
   void run(const kernels::AttentionParams& params);
 
@@ -63,6 +65,7 @@ class CudaAttention {
   const SentLists& sent_;
   const CudaGraphs& graphs_;
   CudaProducts& products_;  // which may take what it gives as operands
+  CudaMegakernel& megakernel_;
   kernels::cuda::AttentionPlan plan_;
   kernels::cuda::WideAttentionPlan wide_;
   std::vector<kernels::AttentionItem> items_;

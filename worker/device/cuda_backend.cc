@@ -14,6 +14,7 @@
 #include "worker/device/cuda_joined.h"
 #include "worker/device/cuda_launch.h"
 #include "worker/device/cuda_linear.h"
+#include "worker/device/cuda_megakernel.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_packing.h"
 #include "worker/device/cuda_progress.h"
@@ -52,16 +53,17 @@ cudaDeviceProp properties_of(int gpu) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library, AllReduce all_reduce,
-              bool sleeps, ManyRows many_rows)
+              bool sleeps, ManyRows many_rows, bool megakernel)
       : gpu_(gpu),
         properties_(properties_of(gpu)),
         exact_(exact),
         all_reduce_(all_reduce),
         sleeps_(sleeps),
         pool_(threads),
-        linear_(properties_, exact, many_rows, lists_, stream_),
+        megakernel_(properties_, exact, megakernel, stream_, lists_),
+        linear_(properties_, exact, many_rows, lists_, stream_, megakernel_),
         attention_(properties_, exact, many_rows, stream_, lists_, sent_, graphs_,
-                   linear_.products()) {
+                   linear_.products(), megakernel_) {
     if (library != nullptr) name_ += ", " + linear_.products().use_library(*library);
   }
   CudaBackend(const CudaBackend&) = delete;
@@ -147,17 +149,24 @@ class CudaBackend final : public Backend {
   // What goes to a library is not recorded: it has launches of its own.
   void repeat(const RepeatKey& key, const std::function<void()>& operators) override {
     if (linear_.products().may_use_library(key.tokens)) return operators();
-    graphs_.repeat(key, operators);
+    graphs_.repeat(key, [&] {
+      progress_.begin();
+      CudaMegakernel::Opened opened(megakernel_, key.tokens);
+      operators();
+      opened.start();
+    });
   }
 
   bool takes_fp8() const override { return linear_.products().takes_fp8(); }
 
   void copy(float* to, const float* from, std::size_t count) override {
+    stream_.put_first();
     check(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDefault, stream_.get()),
           "copy");
   }
 
   void clear(float* to, std::size_t count) override {
+    stream_.put_first();
     check(cudaMemsetAsync(to, 0, count * sizeof(float), stream_.get()), "clear memory");
   }
 
@@ -176,7 +185,7 @@ class CudaBackend final : public Backend {
     if (p.row_index == nullptr && products.may_hold(p.rows, p.width, p.for_products)) {
       const cuda::WideRows rows = products.hold_hidden(p.y, p.rows, p.width, p.for_products);
       launch([&] { cuda::rms_norm_rows(p, rows, stream_.get()); });
-    } else {
+    } else if (!megakernel_.norm(p)) {
       launch([&] { cuda::rms_norm(p, stream_.get()); });
     }
     progress_.norm();
@@ -227,6 +236,7 @@ class CudaBackend final : public Backend {
     if (params.tokens == 0) return;
     KvWriteHeadsParams p = params;
     p.places = list(p.places, p.tokens);
+    if (megakernel_.kv_write_heads(p)) return;
     launch([&] { cuda::kv_write_heads(p, stream_.get()); });
   }
 
@@ -246,6 +256,7 @@ class CudaBackend final : public Backend {
     if (params.tokens == 0) return;
     RopeQueryParams p = params;
     p.places = list(p.places, p.tokens);
+    if (megakernel_.rope_query(p)) return;
     launch([&] { cuda::rope_query(p, stream_.get()); });
   }
 
@@ -305,10 +316,11 @@ class CudaBackend final : public Backend {
   std::string name_ = std::string("cuda/") + properties_.name;
   ThreadPool pool_;
   Stream stream_;
-  CudaProgress progress_{stream_};
   CudaStore store_{gpu_.number(), sleeps_, stream_};
   SentLists sent_{stream_};
   Lists lists_{stream_, sent_};
+  CudaMegakernel megakernel_;
+  CudaProgress progress_{stream_, megakernel_};
   CudaGraphs graphs_{stream_, lists_, sent_};
   CudaLinear linear_;
   CudaJoined joined_{stream_, lists_};
@@ -337,8 +349,9 @@ void CudaBackend::index_select(const IndexSelectParams& params) {
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
                                            const FoundCublasLt* library, AllReduce all_reduce,
-                                           bool sleeps, ManyRows many_rows) {
-  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps, many_rows);
+                                           bool sleeps, ManyRows many_rows, bool megakernel) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps, many_rows,
+                                       megakernel);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

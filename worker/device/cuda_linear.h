@@ -19,11 +19,11 @@ class CudaLinear {
  public:
   // As CudaProducts'.
   CudaLinear(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
-             const Stream& stream)
+             const Stream& stream, CudaMegakernel& megakernel)
       : lists_(lists),
         stream_(stream),
         operands_(stream),
-        products_(gpu, exact, many_rows, lists, stream, operands_),
+        products_(gpu, exact, many_rows, lists, stream, operands_, megakernel),
         experts_(gpu, exact, many_rows, lists, stream, operands_) {}
 
   CudaProducts& products() { return products_; }

@@ -132,6 +132,7 @@ const std::byte* Lists::put_bytes(const void* from, std::size_t bytes) {
 }
 
 void Lists::send() {
+  stream_.put_first();  // a kernel follows
   if (sent_ == used_ || recorded_ != nullptr) return;
   check(cudaMemcpyAsync(static_cast<std::byte*>(current_.device.get()) + sent_,
                         static_cast<std::byte*>(current_.host.get()) + sent_, used_ - sent_,

@@ -34,6 +34,12 @@ class Stream {
   ~Stream() { cudaStreamDestroy(stream_); }
 
   cudaStream_t get() const { return stream_; }
+  // What was put off, to be put on the stream before anything else is (cuda_megakernel.h); empty:
+  // nothing is put off. Who puts work there calls put_first() before.
+  void puts_first(std::function<void()> first) const { first_ = std::move(first); }
+  void put_first() const {
+    if (first_) first_();
+  }
   // How often memory has moved that work on the stream may have used.
   std::uint64_t moves() const { return moves_; }
   void memory_moves() const { ++moves_; }
@@ -47,6 +53,7 @@ class Stream {
   // As synchronise(), or what was told by waits_by(): what is on the stream may wait for other
   // ranks, which may be lost.
   void wait() const {
+    put_first();
     if (waiter_) {
       waiter_();
     } else {
@@ -70,6 +77,7 @@ class Stream {
  private:
   std::function<void()> waiter_;
   mutable std::vector<std::shared_ptr<void>> outgrown_;
+  mutable std::function<void()> first_;
   cudaStream_t stream_ = nullptr;
   mutable std::uint64_t moves_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "kernels/cuda/product_plan.h"
 #include "worker/device/cublas_lt.h"
 #include "worker/device/cuda_held_rows.h"
+#include "worker/device/cuda_megakernel.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
@@ -21,14 +22,15 @@ class CudaProducts {
  public:
   // `exact`: activations as two BF16 terms.
   CudaProducts(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
-               const Stream& stream, CudaOperands& operands)
+               const Stream& stream, CudaOperands& operands, CudaMegakernel& megakernel)
       : processors_(gpu.multiProcessorCount),
         capability_(gpu.major),
         exact_(exact),
         many_rows_(many_rows),
         lists_(lists),
         stream_(stream),
-        operands_(operands) {}
+        operands_(operands),
+        megakernel_(megakernel) {}
 
   // Products of many rows are the library's from now on. For the log: whether it is there.
   std::string use_library(const FoundCublasLt& library);
@@ -86,6 +88,7 @@ class CudaProducts {
   Lists& lists_;
   const Stream& stream_;
   CudaOperands& operands_;
+  CudaMegakernel& megakernel_;
   std::unique_ptr<LibraryProduct> library_;
   std::vector<kernels::cuda::ProductTask> chosen_;
   kernels::cuda::ProductPlan plan_;

@@ -8,12 +8,13 @@ namespace dsm::device {
 namespace {
 
 // A kernel costs a step about 2 us; a step of 32 layers has eight of these.
-constexpr int kNorms = 8;
+constexpr unsigned kNorms = 8;
 
 }  // namespace
 
-CudaProgress::CudaProgress(const Stream& stream)
+CudaProgress::CudaProgress(const Stream& stream, CudaMegakernel& megakernel)
     : stream_(stream),
+      megakernel_(megakernel),
       count_(device_memory(sizeof(std::uint64_t))),
       seen_(host_memory(sizeof(std::uint64_t))) {
   *static_cast<std::uint64_t*>(seen_.get()) = 0;
@@ -21,10 +22,11 @@ CudaProgress::CudaProgress(const Stream& stream)
 }
 
 void CudaProgress::norm() {
-  if (++norms_ < kNorms) return;
-  norms_ = 0;
-  kernels::cuda::count_move(static_cast<std::uint64_t*>(count_.get()),
-                            static_cast<std::uint64_t*>(seen_.get()), stream_.get());
+  if (norms_++ % kNorms != 0) return;
+  auto* const count = static_cast<std::uint64_t*>(count_.get());
+  auto* const seen = static_cast<std::uint64_t*>(seen_.get());
+  if (megakernel_.count_move({count, seen})) return;
+  kernels::cuda::count_move(count, seen, stream_.get());
   check(cudaGetLastError(), "start a kernel");
 }
 

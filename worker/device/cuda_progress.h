@@ -5,24 +5,28 @@
 
 #include <cstdint>
 
+#include "worker/device/cuda_megakernel.h"
 #include "worker/device/cuda_memory.h"
 
 namespace dsm::device {
 
 class CudaProgress {
  public:
-  explicit CudaProgress(const Stream& stream);
+  CudaProgress(const Stream& stream, CudaMegakernel& megakernel);
 
   // A norm has been put on the stream. For the backend's thread.
   void norm();
+  // The next norm counts, so that a step which is repeated counts at the same ones each time.
+  void begin() { norms_ = 0; }
   // Any thread may ask.
   std::uint64_t moves() const;
 
  private:
   const Stream& stream_;
+  CudaMegakernel& megakernel_;
   DeviceMemory count_;
   HostMemory seen_;
-  int norms_ = 0;  // since the last count
+  unsigned norms_ = 0;  // since one that counted, itself among them
 };
 
 }  // namespace dsm::device

@@ -38,6 +38,7 @@ struct BackendSpec {
   AllReduce all_reduce = AllReduce::kAuto;  // CUDA
   bool sleeps = false;                      // CUDA: sleep() may be called; a CPU's always
   ManyRows many_rows = ManyRows::kAuto;     // CUDA, unless exact
+  bool megakernel = false;                  // CUDA: as make_cuda_backend()
   const kernels::Ops* ops = nullptr;        // CPU; null: the best this processor can run
 };
 // Throws std::bad_alloc without enough memory, DeviceError when the device fails.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -34,9 +35,8 @@ extern "C" {
 namespace dsm::emulation {
 namespace {
 
-constexpr std::size_t kMostThreads = 1024;
 constexpr std::size_t kMostSharedBytes = 227 << 10;
-constexpr std::size_t kMostCluster = 2;
+constexpr std::size_t kStacks = 1024;
 constexpr std::size_t kNumbers = 16;  // of barriers
 
 // Host threads run kernels in the order in which they have come for it.
@@ -97,8 +97,11 @@ struct Barrier {
 // A block or, side by side, those of a cluster: then threads are numbered through them.
 class Block {
  public:
-  Block() : dynamic_(kMostCluster * kMostSharedBytes), threads_(kMostThreads) {
-    ready_.reserve(kMostThreads);
+  Block() : dynamic_(kMostTogether * kMostSharedBytes), threads_(kMostThreadsTogether) {
+    ready_.reserve(kMostThreadsTogether);
+    if (__asan_poison_memory_region != nullptr) {
+      __asan_poison_memory_region(dynamic_.data(), dynamic_.size());
+    }
   }
 
   void run(const KernelCall& call);
@@ -142,7 +145,7 @@ class Block {
     return random_;
   }
 
-  Stacks stacks_{kMostThreads};
+  std::deque<Stacks> stacks_;  // each of kStacks threads; no more than were ever needed
   std::vector<char> dynamic_;
   const KernelCall* call_ = nullptr;
   void* host_ = nullptr;   // where the stack of run() stands
@@ -154,10 +157,10 @@ class Block {
   std::size_t waits_ = 0;           // since the turn was passed
   bool let_others_run_ = false;     // this kernel, once
   std::size_t in_vain_ = 0;         // looks of wait_until() since anything came about
-  std::array<Barrier, kMostCluster> barriers_;
-  std::array<std::array<Barrier, kNumbers>, kMostCluster> numbered_;
+  std::array<Barrier, kMostTogether> barriers_;
+  std::array<std::array<Barrier, kNumbers>, kMostTogether> numbered_;
   Barrier cluster_;
-  std::array<std::vector<Meeting>, kMostThreads / 32> meetings_;  // of each warp
+  std::array<std::vector<Meeting>, kMostThreadsTogether / 32> meetings_;  // of each warp
   std::uint32_t random_ = 0x9e3779b9U;
 };
 
@@ -199,9 +202,10 @@ void Block::run(const KernelCall& call) {
   gridDim = call.grid;
   blockDim = call.block;
   count_ = std::size_t{call.block.x} * call.block.y * call.block.z;
-  if (call.cluster > kMostCluster || all() > kMostThreads) fail("a cluster that is too large");
-  if (__asan_poison_memory_region != nullptr) {
-    __asan_poison_memory_region(dynamic_.data(), dynamic_.size());
+  if (call.cluster > kMostTogether || all() > kMostThreadsTogether) {
+    fail("more blocks side by side than there is room for");
+  }
+  if (__asan_unpoison_memory_region != nullptr) {
     for (unsigned b = 0; b < call.cluster; ++b) {
       __asan_unpoison_memory_region(shared_of(b), call.shared_bytes);
     }
@@ -209,6 +213,11 @@ void Block::run(const KernelCall& call) {
   for (unsigned z = 0; z < call.grid.z; ++z) {
     for (unsigned y = 0; y < call.grid.y; y += call.cluster) {
       for (unsigned x = 0; x < call.grid.x; ++x) run_blocks({x, y, z});
+    }
+  }
+  if (__asan_poison_memory_region != nullptr) {
+    for (unsigned b = 0; b < call.cluster; ++b) {
+      __asan_poison_memory_region(shared_of(b), call.shared_bytes);
     }
   }
 }
@@ -227,7 +236,8 @@ void Block::run_blocks(const uint3& first_block) {
   ready_.clear();
   for (std::size_t t = 0; t < all(); ++t) {
     const auto i = static_cast<unsigned>(t % count_);
-    threads_[t].stack = stacks_.start(t, entry);
+    if (t / kStacks == stacks_.size()) stacks_.emplace_back(kStacks);
+    threads_[t].stack = stacks_[t / kStacks].start(t % kStacks, entry);
     threads_[t].block = first_block;
     threads_[t].block.y += static_cast<unsigned>(t / count_);
     threads_[t].index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};

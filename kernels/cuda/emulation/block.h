@@ -23,6 +23,10 @@ struct KernelCall {
   std::function<void()> body;    // of a thread
   unsigned cluster = 1;          // blocks in y that run side by side
 };
+// Of at most so many threads and shared memory together: two blocks for each of the processors that
+// runtime.cc tells of.
+inline constexpr unsigned kMostTogether = 16;
+inline constexpr std::size_t kMostThreadsTogether = 4096;
 // All clusters of blocks, one after the other. Of several host threads one runs a kernel at a time,
 // until that lets the others run.
 void run(const KernelCall& call);

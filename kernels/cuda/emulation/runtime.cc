@@ -42,6 +42,8 @@ std::size_t allowed_bytes(const void* kernel) {
 
 }  // namespace
 
+static_assert(dsm::emulation::kMostTogether == 2 * kProcessors);
+
 namespace dsm::emulation {
 
 cudaError_t set_error(cudaError_t error) {
@@ -60,6 +62,12 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work bo
   if (config.dynamicSmemBytes > allowed_bytes(kernel)) return set_error(cudaErrorInvalidValue);
   unsigned cluster = 1;
   for (const cudaLaunchAttribute& attribute : std::span(config.attrs, config.numAttrs)) {
+    if (attribute.id == cudaLaunchAttributeCooperative && attribute.val.cooperative != 0) {
+      if (grid.x != 1 || grid.z != 1 || grid.y > kMostTogether) {
+        return set_error(cudaErrorInvalidConfiguration);
+      }
+      cluster = grid.y;
+    }
     if (attribute.id != cudaLaunchAttributeClusterDimension) continue;
     const auto& [x, y, z] = attribute.val.clusterDim;
     if (x != 1 || z != 1 || y == 0 || grid.y % y != 0) {

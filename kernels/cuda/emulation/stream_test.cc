@@ -105,11 +105,14 @@ TEST(Copies, OfMemoryThatIsGoneAreSeen) {
 #endif
   void* memory = nullptr;
   ASSERT_EQ(cudaMalloc(&memory, 8), cudaSuccess);
-  auto from = std::make_unique<double>(1);
-  cudaMemcpyAsync(memory, from.get(), 8, cudaMemcpyHostToDevice, nullptr);
-  from.reset();
-  EXPECT_DEATH(cudaStreamSynchronize(nullptr), "a copy from of memory that is not there");
-  from = std::make_unique<double>(1);
+  const auto copy_from_what_goes = [&] {
+    auto from = std::make_unique<double>(1);
+    cudaMemcpyAsync(memory, from.get(), 8, cudaMemcpyHostToDevice, nullptr);
+    from.reset();
+    cudaStreamSynchronize(nullptr);
+  };
+  EXPECT_DEATH(copy_from_what_goes(), "a copy from of memory that is not there");
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
 }
 
 TEST(Memory, EndsAndIsAnErrorThen) {

@@ -98,6 +98,7 @@ struct cudaFuncAttributes {
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 
 enum cudaLaunchAttributeID {
+  cudaLaunchAttributeCooperative = 2,
   cudaLaunchAttributeClusterDimension = 4,
   cudaLaunchAttributeProgrammaticStreamSerialization = 6,
 };
@@ -107,9 +108,11 @@ union cudaLaunchAttributeValue {
     unsigned y;
     unsigned z;
   } clusterDim;
+  int cooperative;
   int programmaticStreamSerializationAllowed;
 };
-// When a kernel starts changes nothing of what it computes: only clusters, in y, are looked at.
+// When a kernel starts changes nothing of what it computes: only clusters and grids whose blocks
+// run side by side, both in y, are looked at.
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   cudaLaunchAttributeValue val;

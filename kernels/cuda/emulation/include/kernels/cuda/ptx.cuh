@@ -176,6 +176,13 @@ inline void fence_system() {
   std::atomic_thread_fence(std::memory_order_acq_rel);
 }
 
+inline void wait_for_turn(const std::uint32_t* word, std::uint32_t was) {
+  emulation::wait_until([&] { return ((*word ^ was) >> 31) != 0; });
+}
+inline void ask_second_cache(const void* line) {
+  static_cast<void>(*static_cast<const volatile char*>(line));
+}
+
 inline std::int64_t nanoseconds() {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

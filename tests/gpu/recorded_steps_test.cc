@@ -1,0 +1,92 @@
+// Steps of decoding that are recorded and started as a whole have the bits of plain ones: with
+// activations in FP8, where experts' groups stay on the device, and as one kernel.
+#include <cstdint>
+#include <string>
+
+#include "tests/model/model_fixture.h"
+#include "worker/device/devices.h"
+
+#ifdef DSM_CUDA_EMULATED
+#include "kernels/cuda/emulation/graph.h"
+#endif
+
+namespace dsm::model {
+namespace {
+
+using Tokens = std::vector<engine::TokenId>;
+using Logits = std::vector<float>;
+
+// That were started on all devices of this process; a GPU does not count them.
+std::uint64_t graphs_started() {
+#ifdef DSM_CUDA_EMULATED
+  return emulation::graphs_started();
+#else
+  return 0;
+#endif
+}
+#ifdef DSM_CUDA_EMULATED
+constexpr bool kCounted = true;
+#else
+constexpr bool kCounted = false;
+#endif
+
+// The last token of each sequence; `all` asks for a plain step.
+Logits decoded(RankModel& model, const std::vector<Tokens>& sequences, bool all) {
+  NoComm comm;
+  engine::Batch batch{1, {}};
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const Tokens& tokens = sequences[i];
+    const auto table = blocks_for(tokens.size(), static_cast<int>(8 * i));
+    batch.rows.push_back(make_row(tokens, tokens.size() - 1, tokens.size(), table));
+  }
+  const auto logits = all ? model.forward_all(batch, comm) : model.forward(batch, comm);
+  return {logits.begin(), logits.end()};
+}
+
+void expect_plain_bits(RankModel& model) {
+  const int vocab = model.config().vocab_size;
+  NoComm comm;
+  std::vector<Tokens> sequences(3);
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const int length = 3 + 20 * static_cast<int>(i);
+    for (int t = 0; t < length; ++t) sequences[i].push_back((t * 31 + length) % vocab);
+    const auto table = blocks_for(sequences[i].size(), static_cast<int>(8 * i));
+    model.forward({1, {make_row(sequences[i], 0, sequences[i].size(), table)}}, comm);
+  }
+  // The first step is plain, the second is recorded; three rows are padded to four.
+  for (int step = 0; step < 4; ++step) {
+    for (auto& tokens : sequences) tokens.push_back((step * 11 + 3) % vocab);
+    const Logits plain = decoded(model, sequences, true);
+    const std::uint64_t before = graphs_started();
+    EXPECT_EQ(decoded(model, sequences, false), plain) << "step " << step;
+    if (kCounted) {
+      EXPECT_EQ(graphs_started() - before, step > 0 ? 1U : 0U) << "step " << step;
+    }
+  }
+}
+
+TEST(RecordedSteps, HaveTheBitsOfPlainOnesInFp8) {
+  for (const bool deterministic : {true, false}) {
+    SCOPED_TRACE(deterministic ? "deterministic" : "loose");
+    expect_plain_bits(
+        *load_checkpoint("tests/goldens/fp8-tiny", {.device = *device::find_device("auto"),
+                                                    .deterministic = deterministic,
+                                                    .fp8_activations = true}));
+  }
+}
+
+// What it does not have of a family, latents and experts, are kernels of their own in between.
+TEST(RecordedSteps, HaveTheBitsOfPlainOnesAsOneKernel) {
+  for (const char* family : {"llama", "qwen2", "deepseek_v2_lite"}) {
+    for (const bool deterministic : {true, false}) {
+      SCOPED_TRACE(std::string(family) + (deterministic ? ", deterministic" : ", loose"));
+      expect_plain_bits(*load_checkpoint(std::string("tests/goldens/families/") + family,
+                                         {.device = *device::find_device("auto"),
+                                          .megakernel = true,
+                                          .deterministic = deterministic}));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dsm::model
