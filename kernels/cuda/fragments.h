@@ -99,6 +99,19 @@ DSM_HOST_DEVICE Activations load_activations(const float* row, const float* row_
   return x;
 }
 
+// The same where all four are there and can be loaded at a time.
+DSM_HOST_DEVICE Activations load_whole_activations(const float* row, const float* row_below,
+                                                   int first) {
+  const float* const rows[2] = {row, row_below};
+  Activations x;
+  for (int r = 0; r < 2; ++r) {
+    Four<float> four = {};
+    if (rows[r] != nullptr) four = load_four(rows[r] + first);
+    for (int i = 0; i < 4; ++i) x.v[r][i] = four.v[i];
+  }
+  return x;
+}
+
 // The activations rounded to BF16.
 DSM_HOST_DEVICE FragmentA rounded(const Activations& x) {
   return {{bf16_pair(x.v[0][0], x.v[0][1]), bf16_pair(x.v[1][0], x.v[1][1]),
@@ -130,14 +143,16 @@ DSM_HOST_DEVICE RowOperand<kTerms> row_operand(const Activations& x) {
   return a;
 }
 
-// `panel`: [pairs of inputs][64] of BF16 pairs. Inputs [at, at + 16) of them, zero from `end` on;
-// at is even.
+// `panel`: [pairs of inputs][64] of BF16 pairs. Inputs [at, at + 16) of them, zero from `end` on
+// unless kWhole says that none is beyond it; at is even.
+template <bool kWhole = false>
 DSM_HOST_DEVICE FragmentB load_bf16(const std::uint32_t* panel, int at, int end, int lane,
                                     bool once = false) {
   FragmentB b;
   for (int p = 0; p < 2; ++p) {
     const int pair = at / 2 + lane % 4 * 2 + p;
-    const bool there = pair * 2 < end;  // the last pair of an odd number is padded with zero
+    const bool there =
+        kWhole || pair * 2 < end;  // the last pair of an odd number is padded with zero
     for (int half = 0; half < 2; ++half) {
       Four<std::uint32_t> four = {};
       if (there) {
@@ -157,8 +172,9 @@ struct Fp8Words {
   std::uint32_t v[2][kInputs];
 };
 
-// `panel`: [inputs][64] of FP8 values. The lane's of the step at `at`, zero from `end` on.
-template <int kInputs>
+// `panel`: [inputs][64] of FP8 values. The lane's of the step at `at`, zero from `end` on, as
+// above.
+template <int kInputs, bool kWhole = false>
 DSM_HOST_DEVICE Fp8Words<kInputs> load_e4m3(const std::uint8_t* panel, int at, int end, int lane,
                                             bool once = false) {
   Fp8Words<kInputs> words;
@@ -167,8 +183,9 @@ DSM_HOST_DEVICE Fp8Words<kInputs> load_e4m3(const std::uint8_t* panel, int at, i
       const int input = at + lane % 4 * kInputs + i;
       const std::uint8_t* from =
           panel + static_cast<std::int64_t>(input) * kPanel + half * 32 + lane / 4 * 4;
-      words.v[half][i] =
-          input < end ? load_weights(reinterpret_cast<const std::uint32_t*>(from), once) : 0;
+      words.v[half][i] = kWhole || input < end
+                             ? load_weights(reinterpret_cast<const std::uint32_t*>(from), once)
+                             : 0;
     }
   }
   return words;
@@ -209,6 +226,10 @@ DSM_HOST_DEVICE FragmentB fp8_operand(const Fp8Words<8>& words) {
   return b;
 }
 
+struct alignas(8) Two {
+  std::uint32_t v[2];
+};
+
 // Rows g and g + 8 of a step of 32 inputs in FP8, aligned to 8 bytes; a row that is null counts as
 // zeros. Rows reach to a multiple of 32.
 DSM_HOST_DEVICE FragmentA load_fp8_rows(const std::uint8_t* row, const std::uint8_t* row_below,
@@ -217,9 +238,9 @@ DSM_HOST_DEVICE FragmentA load_fp8_rows(const std::uint8_t* row, const std::uint
   const std::uint8_t* const rows[2] = {row, row_below};
   for (int r = 0; r < 2; ++r) {
     if (rows[r] == nullptr) continue;
-    const auto* words = reinterpret_cast<const std::uint32_t*>(rows[r] + at + lane % 4 * 8);
-    a.v[r] = words[0];
-    a.v[r + 2] = words[1];
+    const auto words = *reinterpret_cast<const Two*>(rows[r] + at + lane % 4 * 8);
+    a.v[r] = words.v[0];
+    a.v[r + 2] = words.v[1];
   }
   return a;
 }

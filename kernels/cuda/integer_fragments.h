@@ -27,18 +27,32 @@ DSM_HOST_DEVICE Four<std::uint32_t> load_words(const std::uint32_t* panel, int r
   return load_four(panel + static_cast<std::int64_t>(row) * kPanel + half * 32 + lane / 4 * 4);
 }
 
-// Inputs [at, at + 16) of a panel in INT8, zero from `end` on; at + lead is a multiple of 4. A word
-// is what a lane takes of a column.
-DSM_HOST_DEVICE FragmentB load_int8(const std::uint32_t* panel, int lead, int at, int end,
+// A lane's words of a step in INT8, as they stand in memory: one for each of its columns.
+struct Int8Words {
+  Four<std::uint32_t> half[2];
+};
+
+// Inputs [at, at + 16) of a panel in INT8, zero from `end` on unless kWhole says that none is
+// beyond it; at + lead is a multiple of 4.
+template <bool kWhole = false>
+DSM_HOST_DEVICE Int8Words load_int8(const std::uint32_t* panel, int lead, int at, int end,
                                     int lane) {
   const int first = at + lane % 4 * 4;
+  Int8Words words = {};
+  for (int half = 0; half < 2; ++half) {
+    if (kWhole || first < end) {
+      words.half[half] = load_words(panel, (first + lead) / 4, half, lane);
+    }
+  }
+  return words;
+}
+
+DSM_HOST_DEVICE FragmentB operand(const Int8Words& words) {
   FragmentB b;
   for (int half = 0; half < 2; ++half) {
-    Four<std::uint32_t> words = {};
-    if (first < end) words = load_words(panel, (first + lead) / 4, half, lane);
     for (int j = 0; j < 4; ++j) {
       for (int p = 0; p < 2; ++p) {
-        b.v[half * 4 + j][p] = bf16_pair_of_int8(words.v[j] >> (8 * p));
+        b.v[half * 4 + j][p] = bf16_pair_of_int8(words.half[half].v[j] >> (8 * p));
       }
     }
   }
@@ -54,12 +68,13 @@ struct Int4Words {
 };
 
 // at + lead is a multiple of 8. Where no input is there activations are zero, so any weight will
-// do.
+// do. kWhole as above.
+template <bool kWhole = false>
 DSM_HOST_DEVICE Int4Words load_int4(const std::uint32_t* panel, int lead, int at, int end,
                                     int lane) {
   const int first = at + lane % 4 * 8;
   Int4Words words = {};
-  if (first < end) {
+  if (kWhole || first < end) {
     for (int half = 0; half < 2; ++half) {
       words.half[half] = load_words(panel, (first + lead) / 8, half, lane);
     }

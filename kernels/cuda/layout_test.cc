@@ -58,7 +58,7 @@ Step step_of(const PackedMatrix& w, int begin, int end, int index, int lane) {
     case DType::kBF16:
       return {load_bf16(words, at, end, lane), first_input(at, lane)};
     case DType::kInt8:
-      return {load_int8(words, lead_of(w), at, end, lane), first_input(at, lane)};
+      return {operand(load_int8(words, lead_of(w), at, end, lane)), first_input(at, lane)};
     case DType::kInt4: {
       const int pair = begin + index / 2 * kPairInputs;
       return {int4_operand(load_int4(words, lead_of(w), pair, end, lane), index % 2),

@@ -27,6 +27,21 @@ inline constexpr int kProductThreads = 32 * kSpanSplits;
 // Floats from one row of a warp's sums to the next: 64 and 4 that keep lanes on different banks.
 inline constexpr int kSumStride = kPanel + 4;
 
+// use(product, register, scale) for the scales of a panel's columns that are a lane's: registers 0
+// and 1 of each product's sums, and 2 and 3 likewise. Four are loaded at a time.
+template <class Use>
+__device__ __forceinline__ void for_each_scale(const float* scales, int lane, const Use& use) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const Four<float> four = load_four(scales + column_of(half * 4, i, lane));
+#pragma unroll
+      for (int j = 0; j < 4; ++j) use(half * 4 + j, i, four.v[j]);
+    }
+  }
+}
+
 // One warp's sums of a split: 16 kTiles rows, 64 columns.
 template <int kTiles>
 struct TensorSums {
@@ -45,18 +60,14 @@ struct TensorSums {
 
   // Times the scales of the panel's columns, and `factor`.
   __device__ void scale(const float* scales, float factor, int lane) {
+    for_each_scale(scales, lane, [&](int j, int i, float of_column) {
+      const float scale = of_column * factor;
 #pragma unroll
-    for (int j = 0; j < kProducts; ++j) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float scale = scales[column_of(j, i, lane)] * factor;
-#pragma unroll
-        for (int t = 0; t < kTiles; ++t) {
-          v[t][j][i] *= scale;
-          v[t][j][i + 2] *= scale;
-        }
+      for (int t = 0; t < kTiles; ++t) {
+        v[t][j][i] *= scale;
+        v[t][j][i + 2] *= scale;
       }
-    }
+    });
   }
 
   // Rows of tile t to shared memory, four columns at a time.
@@ -77,16 +88,19 @@ struct TensorSums {
 // counts as zeros; `wide` as load_activations() has it.
 template <int kTerms>
 struct PlainOperands {
-  const float* const* rows;
+  const float* row;
+  const float* row_below;
   bool wide;
 
+  __device__ __forceinline__ bool whole() const { return wide; }
   __device__ __forceinline__ void begin(int) {}
   __device__ __forceinline__ void next(int) {}
-  // The lane's operand of 16 rows; its four inputs of the step are those from `first` on.
-  __device__ __forceinline__ RowOperand<kTerms> get(int, int tile, int first, int end,
-                                                    int lane) const {
-    const int row = tile * kTileRows + lane / 4;
-    return row_operand<kTerms>(load_activations(rows[row], rows[row + 8], first, end, wide));
+  // The lane's operand of 16 rows; its four inputs of the step are those from `first` on. kWhole:
+  // all are there, and the rows are whole().
+  template <bool kWhole>
+  __device__ __forceinline__ RowOperand<kTerms> get(int, int, int first, int end, int) const {
+    return row_operand<kTerms>(kWhole ? load_whole_activations(row, row_below, first)
+                                      : load_activations(row, row_below, first, end, wide));
   }
 };
 
@@ -106,6 +120,7 @@ struct PackedOperands {
   uint4* ring;        // [kStages] of the same, at its lane
   int steps = 0;
 
+  __device__ __forceinline__ bool whole() const { return true; }
   // Of a split of so many steps.
   __device__ __forceinline__ void begin(int count) {
     steps = count;
@@ -119,6 +134,7 @@ struct PackedOperands {
     ask(step + kStages - 1);
     cp_async_wait<kStages - 1>();
   }
+  template <bool kWhole>
   __device__ __forceinline__ RowOperand<kTerms> get(int step, int tile, int, int, int) const {
     RowOperand<kTerms> a;
 #pragma unroll
@@ -142,13 +158,13 @@ struct PackedOperands {
 
 // sums += rows times the weights of step number `step` of a split; the lane's four inputs of it are
 // those from `first` on.
-template <int kTiles, int kTerms, class Rows>
+template <int kTiles, int kTerms, bool kWhole, class Rows>
 __device__ __forceinline__ void tensor_step(Rows& rows, int step, int first, int end, int lane,
                                             const FragmentB& b, TensorSums<kTiles>& sums) {
   rows.next(step);
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
-    const RowOperand<kTerms> a = rows.get(step, t, first, end, lane);
+    const RowOperand<kTerms> a = rows.template get<kWhole>(step, t, first, end, lane);
 #pragma unroll
     for (int term = 0; term < kTerms; ++term) {
 #pragma unroll
@@ -164,8 +180,25 @@ __device__ __forceinline__ void tensor_step(Rows& rows, int step, int first, int
 template <std::size_t kLaneBytes>
 inline constexpr int kStepsAhead = kLaneBytes < 16 ? 1 : static_cast<int>(128 / kLaneBytes);
 
+// Where a split's scales are to be had soon from the second cache.
+__device__ __forceinline__ const float* scales_of_split(const PackedMatrix& w, int panel,
+                                                        int number) {
+  return w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + number) * kPanel;
+}
+template <class Split>
+__device__ __forceinline__ void ask_for_scales(const Split& split) {
+  if constexpr (requires { split.scales; }) {
+    constexpr int kLine = 128 / sizeof(float);
+    if (split.begin < split.end && split.lane < kPanel / kLine) {
+      ask_second_cache(split.scales + split.lane * kLine);
+    }
+  }
+}
+
 // Steps of a split that are on their way. A split has inputs [begin, end), kInputs a step, and
-// load(at) gives the weights of the step at `at`.
+// load(at) gives the weights of the step at `at`. Most splits are whole(), with all the inputs that
+// there may be: whole_step(i) gives those of step number i without a look at where they end, which
+// would cost more instructions than the products do.
 template <class Split>
 struct Ahead {
   using Words = decltype(std::declval<const Split&>().load(0));
@@ -179,10 +212,25 @@ struct Ahead {
       const int at = split.begin + i * Split::kInputs;
       if (at < split.end) v[i] = split.load(at);
     }
+    ask_for_scales(split);
   }
-  // use(at, its weights) for each step of the split that was asked for.
-  template <class Use>
-  __device__ __forceinline__ void for_each(const Split& split, const Use& use) {
+  // use(at, its weights, whole) for each step of the split that was asked for. kMayBeWhole: `whole`
+  // may be said of it.
+  template <bool kMayBeWhole, class Use>
+  __device__ __forceinline__ void for_each(const Split& split, [[maybe_unused]] bool whole,
+                                           const Use& use) {
+    if constexpr (kMayBeWhole) {
+      if (whole) {
+        constexpr int kAll = kSplitInputs / Split::kInputs;
+#pragma unroll
+        for (int i = 0; i < kAll; ++i) {
+          const auto weights = v[i % kSteps];
+          if (i + kSteps < kAll) v[i % kSteps] = split.whole_step(i + kSteps);
+          use(split.begin + i * Split::kInputs, weights, std::true_type());
+        }
+        return;
+      }
+    }
     for (int first = split.begin; first < split.end; first += kSteps * Split::kInputs) {
 #pragma unroll
       for (int i = 0; i < kSteps; ++i) {
@@ -192,7 +240,7 @@ struct Ahead {
         if (at + kSteps * Split::kInputs < split.end) {
           v[i] = split.load(at + kSteps * Split::kInputs);
         }
-        use(at, weights);
+        use(at, weights, std::false_type());
       }
     }
   }
@@ -212,9 +260,29 @@ struct SplitStream {
   __device__ __forceinline__ void ask(const Split& split) {
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) ask_step(split, i);
+    ask_for_scales(split);
   }
-  template <class Use>
-  __device__ __forceinline__ void for_each(const Split& split, const Use& use) {
+  template <bool kMayBeWhole, class Use>
+  __device__ __forceinline__ void for_each(const Split& split, bool whole, const Use& use) {
+    static_assert(kMayBeWhole);
+    ask_for_scales(next);
+    if (whole) {
+      constexpr int kAll = kSplitInputs / Split::kInputs;
+      const bool next_whole = next.whole();
+#pragma unroll
+      for (int i = 0; i < kAll; ++i) {
+        const auto weights = v[i % kSteps];
+        if (i + kSteps < kAll) {
+          v[i % kSteps] = split.whole_step(i + kSteps);
+        } else if (next_whole) {
+          v[i % kSteps] = next.whole_step(i + kSteps - kAll);
+        } else {
+          ask_step(next, i + kSteps - kAll);
+        }
+        use(split.begin + i * Split::kInputs, weights, std::true_type());
+      }
+      return;
+    }
     for (int first = split.begin; first < split.end; first += kSteps * Split::kInputs) {
 #pragma unroll
       for (int i = 0; i < kSteps; ++i) {
@@ -226,7 +294,7 @@ struct SplitStream {
         } else if (at < split.end || first == split.begin) {  // else it is there
           ask_step(next, i);
         }
-        if (at < split.end) use(at, weights);
+        if (at < split.end) use(at, weights, std::false_type());
       }
     }
   }
@@ -246,25 +314,40 @@ struct Fp8Split {
   int begin;
   int end;
   int lane;
+  const float* scales;  // of the panel's columns
 
   static __device__ Fp8Split of(const PackedMatrix& w, int panel, int number, int lane) {
     return {
         static_cast<const std::uint8_t*>(w.data) + static_cast<std::int64_t>(panel) * w.k * kPanel,
-        split_begin(w, number), split_end(w, number), lane};
+        split_begin(w, number), split_end(w, number), lane, scales_of_split(w, panel, number)};
+  }
+  __device__ __forceinline__ bool whole() const { return end - begin == kSplitInputs; }
+  __device__ __forceinline__ Fp8Words<kLaneInputs> whole_step(int step) const {
+    return load_e4m3<kLaneInputs, true>(panel + static_cast<std::int64_t>(begin) * kPanel,
+                                        step * kInputs, 0, lane, kOnce);
   }
   __device__ __forceinline__ Fp8Words<kLaneInputs> load(int at) const {
     return load_e4m3<kLaneInputs>(panel, at, end, lane, kOnce);
   }
 };
 
+// Steps of a split; whole ones are told from others where one tile leaves registers for both.
+template <int kTiles, class Split, class OnTheirWay, class Rows, class Use>
+__device__ __forceinline__ void for_each_step(const Split& split, OnTheirWay& ahead,
+                                              const Rows& rows, const Use& use) {
+  constexpr bool kMayBeWhole = kTiles == 1;
+  ahead.template for_each<kMayBeWhole>(split, kMayBeWhole && split.whole() && rows.whole(), use);
+}
+
 // sums += rows times a split of a panel.
 template <int kTiles, int kTerms, class Split, class OnTheirWay, class Rows>
 __device__ __forceinline__ void tensor_chain(const Split& split, OnTheirWay& ahead, Rows& rows,
                                              TensorSums<kTiles>& sums) {
   rows.begin((split.end - split.begin + kStepInputs - 1) / kStepInputs);
-  ahead.for_each(split, [&](int at, const auto& weights) {
-    tensor_step<kTiles, kTerms>(rows, (at - split.begin) / kStepInputs, first_input(at, split.lane),
-                                split.end, split.lane, operand(weights), sums);
+  for_each_step<kTiles>(split, ahead, rows, [&](int at, const auto& weights, auto whole) {
+    tensor_step<kTiles, kTerms, decltype(whole)::value>(rows, (at - split.begin) / kStepInputs,
+                                                        first_input(at, split.lane), split.end,
+                                                        split.lane, operand(weights), sums);
   });
 }
 
@@ -304,7 +387,7 @@ struct OperandRows : PlainRows {
   static __device__ __forceinline__ Rows<kTiles> rows(const Products& p, const Row* row_of_x,
                                                       int split, int lane) {
     if constexpr (kTiles == 1) {
-      return {row_of_x, p.wide_x};
+      return {row_of_x[lane / 4], row_of_x[lane / 4 + 8], p.wide_x};
     } else {
       const int warp = static_cast<int>(threadIdx.x) / 32;
       const std::int64_t splits = std::int64_t{p.spans} * kSpanSplits;

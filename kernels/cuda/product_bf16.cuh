@@ -16,6 +16,11 @@ struct Bf16Split {
   __device__ __forceinline__ FragmentB load(int at) const {
     return load_bf16(panel, at, end, lane, kOnce);
   }
+  __device__ __forceinline__ bool whole() const { return end - begin == kSplitInputs; }
+  __device__ __forceinline__ FragmentB whole_step(int step) const {
+    return load_bf16<true>(panel + static_cast<std::int64_t>(begin / 2) * kPanel, step * kInputs, 0,
+                           lane, kOnce);
+  }
 };
 
 template <int kTerms>

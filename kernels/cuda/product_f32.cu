@@ -48,7 +48,7 @@ struct F32Weights : PlainRows {
   template <int kTiles>
   static __device__ void chain(const PackedMatrix&, int, int, const Split& split,
                                Ahead<Split>& ahead, const float* const* rows, Sums<kTiles>& sums) {
-    ahead.for_each(split, [&](int i, const float2& pair) {
+    ahead.template for_each<false>(split, false, [&](int i, const float2& pair, auto) {
 #pragma unroll
       for (int r = 0; r < kTiles * kTileRows; ++r) {
         const float x = rows[r] != nullptr ? rows[r][i] : 0.0F;

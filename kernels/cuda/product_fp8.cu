@@ -19,12 +19,10 @@ struct Fp8Weights : OperandRows<kTerms> {
   }
 
   template <int kTiles, class Rows>
-  static __device__ void chain(const PackedMatrix& w, int panel, int number,
-                               const Split<kTiles>& split, Ahead<Split<kTiles>>& ahead, Rows& rows,
-                               Sums<kTiles>& sums) {
+  static __device__ void chain(const PackedMatrix&, int, int, const Split<kTiles>& split,
+                               Ahead<Split<kTiles>>& ahead, Rows& rows, Sums<kTiles>& sums) {
     tensor_chain<kTiles, kTerms>(split, ahead, rows, sums);
-    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + number) * kPanel,
-               0x1p-120F, split.lane);  // params.h: times 2^120
+    sums.scale(split.scales, 0x1p-120F, split.lane);  // params.h: times 2^120
   }
 };
 

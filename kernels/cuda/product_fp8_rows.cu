@@ -35,46 +35,50 @@ struct Fp8RowWeights {
   }
 
   template <int kTiles>
-  static __device__ void chain(const PackedMatrix& w, int panel, int number,
-                               const Split<kTiles>& split, Ahead<Split<kTiles>>& ahead,
-                               const Row* rows, Sums<kTiles>& sums) {
-    ahead.for_each(split, [&](int at, const Fp8Words<8>& words) {
-      const FragmentB b = fp8_operand(words);
+  static __device__ void chain(const PackedMatrix&, int, int number, const Split<kTiles>& split,
+                               Ahead<Split<kTiles>>& ahead, const Row* rows, Sums<kTiles>& sums) {
+    const std::uint8_t* values[kTiles][2];
 #pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        const int row = t * kTileRows + split.lane / 4;
-        const FragmentA a = load_fp8_rows(rows[row].values, rows[row + 8].values, at, split.lane);
+    for (int t = 0; t < kTiles; ++t) {
+      const int row = t * kTileRows + split.lane / 4;
+      values[t][0] = rows[row].values;
+      values[t][1] = rows[row + 8].values;
+    }
+    ahead.template for_each<kTiles == 1>(
+        split, kTiles == 1 && split.whole(), [&](int at, const Fp8Words<8>& words, auto) {
+          const FragmentB b = fp8_operand(words);
 #pragma unroll
-        for (int j = 0; j < kProducts; ++j) mma_e4m3(sums.v[t][j], a.v, b.v[j]);
-      }
-    });
-    scale(w, panel, number, rows, split.lane, sums);
+          for (int t = 0; t < kTiles; ++t) {
+            const FragmentA a = load_fp8_rows(values[t][0], values[t][1], at, split.lane);
+#pragma unroll
+            for (int j = 0; j < kProducts; ++j) mma_e4m3(sums.v[t][j], a.v, b.v[j]);
+          }
+        });
+    scale(split, number, rows, sums);
   }
 
  private:
   template <int kTiles>
-  static __device__ void scale(const PackedMatrix& w, int panel, int split, const Row* rows,
-                               int lane, Sums<kTiles>& sums) {
-    const float* scales =
-        w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + split) * kPanel;
+  static __device__ void scale(const Split<kTiles>& split, int number, const Row* rows,
+                               Sums<kTiles>& sums) {
+    const int lane = split.lane;
     float of_row[kTiles][2];
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float* from = rows[t * kTileRows + lane / 4 + half * 8].scales;
-        of_row[t][half] = from != nullptr ? from[split] : 0.0F;
+        of_row[t][half] = from != nullptr ? from[number] : 0.0F;
       }
     }
+    for_each_scale(split.scales, lane, [&](int j, int i, float scale) {
+      const float of_column = scale * 0x1p-120F;  // params.h: times 2^120
 #pragma unroll
-    for (int j = 0; j < kProducts; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float of_column = scales[column_of(j, i, lane)] * 0x1p-120F;  // params.h: times 2^120
-#pragma unroll
-        for (int t = 0; t < kTiles; ++t) sums.v[t][j][i] *= of_column * of_row[t][i / 2];
+      for (int t = 0; t < kTiles; ++t) {
+        sums.v[t][j][i] *= of_column * of_row[t][0];
+        sums.v[t][j][i + 2] *= of_column * of_row[t][1];
       }
-    }
+    });
   }
 };
 

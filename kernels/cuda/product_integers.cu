@@ -1,5 +1,6 @@
-// Products with weights in INT8 and INT4, which become BF16 in registers, exactly. As with FP8 a
-// split is a block of the weight's scales, so a column's sum is multiplied by its scale once.
+// Products with weights in INT8 and INT4, which become BF16 in registers, exactly, when they are
+// used: on their way they are as in memory. As with FP8 a split is a block of the weight's scales,
+// so a column's sum is multiplied by its scale once.
 #include "kernels/cuda/integer_fragments.h"
 #include "kernels/cuda/product.cuh"
 
@@ -9,18 +10,31 @@ namespace {
 template <DType kType>
 struct IntegerSplit {
   static constexpr int kInputs = kType == DType::kInt8 ? kStepInputs : kPairInputs;
+  static constexpr int kWordInputs = inputs_per_word(kType);
   const std::uint32_t* panel;
   int lead;  // inputs of the first word that are before input 0
   int begin;
   int end;
   int lane;
+  const float* scales;  // of the panel's columns
 
-  __device__ __forceinline__ std::conditional_t<kType == DType::kInt8, FragmentB, Int4Words> load(
-      int at) const {
+  __device__ __forceinline__ auto load(int at) const {
     if constexpr (kType == DType::kInt8) {
       return load_int8(panel, lead, at, end, lane);
     } else {
       return load_int4(panel, lead, at, end, lane);
+    }
+  }
+  __device__ __forceinline__ bool whole() const {
+    return begin >= 0 && end - begin == kSplitInputs;
+  }
+  __device__ __forceinline__ auto whole_step(int step) const {
+    const std::uint32_t* from =
+        panel + static_cast<std::int64_t>((begin + lead) / kWordInputs) * kPanel;
+    if constexpr (kType == DType::kInt8) {
+      return load_int8<true>(from, 0, step * kInputs, 0, lane);
+    } else {
+      return load_int4<true>(from, 0, step * kInputs, 0, lane);
     }
   }
 };
@@ -31,12 +45,12 @@ __device__ __forceinline__ void int4_chain(const IntegerSplit<DType::kInt4>& spl
                                            Ahead<IntegerSplit<DType::kInt4>>& ahead, Rows& rows,
                                            TensorSums<kTiles>& sums) {
   rows.begin((split.end - split.begin + kPairInputs - 1) / kPairInputs * 2);
-  ahead.for_each(split, [&](int at, const Int4Words& words) {
+  for_each_step<kTiles>(split, ahead, rows, [&](int at, const Int4Words& words, auto whole) {
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
-      tensor_step<kTiles, kTerms>(rows, (at - split.begin) / kStepInputs + step,
-                                  int4_input(at, step, split.lane), split.end, split.lane,
-                                  int4_operand(words, step), sums);
+      tensor_step<kTiles, kTerms, decltype(whole)::value>(
+          rows, (at - split.begin) / kStepInputs + step, int4_input(at, step, split.lane),
+          split.end, split.lane, int4_operand(words, step), sums);
     }
   });
 }
@@ -57,20 +71,22 @@ struct IntegerWeights : OperandRows<kTerms> {
     // Words begin where splits do, the first one before input 0.
     return {static_cast<const std::uint32_t*>(w.data) +
                 static_cast<std::int64_t>(panel) * words * kPanel,
-            lead, number == 0 ? -lead : split_begin(w, number), split_end(w, number), lane};
+            lead,
+            number == 0 ? -lead : split_begin(w, number),
+            split_end(w, number),
+            lane,
+            scales_of_split(w, panel, number)};
   }
 
   template <int kTiles, class Rows>
-  static __device__ void chain(const PackedMatrix& w, int panel, int number,
-                               const Split<kTiles>& split, Ahead<Split<kTiles>>& ahead, Rows& rows,
-                               Sums<kTiles>& sums) {
+  static __device__ void chain(const PackedMatrix&, int, int, const Split<kTiles>& split,
+                               Ahead<Split<kTiles>>& ahead, Rows& rows, Sums<kTiles>& sums) {
     if constexpr (kType == DType::kInt8) {
       tensor_chain<kTiles, kTerms>(split, ahead, rows, sums);
     } else {
       int4_chain<kTiles, kTerms>(split, ahead, rows, sums);
     }
-    sums.scale(w.scales + (static_cast<std::int64_t>(panel) * splits_of(w) + number) * kPanel, 1.0F,
-               split.lane);
+    sums.scale(split.scales, 1.0F, split.lane);
   }
 };
 
