@@ -64,6 +64,17 @@ void Flags::add(const std::string& name, bool* value, const std::string& help) {
             "true or false"});
 }
 
+void Flags::add(const std::string& name, std::optional<bool>* value, const std::string& absent,
+                const std::string& help) {
+  add_flag({name, help, absent, true,
+            [value](const std::string& text) {
+              if (text != "true" && text != "false") return false;
+              *value = text == "true";
+              return true;
+            },
+            "true or false"});
+}
+
 Status Flags::parse(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     std::string name = argv[i];

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,9 @@ class Flags {
   void add(const std::string& name, double* value, const std::string& help);
   void add(const std::string& name, bool* value,
            const std::string& help);  // --x, --x=true, --x false
+  // Likewise; `absent` says what it is as long as nobody gives it.
+  void add(const std::string& name, std::optional<bool>* value, const std::string& absent,
+           const std::string& help);
 
   // kInvalid names the flag and what was expected. "--help" gives kCancelled with the help text as
   // its message.

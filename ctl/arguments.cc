@@ -119,7 +119,12 @@ class CommandLine {
              "Tokens of one step");
     add_size(fit_app_, "--max-num-seqs", fit_.sequences, 1, 4096, "Requests in one step");
     fit_app_->add_flag("--drafts", fit_.drafts, "With the model's own prediction layer (Mtp)");
-    fit_app_->add_flag("--loose", fit_.loose, "As with engine.deterministic: false");
+    auto* loose = fit_app_->add_flag("--loose", fit_.loose,
+                                     "As with engine.deterministic: false; what GPUs do");
+    fit_app_
+        ->add_flag("--deterministic", fit_.deterministic,
+                   "As with engine.deterministic: true; what CPUs do")
+        ->excludes(loose);
     fit_app_->add_flag("--expert-parallel", fit_.expert_parallel,
                        "As with engine.expertParallel: true, which is loose");
     fit_app_->add_flag("--data-parallel-attention", fit_.data_parallel_attention,

@@ -49,6 +49,7 @@ struct FitCommand {
   int sequences = 16;
   bool drafts = false;
   bool loose = false;
+  bool deterministic = false;  // neither: as the worker on such a device
   bool data_parallel_attention = false;
   bool expert_parallel = false;
   int weight_bits = 0;  // 8 or 4: weights are rounded to so many; 0: as they are stored

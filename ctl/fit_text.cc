@@ -17,11 +17,16 @@ sizing::KvType kv_type(const FitCommand& command) {
   return command.kv_cache_dtype == "fp8" ? sizing::KvType::kFp8 : sizing::KvType::kF32;
 }
 
+bool deterministic(const FitCommand& command) {
+  if (command.loose || command.expert_parallel) return false;
+  return command.deterministic || !command.gpu;
+}
+
 sizing::Ask ask_of(const sizing::Shape& shape, const FitCommand& command, int tensor) {
   return {.device = command.gpu ? sizing::Device::kGpu : sizing::Device::kCpu,
           .cut = {.tensor = tensor,
                   .drafts = command.drafts,
-                  .deterministic = !command.loose && !command.expert_parallel,
+                  .deterministic = deterministic(command),
                   .expert_parallel = command.expert_parallel,
                   .data_parallel_attention = command.data_parallel_attention,
                   .weight_bits = command.weight_bits},

@@ -48,7 +48,7 @@ std::string on_accelerators(const Shape& shape, std::int64_t memory) {
     if (!check_cut(shape, tensor)) continue;
     const Fit found = fit(shape,
                           {.device = Device::kGpu,
-                           .cut = {.tensor = tensor},
+                           .cut = {.tensor = tensor, .deterministic = false},
                            .kv_type = KvType::kBf16,
                            .context = context_of(shape),
                            .step = {.batch_tokens = 8192, .sequences = 256}},

@@ -37,7 +37,7 @@ std::shared_ptr<model::AdapterStore> adapter_store(const Options& options,
       model::AdapterStore::Spec{.ranks = options.tensor_parallel,
                                 .first_rank = options.pod_index * options.ranks_per_pod,
                                 .local_ranks = options.local_ranks(),
-                                .segmented = model::cuts_segments(device, options.deterministic),
+                                .segmented = model::cuts_segments(device, *options.deterministic),
                                 .data_parallel_attention = options.data_parallel_attention,
                                 .max_adapters = options.max_loras,
                                 .max_rank = options.max_lora_rank});

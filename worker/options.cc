@@ -60,9 +60,9 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("speculative-tokens", &o.speculative_tokens,
             "Guesses after each token, 1 to 16; 0 without a method");
   flags.add(
-      "deterministic", &o.deterministic,
-      "The same tokens whatever else is in the batch and whatever the number of ranks; false is "
-      "quicker, above all with long prompts");
+      "deterministic", &o.deterministic, "true on a CPU, false on a GPU",
+      "The same tokens whatever else is in the batch and, on a CPU, whatever the number of ranks; "
+      "false is quicker, on a GPU several times with long prompts");
   flags.add("expert-parallel", &o.expert_parallel,
             "Each rank computes its share of a layer's experts, not a part of each; with "
             "--deterministic false");

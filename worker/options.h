@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,7 +46,7 @@ struct Options {
   int max_waiting_tokens = 0;  // 0: no limit
   std::string speculative_method = "none";
   int speculative_tokens = 0;
-  bool deterministic = true;
+  std::optional<bool> deterministic;  // absent: on a CPU; settled in prepare()
   bool expert_parallel = false;
   bool data_parallel_attention = false;
   std::string activation_quantization = "none";

@@ -57,7 +57,7 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
   for (const int number :
        {options.tensor_parallel, scheduler.max_batch_tokens, scheduler.max_model_len,
         scheduler.num_blocks, model_drafts(scheduler) ? 1 : 0, options.fp8_activations() ? 1 : 0,
-        options.deterministic ? 1 : 0, options.expert_parallel ? 1 : 0,
+        *options.deterministic ? 1 : 0, options.expert_parallel ? 1 : 0,
         options.data_parallel_attention ? 1 : 0, options.sleep_mode ? 1 : 0,
         options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
@@ -142,7 +142,7 @@ sizing::Ask memory_ask(const Options& options, const engine::SchedulerConfig& sc
       .device = sizing::Device::kCpu,
       .cut = {.tensor = options.tensor_parallel,
               .drafts = model_drafts(scheduler),
-              .deterministic = options.deterministic,
+              .deterministic = *options.deterministic,
               .expert_parallel = options.expert_parallel,
               .data_parallel_attention = options.data_parallel_attention,
               .weight_bits = weight_bits(options)},
@@ -238,7 +238,7 @@ Result<engine::Probe> probe_of(const Options& options, const model::ModelConfig&
     // The answer is that of keys and values as they are; of rounded ones none is known before.
     if (options.kv_cache_dtype != "fp32") probe.expected.clear();
   }
-  probe.exact = options.deterministic && !options.fp8_activations();
+  probe.exact = *options.deterministic && !options.fp8_activations();
   return probe;
 }
 
@@ -346,15 +346,19 @@ Result<device::Device> usable_device(const Options& options, const model::ModelC
 
 }  // namespace
 
-Result<Startup> prepare(const Options& options, const Logger& log) {
-  const auto config = model::load_model_config(options.model);
+Result<Startup> prepare(const Options& given, const Logger& log) {
+  const auto config = model::load_model_config(given.model);
   if (!config) return std::unexpected(config.error());
+  const auto device = usable_device(given, *config);
+  if (!device) return std::unexpected(device.error());
+  Options options = given;
+  if (!options.deterministic) options.deterministic = *device == device::Device::kCpu;
   if (auto fits = model::check_tensor_parallel(*config, options.tensor_parallel); !fits) {
     return std::unexpected(fits.error());
   }
   if (options.expert_parallel) {
     auto fits =
-        model::check_expert_parallel(*config, options.tensor_parallel, options.deterministic);
+        model::check_expert_parallel(*config, options.tensor_parallel, *options.deterministic);
     if (!fits) return fail(fits.error().kind, "--expert-parallel: " + fits.error().message);
   }
   if (options.data_parallel_attention) {
@@ -370,8 +374,6 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
   if (auto stored = check_stored(options, *config); !stored) {
     return std::unexpected(stored.error());
   }
-  const auto device = usable_device(options, *config);
-  if (!device) return std::unexpected(device.error());
   const auto scheduler = scheduler_config(options, *device, *config);
   if (!scheduler) return std::unexpected(scheduler.error());
   const auto room = kv_room(options, *device, *scheduler);
@@ -396,7 +398,7 @@ Result<Startup> prepare(const Options& options, const Logger& log) {
                                    .room = *room},
                             .max_batch_tokens = scheduler->max_batch_tokens,
                             .drafts = model_drafts(*scheduler),
-                            .deterministic = options.deterministic,
+                            .deterministic = *options.deterministic,
                             .expert_parallel = options.expert_parallel,
                             .data_parallel_attention = options.data_parallel_attention,
                             .fp8_activations = options.fp8_activations(),

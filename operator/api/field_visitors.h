@@ -109,7 +109,8 @@ class Parser {
     out = static_cast<int>(number);
   }
 
-  void truth(const char* name, bool& out) {
+  template <typename Bool>
+  void truth(const char* name, Bool& out) {
     const json* value = find(name);
     if (value == nullptr) return;
     if (!value->is_boolean()) return mistake(name, "must be true or false");
@@ -234,6 +235,9 @@ class Writer {
     if (value) at_[name] = *value;
   }
   void truth(const char* name, bool& value) { at_[name] = value; }
+  void truth(const char* name, std::optional<bool>& value) {
+    if (value) at_[name] = *value;
+  }
   void map(const char* name, StringMap& values, MapRule) { at_[name] = values; }
 
  private:
@@ -282,6 +286,9 @@ class Lister {
   }
   void truth(const char* name, bool& value) {
     fields_.push_back({prefix_ + name, "boolean", value, {}, {}});
+  }
+  void truth(const char* name, std::optional<bool>&) {
+    fields_.push_back({prefix_ + name, "boolean", nullptr, {}, {}});
   }
   void map(const char* name, StringMap&, MapRule rule) {
     fields_.push_back(

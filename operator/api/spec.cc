@@ -74,7 +74,7 @@ dsm::Status check_ranks(const Spec& spec) {
                 "spec.engine.expertParallel: shares out experts to ranks and parallelism.tensor "
                 "is 1; set that to 2, 4 or 8, or remove this");
   }
-  if (engine.expert_parallel && engine.deterministic) {
+  if (engine.expert_parallel && spec.deterministic()) {
     return fail(ErrorKind::kInvalid,
                 "spec.engine.expertParallel: adds experts up in another order than "
                 "engine.deterministic wants; set that to false, or remove this");
@@ -153,12 +153,15 @@ dsm::Status check_adapter_names(const Spec& spec, const std::string& name) {
 }
 
 json pod_shape(const Spec& spec) {
+  // What the accelerator says already is left out like a default.
+  Spec shaped = spec;
+  if (spec.engine.deterministic == !spec.accelerator.gpu()) shaped.engine.deterministic.reset();
   const auto write = [](Spec s) {
     Writer writer;
     visit_pod_shape(writer, s);
     return writer.take();
   };
-  json shape = write(spec);
+  json shape = write(std::move(shaped));
   leave_out_defaults(shape, write(Spec{}));
   return shape;
 }

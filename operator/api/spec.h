@@ -74,7 +74,7 @@ struct Engine {
   std::optional<int> kv_cache_tokens;
   std::string kv_cache_dtype = "Auto";  // Auto, FP32, BF16 or FP8
   bool prefix_caching = true;
-  bool deterministic = true;
+  std::optional<bool> deterministic;     // absent: on CPUs (Spec::deterministic())
   bool data_parallel_attention = false;  // each rank attends to sequences of its own
   bool expert_parallel = false;          // each rank has some experts whole, not a part of each
   int threads = 0;                       // 0: as many as the container may use cores
@@ -160,6 +160,8 @@ struct Spec {
   int drain_seconds = 60;
   Placement placement;
   Template pod_template;
+
+  bool deterministic() const { return engine.deterministic.value_or(!accelerator.gpu()); }
 };
 
 // Longest name of a DeepSeekModel: names of children grow from it and must stay DNS labels.

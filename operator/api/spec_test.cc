@@ -211,6 +211,27 @@ TEST(Spec, whole_experts_need_ranks_and_the_loose_mode) {
   spec["engine"]["deterministic"] = false;
   ASSERT_TRUE(parse_spec(spec));
   EXPECT_TRUE(parse_spec(spec)->engine.expert_parallel);
+  spec["engine"].erase("deterministic");
+  spec["accelerator"]["resource"] = "nvidia.com/gpu";
+  EXPECT_TRUE(parse_spec(spec)) << "GPUs are in the loose mode";
+}
+
+TEST(Spec, tokens_depend_on_nothing_else_on_cpus_unless_that_is_said) {
+  const auto with = [](bool gpu, const json& deterministic) {
+    json spec = minimal();
+    if (gpu) spec["accelerator"]["resource"] = "nvidia.com/gpu";
+    if (!deterministic.is_null()) spec["engine"]["deterministic"] = deterministic;
+    return *parse_spec(spec);
+  };
+  for (const bool gpu : {false, true}) {
+    EXPECT_EQ(with(gpu, nullptr).deterministic(), !gpu);
+    EXPECT_TRUE(with(gpu, true).deterministic());
+    EXPECT_FALSE(with(gpu, false).deterministic());
+    // What is so anyway rolls nothing when it is said.
+    EXPECT_EQ(revision_of(with(gpu, !gpu)), revision_of(with(gpu, nullptr)));
+    EXPECT_NE(revision_of(with(gpu, gpu)), revision_of(with(gpu, nullptr)));
+    EXPECT_EQ(parse_spec(pod_shape(with(gpu, gpu)))->deterministic(), gpu);
+  }
 }
 
 TEST(Spec, activations_in_fp8_are_for_weights_in_fp8) {

@@ -45,7 +45,7 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
   sizing::Ask ask{.device = spec.accelerator.gpu() ? sizing::Device::kGpu : sizing::Device::kCpu,
                   .cut = {.tensor = spec.parallelism.tensor,
                           .drafts = engine.speculation.method == "Mtp",
-                          .deterministic = engine.deterministic,
+                          .deterministic = spec.deterministic(),
                           .expert_parallel = engine.expert_parallel,
                           .data_parallel_attention = engine.data_parallel_attention,
                           .weight_bits = weight_bits(spec.model)},

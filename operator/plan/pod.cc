@@ -114,7 +114,7 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add_number("--kv-cache-tokens", spec.engine.kv_cache_tokens);
   if (const char* dtype = kv_cache_dtype(spec.engine)) add("--kv-cache-dtype", dtype);
   add("--prefix-caching", spec.engine.prefix_caching ? "true" : "false");
-  add("--deterministic", spec.engine.deterministic ? "true" : "false");
+  add("--deterministic", spec.deterministic() ? "true" : "false");
   if (spec.engine.data_parallel_attention) add("--data-parallel-attention", "true");
   if (spec.engine.expert_parallel) add("--expert-parallel", "true");
   add("--threads", std::to_string(spec.engine.threads));

@@ -74,6 +74,14 @@ TEST(Pod, experts_and_activations_are_as_the_spec_says) {
   EXPECT_EQ(flag(asked, "--activation-quantization"), "fp8");
 }
 
+TEST(Pod, a_gpu_is_not_asked_for_the_same_bits_unless_the_spec_does) {
+  json gpu = {{"accelerator", {{"resource", "nvidia.com/gpu"}}}};
+  EXPECT_EQ(flag(pod(json::object()), "--deterministic"), "true");
+  EXPECT_EQ(flag(pod(gpu), "--deterministic"), "false");
+  gpu["engine"] = {{"deterministic", true}};
+  EXPECT_EQ(flag(pod(gpu), "--deterministic"), "true");
+}
+
 TEST(Pod, memory_is_mapped_for_sleep_where_that_is_asked_for) {
   EXPECT_THAT(args(pod(json::object())), Not(Contains("--sleep-mode")));
   EXPECT_EQ(flag(pod({{"engine", {{"sleepMode", true}}}}), "--sleep-mode"), "true");
