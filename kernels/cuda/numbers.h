@@ -106,6 +106,27 @@ DSM_HOST_DEVICE std::uint32_t sum_of_bf16_pairs(std::uint32_t a, std::uint32_t b
 #endif
 }
 
+// What of `word` is in `mask`, and `bits`.
+DSM_HOST_DEVICE std::uint32_t with_bits(std::uint32_t word, std::uint32_t mask,
+                                        std::uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return and_or(word, mask, bits);
+#else
+  return (word & mask) | bits;
+#endif
+}
+
+// a b + c of two BF16 values each, rounded once. (On the CPU a tie may be broken by the rounding to
+// FP32 before.)
+DSM_HOST_DEVICE std::uint32_t fma_of_bf16_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+#if defined(__CUDA_ARCH__)
+  return fma_bf16x2(a, b, c);
+#else
+  return bf16_pair(std::fma(first_of(a), first_of(b), first_of(c)),
+                   std::fma(second_of(a), second_of(b), second_of(c)));
+#endif
+}
+
 // Four bytes out of eight, a's and then b's: the lowest digit of `which` is the lowest byte's
 // place.
 DSM_HOST_DEVICE std::uint32_t bytes_of(std::uint32_t a, std::uint32_t b, unsigned which) {
@@ -131,13 +152,18 @@ DSM_HOST_DEVICE std::uint8_t bits_of_e4m3(float x) {
   return static_cast<std::uint8_t>(sign | bits);
 }
 
-// Two FP8 values (bits of E4M3 that are numbers) as BF16, exactly: exponent and fraction move to
-// BF16's places, which gives 2^-120 times the value, subnormals included, and one multiplication
-// puts that right. They are byte `at` of each word.
+// Two FP8 values (bits of E4M3 that are numbers) times 2^-120 as BF16, exactly: exponent and
+// fraction move to BF16's places, subnormals included. They are byte `at` of each word.
+DSM_HOST_DEVICE std::uint32_t small_bf16_pair_of_e4m3(std::uint32_t first, std::uint32_t second,
+                                                      unsigned at = 0) {
+  const std::uint32_t bytes = bytes_of(first, second, at << 4 | (at + 4) << 12);
+  return (bytes & 0x80008000U) | (bytes & 0x7f007f00U) >> 4;
+}
+
+// The values themselves, which one multiplication makes of those.
 DSM_HOST_DEVICE std::uint32_t bf16_pair_of_e4m3(std::uint32_t first, std::uint32_t second,
                                                 unsigned at = 0) {
-  const std::uint32_t bytes = bytes_of(first, second, at << 4 | (at + 4) << 12);
-  const std::uint32_t small = (bytes & 0x80008000U) | (bytes & 0x7f007f00U) >> 4;
+  const std::uint32_t small = small_bf16_pair_of_e4m3(first, second, at);
 #if defined(__CUDA_ARCH__)
   const std::uint32_t scale = 0x7b807b80U;  // 2^120 twice
   const std::uint32_t zero = 0x80008000U;   // -0 twice, which changes no sum

@@ -28,14 +28,21 @@ constexpr int kCopyRegisters = 40;
 static_assert(kWorkers * kWorkerRegisters + kGroupWarps * kCopyRegisters <= 65536 / 32);
 constexpr int kRowsBytes = kRows * kStageRowBytes;
 static_assert(kRows == kPairedBlocks * kUnitRows);
-constexpr int kPanelBytes = kPieces * kPieceBytes;
-// Rows, then panels. Rows are aligned to 1,024 bytes.
-constexpr int kStageBytes = static_cast<int>(round_up(kRowsBytes + kPanels * kPanelBytes, 1024));
 constexpr int kRing = 4;
-// And a unit's stage of what goes to the next product.
-constexpr int kSharedBytes = kRing * (kStageBytes + 16) + kUnitStageBytes + 1024;
-static_assert(kSharedBytes <= kMostHopperBytes);
 constexpr int kHalf = kPanel / 2;
+
+// By the type of the weights.
+template <DType kType>
+struct Paired {
+  using Layout = StageLayout<kType>;
+  // Rows, then panels, then their scales. Rows are aligned to 1,024 bytes.
+  static constexpr int kScalesAt = kRowsBytes + kPanels * Layout::kPanelBytes;
+  static constexpr int kStageBytes =
+      static_cast<int>(round_up(kScalesAt + kPanels * Layout::kScaleBytes, 1024));
+  // And a unit's stage of what goes to the next product.
+  static constexpr int kSharedBytes = kRing * (kStageBytes + 16) + kUnitStageBytes + 1024;
+  static_assert(kSharedBytes <= kMostHopperBytes);
+};
 
 // A pair's piece of the work, and what a block of it reads.
 struct Piece {
@@ -64,17 +71,22 @@ __device__ __forceinline__ Piece piece_of(const WideProducts& wide, int number, 
 }
 
 // Panel `number` of the weights, or their last: a panel past it is computed as that, for nobody.
-__device__ __forceinline__ int pairs_of(const PackedMatrix& w) {
-  return (w.k + 1) / 2;
-}
-__device__ __forceinline__ const unsigned char* weights_of(const PackedMatrix& w, int number) {
+__device__ __forceinline__ int panel_of(const PackedMatrix& w, int number) {
   const int last = (w.n + kPanel - 1) / kPanel - 1;
+  return number < last ? number : last;
+}
+template <DType kType>
+__device__ __forceinline__ const unsigned char* weights_of(const PackedMatrix& w, int number) {
+  using Layout = StageLayout<kType>;
   const auto* data = static_cast<const unsigned char*>(w.data);
-  return data + static_cast<std::int64_t>(number < last ? number : last) * pairs_of(w) * kPairBytes;
+  return data +
+         static_cast<std::int64_t>(panel_of(w, number)) * Layout::lines_of(w) * Layout::kLineBytes;
 }
 
 // Stages are numbered through all pieces of a block.
+template <DType kType>
 struct Ring {
+  static constexpr int kStageBytes = Paired<kType>::kStageBytes;
   unsigned char* stages;
   std::uint64_t* filled;
   std::uint64_t* read;
@@ -94,9 +106,12 @@ struct Ring {
 };
 
 // By one thread of each warp that copies: a quarter of the block's share of the rows, for both
-// blocks, and of every panel the piece of that number.
-static_assert(kPieces == kGroupWarps);
-__device__ void fill(const WideProducts& wide, const Ring& ring, int block, int piece_number) {
+// blocks, and of every panel the piece of that number; the first ones also a panel's scales.
+static_assert(kPieces == kGroupWarps && kPanels <= kPieces);
+template <DType kType>
+__device__ void fill(const WideProducts& wide, const Ring<kType>& ring, int block,
+                     int piece_number) {
+  using Layout = StageLayout<kType>;
   constexpr int kShare = kUnitStageBytes / kPieces;
   const int rows_at = block * kUnitStageBytes + piece_number * kShare;
   int at = 0;
@@ -108,26 +123,39 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
     const int stages = wide_stages(w);
     const unsigned char* rows = piece.rows + piece_number * kShare;
     const unsigned char* weights[kPanels];
-    int left = pairs_of(w);
+    int left = Layout::lines_of(w);
 #pragma unroll
     for (int i = 0; i < kPanels; ++i) {
-      weights[i] = weights_of(w, piece.panel + i) + piece_number * kPiecePairs * kPairBytes;
+      weights[i] = weights_of<kType>(w, piece.panel + i) +
+                   piece_number * Layout::kPieceLines * Layout::kLineBytes;
+    }
+    const bool scaled = Layout::kScaled && piece_number < kPanels;
+    const float* scales = nullptr;
+    if (scaled) {
+      scales = w.scales + static_cast<std::int64_t>(panel_of(w, piece.panel + piece_number)) *
+                              splits_of(w) * kPanel;
     }
     for (int stage = 0; stage < stages; ++stage, ++at) {
       unsigned char* to = ring.stage(at);
       std::uint64_t* filled = ring.filled + at % kRing;
-      const int bytes = pairs_of_piece(left, piece_number) * kPairBytes;
-      if (at >= kRing) arrivals_wait(ring.read + at % kRing, Ring::turn(at) - 1);
-      copies_expect(filled, kPairedBlocks * kShare + kPanels * bytes);
+      const int bytes = Layout::lines_of_piece(left, piece_number) * Layout::kLineBytes;
+      const int scale_bytes = scaled ? Layout::kScaleBytes : 0;
+      if (at >= kRing) arrivals_wait(ring.read + at % kRing, Ring<kType>::turn(at) - 1);
+      copies_expect(filled, kPairedBlocks * kShare + kPanels * bytes + scale_bytes);
       copy_bytes_to_cluster(to + rows_at, rows, kShare, filled, kPairedBlocks);
       rows += kUnitStageBytes;
-      to += kRowsBytes + piece_number * kPieceBytes;
+      if (scaled) {
+        copy_bytes(to + Paired<kType>::kScalesAt + piece_number * Layout::kScaleBytes,
+                   scales + static_cast<std::int64_t>(scales_of_stage(w, stage)) * kPanel,
+                   scale_bytes, filled);
+      }
+      to += kRowsBytes + piece_number * Layout::kPieceBytes;
 #pragma unroll
       for (int i = 0; i < kPanels; ++i) {
-        if (bytes > 0) copy_bytes(to + i * kPanelBytes, weights[i], bytes, filled);
-        weights[i] += kStagePairs * kPairBytes;
+        if (bytes > 0) copy_bytes(to + i * Layout::kPanelBytes, weights[i], bytes, filled);
+        weights[i] += Layout::kStageLines * Layout::kLineBytes;
       }
-      left -= kStagePairs;
+      left -= Layout::kStageLines;
     }
   }
 }
@@ -137,31 +165,41 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
 struct StageWeights {
   std::uint32_t v[kStageSteps][4];
 };
-// `from`: the lane's piece, at its column. Pairs from `left` on are not there.
-__device__ __forceinline__ void load_stage(const unsigned char* from, int left, StageWeights& to) {
+// `from`: the lane's piece, at its column; `scales`: the column's. Pairs from `left` on are not
+// there.
+template <DType kType>
+__device__ __forceinline__ void load_stage(const unsigned char* from, const float* scales, int left,
+                                           StageWeights& to) {
+  const PieceColumns<kType, 1> columns[2] = {
+      {from, scales}, {from + kHalf * StageLayout<kType>::kColumnBytes, scales + kHalf}};
 #pragma unroll
   for (int step = 0; step < kStageSteps; ++step) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int pair = step * 2 + i / 2;
-      const auto* word =
-          reinterpret_cast<const std::uint32_t*>(from + pair * kPairBytes + i % 2 * kHalf * 4);
-      to.v[step][i] = pair < left ? *word : 0;
+      const std::uint32_t word = columns[i % 2].pair(pair).v[0];
+      to.v[step][i] = pair < left ? word : 0;
     }
     wgmma_ready(to.v[step]);
   }
 }
 
 // The sums of a warpgroup's panel in all rows of a piece, whose first stage is number `at`.
-__device__ __forceinline__ void multiply(const Ring& ring, int at, int stages, int pairs, int warp,
-                                         int lane, float (&sums)[kRows / 2]) {
-  const int weights = kRowsBytes + (warp / kGroupWarps * kPieces + lane % 4) * kPieceBytes +
-                      (warp % kGroupWarps * 8 + lane / 4) * 4;
+template <DType kType>
+__device__ __forceinline__ void multiply(const Ring<kType>& ring, int at, int stages, int pairs,
+                                         int warp, int lane, float (&sums)[kRows / 2]) {
+  using Layout = StageLayout<kType>;
+  const int column = warp % kGroupWarps * 8 + lane / 4;
+  const int weights = kRowsBytes + warp / kGroupWarps * Layout::kPanelBytes +
+                      lane % 4 * Layout::kPieceBytes + column * Layout::kColumnBytes;
+  const int scales =
+      Paired<kType>::kScalesAt + warp / kGroupWarps * Layout::kScaleBytes + column * 4;
   StageWeights held[2];
   const auto take = [&](int stage, StageWeights& to) {
-    copies_wait(ring.filled + (at + stage) % kRing, Ring::turn(at + stage));
-    load_stage(ring.stage(at + stage) + weights,
-               pairs - stage * kStagePairs - lane % 4 * kPiecePairs, to);
+    copies_wait(ring.filled + (at + stage) % kRing, Ring<kType>::turn(at + stage));
+    const unsigned char* from = ring.stage(at + stage);
+    load_stage<kType>(from + weights, reinterpret_cast<const float*>(from + scales),
+                      pairs - stage * kStagePairs - lane % 4 * kPiecePairs, to);
   };
   // In both blocks: either copies into the other's stages.
   const auto give_back = [&](int stage) {
@@ -328,7 +366,9 @@ __device__ __forceinline__ void put_added(const Products& p, const ProductTask& 
   }
 }
 
-__device__ void work(const WideProducts& wide, const Ring& ring, int block, int warp, int lane) {
+template <DType kType>
+__device__ void work(const WideProducts& wide, const Ring<kType>& ring, int block, int warp,
+                     int lane) {
   const Products& p = wide.params;
   int at = 0;
   for (int number = static_cast<int>(blockIdx.x); number < pieces_of(p);
@@ -338,7 +378,7 @@ __device__ void work(const WideProducts& wide, const Ring& ring, int block, int 
     const ProductTask& task = *piece.task;
     const int stages = wide_stages(task.w);
     float sums[kRows / 2] = {};
-    multiply(ring, at, stages, pairs_of(task.w), warp, lane, sums);
+    multiply(ring, at, stages, (task.w.k + 1) / 2, warp, lane, sums);
     at += stages;
     if (wide.to.data != nullptr) {
       // All of the block's warps come along.
@@ -360,12 +400,13 @@ __device__ void work(const WideProducts& wide, const Ring& ring, int block, int 
   if (threadIdx.x == 0) stores_are_done();
 }
 
+template <DType kType>
 __global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts wide) {
   follow_previous_kernel();
   const int block = block_of_cluster();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const Ring ring = Ring::make();
+  const auto ring = Ring<kType>::make();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kRing; ++i) {
       copies_begin(ring.filled + i, kPieces);
@@ -384,14 +425,29 @@ __global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts 
   cluster_barrier();  // the other one copies nothing here any more, nor comes to a barrier
 }
 
-}  // namespace
-
-void paired_products(const WideProducts& wide, Stream stream) {
+template <DType kType>
+void launch_pairs(const WideProducts& wide, Stream stream) {
   const Products& p = wide.params;
   const int pieces = pieces_of(p);
   const int pairs = wide.processors / kPairedBlocks;
   const dim3 grid(static_cast<unsigned>(pieces < pairs ? pieces : pairs), kPairedBlocks);
-  launch_clusters(kPairedBlocks, paired_kernel, grid, kThreads, kSharedBytes, stream, wide);
+  launch_clusters(kPairedBlocks, paired_kernel<kType>, grid, kThreads, Paired<kType>::kSharedBytes,
+                  stream, wide);
+}
+
+}  // namespace
+
+void paired_products(const WideProducts& wide, Stream stream) {
+  switch (wide.dtype) {
+    case DType::kF8E4M3:
+      return launch_pairs<DType::kF8E4M3>(wide, stream);
+    case DType::kInt8:
+      return launch_pairs<DType::kInt8>(wide, stream);
+    case DType::kInt4:
+      return launch_pairs<DType::kInt4>(wide, stream);
+    default:
+      return launch_pairs<DType::kBF16>(wide, stream);
+  }
 }
 
 }  // namespace dsm::kernels::cuda

@@ -1,11 +1,11 @@
 // The matrix product for many rows, on tensor cores that take one side from shared memory (wgmma).
 //
 // It is computed with its sides turned: 64 columns of the weights are the lines of operand A, rows
-// are operand B. Of a packed panel 8 bytes are two columns of a pair of inputs, which are registers
-// of A, for lines g and g + 8. A stage, 64 inputs of the block's rows and of its four panels, is a
-// few contiguous pieces of memory: one warp copies them to shared memory, some stages ahead, and
-// two warpgroups with 128 columns each take them from there, rows as operands and weights to
-// registers.
+// are operand B. Of a packed panel in BF16 8 bytes are two columns of a pair of inputs, which are
+// registers of A, for lines g and g + 8; of other types they are made of what is there
+// (stage_weights.h). A stage, 64 inputs of the block's rows and of its four panels, is a few
+// contiguous pieces of memory: one warp copies them to shared memory, some stages ahead, and two
+// warpgroups with 128 columns each take them from there, rows as operands and weights to registers.
 //
 // Which input a slot of the operands stands for is free as long as both sides agree. Here a lane's
 // pairs of a stage are 8 neighbours, so that the four lanes of a column read four pieces, and these
@@ -29,16 +29,18 @@ constexpr int kWarps = 8;  // two warpgroups
 constexpr int kThreads = kWarps * 32;
 constexpr int kWarpColumns = 32;
 
-template <int kRows>
+template <DType kType, int kRows>
 struct Wide {
-  // Rows, then panels. Rows are aligned to 1,024 bytes.
+  using Layout = StageLayout<kType>;
+  // Rows, then panels, then their scales. Rows are aligned to 1,024 bytes.
   static constexpr int kRowsBytes = kRows * kStageRowBytes;
+  static constexpr int kScalesAt = kRowsBytes + kWidePanels * Layout::kPanelBytes;
   static constexpr int kStageBytes =
-      static_cast<int>(round_up(kRowsBytes + kWidePanels * kPieces * kPieceBytes, 1024));
+      static_cast<int>(round_up(kScalesAt + kWidePanels * Layout::kScaleBytes, 1024));
   // Stages in shared memory, of which one is read, the one before may still be, and the others are
-  // on their way: of weights 96 KiB, or with 128 rows 64, of 18 that an H100's bandwidth times its
-  // latency asks for.
-  static constexpr int kRing = kRows == 64 ? 5 : 4;
+  // on their way: of weights in BF16 96 KiB, or with 128 rows 64, of 18 that an H100's bandwidth
+  // times its latency asks for; of INT4, whose stages are a quarter, 48 and 32.
+  static constexpr int kRing = kType == DType::kBF16 ? (kRows == 64 ? 5 : 4) : kRows == 64 ? 8 : 6;
   static constexpr int kAhead = kRing - 2;
   // With a barrier for each stage, and what aligns them.
   static constexpr int kSharedBytes = kRing * (kStageBytes + 8) + 1024;
@@ -53,65 +55,81 @@ struct Wide {
 struct Block {
   const unsigned char* rows;  // [stages] of its part, kRowsBytes each
   const unsigned char* weights;
+  const float* scales;  // of the block's first panel
   std::int64_t panel_bytes;
   int panels;
   int begin;  // its part's first stage
   int count;
-  int pairs;  // of inputs, of the matrix
+  int lines;        // of a panel
+  int pairs;        // of inputs, of the matrix
+  int splits;       // blocks of scales
+  int scale_phase;  // as PackedMatrix's
 };
 
 // Shared memory: a ring of stages.
-template <int kRows>
+template <DType kType, int kRows>
 struct Ring {
+  using Shape = Wide<kType, kRows>;
   unsigned char* stages;
   std::uint64_t* barriers;
 
   static __device__ __forceinline__ Ring make() {
     auto* at = dynamic_shared<unsigned char>();
     at += (1024 - reinterpret_cast<std::uintptr_t>(at) % 1024) % 1024;
-    return {at,
-            reinterpret_cast<std::uint64_t*>(at + Wide<kRows>::kRing * Wide<kRows>::kStageBytes)};
+    return {at, reinterpret_cast<std::uint64_t*>(at + Shape::kRing * Shape::kStageBytes)};
   }
   __device__ __forceinline__ unsigned char* stage(int i) const {
-    return stages + i % Wide<kRows>::kRing * Wide<kRows>::kStageBytes;
+    return stages + i % Shape::kRing * Shape::kStageBytes;
   }
   __device__ __forceinline__ std::uint64_t* barrier(int i) const {
-    return barriers + i % Wide<kRows>::kRing;
+    return barriers + i % Shape::kRing;
   }
-  static __device__ __forceinline__ int turn(int i) { return i / Wide<kRows>::kRing; }
+  static __device__ __forceinline__ int turn(int i) { return i / Shape::kRing; }
 };
 
-// Starts a warp's copies of the part's stage number i: some of the rows, half of a panel. kUsed: so
-// many rows are copied and multiplied.
-template <int kRows, int kUsed>
-__device__ __forceinline__ void ask(const Block& block, const Ring<kRows>& ring, int warp, int i) {
+// Starts a warp's copies of the part's stage number i: some of the rows, half of a panel, and with
+// the first half the panel's scales. kUsed: so many rows are copied and multiplied.
+template <DType kType, int kRows, int kUsed>
+__device__ __forceinline__ void ask(const Block& block, const Ring<kType, kRows>& ring, int warp,
+                                    int i) {
+  using Shape = Wide<kType, kRows>;
+  using Layout = StageLayout<kType>;
   if (i >= block.count) return;
   constexpr int kBytes = kUsed * kStageRowBytes / kWarps;
   constexpr int kCopies = kWidePanels * kPieces / kWarps;
-  const int first = (block.begin + i) * kStagePairs;
+  const int first = (block.begin + i) * Layout::kStageLines;
   unsigned char* to = ring.stage(i);
   std::uint64_t* barrier = ring.barrier(i);
   const int panel = warp / 2;
   const unsigned char* from = block.weights + panel * block.panel_bytes;
-  int pairs[kCopies];
-  int expected = kBytes;
+  const bool scaled = Layout::kScaled && warp % 2 == 0 && panel < block.panels;
+  int lines[kCopies];
+  int expected = kBytes + (scaled ? Layout::kScaleBytes : 0);
 #pragma unroll
   for (int c = 0; c < kCopies; ++c) {
-    pairs[c] =
-        panel >= block.panels ? 0 : pairs_of_piece(block.pairs - first, warp % 2 * kCopies + c);
-    expected += pairs[c] * kPairBytes;
+    lines[c] = panel >= block.panels
+                   ? 0
+                   : Layout::lines_of_piece(block.lines - first, warp % 2 * kCopies + c);
+    expected += lines[c] * Layout::kLineBytes;
   }
   copies_expect(barrier, expected);
   copy_bytes(to + warp * kBytes,
-             block.rows + static_cast<std::int64_t>(i) * Wide<kRows>::kRowsBytes + warp * kBytes,
-             kBytes, barrier);
+             block.rows + static_cast<std::int64_t>(i) * Shape::kRowsBytes + warp * kBytes, kBytes,
+             barrier);
 #pragma unroll
   for (int c = 0; c < kCopies; ++c) {
     const int piece = warp % 2 * kCopies + c;
-    if (pairs[c] == 0) continue;
-    copy_bytes(to + Wide<kRows>::kRowsBytes + (panel * kPieces + piece) * kPieceBytes,
-               from + static_cast<std::int64_t>(first + piece * kPiecePairs) * kPairBytes,
-               pairs[c] * kPairBytes, barrier);
+    if (lines[c] == 0) continue;
+    copy_bytes(
+        to + Shape::kRowsBytes + panel * Layout::kPanelBytes + piece * Layout::kPieceBytes,
+        from + static_cast<std::int64_t>(first + piece * Layout::kPieceLines) * Layout::kLineBytes,
+        lines[c] * Layout::kLineBytes, barrier);
+  }
+  if (scaled) {
+    const int split = (block.scale_phase + (block.begin + i) * kWideInputs) / kScaleBlock;
+    copy_bytes(to + Shape::kScalesAt + panel * Layout::kScaleBytes,
+               block.scales + static_cast<std::int64_t>(panel * block.splits + split) * kPanel,
+               Layout::kScaleBytes, barrier);
   }
 }
 
@@ -120,8 +138,14 @@ struct StageWeights {
   std::uint32_t v[kStageSteps][2][4];
 };
 
-// `from`: the lane's piece, at its first column. Pairs from `left` on are not there.
-__device__ __forceinline__ void load_stage(const unsigned char* from, int left, StageWeights& to) {
+// `from`: the lane's piece, at its first column; `scales`: that column's. Pairs from `left` on are
+// not there.
+template <DType kType>
+__device__ __forceinline__ void load_stage(const unsigned char* from, const float* scales, int left,
+                                           StageWeights& to) {
+  constexpr int kHalf = kPanel / 2;
+  const PieceColumns<kType, 2> columns[2] = {
+      {from, scales}, {from + kHalf * StageLayout<kType>::kColumnBytes, scales + kHalf}};
 #pragma unroll
   for (int step = 0; step < kStageSteps; ++step) {
 #pragma unroll
@@ -129,10 +153,9 @@ __device__ __forceinline__ void load_stage(const unsigned char* from, int left, 
       const int pair = step * 2 + further;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const uint2 two =
-            *reinterpret_cast<const uint2*>(from + pair * kPairBytes + half * (kPairBytes / 2));
-        to.v[step][half][further * 2] = pair < left ? two.x : 0;
-        to.v[step][half][further * 2 + 1] = pair < left ? two.y : 0;
+        const LaneWords<2> two = columns[half].pair(pair);
+        to.v[step][half][further * 2] = pair < left ? two.v[0] : 0;
+        to.v[step][half][further * 2 + 1] = pair < left ? two.v[1] : 0;
       }
     }
 #pragma unroll
@@ -141,25 +164,30 @@ __device__ __forceinline__ void load_stage(const unsigned char* from, int left, 
 }
 
 // A warp's share of its warpgroup's work: sums of its panels' halves, in all its rows.
-template <int kRows, int kUsed>
-__device__ __forceinline__ void multiply_stages(const Block& block, const Ring<kRows>& ring,
+template <DType kType, int kRows, int kUsed>
+__device__ __forceinline__ void multiply_stages(const Block& block, const Ring<kType, kRows>& ring,
                                                 int warp, int lane, float (&sums)[2][kUsed / 2]) {
+  using Shape = Wide<kType, kRows>;
+  using Layout = StageLayout<kType>;
   // A panel past the last one is computed as that, for nobody.
   const int panel = warp / 2 < block.panels ? warp / 2 : block.panels - 1;
-  const int weights = Wide<kRows>::kRowsBytes + (panel * kPieces + lane % 4) * kPieceBytes +
-                      (warp % 2 * 16 + lane / 4 * 2) * 4;
+  const int column = warp % 2 * 16 + lane / 4 * 2;
+  const int weights = Shape::kRowsBytes + panel * Layout::kPanelBytes +
+                      lane % 4 * Layout::kPieceBytes + column * Layout::kColumnBytes;
+  const int scales = Shape::kScalesAt + panel * Layout::kScaleBytes + column * 4;
   StageWeights held[2];
   const auto take = [&](int i, StageWeights& to) {
     copies_wait(ring.barrier(i), ring.turn(i));
-    load_stage(ring.stage(i) + weights,
-               block.pairs - (block.begin + i) * kStagePairs - lane % 4 * kPiecePairs, to);
+    const unsigned char* from = ring.stage(i);
+    load_stage<kType>(from + weights, reinterpret_cast<const float*>(from + scales),
+                      block.pairs - (block.begin + i) * kStagePairs - lane % 4 * kPiecePairs, to);
   };
   if (warp == 0 && lane == 0) {
-    for (int i = 0; i < Wide<kRows>::kRing; ++i) copies_begin(ring.barrier(i), kWarps);
+    for (int i = 0; i < Shape::kRing; ++i) copies_begin(ring.barrier(i), kWarps);
   }
   __syncthreads();
   if (lane == 0) {
-    for (int i = 0; i < Wide<kRows>::kAhead; ++i) ask<kRows, kUsed>(block, ring, warp, i);
+    for (int i = 0; i < Shape::kAhead; ++i) ask<kType, kRows, kUsed>(block, ring, warp, i);
   }
   __syncthreads();  // as in the loop, one comes between starting copies and waiting for them
   take(0, held[0]);
@@ -178,7 +206,7 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
         }
       }
       wgmma_commit();
-      if (lane == 0) ask<kRows, kUsed>(block, ring, warp, i + Wide<kRows>::kAhead);
+      if (lane == 0) ask<kType, kRows, kUsed>(block, ring, warp, i + Shape::kAhead);
       __syncwarp();
       wgmma_wait<1>();  // so the rows and registers of the stage before are free
       if (i + 1 >= block.count) break;
@@ -193,11 +221,11 @@ __device__ __forceinline__ void multiply_stages(const Block& block, const Ring<k
 
 // The sums of a warp's 32 columns, 16 of either half of a panel: to shared memory as rows, then on.
 // A gate is in the same warp as what it gates.
-template <int kRows, int kUsed>
+template <DType kType, int kRows, int kUsed>
 __device__ __forceinline__ void put_sums(const Products& p, const ProductTask& task, int first_row,
                                          int first_panel, int warp, int lane, float* out,
                                          const float (&sums)[2][kUsed / 2]) {
-  using Shape = Wide<kRows>;
+  using Shape = Wide<kType, kRows>;
   const int panel = first_panel + warp / 2;
   if (panel * kPanel >= task.w.n) return;  // the whole warp does
   // What it reads there: a row's columns are 8 neighbours'.
@@ -240,10 +268,10 @@ __device__ __forceinline__ int used_rows(const Products& p, const ProductTask& t
   return p.tile_rows == 128 && task.rows - row <= 64 ? 64 : p.tile_rows;
 }
 
-template <int kRows>
+template <DType kType, int kRows>
 __global__ void __launch_bounds__(kThreads, 1)
     wide_kernel(const WideProducts wide, const bool tile_by_tile) {
-  using Shape = Wide<kRows>;
+  using Shape = Wide<kType, kRows>;
   follow_previous_kernel();
   const Products& p = wide.params;
   const unsigned tile_number = tile_by_tile ? blockIdx.y : blockIdx.x;
@@ -257,26 +285,33 @@ __global__ void __launch_bounds__(kThreads, 1)
       wide_part(w, static_cast<int>(blockIdx.z), p.partial != nullptr ? p.spans : 1);
   if (part.begin == part.end) return;  // and here
   const int panels = (w.n + kPanel - 1) / kPanel - first_panel;
-  const int pairs = (w.k + 1) / 2;
-  const std::int64_t panel_bytes = static_cast<std::int64_t>(pairs) * kPairBytes;
+  using Layout = StageLayout<kType>;
+  const int lines = Layout::lines_of(w);
+  const std::int64_t panel_bytes = static_cast<std::int64_t>(lines) * Layout::kLineBytes;
   const std::int64_t first_stage =
       static_cast<std::int64_t>(tile_number) * wide.stages + part.begin;
   const Block block = {
       .rows = static_cast<const unsigned char*>(p.x_operands) + first_stage * Shape::kRowsBytes,
       .weights = static_cast<const unsigned char*>(w.data) + first_panel * panel_bytes,
+      .scales = Layout::kScaled
+                    ? w.scales + static_cast<std::int64_t>(first_panel) * splits_of(w) * kPanel
+                    : nullptr,
       .panel_bytes = panel_bytes,
       .panels = panels < kWidePanels ? panels : kWidePanels,
       .begin = part.begin,
       .count = part.end - part.begin,
-      .pairs = pairs};
-  const auto ring = Ring<kRows>::make();
+      .lines = lines,
+      .pairs = (w.k + 1) / 2,
+      .splits = Layout::kScaled ? splits_of(w) : 0,
+      .scale_phase = w.scale_phase};
+  const auto ring = Ring<kType, kRows>::make();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   auto* out = reinterpret_cast<float*>(ring.stages) + warp * (Shape::kOutRows * Shape::kOutStride);
   const auto multiply = [&]<int kUsed>(std::integral_constant<int, kUsed>) {
     float sums[2][kUsed / 2] = {};
-    multiply_stages<kRows, kUsed>(block, ring, warp, lane, sums);
-    put_sums<kRows, kUsed>(p, task, tile.row, first_panel, warp, lane, out, sums);
+    multiply_stages<kType, kRows, kUsed>(block, ring, warp, lane, sums);
+    put_sums<kType, kRows, kUsed>(p, task, tile.row, first_panel, warp, lane, out, sums);
   };
   if (kRows > 64 && used_rows(p, task, tile.row) <= 64) {  // the whole thread block does
     multiply(std::integral_constant<int, 64>{});
@@ -350,7 +385,7 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const WideProducts w
   }
 }
 
-template <int kRows>
+template <DType kType, int kRows>
 void launch_rows(const WideProducts& wide, Stream stream) {
   const Products& p = wide.params;
   const auto tiles = static_cast<unsigned>(p.tile_count);
@@ -358,8 +393,17 @@ void launch_rows(const WideProducts& wide, Stream stream) {
   const bool by_tile = tile_by_tile(p.tile_count, p.panels);
   const dim3 grid(by_tile ? columns : tiles, by_tile ? tiles : columns,
                   static_cast<unsigned>(p.partial != nullptr ? p.spans : 1));
-  launch_early(wide_kernel<kRows>, grid, kThreads, Wide<kRows>::kSharedBytes, stream, wide,
-               by_tile);
+  launch_early(wide_kernel<kType, kRows>, grid, kThreads, Wide<kType, kRows>::kSharedBytes, stream,
+               wide, by_tile);
+}
+
+template <DType kType>
+void launch_type(const WideProducts& wide, Stream stream) {
+  if (wide.params.tile_rows == 64) {
+    launch_rows<kType, 64>(wide, stream);
+  } else {
+    launch_rows<kType, 128>(wide, stream);
+  }
 }
 
 }  // namespace
@@ -372,10 +416,18 @@ void pack_wide_rows(const WideProducts& wide, Stream stream) {
 
 void wide_products(const WideProducts& wide, Stream stream) {
   if (wide.params.tile_rows == kPairedRows) return paired_products(wide, stream);
-  if (wide.params.tile_rows == 64) {
-    launch_rows<64>(wide, stream);
-  } else {
-    launch_rows<128>(wide, stream);
+  switch (wide.dtype) {
+    case DType::kF8E4M3:
+      launch_type<DType::kF8E4M3>(wide, stream);
+      break;
+    case DType::kInt8:
+      launch_type<DType::kInt8>(wide, stream);
+      break;
+    case DType::kInt4:
+      launch_type<DType::kInt4>(wide, stream);
+      break;
+    default:
+      launch_type<DType::kBF16>(wide, stream);
   }
   if (wide.params.partial != nullptr) finish_products(wide.params, stream);
 }

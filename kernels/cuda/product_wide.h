@@ -1,5 +1,5 @@
 // Products of many rows (product_wide.cu) as functions on a stream; as launch.h has it. Compute
-// capability 9.0 alone, weights in BF16, activations as one BF16 term.
+// capability 9.0 alone, weights that takes_wide() (stage_weights.h), activations as one BF16 term.
 #pragma once
 
 #include "kernels/cuda/launch.h"
@@ -47,8 +47,9 @@ constexpr int wide_parts(int tiles, int panels, int spans, int processors,
 // `params` is as of products(), with tiles of 64, 128 or, for pairs of blocks, 256 rows.
 struct WideProducts {
   Products params;
-  int stages = 0;      // of the longest matrix
-  int processors = 0;  // of the device
+  int stages = 0;              // of the longest matrix
+  int processors = 0;          // of the device
+  DType dtype = DType::kBF16;  // of the weights, all of which takes_wide() (stage_weights.h)
   // SwiGLU of pairs of blocks, of one task: what it gives goes here as the rows of the next product
   // instead of to y.
   WideRows to = {};

@@ -27,6 +27,13 @@ __device__ __forceinline__ float power_of_two(float x) {
   return y;
 }
 
+// (a & b) | c, in one instruction also where b and c are constants.
+__device__ __forceinline__ std::uint32_t and_or(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t d;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
 // a * b + c of two BF16 values each, rounded once.
 __device__ __forceinline__ std::uint32_t fma_bf16x2(std::uint32_t a, std::uint32_t b,
                                                     std::uint32_t c) {
