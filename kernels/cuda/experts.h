@@ -49,13 +49,13 @@ constexpr int expert_tile_rows(int pairs, int experts, DType dtype) {
 
 // In tiles of how many rows the kernel for many (product_wide.h) takes groups of experts, which
 // have `pairs` rows together; 0: it does not. `from`: the fewest rows of a task that are its own
-// (wide_kernel_rows()), here of a group on average.
-constexpr int wide_expert_rows(int from, DType dtype, int pairs, int experts) {
+// (wide_kernel_rows()), here of a group on average; 0: none are.
+constexpr int wide_expert_rows(int from, int pairs, int experts) {
   // A tile of 128 rows takes longer than one of 64 by a quarter or a half, because reading weights
   // weighs as much as the arithmetic (reckoned from what both take of dense weights). So groups of
   // about 64 rows are better in one tile than in two, although much of it may be empty.
   constexpr std::int64_t kNarrow = 48;
-  if (dtype != DType::kBF16 || from == 0 || experts == 0) return 0;
+  if (from == 0 || experts == 0) return 0;
   if (pairs < std::int64_t{from} * experts) return 0;
   return pairs > kNarrow * experts ? 128 : 64;
 }

@@ -44,9 +44,10 @@ struct RowRange {
   int from = 0;
   int below = 0;
 };
-// Products of how many rows product_wide.cu takes in the loose mode, of weights in BF16: of more
-// than one tile of the kernel for few. None where `below` is 0.
-RowRange wide_kernel_rows(int major);
+// Products of how many rows product_wide.cu takes in the loose mode, by the type of the weights, if
+// it takes them at all (takes_wide() of stage_weights.h). None where `below` is 0. `unmeasured`:
+// also where only a measurement can say whether it is faster than what would multiply else.
+RowRange wide_kernel_rows(int major, DType dtype, bool unmeasured);
 
 // Tiles of such products, and wide_parts() as plan.spans. `pairs`: those of product_paired.cu where
 // pairs_pay() says so.

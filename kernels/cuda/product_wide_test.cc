@@ -90,10 +90,15 @@ TEST(CudaWideProductTest, PairsTakeWhatFillsTheirTilesAndTheProcessors) {
 }
 
 TEST(CudaWideProductTest, RowsAreTheKernelsWhereItRuns) {
-  EXPECT_EQ(wide_kernel_rows(8).below, 0);
-  EXPECT_EQ(wide_kernel_rows(10).below, 0);
-  EXPECT_EQ(wide_kernel_rows(9).from, 17) << "more than a tile of the kernel for few";
-  EXPECT_EQ(wide_kernel_rows(9).below, std::numeric_limits<int>::max());
+  for (const DType dtype : {DType::kBF16, DType::kInt8, DType::kInt4}) {
+    EXPECT_EQ(wide_kernel_rows(8, dtype, true).below, 0);
+    EXPECT_EQ(wide_kernel_rows(10, dtype, true).below, 0);
+    EXPECT_EQ(wide_kernel_rows(9, dtype, false).from, 17) << "more than a tile of that for few";
+    EXPECT_EQ(wide_kernel_rows(9, dtype, false).below, std::numeric_limits<int>::max());
+  }
+  EXPECT_EQ(wide_kernel_rows(9, DType::kF8E4M3, false).below, 0) << "not measured";
+  EXPECT_EQ(wide_kernel_rows(9, DType::kF8E4M3, true).from, 17);
+  EXPECT_EQ(wide_kernel_rows(9, DType::kF32, true).below, 0);
 }
 
 // What a warp's lanes get of lines of 16 bytes, as load_transposed() of ptx.cuh says.

@@ -6,6 +6,7 @@
 #include "kernels/cuda/product_plan.h"
 #include "kernels/cuda/product_wide.h"
 #include "kernels/cuda/splits.h"
+#include "kernels/cuda/stage_weights.h"
 
 namespace dsm::device {
 
@@ -18,6 +19,12 @@ void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) {
   shape.stages = std::max(shape.stages, cuda::wide_stages(w));
   shape.wide = shape.wide && w.scale_phase % 4 == 0 && offset % 4 == 0;
   shape.whole = shape.whole && w.scale_phase == 0;
+  shape.staged = shape.staged && cuda::takes_wide(w);
+}
+
+int CudaExperts::wide_from(DType dtype) const {
+  if (exact_ || many_rows_ == ManyRows::kLibrary) return 0;
+  return cuda::wide_kernel_rows(capability_, dtype, many_rows_ != ManyRows::kAuto).from;
 }
 
 void CudaExperts::gate_up(const GateUpParams& p) {
@@ -76,7 +83,9 @@ void CudaExperts::give_plan(cuda::ExpertTasks& tasks, cuda::Products& p) {
 void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
                            const GroupExpertsParams& routing, const Shape& shape) {
   const int pairs = routing.tokens * routing.top_k;
-  const int wide = cuda::wide_expert_rows(wide_from_, tasks.dtype, pairs, shape.experts);
+  p.fp8_rows = tasks.dtype == DType::kF8E4M3 && tasks.x_fp8.values != nullptr && shape.whole;
+  const int from = shape.staged && !p.fp8_rows ? wide_from(tasks.dtype) : 0;
+  const int wide = cuda::wide_expert_rows(from, pairs, shape.experts);
   tasks.groups = routing.groups;
   tasks.experts = routing.experts;
   tasks.tile_rows = wide > 0 ? wide : cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
@@ -84,7 +93,6 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   give_plan(tasks, p);
   p.panels = shape.panels;
   p.exact = exact_;
-  p.fp8_rows = tasks.dtype == DType::kF8E4M3 && tasks.x_fp8.values != nullptr && shape.whole;
   p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
   p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
   if (wide > 0) {
@@ -99,7 +107,8 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   lists_.send();
   cuda::expert_tasks(tasks, stream_.get());
   if (wide > 0) {
-    operands_.multiply(cuda::WideProducts{p, shape.stages});
+    operands_.multiply(cuda::WideProducts{
+        .params = p, .stages = shape.stages, .processors = processors_, .dtype = tasks.dtype});
   } else {
     operands_.multiply(p, tasks.dtype);
   }

@@ -22,10 +22,9 @@ class CudaExperts {
         lists_(lists),
         operands_(operands),
         processors_(gpu.multiProcessorCount),
+        capability_(gpu.major),
         exact_(exact),
-        wide_from_(exact || many_rows == ManyRows::kLibrary
-                       ? 0
-                       : kernels::cuda::wide_kernel_rows(gpu.major).from) {}
+        many_rows_(many_rows) {}
 
   // The slots of all groups but the first, which is an ordinary product.
   void gate_up(const kernels::GateUpParams& params);
@@ -45,10 +44,13 @@ class CudaExperts {
     int panels = 0;
     int spans = 0;
     int stages = 0;
-    bool wide = true;   // four inputs of each can be loaded at a time
-    bool whole = true;  // none begins inside of a block of scales
+    bool wide = true;    // four inputs of each can be loaded at a time
+    bool whole = true;   // none begins inside of a block of scales
+    bool staged = true;  // takes_wide() of each
   };
   static void add(const kernels::PackedMatrix& w, int offset, Shape& shape);
+  // The fewest rows that the kernel for many takes; 0: it takes none.
+  int wide_from(kernels::DType dtype) const;
   void products(kernels::cuda::ExpertTasks tasks, kernels::cuda::Products products,
                 const kernels::GroupExpertsParams& routing, const Shape& shape);
   // Makes room for tasks and tiles, of which the products say the same.
@@ -58,9 +60,10 @@ class CudaExperts {
   Lists& lists_;
   CudaOperands& operands_;
   const int processors_;
+  const int capability_;  // its first number
   const bool exact_;
-  const int wide_from_;  // rows that the kernel for many takes; 0: it takes none
-  Scratch plan_;         // tasks and tiles
+  const ManyRows many_rows_;
+  Scratch plan_;  // tasks and tiles
   CudaSpanSums span_sums_{stream_};
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "kernels/cuda/stage_weights.h"
+
 namespace dsm::device {
 
 using namespace kernels;  // parameter structs
@@ -20,7 +22,8 @@ std::string CudaProducts::use_library(const FoundCublasLt& library) {
 bool CudaProducts::may_use_library(int rows) const {
   if (library_ == nullptr) return false;
   const auto pays = [&](DType dtype) { return rows >= cuda::library_rows(capability_, dtype); };
-  return (fp8_ && pays(DType::kF8E4M3)) || (pays(DType::kBF16) && rows >= wide_rows().below);
+  return (fp8_ && pays(DType::kF8E4M3)) ||
+         (pays(DType::kBF16) && rows >= wide_rows(DType::kBF16).below);
 }
 
 void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch,
@@ -29,7 +32,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
   const cuda::ProductTask& first = tasks.front();
   const cuda::WideRows held = held_.take(first.x, first.rows, first.w.k);
   launch.x_operands = held.data;
-  by_wide_kernel(tasks, launch, for_products);
+  for (const DType dtype : cuda::kProductTypes) by_wide_kernel(tasks, dtype, launch, for_products);
   if (held.data != nullptr && (tasks.size() > 1 || tasks.front().rows > 0)) {
     throw std::logic_error("CUDA backend: rows are held for a product that cannot take them");
   }
@@ -52,34 +55,35 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
 }
 
 bool CudaProducts::may_hold(int rows, int width, int for_products) const {
-  return for_products > 0 && many_rows_ == ManyRows::kAuto && rows >= cuda::kPairedFrom &&
-         rows >= wide_rows().from && rows < wide_rows().below &&
-         CudaHeldRows::may_hold(rows, width);
+  const cuda::RowRange range = wide_rows(DType::kBF16);  // of integers it is the same
+  return for_products > 0 && may_pair(many_rows_) && rows >= cuda::kPairedFrom &&
+         rows >= range.from && rows < range.below && CudaHeldRows::may_hold(rows, width);
 }
 
-cuda::RowRange CudaProducts::wide_rows() const {
+cuda::RowRange CudaProducts::wide_rows(DType dtype) const {
   if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
-  return cuda::wide_kernel_rows(capability_);
+  return cuda::wide_kernel_rows(capability_, dtype, many_rows_ != ManyRows::kAuto);
 }
 
 // Takes what it does out of tasks.
-void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, cuda::Products launch,
-                                  int for_products) {
-  const cuda::RowRange range = wide_rows();
+void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType dtype,
+                                  cuda::Products launch, int for_products) {
+  const cuda::RowRange range = wide_rows(dtype);
   chosen_.clear();
   int stages = 0;
   for (cuda::ProductTask& task : tasks) {
-    if (task.w.dtype != DType::kBF16 || task.rows < range.from || task.rows >= range.below)
-      continue;
+    if (task.w.dtype != dtype || task.rows < range.from || task.rows >= range.below) continue;
+    if (!cuda::takes_wide(task.w) || cuda::fp8_rows(task)) continue;
     chosen_.push_back(task);
     stages = std::max(stages, cuda::wide_stages(task.w));
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  cuda::plan_wide_products(chosen_, processors_, many_rows_ == ManyRows::kAuto, plan_);
+  cuda::plan_wide_products(chosen_, processors_, may_pair(many_rows_), plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
-  cuda::WideProducts wide = {launch, stages, processors_, {}};
+  cuda::WideProducts wide = {
+      .params = launch, .stages = stages, .processors = processors_, .dtype = dtype};
   const cuda::ProductTask& first = chosen_.front();
   const int width = first.w.n / 2;
   if (launch.swiglu && chosen_.size() == 1 && first.start == nullptr &&

@@ -48,7 +48,8 @@ class CudaProducts {
   void run(std::vector<kernels::cuda::ProductTask>& tasks, kernels::cuda::Products launch,
            int for_products = 0);
 
-  // Whether rows that so many next products, by weights in BF16, alone read are held for them.
+  // Whether rows that so many next products, by weights in BF16 or integers (takes_wide() of
+  // stage_weights.h), alone read are held for them.
   bool may_hold(int rows, int width, int for_products) const;
   // Memory for them, instead of x, which a norm or attention makes.
   kernels::cuda::WideRows hold_hidden(const float* x, int rows, int width, int for_products) {
@@ -66,9 +67,9 @@ class CudaProducts {
   }
 
  private:
-  // Which rows are the kernel's for many.
-  kernels::cuda::RowRange wide_rows() const;
-  void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
+  // Which rows are the kernel's for many, by weights of this type.
+  kernels::cuda::RowRange wide_rows(kernels::DType dtype) const;
+  void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks, kernels::DType dtype,
                       kernels::cuda::Products launch, int for_products);
   void by_wide_fp8_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
                           kernels::cuda::Products launch);

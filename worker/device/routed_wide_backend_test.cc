@@ -25,7 +25,7 @@ class RoutedWideBackendTest : public BackendTest {
 // Of 8 experts, of which one is nobody's and one in BF16 stands among others: tiles of 64 and of
 // 128 rows, which end within one, and of few rows, which are other kernels'.
 TEST_F(RoutedWideBackendTest, RoutedExpertsAreNearInTilesOfEachSize) {
-  for (const DType dtype : {DType::kBF16, DType::kInt8}) {
+  for (const DType dtype : {DType::kBF16, DType::kInt8, DType::kInt4, DType::kF8E4M3}) {
     const RoutedExperts experts(8, dtype);
     for (const int tokens : {5, 50, 130}) {
       const Routing routing(tokens, 8, 3);
@@ -43,14 +43,16 @@ TEST_F(RoutedWideBackendTest, RoutedExpertsAreTheKernelsUnlessTheLibraryIsAskedF
   const Side library{make_backend(
       {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kLibrary})};
   const bool wide = device_.backend->name().starts_with("cuda/") && kEmulated;
-  const RoutedExperts experts(8, DType::kBF16);
-  for (const int tokens : {5, 130}) {
-    const Routing routing(tokens, 8, 3);
-    const auto x = random_floats(size(tokens) * RoutedExperts::kHidden, 35);
-    const auto by_kernel = experts.run(device_, routing, x);
-    const auto by_others = experts.run(library, routing, x);
-    if (!wide) continue;  // which GPU this is is not known here
-    EXPECT_EQ(by_kernel == by_others, tokens == 5) << tokens;
+  for (const DType dtype : {DType::kBF16, DType::kInt8, DType::kInt4}) {
+    const RoutedExperts experts(8, dtype);
+    for (const int tokens : {5, 130}) {
+      const Routing routing(tokens, 8, 3);
+      const auto x = random_floats(size(tokens) * RoutedExperts::kHidden, 35);
+      const auto by_kernel = experts.run(device_, routing, x);
+      const auto by_others = experts.run(library, routing, x);
+      if (!wide) continue;  // which GPU this is is not known here
+      EXPECT_EQ(by_kernel == by_others, tokens == 5) << tokens;
+    }
   }
 }
 
