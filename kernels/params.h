@@ -131,8 +131,8 @@ struct RmsNormParams {
   int rows = 0;
   int width = 0;
   float eps = 0;
-  // The next so many products, by weights in BF16, are all that reads y: a backend may keep it in a
-  // form of theirs instead.
+  // The next so many products, by weights in BF16 or, with scale_phase a multiple of 64, integers,
+  // are all that reads y: a backend may keep it in a form of theirs instead.
   int for_products = 0;
 };
 

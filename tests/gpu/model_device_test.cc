@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -147,9 +148,11 @@ void expect_near_the_cpu(const std::string& dir, RankSpec spec, double bound = k
 // average, and end within their tiles; of the longer one heads' keys and values are expanded. A
 // rounding may change a token's choice of experts, and with it its logits at once, so they are
 // looked at together: one token that were wrong altogether would be a tenth of them.
-void expect_together_near_the_cpu(std::span<const std::string> dirs, int tokens) {
+void expect_together_near_the_cpu(std::span<const std::string> dirs, int tokens,
+                                  std::optional<kernels::DType> round_weights = {}) {
   for (const std::string& dir : dirs) {
-    const auto [got, wanted] = on_both(dir, {.deterministic = false}, tokens);
+    const auto [got, wanted] =
+        on_both(dir, {.deterministic = false, .round_weights = round_weights}, tokens);
     ASSERT_EQ(got.size(), wanted.size());
     double differences = 0;
     double all = 0;
@@ -173,6 +176,13 @@ TEST(ModelOnDevice, PromptsOverExpertsAndLatentsAreNearTheCpu) {
 TEST(ModelOnDevice, LongPromptsAreNearTheCpu) {
   const std::vector<std::string> dirs = {kLiteModel, family_dir("llama")};
   expect_together_near_the_cpu(dirs, 700);
+}
+
+// The same by weights in integers, which have rows of their own as operands, too, and experts'.
+TEST(ModelOnDevice, LongPromptsByIntegersAreNearTheCpu) {
+  const std::vector<std::string> dirs = {kLiteModel, family_dir("llama")};
+  expect_together_near_the_cpu(dirs, 700, kernels::DType::kInt8);
+  expect_together_near_the_cpu(dirs, 600, kernels::DType::kInt4);
 }
 
 TEST(ModelOnDevice, Fp8CheckpointsAreNearTheCpu) {

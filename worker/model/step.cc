@@ -101,7 +101,10 @@ void Step::norm(const float* weight, int for_products) {
 }
 
 int Step::for_products(const kernels::PackedMatrix& w, int products) const {
-  return adapted.empty() && !quantises && w.dtype == kernels::DType::kBF16 ? products : 0;
+  // As RmsNormParams has it.
+  const bool integers = kernels::is_integer(w.dtype) && w.scale_phase % 64 == 0;
+  const bool takes = w.dtype == kernels::DType::kBF16 || integers;
+  return adapted.empty() && !quantises && takes ? products : 0;
 }
 
 kernels::Fp8Rows Step::fp8_rows(std::size_t rows, std::size_t width) const {
