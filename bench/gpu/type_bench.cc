@@ -48,7 +48,8 @@ class TypeBench {
         plan_(plan),
         emit_(emit),
         backend_(make(device::ManyRows::kAuto)),
-        by_library_(make(device::ManyRows::kLibrary)) {
+        by_library_(make(device::ManyRows::kLibrary)),
+        unmeasured_(make(device::ManyRows::kUnmeasured)) {
     const int most = std::max(*std::ranges::max_element(plan.decode_rows), plan.prompt);
     const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
     const std::int64_t widest =
@@ -111,16 +112,21 @@ class TypeBench {
     const PackedMatrix w = noise_.matrix(n, k, dtype);
     const bool fp8 = dtype == DType::kF8E4M3;
     for (const Rows& rows : all_rows()) {
+      const bool many = rows.count() > kFewRows;
       Work work = product_work(rows.count(), n, k, weight_bytes(dtype));
       LinearParams linear = {.x = x_, .ldx = k, .w = &w, .y = y_, .ldy = n, .rows = rows.count()};
-      measure(name + " (" + type + ")", rows.count(), work, [&] { backend_->linear(linear); });
+      const auto run = [&](device::Backend& on, const std::string& how) {
+        measure(on, name + " (" + how + ")", rows.count(), work, [&] { on.linear(linear); });
+      };
+      run(*backend_, type);
+      // Beside each other: weights in FP8 alone are not the kernel's yet.
+      if (many && fp8) run(*unmeasured_, type + ", by many rows' kernel");
+      if (many && !fp8) run(*by_library_, type + ", without many rows' kernel");
       if (!fp8 || x_fp8_.values == nullptr) continue;
       linear.x_fp8 = x_fp8_;
       work.fp8_flops = std::exchange(work.flops, 0);
-      measure(name + " (FP8 by FP8)", rows.count(), work, [&] { backend_->linear(linear); });
-      if (rows.count() <= kFewRows) continue;
-      measure(*by_library_, name + " (FP8 by FP8, without many rows' kernel)", rows.count(), work,
-              [&] { by_library_->linear(linear); });
+      run(*backend_, "FP8 by FP8");
+      if (many) run(*by_library_, "FP8 by FP8, without many rows' kernel");
     }
   }
 
@@ -161,7 +167,9 @@ class TypeBench {
   const KernelPlan& plan_;
   const std::function<void(const Measurement&)>& emit_;
   std::unique_ptr<device::Backend> backend_;
-  std::unique_ptr<device::Backend> by_library_;  // on the same memory
+  // On the same memory.
+  std::unique_ptr<device::Backend> by_library_;
+  std::unique_ptr<device::Backend> unmeasured_;
   Noise noise_{*backend_};
   // Inputs and outputs of all operators.
   float* x_ = nullptr;
