@@ -4,14 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <thread>
 #include <utility>
@@ -20,6 +17,7 @@
 #include "kernels/cuda/emulation/memory.h"
 #include "kernels/cuda/emulation/raw_memory.h"
 #include "kernels/cuda/emulation/stack.h"
+#include "kernels/cuda/emulation/turns.h"
 
 uint3 threadIdx;
 uint3 blockIdx;
@@ -38,39 +36,6 @@ namespace {
 constexpr std::size_t kMostSharedBytes = 227 << 10;
 constexpr std::size_t kStacks = 1024;
 constexpr std::size_t kNumbers = 16;  // of barriers
-
-// Host threads run kernels in the order in which they have come for it.
-class Turns {
- public:
-  void take() {
-    std::unique_lock lock(mutex_);
-    const std::uint64_t mine = came_++;
-    changed_.wait(lock, [&] { return passed_ == mine; });
-  }
-  void pass() {
-    {
-      const std::lock_guard lock(mutex_);
-      ++passed_;
-    }
-    changed_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::uint64_t came_ = 0;
-  std::uint64_t passed_ = 0;
-};
-Turns& turns() {
-  static Turns& turns = *new Turns;
-  return turns;
-}
-
-// Kernels that have let others run, and have not ended.
-std::atomic<int>& waiting_kernels() {
-  static std::atomic<int>& waiting = *new std::atomic<int>;
-  return waiting;
-}
 
 struct Meeting {
   unsigned lanes = 0;
@@ -115,7 +80,7 @@ class Block {
   void let_others_run();
   // The kernel has ended.
   void end_waiting() {
-    if (std::exchange(let_others_run_, false)) --waiting_kernels();
+    if (std::exchange(let_others_run_, false)) emulation::end_waiting();
   }
   Thread& current() { return threads_[current_]; }
   void* dynamic_shared_memory() { return shared_of(block_of_cluster()); }
@@ -318,10 +283,10 @@ void Block::wait_until(const std::function<bool()>& ready) {
 }
 
 void Block::pass_turn() {
-  if (!std::exchange(let_others_run_, true)) ++waiting_kernels();
-  turns().pass();
+  if (!std::exchange(let_others_run_, true)) begin_waiting();
+  emulation::pass_turn();
   std::this_thread::yield();  // to a host thread that does not run a kernel yet
-  turns().take();
+  take_turn();
   running = this;
   gridDim = call_->grid;
   blockDim = call_->block;
@@ -418,7 +383,7 @@ void Block::meet(unsigned lanes, WarpAction action, void* mine) {
 }  // namespace
 
 void run(const KernelCall& call) {
-  turns().take();
+  take_turn();
   if (idle_blocks().empty()) idle_blocks().push_back(new Block);
   Block* const mine = idle_blocks().back();
   idle_blocks().pop_back();
@@ -430,7 +395,7 @@ void run(const KernelCall& call) {
   }
   idle_blocks().push_back(mine);
   running = nullptr;
-  turns().pass();
+  pass_turn();
 }
 
 void fail(const std::string& what) {
@@ -447,10 +412,6 @@ void meet(unsigned lanes, WarpAction action, void* mine) {
 
 void let_others_run() {
   block().let_others_run();
-}
-
-bool kernels_wait() {
-  return waiting_kernels() > 0;
 }
 
 void barrier_of_first(int number, int threads) {

@@ -46,9 +46,6 @@ void wait_until(const std::function<bool()>& ready);
 // kernels of other host threads do. Shared variables hold nothing afterwards.
 void let_others_run();
 
-// For the host: whether some kernel has let others run and has not ended.
-bool kernels_wait();
-
 [[noreturn]] void fail(const std::string& what);
 
 // Waits for all threads of the block; the sum of what they give.

@@ -9,8 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/cuda/emulation/block.h"
 #include "kernels/cuda/emulation/graph.h"
+#include "kernels/cuda/emulation/turns.h"
 
 namespace {
 
