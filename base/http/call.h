@@ -41,7 +41,7 @@ class Receiver {
 struct SinkBody {
   using value_type = std::function<bool(std::string_view)>;  // false: enough, stop
 
-  class reader {
+  class reader {  // NOLINT(readability-identifier-naming): Beast asks for it by this name
    public:
     template <bool kIsRequest, class Fields>
     reader(bhttp::header<kIsRequest, Fields>&, value_type& sink) : sink_(sink) {}

@@ -168,8 +168,8 @@ std::unique_ptr<Client::Handle> Client::get_lines(Target target, int idle_timeou
                       std::make_unique<LineReceiver>(std::move(on_line), std::move(on_end)));
 }
 
-std::unique_ptr<Client::Handle> Client::send(std::string method, Target target, std::string body,
-                                             int timeout_s,
+std::unique_ptr<Client::Handle> Client::send(const std::string& method, Target target,
+                                             const std::string& body, int timeout_s,
                                              std::function<void(Result<Response>)> on_answer) {
   return impl_->start(method, body, std::move(target), {.idle_s = 0, .total_s = timeout_s},
                       std::make_unique<WholeReceiver>(std::move(on_answer)));

@@ -49,8 +49,8 @@ class Client {
                                     std::function<void(Status)> on_end);
   // One request, the whole answer, whatever its status. kTransient when the connection failed or
   // timeout_s (for everything together) passed. Bodies of answers are bounded to 1 MiB.
-  std::unique_ptr<Handle> send(std::string method, Target target, std::string body, int timeout_s,
-                               std::function<void(Result<Response>)> on_answer);
+  std::unique_ptr<Handle> send(const std::string& method, Target target, const std::string& body,
+                               int timeout_s, std::function<void(Result<Response>)> on_answer);
 
  private:
   struct Impl;

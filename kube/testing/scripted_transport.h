@@ -115,7 +115,7 @@ class ScriptedTransport : public Transport {
     Result<HttpResponse> result = fail(ErrorKind::kCancelled, "cancelled");
     while (changed_.wait(lock, stop, [&] { return !mine.bytes.empty() || mine.end; })) {
       if (mine.bytes.empty()) {
-        result = *mine.end;
+        if (mine.end) result = *mine.end;
         break;
       }
       const std::string bytes = std::move(mine.bytes.front());

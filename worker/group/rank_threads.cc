@@ -372,7 +372,7 @@ void RankThreads::start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms, 
   impl_->wake.notify_all();
 }
 
-void RankThreads::submit(std::uint64_t epoch, std::shared_ptr<const engine::Batch> batch) {
+void RankThreads::submit(std::uint64_t epoch, const BatchPtr& batch) {
   {
     const std::lock_guard lock(impl_->mutex);
     if (!impl_->comms || impl_->epoch != epoch) {

@@ -42,7 +42,7 @@ class RankThreads {
   // `kv_blocks`: for RankExecutor::make_cache(); 0: there is nothing to make.
   void start(std::uint64_t epoch, std::shared_ptr<EpochComms> comms, int kv_blocks = 0);
   // Ignored when `epoch` is not the one under way.
-  void submit(std::uint64_t epoch, std::shared_ptr<const engine::Batch> batch);
+  void submit(std::uint64_t epoch, const std::shared_ptr<const engine::Batch>& batch);
   // Ends the epoch under way, if any: steps are given up, executors keep their weights.
   void abort();
 
