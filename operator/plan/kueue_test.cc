@@ -38,7 +38,7 @@ class Queued : public testing::Test {
     seen.config.worker_image = "worker:1";
     seen.children = {serving_service_json(kOwner, false), ranks_service_json(kOwner),
                      token_secret_json(kOwner, "t"), revision_of(spec)};
-    seen.model["status"] = *plan(seen).status;
+    seen.model["status"] = plan(seen).status.value_or(json());
     for (json& pod : plan(seen).create_pods) made.push_back(std::move(pod));
     for (json& pod : made) {
       pod["metadata"]["uid"] = "u-" + pod["metadata"]["name"].get<std::string>();
@@ -116,7 +116,7 @@ TEST_F(Queued, a_group_that_waits_says_so_in_the_words_of_kueue) {
   const Plan waiting = plan(seen);
   EXPECT_EQ(ready(waiting).reason, api::kWaitingForAdmission);
   EXPECT_THAT(ready(waiting).message, HasSubstr("by kueue.x-k8s.io/admission: insufficient"));
-  const auto status = api::parse_status(*waiting.status);
+  const auto status = api::parse_status(waiting.status.value_or(json()));
   ASSERT_THAT(status.groups, SizeIs(1));
   EXPECT_EQ(status.groups[0].phase, "Pending");
   EXPECT_EQ(status.groups[0].reason, api::kWaitingForAdmission);
@@ -127,7 +127,7 @@ TEST_F(Queued, a_group_that_waits_says_so_in_the_words_of_kueue) {
 
 // No time-out of those that find no node counts, for a day.
 TEST_F(Queued, a_group_waits_in_its_queue_for_as_long_as_it_takes) {
-  seen.model["status"] = *plan(seen).status;
+  seen.model["status"] = plan(seen).status.value_or(json());
   for (const int hours : {1, 24}) {
     seen.now = from_rfc3339("2026-01-01T00:00:00Z") + std::chrono::hours(hours);
     const Plan later = plan(seen);

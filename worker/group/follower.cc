@@ -166,10 +166,11 @@ struct FollowerGroup::Impl {
     if (!message) {
       return std::unexpected(message.error());
     }
-    if (!*message) {
+    std::optional<Message>& greeting = *message;
+    if (!greeting) {
       return fail(ErrorKind::kTransient, "the leader does not answer");
     }
-    return std::move(**message);
+    return std::move(*greeting);
   }
 
   // Returns why the connection ended.
@@ -180,9 +181,9 @@ struct FollowerGroup::Impl {
       if (!message) {
         return message.error();
       }
-      if (*message) {
+      if (std::optional<Message>& told = *message; told) {
         heard = clock.now();
-        if (!std::visit([&](auto& m) { return handle(m); }, **message)) {
+        if (!std::visit([&](auto& m) { return handle(m); }, *told)) {
           return {.kind = ErrorKind::kInvalid, .message = "it sent what a leader does not send"};
         }
       } else if (clock.now() - heard > options.heartbeat_timeout) {
