@@ -120,6 +120,9 @@ struct EmbeddingParams {
   int width = 0;
 };
 
+// What products take of rows that an operator makes: the rows, or what quantise makes of them.
+enum class RowsTaken : std::uint8_t { kAsTheyAre, kRounded, kRoundedByPowersOfTwo };
+
 // y = x / sqrt(mean(x^2) + eps) * weight. width is a multiple of 16.
 struct RmsNormParams {
   const float* x = nullptr;  // [rows, width], ldx
@@ -131,9 +134,12 @@ struct RmsNormParams {
   int rows = 0;
   int width = 0;
   float eps = 0;
-  // The next so many products, by weights in BF16 or, with scale_phase a multiple of 64, integers,
-  // are all that reads y: a backend may keep it in a form of theirs instead.
+  // The next so many products are all that reads y: a backend may keep it in a form of theirs
+  // instead. They are by weights in BF16 or, with scale_phase a multiple of 64, integers, or, of what
+  // quantise makes of y before each of them or before the first, by weights in FP8 whose blocks of
+  // inputs are those of y.
   int for_products = 0;
+  RowsTaken taken = RowsTaken::kAsTheyAre;
 };
 
 // Rows in FP8, beside the same rows in FP32: input i of row r is values[r * ld + i] times
@@ -181,7 +187,8 @@ struct QuantiseParams {
   int rows = 0;
   int width = 0;
   bool power_of_two = false;
-  Fp8Rows y_fp8 = {};  // y, the factor in its scales
+  Fp8Rows y_fp8 = {};    // y, the factor in its scales
+  int for_products = 0;  // y and y_fp8, as RmsNormParams'
 };
 
 // Slots [begin, end) of a grouped operator use one expert's weights.
@@ -230,6 +237,7 @@ struct GateUpParams {
   // caller's lists.
   const GroupExpertsParams* routing = nullptr;
   int for_products = 0;  // h, as RmsNormParams'
+  RowsTaken taken = RowsTaken::kAsTheyAre;
 };
 
 // partial[t] = balanced tree over this rank's segments of (one FMA chain through the groups that
@@ -459,6 +467,7 @@ struct AttentionParams {
   float scale = 0;
   Selection selection = {};
   int for_products = 0;  // out, a row for each token, as RmsNormParams'
+  RowsTaken taken = RowsTaken::kAsTheyAre;
 };
 // (token, head) pairs of one work item at most.
 inline constexpr int kAttentionRows = 32;

@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_wide.h"
+#include "kernels/cuda/fp8_rows.cuh"
 
 namespace dsm::kernels::cuda {
 namespace {
@@ -326,6 +327,60 @@ __device__ __forceinline__ void write_operands(const WideAttention& launch,
   }
 }
 
+// The same rounded to FP8: a row of a head is the 128 inputs of a scale. The four lanes that have it
+// find its largest magnitude together, and trade with their neighbours so that each has four inputs
+// side by side: again those of two chunks of the stage.
+template <class S>
+__device__ __forceinline__ void write_fp8_operands(const WideAttention& launch,
+                                                   const AttentionItem& item, int first_row,
+                                                   const Rows& rows,
+                                                   const typename S::Sums& sums) {
+  constexpr int kBlocks = S::kSize.values / 8;  // of eight columns
+  const AttentionParams& p = launch.params;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const bool odd = lane % 2 != 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = first_row + lane / 4 + half * 8;
+    const float share = 1.0F / rows.total[half];
+    float largest = 0.0F;
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) {
+      largest = fmaxf(largest, fabsf(sums[j * 4 + half * 2] * share));
+      largest = fmaxf(largest, fabsf(sums[j * 4 + half * 2 + 1] * share));
+    }
+    for (int step = 1; step <= 2; step *= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
+    }
+    const float scale = activation_scale_of(largest, launch.to_fp8.power_of_two);
+    const auto pair = [&](int j) {
+      const int at = j * 4 + half * 2;
+      return e4m3_pair(sums[at] * share / scale, sums[at + 1] * share / scale);
+    };
+    std::uint32_t words[2][kBlocks / 4];
+#pragma unroll
+    for (int t = 0; t < kBlocks / 2; ++t) {
+      const std::uint32_t even_pair = pair(2 * t);
+      const std::uint32_t odd_pair = pair(2 * t + 1);
+      const std::uint32_t other = __shfl_xor_sync(kAllLanes, odd ? even_pair : odd_pair, 1);
+      words[t % 2][t / 2] = odd ? other | odd_pair << 16 : even_pair | other << 16;
+    }
+    if (r >= item.row_end - item.row_begin) continue;
+    const int token = (item.row_begin + r) / p.heads;
+    const int head = item.kv_head * p.heads + (item.row_begin + r) % p.heads;
+    unsigned char* stage = fp8_stage_of(launch.to_fp8, token, head);
+    const int row = token % kFp8HeldRows;
+#pragma unroll
+    for (int t = 0; t < 2; ++t) {
+      // Of the chunk's words this is the first: the lane's first four columns.
+      const int word = fp8_word_at(row, t * 4 + lane % 2 * 2 + lane % 4 / 2);
+      *reinterpret_cast<uint4*>(stage + word * 4) =
+          make_uint4(words[t][0], words[t][1], words[t][2], words[t][3]);
+    }
+    if (lane % 4 == 0) put_fp8_scale(stage, row, scale);
+  }
+}
+
 template <int kTile>
 __global__ void __launch_bounds__(kThreads, 1) wide_attention_kernel(const WideAttention launch) {
   follow_previous_kernel();
@@ -382,6 +437,11 @@ __global__ void __launch_bounds__(kThreads, 1) wide_attention_kernel(const WideA
     rings.values.release(i);
   }
   rows.add_up();
+  if constexpr (S::kSize.values == kScaleBlock) {
+    if (launch.to_fp8.data != nullptr) {
+      return write_fp8_operands<S>(launch, item, first_row, rows, sums);
+    }
+  }
   if (launch.to.data != nullptr) {
     write_operands<S>(launch, item, first_row, rows, sums);
   } else {

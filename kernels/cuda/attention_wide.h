@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/product_wide_fp8.h"
 #include "kernels/cuda/wide_rows.h"
 
 namespace dsm::kernels::cuda {
@@ -91,6 +92,7 @@ struct WideAttention {
   // What goes here as the rows of the next product, a token's heads side by side, instead of to
   // out; values have a multiple of kWideInputs columns.
   WideRows to = {};
+  WideFp8Rows to_fp8 = {};  // or here; values have kScaleBlock columns
 };
 void pack_pasts(const WideAttention& launch, Stream stream);
 void wide_attention(const WideAttention& launch, Stream stream);

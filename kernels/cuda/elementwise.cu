@@ -163,10 +163,7 @@ __global__ void __launch_bounds__(kScaleBlock)
   for (int w = 0; w < kScaleBlock / 32; ++w) largest = fmaxf(largest, warp_largest[w]);
   const float scale = activation_scale_of(largest, p.power_of_two);
   const float factor = p.factor != nullptr ? p.factor[row] : 1.0F;
-  float value = x / scale;
-  value = value > 448.0F ? 448.0F : value;
-  value = value < -448.0F ? -448.0F : value;
-  value = nearest_e4m3_of(value);
+  const float value = e4m3_quotient_of(x, scale);
   if (p.y_fp8.values != nullptr) {
     const Fp8Rows& to = p.y_fp8;
     to.values[row * to.ld + i] = bits_of_e4m3(value);

@@ -57,6 +57,14 @@ DSM_HOST_DEVICE int fp8_input(int slot) {
   return slot % 16 / 4 * kFp8PieceInputs + slot / 16 * 4 + slot % 4;
 }
 
+// Where four neighbours of the stage's inputs, from 4 `four` on, stand among the rows, in words: a
+// row's chunk of 16 bytes has one such word from each piece, and chunk c stands at place
+// c ^ (row % 8) (SharedRows of ptx.cuh).
+DSM_HOST_DEVICE int fp8_word_at(int row, int four) {
+  constexpr int kPieceWords = kFp8PieceInputs / 4;
+  return row * (kFp8StageInputs / 4) + (four % kPieceWords ^ row % 8) * 4 + four / kPieceWords;
+}
+
 // Rows of a product of a warpgroup. Its sums of a lane are, in registers 4j .. 4j + 3, rows 8j + 2q
 // and 8j + 2q + 1 of the first column and of the second: so a lane's scales of two such j are four
 // neighbours, beside those of the other q.

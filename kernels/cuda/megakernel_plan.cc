@@ -36,7 +36,8 @@ bool in_megakernel(const AttentionLaunch& launch) {
 }
 
 bool may_be_of_product(const RmsNormParams& p) {
-  return in_megakernel(p) && p.for_products == 1 && p.rows <= kNormedRows &&
+  return in_megakernel(p) && p.for_products == 1 && p.taken == RowsTaken::kAsTheyAre &&
+         p.rows <= kNormedRows &&
          p.rows * p.width * static_cast<int>(sizeof(float)) <= kNormedBytes;
 }
 

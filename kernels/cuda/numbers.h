@@ -143,6 +143,15 @@ DSM_HOST_DEVICE std::uint32_t bytes_of(std::uint32_t a, std::uint32_t b, unsigne
 #endif
 }
 
+// What x becomes in FP8 with a scale: the value nearest to the quotient, which counts as 448 beyond
+// that.
+DSM_HOST_DEVICE float e4m3_quotient_of(float x, float scale) {
+  float value = x / scale;
+  value = value > 448.0F ? 448.0F : value;
+  value = value < -448.0F ? -448.0F : value;
+  return nearest_e4m3_of(value);
+}
+
 // The bits of an FP8 value (E4M3) that x is.
 DSM_HOST_DEVICE std::uint8_t bits_of_e4m3(float x) {
   const std::uint32_t sign = as_bits(x) >> 24 & 0x80U;
@@ -150,6 +159,18 @@ DSM_HOST_DEVICE std::uint8_t bits_of_e4m3(float x) {
   const std::uint32_t bits = magnitude < 0x1p-6F ? static_cast<std::uint32_t>(magnitude * 0x1p9F)
                                                  : (as_bits(magnitude) >> 20) - (120U << 3);
   return static_cast<std::uint8_t>(sign | bits);
+}
+
+// The bits of two FP8 values (E4M3), the first in the low byte, each the nearest to its argument,
+// on a tie the even one; beyond 448 that. Devices from 8.9 on. Of values that become zero the sign
+// may differ from that of e4m3_quotient_of().
+DSM_HOST_DEVICE std::uint32_t e4m3_pair(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  return nearest_e4m3x2(first, second);
+#else
+  return bits_of_e4m3(e4m3_quotient_of(first, 1.0F)) |
+         static_cast<std::uint32_t>(bits_of_e4m3(e4m3_quotient_of(second, 1.0F))) << 8;
+#endif
 }
 
 // Two FP8 values (bits of E4M3 that are numbers) times 2^-120 as BF16, exactly: exponent and

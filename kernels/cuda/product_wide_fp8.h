@@ -29,6 +29,24 @@ DSM_HOST_DEVICE constexpr int wide_fp8_stage_bytes(int tile_rows) {
 constexpr std::int64_t wide_fp8_bytes_of_tile(const WideFp8Products& p) {
   return std::int64_t{p.stages} * wide_fp8_stage_bytes(p.params.tile_rows);
 }
+// Rows of one task, of so many that its tiles are the largest, as such operands: made by whoever
+// makes the rows, rounded to FP8, instead of by pack_wide_fp8_rows(). Rows past the last are not
+// written.
+inline constexpr int kFp8HeldRows = 256;  // of a tile
+struct WideFp8Rows {
+  void* data = nullptr;
+  int stages = 0;
+  bool power_of_two = false;  // scales, as QuantiseParams'
+};
+constexpr std::int64_t wide_fp8_rows_bytes(int rows, int stages) {
+  return std::int64_t{(rows + kFp8HeldRows - 1) / kFp8HeldRows} * stages *
+         wide_fp8_stage_bytes(kFp8HeldRows);
+}
+// rms_norm() as such rows.
+void rms_norm_fp8_rows(const RmsNormParams& params, const WideFp8Rows& to, Stream stream);
+// quantise() without a factor, likewise.
+void quantise_fp8_rows(const QuantiseParams& params, const WideFp8Rows& to, Stream stream);
+
 void pack_wide_fp8_rows(const WideFp8Products& p, Stream stream);
 void wide_fp8_products(const WideFp8Products& p, Stream stream);
 

@@ -20,6 +20,20 @@ __device__ __forceinline__ std::uint32_t nearest_bf16x2(float first, float secon
   return pair;
 }
 
+// Two FP8 values (E4M3), the first in the low byte, each the nearest to its argument or 448 with its
+// sign; from sm_89 on.
+__device__ __forceinline__ std::uint32_t nearest_e4m3x2([[maybe_unused]] float first,
+                                                        [[maybe_unused]] float second) {
+#if __CUDA_ARCH__ >= 890
+  std::uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  __trap();
+  return 0;
+#endif
+}
+
 // 2^x, within 2^-22 of it; zero below 2^-126.
 __device__ __forceinline__ float power_of_two(float x) {
   float y;

@@ -1,6 +1,7 @@
 // Operators that go over a whole row: norms, and the writing and reading of keys and values. A
 // thread block has a row; its sum of squares is a chain for each thread, added in one fixed tree.
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/fp8_rows.cuh"
 #include "kernels/cuda/fragments.h"
 #include "kernels/cuda/kv_write.cuh"
 #include "kernels/cuda/launch.h"
@@ -40,18 +41,19 @@ __device__ Four<float> load_neighbours(const float* from, bool wide) {
 // four values.
 constexpr int kHeld = 2;
 
-__global__ void __launch_bounds__(kNormThreads)
-    rms_norm_kernel(const RmsNormParams p, const bool wide) {
-  follow_previous_kernel();
+// Calls put(four, values) with what it gives, up to `end` fours of which those past the width are
+// zeros.
+template <class Put>
+__device__ __forceinline__ void norm_row(const RmsNormParams& p, bool wide, int end,
+                                         const Put& put_four) {
   __shared__ float warp_sum[kNormThreads / 32];
   const std::int64_t row = blockIdx.x;
   const float* x = p.x + (p.row_index != nullptr ? p.row_index[row] : row) * p.ldx;
-  float* y = p.y + row * p.ldy;
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
   const int fours = p.width / 4;
-  Four<float> held[kHeld];
-  Four<float> weight[kHeld];
+  Four<float> held[kHeld] = {};
+  Four<float> weight[kHeld] = {};
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
     const int at = thread + i * threads;
@@ -81,6 +83,24 @@ __global__ void __launch_bounds__(kNormThreads)
     Four<float> four;
 #pragma unroll
     for (int j = 0; j < 4; ++j) four.v[j] = of_weight.v[j] * (of_x.v[j] * inverse);
+    put_four(at, four);
+  };
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    if (thread + i * threads < end) put(thread + i * threads, held[i], weight[i]);
+  }
+  for (int at = thread + kHeld * threads; at < end; at += threads) {
+    const bool there = at < fours;
+    put(at, there ? load_neighbours(x + 4 * at, wide) : Four<float>{},
+        there ? load_neighbours(p.weight + 4 * at, wide) : Four<float>{});
+  }
+}
+
+__global__ void __launch_bounds__(kNormThreads)
+    rms_norm_kernel(const RmsNormParams p, const bool wide) {
+  follow_previous_kernel();
+  float* y = p.y + static_cast<std::int64_t>(blockIdx.x) * p.ldy;
+  norm_row(p, wide, p.width / 4, [&](int at, const Four<float>& four) {
     float* to = y + 4 * at;
     if (wide) {
       *reinterpret_cast<Four<float>*>(to) = four;
@@ -88,14 +108,18 @@ __global__ void __launch_bounds__(kNormThreads)
 #pragma unroll
       for (int j = 0; j < 4; ++j) to[j] = four.v[j];
     }
-  };
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    if (thread + i * threads < fours) put(thread + i * threads, held[i], weight[i]);
-  }
-  for (int at = thread + kHeld * threads; at < fours; at += threads) {
-    put(at, load_neighbours(x + 4 * at, wide), load_neighbours(p.weight + 4 * at, wide));
-  }
+  });
+}
+
+// The same rounded to FP8, as rows of the next product: the fours of a warp are the inputs of one
+// scale.
+__global__ void __launch_bounds__(kNormThreads)
+    rms_norm_fp8_rows_kernel(const RmsNormParams p, const WideFp8Rows to, const bool wide) {
+  follow_previous_kernel();
+  const int row = static_cast<int>(blockIdx.x);
+  norm_row(p, wide, to.stages * kFp8StageFours, [&](int at, const Four<float>& four) {
+    put_fp8_block(to, row, at / kFp8StageFours, four);
+  });
 }
 
 // The same, rounded, as rows of the next product: a thread has 16 bytes of a row at a time, a pair
@@ -237,6 +261,14 @@ void rms_norm(const RmsNormParams& p, Stream stream) {
   };
   launch_early(rms_norm_kernel, static_cast<unsigned>(p.rows), norm_threads(p.width), 0, stream, p,
                aligned(p.x, p.ldx) && aligned(p.y, p.ldy) && aligned(p.weight, 0));
+}
+
+void rms_norm_fp8_rows(const RmsNormParams& p, const WideFp8Rows& to, Stream stream) {
+  const auto aligned = [](const float* rows, std::int64_t ld) {
+    return reinterpret_cast<std::uintptr_t>(rows) % 16 == 0 && ld % 4 == 0;
+  };
+  launch_early(rms_norm_fp8_rows_kernel, static_cast<unsigned>(p.rows), norm_threads(p.width), 0,
+               stream, p, to, aligned(p.x, p.ldx) && aligned(p.weight, 0));
 }
 
 void rms_norm_rows(const RmsNormParams& p, const WideRows& to, Stream stream) {

@@ -194,6 +194,24 @@ TEST(ModelOnDevice, Fp8ActivationsAreNearTheCpu) {
   expect_near_the_cpu("tests/goldens/fp8-tiny", {.fp8_activations = true}, kLooseBound);
 }
 
+// Rows of norms and what else the next product alone reads become its operands in FP8 at once, where
+// another kernel for many rows (kKernel) has them rounded and then packed.
+TEST(ModelOnDevice, LongPromptsInFp8HaveTheBitsOfRowsThatAreRoundedApart) {
+  const auto logits = [&](device::ManyRows many_rows) {
+    const auto model = load_checkpoint("tests/goldens/fp8-tiny", {.device = device_here(),
+                                                                  .many_rows = many_rows,
+                                                                  .deterministic = false,
+                                                                  .fp8_activations = true});
+    Tokens tokens;
+    for (int i = 0; i < 512; ++i) tokens.push_back((i * 37 + 5) % model->config().vocab_size);
+    NoComm comm;
+    const auto all = model->forward_all(
+        {1, {make_row(tokens, 0, tokens.size(), blocks_for(tokens.size()))}}, comm);
+    return Logits(all.begin(), all.end());
+  };
+  expect_same_bits(logits(device::ManyRows::kAuto), logits(device::ManyRows::kKernel));
+}
+
 TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {
   for (const kernels::DType dtype : {kernels::DType::kInt8, kernels::DType::kInt4}) {
     for (const char* dir : {kTinyModel, "tests/goldens/fp8-tiny", "tests/goldens/families/qwen2"}) {

@@ -64,18 +64,25 @@ void CudaAttention::run(const AttentionParams& params) {
   if (wide) {
     cuda::plan_wide_attention(params, kPackedBytes, plan_, wide_);
     const int width = params.kv.heads * params.heads * params.kv.value_dim;
+    const NextProducts next = {params.for_products, params.taken};
+    const int multiple = next.rounds() ? kScaleBlock : cuda::kWideInputs;
     const bool holds = plan_.rest.empty() && plan_.prompts.empty() &&
-                       params.kv.value_dim % cuda::kWideInputs == 0 &&
-                       products_.may_hold(tokens, width, params.for_products);
-    run_wide(launch, tiles,
-             holds ? products_.hold_hidden(params.out, tokens, width, params.for_products)
-                   : cuda::WideRows{});
+                       params.kv.value_dim % multiple == 0 &&
+                       products_.may_hold(tokens, width, next);
+    cuda::WideRows to;
+    cuda::WideFp8Rows to_fp8;
+    if (holds && next.rounds()) {
+      to_fp8 = products_.hold_hidden_fp8(params.out, tokens, width, next);
+    } else if (holds) {
+      to = products_.hold_hidden(params.out, tokens, width, next);
+    }
+    run_wide(launch, tiles, to, to_fp8);
   }
   if (!plan_.prompts.empty()) run_prompts(params, launch);
 }
 
 void CudaAttention::run_wide(const cuda::AttentionLaunch& launch, void* tiles,
-                             const cuda::WideRows& to) {
+                             const cuda::WideRows& to, const cuda::WideFp8Rows& to_fp8) {
   if (wide_.parts.empty()) return;
   TableLists tables(lists_);
   for (std::size_t i = wide_.pasts.size(); i-- > 0;) {
@@ -94,7 +101,8 @@ void CudaAttention::run_wide(const cuda::AttentionLaunch& launch, void* tiles,
                                               .items = items + part.first_item,
                                               .item_count = part.item_count,
                                               .tiles = tiles,
-                                              .to = to};
+                                              .to = to,
+                                              .to_fp8 = to_fp8};
     cuda::pack_pasts(parts_launch, stream_.get());
     cuda::wide_attention(parts_launch, stream_.get());
     check(cudaGetLastError(), "start a kernel");

@@ -52,7 +52,7 @@ class CudaAttention {
   void run_prompts(const kernels::AttentionParams& p, kernels::cuda::AttentionLaunch launch);
   // All of wide_; `tiles`: room for what is packed at a time.
   void run_wide(const kernels::cuda::AttentionLaunch& launch, void* tiles,
-                const kernels::cuda::WideRows& to);
+                const kernels::cuda::WideRows& to, const kernels::cuda::WideFp8Rows& to_fp8);
   void run_splits(const kernels::AttentionParams& p, kernels::cuda::AttentionLaunch launch);
 
   const int processors_;

@@ -182,11 +182,15 @@ class CudaBackend final : public Backend {
     RmsNormParams p = params;
     if (p.row_index != nullptr) p.row_index = list(p.row_index, p.rows);
     CudaProducts& products = linear_.products();
-    if (p.row_index == nullptr && products.may_hold(p.rows, p.width, p.for_products)) {
-      const cuda::WideRows rows = products.hold_hidden(p.y, p.rows, p.width, p.for_products);
+    const NextProducts next = {p.for_products, p.taken};
+    if (p.row_index != nullptr || !products.may_hold(p.rows, p.width, next)) {
+      if (!megakernel_.norm(p)) launch([&] { cuda::rms_norm(p, stream_.get()); });
+    } else if (next.rounds()) {
+      const cuda::WideFp8Rows rows = products.hold_hidden_fp8(p.y, p.rows, p.width, next);
+      launch([&] { cuda::rms_norm_fp8_rows(p, rows, stream_.get()); });
+    } else {
+      const cuda::WideRows rows = products.hold_hidden(p.y, p.rows, p.width, next);
       launch([&] { cuda::rms_norm_rows(p, rows, stream_.get()); });
-    } else if (!megakernel_.norm(p)) {
-      launch([&] { cuda::rms_norm(p, stream_.get()); });
     }
     progress_.norm();
   }
@@ -194,6 +198,13 @@ class CudaBackend final : public Backend {
   void quantise(const QuantiseParams& params) override {
     if (params.rows == 0) return;
     QuantiseParams p = params;
+    if (p.for_products > 0) {
+      if (linear_.products().are_rounded(p)) return;
+      const cuda::WideFp8Rows rows = linear_.products().hold_rounded(p);
+      if (rows.data != nullptr) {
+        return launch([&] { cuda::quantise_fp8_rows(p, rows, stream_.get()); });
+      }
+    }
     if (p.factor != nullptr) p.factor = list(p.factor, p.rows);
     launch([&] { cuda::quantise(p, stream_.get()); });
   }

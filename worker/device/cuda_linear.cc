@@ -74,7 +74,7 @@ void CudaLinear::gate_up(const GateUpParams& p) {
        .lds = p.lds,
        .weight = list(p.weight, slots),
        .rows = slots},
-      p.for_products);
+      {p.for_products, p.taken});
 }
 
 // The first group's slots are the tokens: an ordinary product.

@@ -56,8 +56,8 @@ class CudaLinear {
   // Memory for so many slots of n sums.
   float* slot_sums(int slots, int n);
   // The products of tasks_.
-  void run(const kernels::cuda::Products& launch, int for_products = 0) {
-    products_.run(tasks_, launch, for_products);
+  void run(const kernels::cuda::Products& launch, const NextProducts& next = {}) {
+    products_.run(tasks_, launch, next);
   }
 
   Lists& lists_;

@@ -54,6 +54,7 @@ void CudaOperands::multiply(cuda::WideProducts launch) {
 }
 
 void CudaOperands::multiply(cuda::WideFp8Products launch) {
+  if (launch.params.x_operands != nullptr) return cuda::wide_fp8_products(launch, stream_.get());
   in_parts(launch.params, cuda::wide_fp8_bytes_of_tile(launch), kWideOperandBytes, [&] {
     cuda::pack_wide_fp8_rows(launch, stream_.get());
     cuda::wide_fp8_products(launch, stream_.get());

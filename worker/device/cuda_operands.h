@@ -17,7 +17,7 @@ class CudaOperands {
   void multiply(kernels::cuda::Products launch, kernels::DType dtype);
   // As kernels::cuda::wide_products(), whose x_operands are made unless they are there.
   void multiply(kernels::cuda::WideProducts launch);
-  // As kernels::cuda::wide_fp8_products().
+  // As kernels::cuda::wide_fp8_products(), likewise.
   void multiply(kernels::cuda::WideFp8Products launch);
 
   // As Scratch::give_back().

@@ -27,17 +27,18 @@ bool CudaProducts::may_use_library(int rows) const {
 }
 
 void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products launch,
-                       int for_products) {
+                       const NextProducts& next) {
   launch.exact = exact_;
   const cuda::ProductTask& first = tasks.front();
-  const cuda::WideRows held = held_.take(first.x, first.rows, first.w.k);
+  const CudaHeldRows::Taken held = held_.take(first.x, first.rows, first.w.k);
   launch.x_operands = held.data;
-  for (const DType dtype : cuda::kProductTypes) by_wide_kernel(tasks, dtype, launch, for_products);
+  if (!held.fp8) {
+    for (const DType dtype : cuda::kProductTypes) by_wide_kernel(tasks, dtype, launch, next);
+  }
+  if (held.data == nullptr || held.fp8) by_wide_fp8_kernel(tasks, launch);
   if (held.data != nullptr && (tasks.size() > 1 || tasks.front().rows > 0)) {
     throw std::logic_error("CUDA backend: rows are held for a product that cannot take them");
   }
-  launch.x_operands = nullptr;
-  by_wide_fp8_kernel(tasks, launch);
   if (library_ != nullptr) by_library(tasks, launch);
   // One launch for each pair of types.
   for (const DType dtype : cuda::kProductTypes) {
@@ -54,10 +55,21 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
   }
 }
 
-bool CudaProducts::may_hold(int rows, int width, int for_products) const {
-  const cuda::RowRange range = wide_rows(DType::kBF16);  // of integers it is the same
-  return for_products > 0 && may_pair(many_rows_) && rows >= cuda::kPairedFrom &&
-         rows >= range.from && rows < range.below && CudaHeldRows::may_hold(rows, width);
+bool CudaProducts::may_hold(int rows, int width, const NextProducts& next) const {
+  const cuda::RowRange range = 
+      next.rounds() ? wide_fp8_rows() : wide_rows(DType::kBF16);  // of integers it is the same
+  return next.products > 0 && may_pair(many_rows_) && rows >= cuda::kPairedFrom &&
+         rows >= range.from && rows < range.below &&
+         CudaHeldRows::may_hold(rows, width, next.taken);
+}
+
+cuda::WideFp8Rows CudaProducts::hold_rounded(const QuantiseParams& p) {
+  const NextProducts next = {p.for_products, p.power_of_two ? RowsTaken::kRoundedByPowersOfTwo
+                                                    : RowsTaken::kRounded};
+  if (p.factor != nullptr || !may_hold(p.rows, p.width, next)) return {};
+  const auto rows = hold_fp8(CudaHeldRows::Of::kRounded, p.x, p.rows, p.width, next);
+  held_.rounded(p.x, p.y, p.rows);
+  return rows;
 }
 
 cuda::RowRange CudaProducts::wide_rows(DType dtype) const {
@@ -65,9 +77,14 @@ cuda::RowRange CudaProducts::wide_rows(DType dtype) const {
   return cuda::wide_kernel_rows(capability_, dtype, many_rows_ != ManyRows::kAuto);
 }
 
+cuda::RowRange CudaProducts::wide_fp8_rows() const {
+  if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
+  return cuda::wide_fp8_rows(capability_);
+}
+
 // Takes what it does out of tasks.
 void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType dtype,
-                                  cuda::Products launch, int for_products) {
+                                  cuda::Products launch, const NextProducts& next) {
   const cuda::RowRange range = wide_rows(dtype);
   chosen_.clear();
   int stages = 0;
@@ -87,8 +104,9 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType d
   const cuda::ProductTask& first = chosen_.front();
   const int width = first.w.n / 2;
   if (launch.swiglu && chosen_.size() == 1 && first.start == nullptr &&
-      launch.tile_rows == cuda::kPairedRows && may_hold(first.rows, width, for_products)) {
-    wide.to = held_.hold(CudaHeldRows::Of::kMlp, first.y, first.rows, width, for_products);
+      launch.tile_rows == cuda::kPairedRows && !next.rounds() &&
+      may_hold(first.rows, width, next)) {
+    wide.to = held_.hold(CudaHeldRows::Of::kMlp, first.y, first.rows, width, next.products);
   }
   lists_.send();
   operands_.multiply(wide);
@@ -98,8 +116,7 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType d
 // The same with both sides in FP8, where the library's product would unpack the weights.
 void CudaProducts::by_wide_fp8_kernel(std::vector<cuda::ProductTask>& tasks,
                                       cuda::Products launch) {
-  if (exact_ || many_rows_ == ManyRows::kLibrary) return;
-  const cuda::RowRange range = cuda::wide_fp8_rows(capability_);
+  const cuda::RowRange range = wide_fp8_rows();
   chosen_.clear();
   int stages = 0;
   for (cuda::ProductTask& task : tasks) {

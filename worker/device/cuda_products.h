@@ -18,6 +18,14 @@
 
 namespace dsm::device {
 
+// So many products alone read some rows, and how (RmsNormParams).
+struct NextProducts {
+  int products = 0;
+  kernels::RowsTaken taken = kernels::RowsTaken::kAsTheyAre;
+
+  bool rounds() const { return taken != kernels::RowsTaken::kAsTheyAre; }
+};
+
 class CudaProducts {
  public:
   // `exact`: activations as two BF16 terms.
@@ -44,17 +52,25 @@ class CudaProducts {
   bool takes_fp8() const { return capability_ >= 9; }
 
   // The products of tasks, whose list is used up, and what `launch` says is done with the sums.
-  // `for_products`: so many next products alone read y of a SwiGLU.
+  // `next`: what reads y of a SwiGLU.
   void run(std::vector<kernels::cuda::ProductTask>& tasks, kernels::cuda::Products launch,
-           int for_products = 0);
+           const NextProducts& next = {});
 
-  // Whether rows that so many next products, by weights in BF16 or integers (takes_wide() of
-  // stage_weights.h), alone read are held for them.
-  bool may_hold(int rows, int width, int for_products) const;
+  // Whether rows that the next products alone read are held for them: those by weights in BF16 or
+  // integers (takes_wide() of stage_weights.h), or of rounded rows by weights in FP8.
+  bool may_hold(int rows, int width, const NextProducts& next) const;
   // Memory for them, instead of x, which a norm or attention makes.
-  kernels::cuda::WideRows hold_hidden(const float* x, int rows, int width, int for_products) {
-    return held_.hold(CudaHeldRows::Of::kHidden, x, rows, width, for_products);
+  kernels::cuda::WideRows hold_hidden(const float* x, int rows, int width, const NextProducts& next) {
+    return held_.hold(CudaHeldRows::Of::kHidden, x, rows, width, next.products);
   }
+  kernels::cuda::WideFp8Rows hold_hidden_fp8(const float* x, int rows, int width,
+                                             const NextProducts& next) {
+    return hold_fp8(CudaHeldRows::Of::kHidden, x, rows, width, next);
+  }
+  // Rounding of rows in FP32: whether what made them has done it, and else memory for what it
+  // gives, if next products alone read that.
+  bool are_rounded(const kernels::QuantiseParams& p) { return held_.rounded(p.x, p.y, p.rows); }
+  kernels::cuda::WideFp8Rows hold_rounded(const kernels::QuantiseParams& params);
 
   // As CudaHeldRows::forget().
   void forget_held() { held_.forget(); }
@@ -67,14 +83,20 @@ class CudaProducts {
   }
 
  private:
-  // Which rows are the kernel's for many, by weights of this type.
+  // Which rows are the kernel's for many, by weights of this type, and those with both sides in FP8.
   kernels::cuda::RowRange wide_rows(kernels::DType dtype) const;
+  kernels::cuda::RowRange wide_fp8_rows() const;
   void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks, kernels::DType dtype,
-                      kernels::cuda::Products launch, int for_products);
+                      kernels::cuda::Products launch, const NextProducts& next);
   void by_wide_fp8_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
                           kernels::cuda::Products launch);
   void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
                   const kernels::cuda::Products& launch);
+  kernels::cuda::WideFp8Rows hold_fp8(CudaHeldRows::Of of, const float* x, int rows, int width,
+                                      const NextProducts& next) {
+    return held_.hold_fp8(of, x, rows, width,
+                          next.taken == kernels::RowsTaken::kRoundedByPowersOfTwo, next.products);
+  }
   // Of chosen_.
   void by_kernel(kernels::cuda::Products launch, kernels::DType dtype);
   void plan(kernels::cuda::Products& launch, kernels::DType dtype);

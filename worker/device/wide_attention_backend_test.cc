@@ -72,6 +72,53 @@ struct Sequences {
   // `exact`: queries are BF16 values. `after`: out is the rows of a product by it, which is given
   // instead.
   std::vector<float> attend(float scale, bool exact, const Weight* after = nullptr) const {
+    float* out = start(scale, exact, after != nullptr ? 1 : 0, RowsTaken::kAsTheyAre);
+    if (after == nullptr) {
+      return side.get(out, places.size() * size(kv.heads) * size(heads) * size(kv.value_dim));
+    }
+    const PackedMatrix w = load(side, *after);
+    return multiply(out, w, {});
+  }
+
+  // The rows of a product in FP8, which are made as its operands if it `alone` reads them.
+  std::vector<float> attend_rounded(float scale, const Weight& after, bool power_of_two,
+                                    bool alone) const {
+    const PackedMatrix w = load(side, after);
+    float* out = start(
+        scale, false, alone ? 1 : 0,
+        power_of_two ? RowsTaken::kRoundedByPowersOfTwo : RowsTaken::kRounded);
+    const auto tokens = static_cast<int>(places.size());
+    Fp8Rows fp8;
+    if (side.backend->takes_fp8()) {
+      fp8 = {allocate<std::uint8_t>(*side.backend, places.size() * size(w.k)),
+             allocate<float>(*side.backend, places.size() * size(w.k / kScaleBlock)), w.k};
+    }
+    side.backend->quantise({.x = out,
+                            .ldx = w.k,
+                            .y = out,
+                            .ldy = w.k,
+                            .rows = tokens,
+                            .width = w.k,
+                            .power_of_two = power_of_two,
+                            .y_fp8 = fp8,
+                            .for_products = alone ? 1 : 0});
+    return multiply(out, w, fp8);
+  }
+
+ private:
+  std::vector<float> multiply(const float* x, const PackedMatrix& w, const Fp8Rows& fp8) const {
+    auto* y = allocate<float>(*side.backend, places.size() * size(w.n));
+    side.backend->linear({.x = x,
+                          .ldx = w.k,
+                          .w = &w,
+                          .y = y,
+                          .ldy = w.n,
+                          .rows = static_cast<int>(places.size()),
+                          .x_fp8 = fp8});
+    return side.get(y, places.size() * size(w.n));
+  }
+
+  float* start(float scale, bool exact, int for_products, RowsTaken taken) const {
     std::vector<AttentionItem> items;
     int begin = 0;
     for (std::size_t s = 0; s < runs.size(); ++s) {
@@ -97,20 +144,11 @@ struct Sequences {
                              .heads = heads,
                              .kv = kv,
                              .scale = scale,
-                             .for_products = after != nullptr ? 1 : 0});
-    if (after == nullptr) return side.get(out, rows * size(kv.value_dim));
-    const PackedMatrix w = load(side, *after);
-    auto* y = allocate<float>(*side.backend, places.size() * size(w.n));
-    side.backend->linear({.x = out,
-                          .ldx = w.k,
-                          .w = &w,
-                          .y = y,
-                          .ldy = w.n,
-                          .rows = static_cast<int>(places.size())});
-    return side.get(y, places.size() * size(w.n));
+                             .for_products = for_products,
+                             .taken = taken});
+    return out;
   }
 
- private:
   void* no_numbers(std::size_t bytes) const {
     void* to = side.backend->allocate(bytes);
     const std::vector<std::uint8_t> ones(bytes, 0xff);
@@ -208,6 +246,23 @@ TEST_F(WideAttentionBackendTest, OutputsAreRowsOfTheNextProduct) {
     expect_near(Sequences(loose_, kv, 3, runs).attend(scale, false, &w),
                 Sequences(cpu_, kv, 3, runs).attend(scale, false, &w), bound,
                 "values of " + std::to_string(value));
+  }
+}
+
+// The same rounded to FP8, with the bits of rows that are rounded and packed one after the other:
+// heads with keys as wide as values and wider, of several sequences.
+TEST_F(WideAttentionBackendTest, OutputsAreRoundedRowsOfTheNextProduct) {
+  for (const int key : {128, 192}) {
+    const KvLayer kv{.heads = 2, .key_dim = key, .value_dim = 128};
+    const std::vector<Prompt> runs = {{0, 300}, {70, 230}};
+    const Weight w = fp8_weight(40, 2 * 2 * 128, 0, 61);
+    const float scale = 1 / std::sqrt(static_cast<float>(key));
+    for (const bool power_of_two : {false, true}) {
+      const auto run = [&](bool alone) {
+        return Sequences(loose_, kv, 2, runs).attend_rounded(scale, w, power_of_two, alone);
+      };
+      EXPECT_EQ(run(true), run(false)) << "keys of " << key;
+    }
   }
 }
 

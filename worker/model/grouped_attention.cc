@@ -30,7 +30,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const kernels::KvLayer& kv = kv_[static_cast<std::size_t>(layer)];
   const std::int64_t ld = w.qkv.n;
   const int q_width = heads_ * kv.key_dim;
-  step.norm(weights.attention_norm, step.for_products(w.qkv, 1));
+  step.norm(weights.attention_norm, step.next(w.qkv));
   step.linear({.x = step.normed, .w = &w.qkv, .bias = w.bias, .y = qkv_, .ldy = ld});
   step.adapted.linear(layer, &AdapterLayer::qkv, step.normed, step.c.hidden_size, qkv_, ld);
   const float* k = qkv_ + q_width;
@@ -38,6 +38,7 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   backend.kv_write_heads({k, v, ld, step.places, kv, step.rope, step.tokens});
   backend.rope_query({qkv_, ld, kv.key_dim, 0, query_, kv.key_dim, 0, step.places, step.rope,
                       step.tokens, heads_});
+  const NextProducts after = step.next(weights.output.part[0]);
   backend.attention({query_,
                      mixed_,
                      step.places,
@@ -47,8 +48,9 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
                      kv,
                      scale_,
                      {},
-                     step.for_products(weights.output.part[0], 1)});
-  step.round_rows(mixed_, q_width, q_width, mixed_fp8_);
+                     after.products,
+                     after.taken});
+  step.round_rows(mixed_, q_width, q_width, mixed_fp8_, after);
   everyone_ = {0, step.tokens};
   kernels::RowParallelParams output{.h = mixed_,
                                     .ldh = q_width,

@@ -31,8 +31,9 @@ void Head::start(Step& step, std::size_t to_host) {
 void Head::compute(Step& step, const Wanted& part, std::size_t at, const float* norm) {
   const ModelConfig& c = step.c;
   const auto n = static_cast<int>(part.tokens.size());
+  const NextProducts next = step.next(w_);
   step.backend.rms_norm({step.x, c.hidden_size, part.tokens.data(), norm, hidden_, c.hidden_size, n,
-                         c.hidden_size, static_cast<float>(c.rms_eps), step.for_products(w_, 1)});
+                         c.hidden_size, static_cast<float>(c.rms_eps), next.products, next.taken});
   step.backend.linear(
       {.x = hidden_, .ldx = c.hidden_size, .w = &w_, .y = mine_, .ldy = w_.n, .rows = n});
   if (step.ranks > 1) {

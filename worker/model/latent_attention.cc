@@ -85,9 +85,9 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const kernels::KvLayer& kv = kv_[static_cast<std::size_t>(layer)];
   const std::int64_t lda = w.latents.n;
   const bool latents_alone = c.q_lora_rank > 0;  // else queries are a product of the same rows
-  const bool plain = !indexer_ && (latents_alone || w.q.dtype == w.latents.dtype);
+  const bool plain = !indexer_ && (latents_alone || step.next(w.q).products == step.next(w.latents).products);
   step.norm(weights.attention_norm,
-            plain ? step.for_products(w.latents, latents_alone ? 1 : 2) : 0);
+            plain ? step.next(w.latents, latents_alone ? 1 : 2) : NextProducts{});
   step.linear({.x = step.normed, .w = &w.latents, .y = latents_, .ldy = lda});
   step.adapted.linear(layer, &AdapterLayer::latents, step.normed, c.hidden_size, latents_, lda);
   const float* q_input = step.normed;
@@ -118,7 +118,8 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
                     .batch = heads_});
   }
   for (const TokenRun& run : long_runs_) expanded_->run(step, run, kv, w, scale_, q_, values_);
-  step.round_rows(values_, heads_ * c.v_head_dim, heads_ * c.v_head_dim, values_fp8_);
+  step.round_rows(values_, heads_ * c.v_head_dim, heads_ * c.v_head_dim, values_fp8_,
+                  step.next(weights.output.part[0]));
   everyone_ = {0, step.tokens};
   kernels::RowParallelParams output{.h = values_,
                                     .ldh = heads_ * c.v_head_dim,

@@ -75,13 +75,13 @@ Mlp::Routing Mlp::make_routing(const Step& step, bool for_host) const {
 
 void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   const bool dense = w.router.n == 0 && w.gate_up.size() == 1;
-  step.norm(w.mlp_norm, dense ? step.for_products(w.gate_up[0], 1) : 0);
+  step.norm(w.mlp_norm, dense ? step.next(w.gate_up[0]) : NextProducts{});
   everyone_ = {0, step.tokens};
   const bool on_device = groups_on_device(step);
   const kernels::GroupExpertsParams* routing =
       w.router.n > 0 ? &route(step, w, on_device).groups : nullptr;
   const auto count = static_cast<int>(w.gate_up.size());
-  const Step::Input input = step.input(w.gate_up[0], step.normed, step.c.hidden_size);
+  const Step::Input input = step.input(w.gate_up[0], step.normed, step.c.hidden_size, dense);
   kernels::GateUpParams gate_up{.x = input.x,
                                 .ldx = step.c.hidden_size,
                                 .token = step.slot_token,
@@ -92,7 +92,9 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
                                 .h = hidden_,
                                 .ldh = hidden_stride_,
                                 .x_fp8 = input.fp8};
-  if (dense) gate_up.for_products = step.for_products(w.down[0].part[0], 1);
+  const NextProducts after = dense ? step.next(w.down[0].part[0]) : NextProducts{};
+  gate_up.for_products = after.products;
+  gate_up.taken = after.taken;
   if (routing != nullptr) {
     gate_up.token = routing->token;
     // Where activations are rounded to FP8, they are before the router's weight goes in.
@@ -102,7 +104,7 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   }
   step.adapted.gate_up(layer, step.tokens, gate_up);
   step.backend.gate_up(gate_up);
-  if (step.quantises) round_hidden(step, w, routing);
+  if (step.quantises) round_hidden(step, w, routing, after);
   kernels::RowParallelParams down{.h = hidden_,
                                   .ldh = hidden_stride_,
                                   .token = gate_up.token,
@@ -116,8 +118,8 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
 }
 
 void Mlp::round_hidden(Step& step, const LayerWeights& w,
-                       const kernels::GroupExpertsParams* routing) {
-  step.round_rows(hidden_, hidden_stride_, inputs_of(w.down[0]), hidden_fp8_);
+                       const kernels::GroupExpertsParams* routing, const NextProducts& after) {
+  step.round_rows(hidden_, hidden_stride_, inputs_of(w.down[0]), hidden_fp8_, after);
   if (routing == nullptr || routing->experts == 0) return;
   // Experts' slots stand one after the other, and experts are of one width.
   step.round_slots(hidden_, hidden_stride_, inputs_of(w.down[1]), *routing, hidden_fp8_);

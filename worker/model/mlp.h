@@ -27,8 +27,9 @@ class Mlp {
   Routing make_routing(const Step& step, bool for_host) const;
   const Routing& route(Step& step, const LayerWeights& w, bool on_device);
   // Rounds the hidden parts to FP8 and multiplies them by the router's weights. `routing`: null
-  // where there are no experts.
-  void round_hidden(Step& step, const LayerWeights& w, const kernels::GroupExpertsParams* routing);
+  // where there are no experts. `after`: what alone reads them.
+  void round_hidden(Step& step, const LayerWeights& w, const kernels::GroupExpertsParams* routing,
+                    const NextProducts& after);
 
   float* hidden_;  // [T * (1 + top_k), widest MLP part]
   std::int64_t hidden_stride_;

@@ -95,16 +95,23 @@ void Step::stage(std::span<const kernels::AttentionItem> items,
   backend.stage(lists_, items);
 }
 
-void Step::norm(const float* weight, int for_products) {
+void Step::norm(const float* weight, const NextProducts& next) {
   backend.rms_norm({x, c.hidden_size, nullptr, weight, normed, c.hidden_size, tokens, c.hidden_size,
-                    static_cast<float>(c.rms_eps), for_products});
+                    static_cast<float>(c.rms_eps), next.products, next.taken});
 }
 
-int Step::for_products(const kernels::PackedMatrix& w, int products) const {
-  // As RmsNormParams has it.
-  const bool integers = kernels::is_integer(w.dtype) && w.scale_phase % 64 == 0;
-  const bool takes = w.dtype == kernels::DType::kBF16 || integers;
-  return adapted.empty() && !quantises && takes ? products : 0;
+NextProducts Step::next(const kernels::PackedMatrix& w, int products) const {
+  using kernels::DType;
+  using kernels::RowsTaken;
+  if (!adapted.empty()) return {};
+  if (!quantises) {
+    // As RmsNormParams has it.
+    const bool integers = kernels::is_integer(w.dtype) && w.scale_phase % 64 == 0;
+    return {w.dtype == DType::kBF16 || integers ? products : 0};
+  }
+  if (!w.stored_fp8 || w.dtype != DType::kF8E4M3 || w.scale_phase != 0) return {};
+  return {products, c.quantization->power_of_two_scales ? RowsTaken::kRoundedByPowersOfTwo
+                                                        : RowsTaken::kRounded};
 }
 
 kernels::Fp8Rows Step::fp8_rows(std::size_t rows, std::size_t width) const {
@@ -115,7 +122,7 @@ kernels::Fp8Rows Step::fp8_rows(std::size_t rows, std::size_t width) const {
           allocate<float>(backend, count / kernels::kScaleBlock), ld};
 }
 
-Step::Input Step::input(const kernels::PackedMatrix& w, const float* from, int width) {
+Step::Input Step::input(const kernels::PackedMatrix& w, const float* from, int width, bool alone) {
   if (!quantises || !w.stored_fp8) return {from};
   backend.quantise({.x = from,
                     .ldx = width,
@@ -124,12 +131,13 @@ Step::Input Step::input(const kernels::PackedMatrix& w, const float* from, int w
                     .rows = tokens,
                     .width = width,
                     .power_of_two = c.quantization->power_of_two_scales,
-                    .y_fp8 = rounded_fp8_});
+                    .y_fp8 = rounded_fp8_,
+                    .for_products = alone ? next(w).products : 0});
   return {rounded_, rounded_fp8_};
 }
 
 void Step::linear(kernels::LinearParams params) {
-  const Input from = input(*params.w, params.x, params.w->k);
+  const Input from = input(*params.w, params.x, params.w->k, true);
   params.x = from.x;
   params.x_fp8 = from.fp8;
   params.ldx = params.w->k;
@@ -137,7 +145,8 @@ void Step::linear(kernels::LinearParams params) {
   backend.linear(params);
 }
 
-void Step::round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Rows& fp8) {
+void Step::round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Rows& fp8,
+                      const NextProducts& next) {
   if (!quantises) return;
   backend.quantise({.x = h,
                     .ldx = ld,
@@ -146,7 +155,8 @@ void Step::round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Ro
                     .rows = tokens,
                     .width = width,
                     .power_of_two = c.quantization->power_of_two_scales,
-                    .y_fp8 = fp8});
+                    .y_fp8 = fp8,
+                    .for_products = next.products});
 }
 
 void Step::round_slots(float* h, std::int64_t ld, int width,

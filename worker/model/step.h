@@ -25,6 +25,12 @@ struct TokenRun {
   int rank = 0;    // that has its cache, where each attends to sequences of its own
 };
 
+// So many next products alone read what an operator gives, and how (RmsNormParams).
+struct NextProducts {
+  int products = 0;
+  kernels::RowsTaken taken = kernels::RowsTaken::kAsTheyAre;
+};
+
 struct Step {
   // What a Step is made for.
   struct Size {
@@ -51,23 +57,25 @@ struct Step {
   void stage(std::span<const kernels::AttentionItem> items, std::span<const std::int32_t> wanted,
              std::span<const kernels::Choice> choices = {});
 
-  // normed = rms_norm(x) * weight, all tokens. `for_products`: so many next products alone read it
-  // (RmsNormParams).
-  void norm(const float* weight, int for_products = 0);
-  // So many, if they take rows as they are, by weights like w: nothing else reads these rows then.
-  int for_products(const kernels::PackedMatrix& w, int products) const;
+  // So many products by weights like w, after input() or round_rows() where these round, if nothing
+  // else reads these rows then; else none.
+  NextProducts next(const kernels::PackedMatrix& w, int products = 1) const;
+  // normed = rms_norm(x) * weight, all tokens, which `next` reads.
+  void norm(const float* weight, const NextProducts& next = {});
   struct Input {
     const float* x = nullptr;  // [T, width]
     kernels::Fp8Rows fp8 = {};
   };
   // What a product with w takes for rows of `width` values: they themselves, or rounded to FP8,
   // valid until the next call.
-  Input input(const kernels::PackedMatrix& w, const float* from, int width);
+  // `alone`: a product with w is all that reads them.
+  Input input(const kernels::PackedMatrix& w, const float* from, int width, bool alone = false);
   // A product of all tokens whose input may be rounded so.
   void linear(kernels::LinearParams params);
   // Rounds the tokens' rows of what goes into a row-parallel product, in place; in FP8 they are
-  // `fp8`. Nothing where the model is not run so.
-  void round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Rows& fp8);
+  // `fp8`. `next`: what alone reads them. Nothing where the model is not run so.
+  void round_rows(float* h, std::int64_t ld, int width, const kernels::Fp8Rows& fp8,
+                  const NextProducts& next = {});
   // The same of experts' slots, times the router's weights. Groups are data.
   void round_slots(float* h, std::int64_t ld, int width, const kernels::GroupExpertsParams& routing,
                    const kernels::Fp8Rows& fp8);
