@@ -135,9 +135,9 @@ struct RmsNormParams {
   int width = 0;
   float eps = 0;
   // The next so many products are all that reads y: a backend may keep it in a form of theirs
-  // instead. They are by weights in BF16 or, with scale_phase a multiple of 64, integers, or, of what
-  // quantise makes of y before each of them or before the first, by weights in FP8 whose blocks of
-  // inputs are those of y.
+  // instead. They are by weights in BF16 or, with scale_phase a multiple of 64, integers, or, of
+  // what quantise makes of y before each of them or before the first, by weights in FP8 whose
+  // blocks of inputs are those of y.
   int for_products = 0;
   RowsTaken taken = RowsTaken::kAsTheyAre;
 };

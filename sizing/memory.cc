@@ -133,7 +133,8 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
   if (cut.deterministic) return kOperators + values * kFloat;
   const std::int64_t rows = round_up(t, kWideRows);
   const std::int64_t operands = 2 * std::max(rows * widest, expert_operands(s, cut, t));
-  // Rows that norms and SwiGLU make for the next product.
+  // Rows that norms and SwiGLU make for the next product; of those in FP8 there is one kind more,
+  // in half the bytes.
   const std::int64_t held = std::min(kWideOperands, 2 * rows * s.hidden) +
                             std::min(kWideOperands, 2 * rows * (s.mlp / cut.tensor));
   return kOperators + std::min(kWideOperands, operands) + held + kPackedPasts + values * kFloat +

@@ -135,11 +135,14 @@ TEST(Types, ProductsAndAttentionAreMeasuredInEach) {
                               " (INT4, without many rows' kernel)"}) {
         EXPECT_EQ(kept.rows(product + std::string(way)), (std::vector{20})) << product;
       }
+      EXPECT_EQ(kept.rows(product + std::string(" (FP8 by FP8, by pairs of blocks)")),
+                std::vector{20})
+          << product;
     }
     for (const char* type : {"BF16", "FP8"}) {
       EXPECT_EQ(kept.rows("attention (" + std::string(type) + " cache)"), (std::vector{1, 3, 20}));
     }
-    EXPECT_EQ(kept.by_name.size(), 26U) << shape.name;
+    EXPECT_EQ(kept.by_name.size(), 29U) << shape.name;
     EXPECT_EQ(kept.by_name["down (FP8)"][0].work.flops,
               kept.by_name["down (FP8 by FP8)"][0].work.fp8_flops);
     EXPECT_EQ(kept.by_name["attention (BF16 cache)"][0].work.bytes,

@@ -127,6 +127,7 @@ class TypeBench {
       work.fp8_flops = std::exchange(work.flops, 0);
       run(*backend_, "FP8 by FP8");
       if (many) run(*by_library_, "FP8 by FP8, without many rows' kernel");
+      if (many) run(*unmeasured_, "FP8 by FP8, by pairs of blocks");
     }
   }
 

@@ -327,14 +327,13 @@ __device__ __forceinline__ void write_operands(const WideAttention& launch,
   }
 }
 
-// The same rounded to FP8: a row of a head is the 128 inputs of a scale. The four lanes that have it
-// find its largest magnitude together, and trade with their neighbours so that each has four inputs
-// side by side: again those of two chunks of the stage.
+// The same rounded to FP8: a row of a head is the 128 inputs of a scale. The four lanes that have
+// it find its largest magnitude together, and trade with their neighbours so that each has four
+// inputs side by side: again those of two chunks of the stage.
 template <class S>
 __device__ __forceinline__ void write_fp8_operands(const WideAttention& launch,
                                                    const AttentionItem& item, int first_row,
-                                                   const Rows& rows,
-                                                   const typename S::Sums& sums) {
+                                                   const Rows& rows, const typename S::Sums& sums) {
   constexpr int kBlocks = S::kSize.values / 8;  // of eight columns
   const AttentionParams& p = launch.params;
   const int lane = static_cast<int>(threadIdx.x) % 32;

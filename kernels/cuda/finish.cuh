@@ -31,6 +31,12 @@ __device__ __forceinline__ void add_spans(const float* from, std::int64_t step, 
   }
 }
 
+// silu(gate) up weight in the loose mode, with 2^x and a quotient as the device has them.
+__device__ __forceinline__ float gated(float gate, float up, float weight) {
+  constexpr float kLog2OfE = 1.44269504F;
+  return __fdividef(gate * up * weight, 1.0F + power_of_two(-kLog2OfE * gate));
+}
+
 // Columns column .. column + 3 of a panel in row `row` of a task, which may lie past its rows. All
 // threads of a warp call it together: 2 kUp neighbours for a row, of which the last kUp have
 // columns 32 further than the first.

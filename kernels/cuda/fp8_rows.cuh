@@ -21,8 +21,8 @@ __device__ __forceinline__ void put_fp8_scale(unsigned char* stage, int row, flo
   scales[fp8_scale_place(row)] = scale;
 }
 __device__ __forceinline__ std::uint32_t e4m3_four(const Four<float>& x, float scale) {
-  return e4m3_pair(x.v[0] / scale, x.v[1] / scale) |
-         e4m3_pair(x.v[2] / scale, x.v[3] / scale) << 16;
+  return e4m3_pair(x.v[0] / scale, x.v[1] / scale) | e4m3_pair(x.v[2] / scale, x.v[3] / scale)
+                                                         << 16;
 }
 
 // A stage's inputs of a row, by a warp: lane l has the four from 4 l on. As quantise() rounds them.

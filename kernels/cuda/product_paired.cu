@@ -10,6 +10,7 @@
 // reaches, also while the others write their sums out; two warpgroups multiply, a panel each. Of a
 // stage two barriers in shared memory say that it is there, and that all warps of both blocks have
 // read it. Blocks stay on their processors and take one piece of the work after the other.
+#include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/product_stage.cuh"
 #include "kernels/cuda/product_wide.h"
@@ -267,12 +268,6 @@ __device__ __forceinline__ void add(Sums& sums, const float* from, const float* 
       sum_of(sums, first + i, 1) += values[1][i];
     }
   }
-}
-
-// silu(gate) up weight, with 2^x as the device has it.
-__device__ __forceinline__ float gated(float gate, float up, float weight) {
-  constexpr float kLog2OfE = 1.44269504F;
-  return __fdividef(gate * up * weight, 1.0F + power_of_two(-kLog2OfE * gate));
 }
 
 __device__ __forceinline__ void put_gated(const Products& p, const ProductTask& task, int first_row,

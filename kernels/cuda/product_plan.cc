@@ -35,6 +35,15 @@ void plan_tiles(std::span<const ProductTask> tasks, int tile_rows, ProductPlan& 
   }
 }
 
+// For pairs of thread blocks, if they are worth it.
+bool plan_pairs(std::span<const ProductTask> tasks, int processors, ProductPlan& plan) {
+  plan_tiles(tasks, kPairedRows, plan);
+  plan.spans = plan.spans_each = 1;
+  std::int64_t rows = 0;
+  for (const ProductTask& task : tasks) rows += task.rows;
+  return pairs_pay(rows, std::ssize(plan.tiles), plan.panels, processors);
+}
+
 }  // namespace
 
 void plan_products(std::span<const ProductTask> tasks, DType dtype, int processors,
@@ -49,14 +58,8 @@ void plan_products(std::span<const ProductTask> tasks, DType dtype, int processo
 
 void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool pairs,
                         ProductPlan& plan) {
+  if (pairs && plan_pairs(tasks, processors, plan)) return;
   plan.spans_each = 1;
-  if (pairs) {
-    plan_tiles(tasks, kPairedRows, plan);
-    std::int64_t rows = 0;
-    for (const ProductTask& task : tasks) rows += task.rows;
-    plan.spans = 1;
-    if (pairs_pay(rows, std::ssize(plan.tiles), plan.panels, processors)) return;
-  }
   plan_tiles(tasks, wide_tile_rows(most_rows(tasks)), plan);
   plan.spans = wide_parts(static_cast<int>(plan.tiles.size()), plan.panels, plan.spans, processors);
 }
@@ -85,11 +88,15 @@ RowRange wide_kernel_rows(int major, DType dtype, bool unmeasured) {
   return {kMoreThanFew, std::numeric_limits<int>::max()};
 }
 
-void plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan) {
+bool plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, bool pairs,
+                            ProductPlan& plan) {
+  static_assert(kPairedRows == kFp8HeldRows);
+  if (pairs && plan_pairs(tasks, processors, plan)) return true;
   plan_tiles(tasks, wide_fp8_tile_rows(most_rows(tasks)), plan);
   plan.spans = wide_parts(static_cast<int>(plan.tiles.size()), plan.panels, plan.spans, processors,
                           kWideFp8Panels);
   plan.spans_each = 1;
+  return false;
 }
 
 RowRange wide_fp8_rows(int major) {

@@ -55,9 +55,10 @@ void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool
                         ProductPlan& plan);
 
 // The same with both sides in FP8 (product_wide_fp8.cu): of how many rows, with a library or
-// without, and tiles.
+// without, and tiles. `pairs`: those of product_paired_fp8.cu likewise; whether it is they.
 RowRange wide_fp8_rows(int major);
-void plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan);
+bool plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, bool pairs,
+                            ProductPlan& plan);
 
 // A part of a task for which the library's scratch memory is made: rows and panels.
 struct ProductPart {

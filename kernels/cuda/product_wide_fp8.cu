@@ -391,6 +391,7 @@ void pack_wide_fp8_rows(const WideFp8Products& wide, Stream stream) {
 }
 
 void wide_fp8_products(const WideFp8Products& wide, Stream stream) {
+  if (wide.pairs) return paired_fp8_products(wide, stream);
   if (wide.params.tile_rows == 64) {
     launch_rows<1>(wide, stream);
   } else if (wide.params.tile_rows == 128) {

@@ -213,13 +213,46 @@ TEST(CudaWideFp8ProductTest, TilesAreAsWideAsTheirRowsNeed) {
        {std::pair{17, 64}, {64, 64}, {65, 128}, {128, 128}, {300, 256}}) {
     const std::vector<ProductTask> tasks = {{.w = {.n = 4096, .k = 14336}, .rows = rows}};
     ProductPlan plan;
-    plan_wide_fp8_products(tasks, 132, plan);
+    EXPECT_FALSE(plan_wide_fp8_products(tasks, 132, false, plan));
     EXPECT_EQ(plan.tile_rows, tile);
     EXPECT_EQ(plan.spans, rows <= 256 ? 4 : 2) << "32 pairs of panels, which 132 blocks divide";
   }
+  const std::vector<ProductTask> prompt = {{.w = {.n = 4096, .k = 14336}, .rows = 2048}};
+  ProductPlan plan;
+  EXPECT_TRUE(plan_wide_fp8_products(prompt, 132, true, plan));
+  EXPECT_EQ(plan.tile_rows, kFp8HeldRows);
+  EXPECT_EQ(plan.spans, 1);
   EXPECT_EQ(wide_fp8_rows(8).below, 0);
   EXPECT_EQ(wide_fp8_rows(10).below, 0);
   EXPECT_EQ(wide_fp8_rows(9).from, 17) << "more than a tile of the kernel for few";
+}
+
+TEST(CudaWideFp8ProductTest, PiecesAreAllTilesOfAllColumnsAndTilesStayTogether) {
+  for (const int tiles : {1, 8, 16, 17, 40}) {
+    for (const int columns : {1, 7}) {
+      std::vector<int> taken(static_cast<std::size_t>(tiles * columns));
+      for (int number = 0; number < tiles * columns; ++number) {
+        const auto [tile, column] = paired_piece(number, tiles, columns);
+        ASSERT_LT(tile, tiles);
+        ASSERT_LT(column, columns);
+        ++taken[static_cast<std::size_t>(tile * columns + column)];
+        EXPECT_EQ(tile / kTilesTogether, number / (kTilesTogether * columns));
+      }
+      EXPECT_EQ(taken, std::vector<int>(taken.size(), 1)) << tiles << " tiles";
+    }
+  }
+  EXPECT_EQ(paired_piece(1, 8, 7).tile, 1) << "the same weights one after the other";
+}
+
+// A row's fours of inputs stand where its slots do.
+TEST(CudaWideFp8ProductTest, FoursStandInTheOrderOfSlots) {
+  for (const int row : {0, 5, 255}) {
+    for (int slot = 0; slot < kFp8StageInputs; ++slot) {
+      const int at = row * kFp8StageInputs + ((slot / 16 ^ row % 8) * 16 + slot % 16);
+      const int input = fp8_input(slot);
+      EXPECT_EQ(fp8_word_at(row, input / 4) * 4 + input % 4, at);
+    }
+  }
 }
 
 }  // namespace

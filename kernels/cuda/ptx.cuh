@@ -20,8 +20,8 @@ __device__ __forceinline__ std::uint32_t nearest_bf16x2(float first, float secon
   return pair;
 }
 
-// Two FP8 values (E4M3), the first in the low byte, each the nearest to its argument or 448 with its
-// sign; from sm_89 on.
+// Two FP8 values (E4M3), the first in the low byte, each the nearest to its argument or 448 with
+// its sign; from sm_89 on.
 __device__ __forceinline__ std::uint32_t nearest_e4m3x2([[maybe_unused]] float first,
                                                         [[maybe_unused]] float second) {
 #if __CUDA_ARCH__ >= 890
@@ -398,6 +398,52 @@ __device__ __forceinline__ void arrive([[maybe_unused]] std::uint64_t* barrier,
 }
 __device__ __forceinline__ void arrivals_wait(std::uint64_t* barrier, int turn) {
   copies_wait(barrier, turn);
+}
+// Values for other blocks: what a thread stores at the same place of a block's shared memory, and
+// a barrier whose threads see in its turn all that those who came had stored before they came.
+__device__ __forceinline__ void store_in_block([[maybe_unused]] float* shared,
+                                               [[maybe_unused]] int block,
+                                               [[maybe_unused]] float value) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "st.shared::cluster.f32 [there], %2;\n"
+      "}" ::"r"(shared_address(shared)),
+      "r"(block), "f"(value)
+      : "memory");
+#endif
+}
+__device__ __forceinline__ void arrive_with_stores([[maybe_unused]] std::uint64_t* barrier,
+                                                   [[maybe_unused]] int block) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+      "}" ::"r"(shared_address(barrier)),
+      "r"(block)
+      : "memory");
+#endif
+}
+__device__ __forceinline__ void stores_wait([[maybe_unused]] std::uint64_t* barrier,
+                                            [[maybe_unused]] int turn) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t there = 0;
+  while (there == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred there;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 there, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, there;\n"
+        "}"
+        : "=r"(there)
+        : "r"(shared_address(barrier)), "r"(turn & 1)
+        : "memory");
+  }
+#endif
 }
 
 // The other way: copies of many bytes from shared memory, by a thread that then says when they have

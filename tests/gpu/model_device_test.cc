@@ -148,20 +148,23 @@ void expect_near_the_cpu(const std::string& dir, RankSpec spec, double bound = k
 // average, and end within their tiles; of the longer one heads' keys and values are expanded. A
 // rounding may change a token's choice of experts, and with it its logits at once, so they are
 // looked at together: one token that were wrong altogether would be a tenth of them.
+void expect_together_near(const Logits& got, const Logits& wanted, const std::string& what) {
+  ASSERT_EQ(got.size(), wanted.size());
+  double differences = 0;
+  double all = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double difference = static_cast<double>(got[i]) - wanted[i];
+    differences += difference * difference;
+    all += static_cast<double>(wanted[i]) * wanted[i];
+  }
+  EXPECT_LT(std::sqrt(differences / all), 0.05) << what;
+}
 void expect_together_near_the_cpu(std::span<const std::string> dirs, int tokens,
                                   std::optional<kernels::DType> round_weights = {}) {
   for (const std::string& dir : dirs) {
     const auto [got, wanted] =
         on_both(dir, {.deterministic = false, .round_weights = round_weights}, tokens);
-    ASSERT_EQ(got.size(), wanted.size());
-    double differences = 0;
-    double all = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      const double difference = static_cast<double>(got[i]) - wanted[i];
-      differences += difference * difference;
-      all += static_cast<double>(wanted[i]) * wanted[i];
-    }
-    EXPECT_LT(std::sqrt(differences / all), 0.05) << dir << ", " << tokens << " tokens";
+    expect_together_near(got, wanted, dir + ", " + std::to_string(tokens) + " tokens");
   }
 }
 
@@ -194,9 +197,12 @@ TEST(ModelOnDevice, Fp8ActivationsAreNearTheCpu) {
   expect_near_the_cpu("tests/goldens/fp8-tiny", {.fp8_activations = true}, kLooseBound);
 }
 
-// Rows of norms and what else the next product alone reads become its operands in FP8 at once, where
-// another kernel for many rows (kKernel) has them rounded and then packed.
-TEST(ModelOnDevice, LongPromptsInFp8HaveTheBitsOfRowsThatAreRoundedApart) {
+// Rows of norms and what else the next product alone reads become its operands in FP8 at once,
+// where kKernel has them rounded and then packed. Both have the same kernels for weights in FP8
+// whose rows are not; pairs of thread blocks have another exponential in SwiGLU. A last digit of
+// that decides now and then to which FP8 value an activation is rounded: logits of kernels whose
+// weights differ by 2^-8, and those of the CPU, are a tenth apart.
+TEST(ModelOnDevice, LongPromptsInFp8AreNearThoseOfRowsThatAreRoundedApart) {
   const auto logits = [&](device::ManyRows many_rows) {
     const auto model = load_checkpoint("tests/goldens/fp8-tiny", {.device = device_here(),
                                                                   .many_rows = many_rows,
@@ -209,7 +215,8 @@ TEST(ModelOnDevice, LongPromptsInFp8HaveTheBitsOfRowsThatAreRoundedApart) {
         {1, {make_row(tokens, 0, tokens.size(), blocks_for(tokens.size()))}}, comm);
     return Logits(all.begin(), all.end());
   };
-  expect_same_bits(logits(device::ManyRows::kAuto), logits(device::ManyRows::kKernel));
+  expect_together_near(logits(device::ManyRows::kUnmeasured), logits(device::ManyRows::kKernel),
+                       "held");
 }
 
 TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {

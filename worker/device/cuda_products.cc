@@ -35,7 +35,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
   if (!held.fp8) {
     for (const DType dtype : cuda::kProductTypes) by_wide_kernel(tasks, dtype, launch, next);
   }
-  if (held.data == nullptr || held.fp8) by_wide_fp8_kernel(tasks, launch);
+  if (held.data == nullptr || held.fp8) by_wide_fp8_kernel(tasks, launch, next);
   if (held.data != nullptr && (tasks.size() > 1 || tasks.front().rows > 0)) {
     throw std::logic_error("CUDA backend: rows are held for a product that cannot take them");
   }
@@ -56,7 +56,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
 }
 
 bool CudaProducts::may_hold(int rows, int width, const NextProducts& next) const {
-  const cuda::RowRange range = 
+  const cuda::RowRange range =
       next.rounds() ? wide_fp8_rows() : wide_rows(DType::kBF16);  // of integers it is the same
   return next.products > 0 && may_pair(many_rows_) && rows >= cuda::kPairedFrom &&
          rows >= range.from && rows < range.below &&
@@ -64,8 +64,8 @@ bool CudaProducts::may_hold(int rows, int width, const NextProducts& next) const
 }
 
 cuda::WideFp8Rows CudaProducts::hold_rounded(const QuantiseParams& p) {
-  const NextProducts next = {p.for_products, p.power_of_two ? RowsTaken::kRoundedByPowersOfTwo
-                                                    : RowsTaken::kRounded};
+  const NextProducts next = {
+      p.for_products, p.power_of_two ? RowsTaken::kRoundedByPowersOfTwo : RowsTaken::kRounded};
   if (p.factor != nullptr || !may_hold(p.rows, p.width, next)) return {};
   const auto rows = hold_fp8(CudaHeldRows::Of::kRounded, p.x, p.rows, p.width, next);
   held_.rounded(p.x, p.y, p.rows);
@@ -75,6 +75,11 @@ cuda::WideFp8Rows CudaProducts::hold_rounded(const QuantiseParams& p) {
 cuda::RowRange CudaProducts::wide_rows(DType dtype) const {
   if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
   return cuda::wide_kernel_rows(capability_, dtype, many_rows_ != ManyRows::kAuto);
+}
+
+// No GPU has run them yet.
+bool CudaProducts::pairs_in_fp8() const {
+  return many_rows_ == ManyRows::kUnmeasured;
 }
 
 cuda::RowRange CudaProducts::wide_fp8_rows() const {
@@ -114,8 +119,8 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType d
 }
 
 // The same with both sides in FP8, where the library's product would unpack the weights.
-void CudaProducts::by_wide_fp8_kernel(std::vector<cuda::ProductTask>& tasks,
-                                      cuda::Products launch) {
+void CudaProducts::by_wide_fp8_kernel(std::vector<cuda::ProductTask>& tasks, cuda::Products launch,
+                                      const NextProducts& next) {
   const cuda::RowRange range = wide_fp8_rows();
   chosen_.clear();
   int stages = 0;
@@ -126,11 +131,18 @@ void CudaProducts::by_wide_fp8_kernel(std::vector<cuda::ProductTask>& tasks,
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  cuda::plan_wide_fp8_products(chosen_, processors_, plan_);
+  const bool pairs = cuda::plan_wide_fp8_products(chosen_, processors_, pairs_in_fp8(), plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
+  cuda::WideFp8Products wide = {launch, stages, processors_, pairs, {}};
+  const cuda::ProductTask& first = chosen_.front();
+  const int width = first.w.n / 2;
+  if (launch.swiglu && chosen_.size() == 1 && first.start == nullptr && pairs && next.rounds() &&
+      may_hold(first.rows, width, next)) {
+    wide.to = hold_fp8(CudaHeldRows::Of::kMlp, first.y, first.rows, width, next);
+  }
   lists_.send();
-  operands_.multiply(cuda::WideFp8Products{launch, stages});
+  operands_.multiply(wide);
   check(cudaGetLastError(), "start a kernel");
 }
 

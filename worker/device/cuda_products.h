@@ -60,7 +60,8 @@ class CudaProducts {
   // integers (takes_wide() of stage_weights.h), or of rounded rows by weights in FP8.
   bool may_hold(int rows, int width, const NextProducts& next) const;
   // Memory for them, instead of x, which a norm or attention makes.
-  kernels::cuda::WideRows hold_hidden(const float* x, int rows, int width, const NextProducts& next) {
+  kernels::cuda::WideRows hold_hidden(const float* x, int rows, int width,
+                                      const NextProducts& next) {
     return held_.hold(CudaHeldRows::Of::kHidden, x, rows, width, next.products);
   }
   kernels::cuda::WideFp8Rows hold_hidden_fp8(const float* x, int rows, int width,
@@ -83,13 +84,15 @@ class CudaProducts {
   }
 
  private:
-  // Which rows are the kernel's for many, by weights of this type, and those with both sides in FP8.
+  // Which rows are the kernel's for many, by weights of this type, the same with both sides in FP8,
+  // and whether pairs of thread blocks may take those.
   kernels::cuda::RowRange wide_rows(kernels::DType dtype) const;
   kernels::cuda::RowRange wide_fp8_rows() const;
+  bool pairs_in_fp8() const;
   void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks, kernels::DType dtype,
                       kernels::cuda::Products launch, const NextProducts& next);
   void by_wide_fp8_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
-                          kernels::cuda::Products launch);
+                          kernels::cuda::Products launch, const NextProducts& next);
   void by_library(std::vector<kernels::cuda::ProductTask>& tasks,
                   const kernels::cuda::Products& launch);
   kernels::cuda::WideFp8Rows hold_fp8(CudaHeldRows::Of of, const float* x, int rows, int width,

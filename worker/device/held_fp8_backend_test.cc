@@ -20,8 +20,10 @@ constexpr int kRows = 520;  // the last tile is nearly empty
 
 class HeldFp8BackendTest : public BackendTest {
  protected:
-  HeldFp8BackendTest() {
-    device_.backend = make_backend({.device = *find_device("auto"), .exact = false});
+  HeldFp8BackendTest() { use(ManyRows::kAuto); }
+  void use(ManyRows many_rows) {
+    device_.backend =
+        make_backend({.device = *find_device("auto"), .exact = false, .many_rows = many_rows});
   }
 
   // From 9.0 on, in the loose mode.
@@ -109,10 +111,14 @@ TEST_F(HeldFp8BackendTest, ANormGivesTheRowsOfItsProducts) {
   }
 }
 
-// SwiGLU and the product of what it gives, whose inputs are fewer than SwiGLU's columns.
+// SwiGLU and the product of what it gives, whose inputs are fewer than SwiGLU's columns: by pairs
+// of thread blocks, which round it where they make it, several pieces one after the other, of which
+// the last has panels for one block, or for one warpgroup; and by the kernel for many rows, which
+// does not.
 TEST_F(HeldFp8BackendTest, SwigluGivesTheRowsOfItsProduct) {
   constexpr int kHidden = 144;
-  for (const int width : {200, 256}) {
+  for (const int width : {200, 256, 410, 600}) {
+    use(width == 200 || width == 256 ? ManyRows::kAuto : ManyRows::kUnmeasured);
     const auto ldh = static_cast<int>(round_up(width, 32));
     const Weight up = fp8_weight(2 * ldh, kHidden, 0, 310);
     const Weight down = fp8_weight(70, width, 0, 311);

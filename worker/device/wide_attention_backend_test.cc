@@ -84,9 +84,8 @@ struct Sequences {
   std::vector<float> attend_rounded(float scale, const Weight& after, bool power_of_two,
                                     bool alone) const {
     const PackedMatrix w = load(side, after);
-    float* out = start(
-        scale, false, alone ? 1 : 0,
-        power_of_two ? RowsTaken::kRoundedByPowersOfTwo : RowsTaken::kRounded);
+    float* out = start(scale, false, alone ? 1 : 0,
+                       power_of_two ? RowsTaken::kRoundedByPowersOfTwo : RowsTaken::kRounded);
     const auto tokens = static_cast<int>(places.size());
     Fp8Rows fp8;
     if (side.backend->takes_fp8()) {

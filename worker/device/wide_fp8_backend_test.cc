@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
 #include "worker/device/weights_fixture.h"
 
@@ -187,6 +188,120 @@ TEST_F(WideFp8BackendTest, ARowParallelProductAddsWhatWasThere) {
     return side.get(y, size(kRows) * 200);
   };
   expect_near(run(device_), run(cpu_), bound(kInputs), "y");
+}
+
+// A CPU multiplies small matrices only, and on a GPU these have too few pieces for its processors.
+const bool kOnGpu = !kEmulated && *find_device("auto") == Device::kCuda;
+
+// Pairs of thread blocks beside the kernel above: sums have the same bits.
+class PairedFp8BackendTest : public WideFp8BackendTest {
+ protected:
+  const Side paired_{make_backend(
+      {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kUnmeasured})};
+
+  // Fails if pairs would not take it.
+  static void expect_paired(int n, int rows) {
+    const int processors = kOnGpu ? 132 : 8;  // of an H100, or of the emulated GPU
+    EXPECT_TRUE(cuda::pairs_pay(rows, (rows + cuda::kPairedRows - 1) / cuda::kPairedRows,
+                                (n + kPanel - 1) / kPanel, processors));
+  }
+};
+
+struct PairedShape {
+  int n;
+  int k;
+  int rows;
+};
+// Panels that a pair has not, rows that end within a tile, inputs that end within a stage and
+// within a piece of one, fewer stages than the ring has and more, more pieces than pairs, and more
+// tiles than stay together. None that the other kernel would divide among thread blocks.
+std::vector<PairedShape> paired_shapes() {
+  if (!kOnGpu) return {{699, 130, 512}, {1000, 331, 700}, {64, 1000, 1024}, {1100, 64, 1000}};
+  return {{3990, 130, 1000}, {4000, 331, 1000}, {8192, 40, 2000}, {3000, 4200, 4300}};
+}
+
+TEST_F(PairedFp8BackendTest, SumsHaveTheBitsOfTheKernelForManyRows) {
+  unsigned seed = 400;
+  for (const auto& [n, k, rows] : paired_shapes()) {
+    expect_paired(n, rows);
+    const Weight w = fp8_weight(n, k, 0, ++seed);
+    const auto x = random_floats(size(rows) * size(k), ++seed);
+    for (const bool adds : {false, true}) {
+      // Two sums can be stored at a time, or not.
+      const std::int64_t ldy = adds ? n + n % 2 : n + 3;
+      const auto run = [&](const Side& side) {
+        return linear(side, load(side, w), x, rows, ldy, adds);
+      };
+      EXPECT_EQ(run(paired_), run(device_)) << "n " << n << " k " << k << " rows " << rows;
+    }
+  }
+}
+
+TEST_F(PairedFp8BackendTest, ResidualsAreAdded) {
+  const auto [n, k, rows] = !kOnGpu ? PairedShape{700, 200, 512} : PairedShape{4000, 330, 1000};
+  expect_paired(n, rows);
+  const Weight w = fp8_weight(n, k, 0, 420);
+  const auto h = random_floats(size(rows) * size(k), 421);
+  const Group everyone{0, rows};
+  std::vector<std::int32_t> token(size(rows));
+  for (int t = 0; t < rows; ++t) token[size(t)] = t;
+  const auto run = [&](const Side& side) {
+    const SegmentedMatrix packed = load_whole(side, w);
+    const RoundedRows in = rounded(side, h, rows, k);
+    auto* y = side.put(random_floats(size(rows) * size(n), 422));
+    side.backend->row_parallel({.h = in.x,
+                                .ldh = k,
+                                .token = token.data(),
+                                .groups = &everyone,
+                                .w = &packed,
+                                .group_count = 1,
+                                .tokens = rows,
+                                .residual = y,
+                                .y = y,
+                                .ldy = n,
+                                .h_fp8 = in.fp8});
+    return side.get(y, size(rows) * size(n));
+  };
+  EXPECT_EQ(run(paired_), run(device_));
+}
+
+// Tokens in another order and more than once; sums that have begun; four that can be stored at a
+// time and not; the last panels are not a pair's.
+TEST_F(PairedFp8BackendTest, GatesAreBesideWhatTheyGate) {
+  const auto [n, k, rows] = !kOnGpu ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 500};
+  const int tokens = rows + 500;
+  expect_paired(n, tokens);
+  const Weight w = fp8_weight(n, k, 0, 430);
+  const Group everyone{0, tokens};
+  std::vector<std::int32_t> token(size(tokens));
+  for (int t = 0; t < tokens; ++t) token[size(t)] = (t * 7) % rows;
+  const auto x = random_floats(size(rows) * size(k), 431);
+  const auto factors = random_floats(token.size(), 432, 0.3F);
+  const auto start = random_floats(size(tokens) * size(n), 433);
+  for (const bool begun : {false, true}) {
+    const std::int64_t ldh = n / 2 + (begun ? 1 : 0);
+    const auto run = [&](const Side& side) {
+      const PackedMatrix packed = load(side, w);
+      const RoundedRows in = rounded(side, x, rows, k);
+      auto* h = allocate<float>(*side.backend, size(tokens) * size(ldh));
+      side.backend->clear(h, size(tokens) * size(ldh));
+      side.backend->gate_up({.x = in.x,
+                             .ldx = k,
+                             .token = token.data(),
+                             .weight = factors.data(),
+                             .groups = &everyone,
+                             .w = &packed,
+                             .group_count = 1,
+                             .h = h,
+                             .ldh = ldh,
+                             .start = begun ? side.put(start) : nullptr,
+                             .lds = n,
+                             .x_fp8 = in.fp8});
+      return side.get(h, size(tokens) * size(ldh));
+    };
+    // Sums have the same bits, gates the device's exponential and quotient.
+    expect_near(run(paired_), run(device_), 1e-4, begun ? "begun" : "h");
+  }
 }
 
 }  // namespace

@@ -85,7 +85,8 @@ void LatentAttention::run(Step& step, int layer, const LayerWeights& weights) {
   const kernels::KvLayer& kv = kv_[static_cast<std::size_t>(layer)];
   const std::int64_t lda = w.latents.n;
   const bool latents_alone = c.q_lora_rank > 0;  // else queries are a product of the same rows
-  const bool plain = !indexer_ && (latents_alone || step.next(w.q).products == step.next(w.latents).products);
+  const bool plain =
+      !indexer_ && (latents_alone || step.next(w.q).products == step.next(w.latents).products);
   step.norm(weights.attention_norm,
             plain ? step.next(w.latents, latents_alone ? 1 : 2) : NextProducts{});
   step.linear({.x = step.normed, .w = &w.latents, .y = latents_, .ldy = lda});

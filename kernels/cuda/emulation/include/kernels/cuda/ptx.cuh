@@ -132,6 +132,16 @@ inline void arrivals_wait(std::uint64_t* barrier, int turn) {
   });
 }
 
+inline void store_in_block(float* shared, int block, float value) {
+  *static_cast<float*>(emulation::shared_of_block(shared, static_cast<unsigned>(block))) = value;
+}
+inline void arrive_with_stores(std::uint64_t* barrier, int block) {
+  arrive(barrier, block);
+}
+inline void stores_wait(std::uint64_t* barrier, int turn) {
+  arrivals_wait(barrier, turn);
+}
+
 // Read and written when the thread waits for it.
 inline void copies_see_shared() {}
 inline void store_bytes(void* to, const void* shared, int bytes) {
