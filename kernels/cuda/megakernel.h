@@ -45,11 +45,10 @@ struct alignas(16) MegakernelOp {
   static constexpr std::size_t kBytes = 512;
 
   MegakernelKind kind = MegakernelKind::kNorm;
-  bool waits = true;       // for all that came before, in all blocks
-  std::int32_t units = 0;  // parts of it that blocks do; of a product and of splits at most
-  std::int32_t first = 0;  // which block does unit 0
-  std::int32_t ask_for =
-      -1;  // the product whose weights a block asks for when it is done; -1: none
+  bool waits = true;          // for all that came before, in all blocks
+  std::int32_t units = 0;     // parts of it that blocks do; of a product and of splits at most
+  std::int32_t first = 0;     // which block does unit 0
+  std::int32_t ask_for = -1;  // the product whose weights a block then asks for; -1: none
   alignas(16) std::byte params[kBytes] = {};
 
   template <class T>

@@ -287,50 +287,6 @@ TEST(ModelOnDevice, ARowHasTheSameBitsHoweverItIsBatchedAndCut) {
   }
 }
 
-// Sequences of different lengths, each decoded on by a token: `all` asks for a plain step.
-Logits decoded(RankModel& model, const std::vector<Tokens>& sequences, bool all) {
-  NoComm comm;
-  engine::Batch batch{1, {}};
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const Tokens& tokens = sequences[i];
-    const auto table = blocks_for(tokens.size(), static_cast<int>(8 * i));
-    batch.rows.push_back(make_row(tokens, tokens.size() - 1, tokens.size(), table));
-  }
-  const auto logits = all ? model.forward_all(batch, comm) : model.forward(batch, comm);
-  return {logits.begin(), logits.end()};
-}
-
-TEST(ModelOnDevice, ARepeatedStepHasTheBitsOfAPlainOne) {
-  std::vector<std::string> dirs = {family_dir("deepseek_v3"), family_dir("llama")};
-  if (!kEmulated) dirs.emplace_back(kTinyModel);
-  // Numbers of rows that are padded, and ones that are not.
-  const std::vector<std::size_t> counts =
-      kEmulated ? std::vector<std::size_t>{3, 1} : std::vector<std::size_t>{5, 1, 3, 4};
-  for (const std::string& dir : dirs) {
-    const auto model = load_checkpoint(dir, {.device = device_here()});
-    const int vocab = model->config().vocab_size;
-    NoComm comm;
-    std::vector<Tokens> sequences(counts.front());
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-      const int length = 3 + (kEmulated ? 31 : 60) * static_cast<int>(i);
-      for (int t = 0; t < length; ++t) sequences[i].push_back((t * 31 + length) % vocab);
-      const auto table = blocks_for(sequences[i].size(), static_cast<int>(8 * i));
-      model->forward({1, {make_row(sequences[i], 0, sequences[i].size(), table)}}, comm);
-    }
-    // The first step is plain, the second is recorded.
-    for (int step = 0; step < 3; ++step) {
-      for (auto& tokens : sequences) tokens.push_back((step * 11 + 3) % vocab);
-      for (const std::size_t count : counts) {
-        const auto end = sequences.begin() + static_cast<std::ptrdiff_t>(count);
-        const std::vector<Tokens> some(sequences.begin(), end);
-        const Logits plain = decoded(*model, some, true);
-        EXPECT_EQ(decoded(*model, some, false), plain)
-            << dir << ", " << count << " rows, step " << step;
-      }
-    }
-  }
-}
-
 TEST(ModelOnDevice, DraftsAreTheCpus) {
   const auto on_device = load_tiny({.device = device_here(), .drafts = true});
   const auto on_cpu = load_tiny({.drafts = true});

@@ -43,12 +43,13 @@ Logits decoded(RankModel& model, const std::vector<Tokens>& sequences, bool all)
   return {logits.begin(), logits.end()};
 }
 
-void expect_plain_bits(RankModel& model) {
+// Of the first so many of as many sequences as `counts` begins with, of different lengths.
+void expect_plain_bits(RankModel& model, const std::vector<std::size_t>& counts = {3}) {
   const int vocab = model.config().vocab_size;
   NoComm comm;
-  std::vector<Tokens> sequences(3);
+  std::vector<Tokens> sequences(counts.front());
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const int length = 3 + 20 * static_cast<int>(i);
+    const int length = 3 + 31 * static_cast<int>(i);
     for (int t = 0; t < length; ++t) sequences[i].push_back((t * 31 + length) % vocab);
     const auto table = blocks_for(sequences[i].size(), static_cast<int>(8 * i));
     model.forward({1, {make_row(sequences[i], 0, sequences[i].size(), table)}}, comm);
@@ -56,12 +57,28 @@ void expect_plain_bits(RankModel& model) {
   // The first step is plain, the second is recorded; three rows are padded to four.
   for (int step = 0; step < 4; ++step) {
     for (auto& tokens : sequences) tokens.push_back((step * 11 + 3) % vocab);
-    const Logits plain = decoded(model, sequences, true);
-    const std::uint64_t before = graphs_started();
-    EXPECT_EQ(decoded(model, sequences, false), plain) << "step " << step;
-    if (kCounted) {
-      EXPECT_EQ(graphs_started() - before, step > 0 ? 1U : 0U) << "step " << step;
+    for (const std::size_t count : counts) {
+      const auto end = sequences.begin() + static_cast<std::ptrdiff_t>(count);
+      const std::vector<Tokens> some(sequences.begin(), end);
+      const Logits plain = decoded(model, some, true);
+      const std::uint64_t before = graphs_started();
+      EXPECT_EQ(decoded(model, some, false), plain) << count << " rows, step " << step;
+      if (kCounted) {
+        EXPECT_EQ(graphs_started() - before, step > 0 ? 1U : 0U) << "step " << step;
+      }
     }
+  }
+}
+
+// Numbers of rows that are padded, and ones that are not.
+TEST(RecordedSteps, HaveTheBitsOfPlainOnes) {
+  const auto counts =
+      kCounted ? std::vector<std::size_t>{3, 1} : std::vector<std::size_t>{5, 1, 3, 4};
+  for (const char* family : {"deepseek_v3", "llama"}) {
+    SCOPED_TRACE(family);
+    expect_plain_bits(*load_checkpoint(std::string("tests/goldens/families/") + family,
+                                       {.device = *device::find_device("auto")}),
+                      counts);
   }
 }
 
