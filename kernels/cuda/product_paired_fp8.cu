@@ -14,6 +14,7 @@
 // Nothing is in flight from one stage to the next, which the compiler could not follow.
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fp8_rows.cuh"
+#include "kernels/cuda/fp8_stage.cuh"
 #include "kernels/cuda/product_wide.h"
 
 namespace dsm::kernels::cuda {
@@ -171,10 +172,6 @@ __device__ void fill(const WideFp8Products& wide, const Ring& ring, int block, i
   }
 }
 
-// A lane's weights of a stage: first what it has of matrices, then operands A.
-struct StageWeights {
-  std::uint32_t v[kFp8StageSteps][4];
-};
 // `from`: the lane's line (fp8_line).
 __device__ __forceinline__ void load_stage(const unsigned char* from, StageWeights& to) {
 #pragma unroll
@@ -198,19 +195,6 @@ __device__ __forceinline__ void make_operands(int left, int lane, StageWeights& 
     for (int i = 0; i < 4; ++i) weights.v[step][i] = loaded.v[step][i];
     wgmma_ready(weights.v[step]);
   }
-}
-
-// Starts the product of a stage's weights by 64 rows of it.
-__device__ __forceinline__ void start_product(StageWeights& weights, const unsigned char* rows,
-                                              float (&product)[kBlockSums]) {
-  const SharedRows b = shared_rows(rows);
-  wgmma_fence();
-  wgmma_e4m3<false>(product, weights.v[0], b, 0);
-#pragma unroll
-  for (int step = 1; step < kFp8StageSteps; ++step) {
-    wgmma_e4m3<true>(product, weights.v[step], b, step);
-  }
-  wgmma_commit();
 }
 
 // The scales of a lane's rows of a product, four neighbours of every 16: some are read before the

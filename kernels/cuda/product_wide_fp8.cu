@@ -12,6 +12,7 @@
 // one is added up the tensor cores fill the other.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/finish.cuh"
+#include "kernels/cuda/fp8_stage.cuh"
 #include "kernels/cuda/fragments.h"
 #include "kernels/cuda/product_wide_fp8.h"
 
@@ -121,11 +122,6 @@ __device__ __forceinline__ void ask(const Ring<kBlocks>& ring, int warp, int i) 
   }
 }
 
-// A lane's weights of a stage: first what it has of matrices, then operands A.
-struct StageWeights {
-  std::uint32_t v[kFp8StageSteps][4];
-};
-
 // `from`: the lane's line (fp8_line).
 __device__ __forceinline__ void load_stage(const unsigned char* from, StageWeights& to) {
 #pragma unroll
@@ -141,19 +137,6 @@ __device__ __forceinline__ void make_operands(int left, StageWeights& weights) {
     fp8_operand_of(weights.v[step]);
     wgmma_ready(weights.v[step]);
   }
-}
-
-// Starts the product of a stage's weights by 64 rows of it.
-__device__ __forceinline__ void start_product(StageWeights& weights, const unsigned char* rows,
-                                              float (&sums)[kBlockSums]) {
-  const SharedRows b = shared_rows(rows);
-  wgmma_fence();
-  wgmma_e4m3<false>(sums, weights.v[0], b, 0);
-#pragma unroll
-  for (int step = 1; step < kFp8StageSteps; ++step) {
-    wgmma_e4m3<true>(sums, weights.v[step], b, step);
-  }
-  wgmma_commit();
 }
 
 // Adds what a product of 64 rows has given, times the scales of rows and columns; the lane's are

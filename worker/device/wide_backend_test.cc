@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
+#include "worker/device/paired_fixture.h"
 #include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
@@ -91,6 +92,7 @@ TEST_F(WideBackendTest, GroupsOfTokensAreNear) {
     groups.push_back({begin, static_cast<int>(token.size())});
   }
   std::vector<Weight> weights;
+  weights.reserve(groups.size());
   for (unsigned g = 0; g < groups.size(); ++g) {
     weights.push_back(plain_weight(g == 0 ? 320 : 128, kInputs, DType::kBF16, 90 + g));
   }
@@ -99,6 +101,7 @@ TEST_F(WideBackendTest, GroupsOfTokensAreNear) {
   const auto start = random_floats(size(150) * 320, 93);
   const auto run = [&](const Side& side) {
     std::vector<PackedMatrix> w;
+    w.reserve(weights.size());
     for (const Weight& weight : weights) w.push_back(load(side, weight));
     auto* h = allocate<float>(*side.backend, token.size() * 160);
     side.backend->clear(h, token.size() * 160);
@@ -148,10 +151,12 @@ TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
   constexpr int kHeads = 3;
   constexpr int kRows = 20;
   std::vector<Weight> w;
+  w.reserve(kHeads);
   for (unsigned h = 0; h < kHeads; ++h) w.push_back(plain_weight(48, 32, DType::kBF16, 600 + h));
   const auto x = random_floats(size(kRows) * kHeads * 64, 7);
   const auto run = [&](const Side& side) {
     std::vector<PackedMatrix> packed;
+    packed.reserve(w.size());
     for (const Weight& head : w) packed.push_back(load(side, head));
     auto* y = allocate<float>(*side.backend, size(kRows) * kHeads * 48);
     side.backend->linear({.x = side.put(x),
@@ -168,29 +173,14 @@ TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
   expect_near(run(device_), run(cpu_), bound(32), "heads");
 }
 
-// A CPU multiplies small matrices only, and on a GPU these have too few pieces for its processors.
-const bool kOnGpu = !kEmulated && *find_device("auto") == Device::kCuda;
-
 // The same by pairs of thread blocks.
 class PairedBackendTest : public BackendTest {
  protected:
   PairedBackendTest() {
     device_.backend = make_backend({.device = *find_device("auto"), .exact = false});
   }
-
-  // Fails if the kernel would not take it.
-  static void expect_paired(int n, int rows) {
-    const int processors = kOnGpu ? 132 : 8;  // of an H100, or of the emulated GPU
-    EXPECT_TRUE(cuda::pairs_pay(rows, (rows + cuda::kPairedRows - 1) / cuda::kPairedRows,
-                                (n + kPanel - 1) / kPanel, processors));
-  }
 };
 
-struct PairedShape {
-  int n;
-  int k;
-  int rows;
-};
 // Panels that a pair has not, rows that end within a tile, inputs that end within a stage, fewer
 // stages than the ring has and more, and more pieces than pairs.
 std::vector<PairedShape> paired_shapes() {

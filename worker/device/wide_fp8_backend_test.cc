@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
+#include "worker/device/paired_fixture.h"
 #include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
@@ -130,6 +131,7 @@ TEST_F(WideFp8BackendTest, GroupsOfTokensAreNear) {
     groups.push_back({begin, static_cast<int>(token.size())});
   }
   std::vector<Weight> weights;
+  weights.reserve(groups.size());
   for (unsigned g = 0; g < groups.size(); ++g) {
     weights.push_back(fp8_weight(g == 0 ? 320 : 128, kInputs, 0, 192 + 2 * g));
   }
@@ -139,6 +141,7 @@ TEST_F(WideFp8BackendTest, GroupsOfTokensAreNear) {
   for (const std::int64_t ld : {160, 163}) {  // of what four can be stored at a time, or not
     const auto run = [&](const Side& side) {
       std::vector<PackedMatrix> w;
+      w.reserve(weights.size());
       for (const Weight& weight : weights) w.push_back(load(side, weight));
       const RoundedRows in = rounded(side, x, 150, kInputs);
       auto* h = allocate<float>(*side.backend, token.size() * size(ld));
@@ -190,28 +193,13 @@ TEST_F(WideFp8BackendTest, ARowParallelProductAddsWhatWasThere) {
   expect_near(run(device_), run(cpu_), bound(kInputs), "y");
 }
 
-// A CPU multiplies small matrices only, and on a GPU these have too few pieces for its processors.
-const bool kOnGpu = !kEmulated && *find_device("auto") == Device::kCuda;
-
 // Pairs of thread blocks beside the kernel above: sums have the same bits.
 class PairedFp8BackendTest : public WideFp8BackendTest {
  protected:
   const Side paired_{make_backend(
       {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kUnmeasured})};
-
-  // Fails if pairs would not take it.
-  static void expect_paired(int n, int rows) {
-    const int processors = kOnGpu ? 132 : 8;  // of an H100, or of the emulated GPU
-    EXPECT_TRUE(cuda::pairs_pay(rows, (rows + cuda::kPairedRows - 1) / cuda::kPairedRows,
-                                (n + kPanel - 1) / kPanel, processors));
-  }
 };
 
-struct PairedShape {
-  int n;
-  int k;
-  int rows;
-};
 // Panels that a pair has not, rows that end within a tile, inputs that end within a stage and
 // within a piece of one, fewer stages than the ring has and more, more pieces than pairs, and more
 // tiles than stay together. None that the other kernel would divide among thread blocks.
