@@ -118,7 +118,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
          .gpu = rank % spec.local_ranks,
          .all_reduce = spec.all_reduce,
          .sleeps = spec.sleeps,
-         .megakernel = spec.megakernel,
+         .kernels = spec.kernels,
          .threads = spec.threads_per_rank,
          .ops = nullptr,
          .sampled_vocab = spec.sampled_vocab,

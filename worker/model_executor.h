@@ -23,8 +23,8 @@ struct ModelSpec {
   device::Device device = device::Device::kCpu;
   device::CheckKind device_check = device::CheckKind::kOff;  // before weights are loaded
   device::AllReduce all_reduce = device::AllReduce::kAuto;
-  bool sleeps = false;      // as BackendSpec's
-  bool megakernel = false;  // likewise
+  bool sleeps = false;                // as BackendSpec's
+  device::KernelChoice kernels = {};  // likewise
   int threads_per_rank = 1;
   model::KvSpec kv;
   int max_batch_tokens = 0;

@@ -328,6 +328,12 @@ server::WorkerServerOptions server_options(const Options& options, device::Devic
   return server;
 }
 
+device::KernelChoice kernels(const Options& options) {
+  device::KernelChoice choice;
+  if (options.megakernel) choice.megakernel_tokens = device::all_kernels().megakernel_tokens;
+  return choice;
+}
+
 // The device that is asked for, or the GPU that is there, if it can compute the model.
 Result<device::Device> usable_device(const Options& options, const model::ModelConfig& config) {
   const auto device = device::find_device(options.device);
@@ -391,7 +397,7 @@ Result<Startup> prepare(const Options& given, const Logger& log) {
                             .device_check = *device::check_kind(options.device_check),
                             .all_reduce = all_reduce(options),
                             .sleeps = options.sleep_mode,
-                            .megakernel = options.megakernel,
+                            .kernels = kernels(options),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv = {.num_blocks = measured ? 0 : scheduler->num_blocks,
                                    .dtype = kv_dtype(options),

@@ -89,7 +89,7 @@ Status measure_model(const ModelShape& shape, const ModelPlan& plan,
   auto model =
       model::RankModel::load(folder, *config,
                              {.device = device::Device::kCuda,
-                              .megakernel = plan.megakernel,
+                              .kernels = {.megakernel_tokens = plan.megakernel ? 16 : 0},
                               .threads = plan.threads,
                               .deterministic = plan.deterministic,
                               .fp8_activations = plan.fp8},

@@ -8,11 +8,7 @@ using namespace kernels;  // parameter structs
 
 Setting::Setting(std::string model, const model::ModelConfig& of, const KernelPlan& by,
                  const Emit& to)
-    : config(of),
-      plan(by),
-      backend(make(device::ManyRows::kAuto)),
-      name_(std::move(model)),
-      emit_(to) {
+    : config(of), plan(by), backend(make({})), name_(std::move(model)), emit_(to) {
   const int head = std::max(of.qk_head_dim(), of.kv_lora_rank + of.qk_rope_head_dim);
   const int widest = std::max({of.hidden_size, of.intermediate_size, of.shared_width(),
                                of.num_heads * head, 2 * of.num_kv_heads * of.v_head_dim});
@@ -23,11 +19,11 @@ Setting::Setting(std::string model, const model::ModelConfig& of, const KernelPl
   ones = data(std::max(widest, of.kv_lora_rank));
 }
 
-std::unique_ptr<device::Backend> Setting::make(device::ManyRows many_rows) const {
+std::unique_ptr<device::Backend> Setting::make(const device::KernelChoice& kernels) const {
   return device::make_backend({.device = device::Device::kCuda,
                                .threads = plan.threads,
                                .exact = false,
-                               .many_rows = many_rows});
+                               .kernels = kernels});
 }
 
 void Setting::measure(device::Backend& on, const std::string& name, int rows, const Work& work,

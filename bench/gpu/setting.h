@@ -75,15 +75,17 @@ class Setting {
   // Of a product that every kernel but one takes alike (product_wide.h).
   static constexpr int kFewRows = 16;
 
-  std::unique_ptr<device::Backend> make(device::ManyRows many_rows) const;
+  std::unique_ptr<device::Backend> make(const device::KernelChoice& kernels) const;
   void measure(device::Backend& on, const std::string& name, int rows, const Work& work,
                const std::function<void()>& run) const;
 
   const std::string name_;
   const Emit& emit_;
   // On the same memory.
-  const std::unique_ptr<device::Backend> by_kernel_ = make(device::ManyRows::kKernel);
-  const std::unique_ptr<device::Backend> by_library_ = make(device::ManyRows::kLibrary);
+  const std::unique_ptr<device::Backend> by_kernel_ =
+      make({.many_rows = device::ManyRows::kKernel});
+  const std::unique_ptr<device::Backend> by_library_ =
+      make({.many_rows = device::ManyRows::kLibrary});
   Noise noise_{*backend};
 };
 

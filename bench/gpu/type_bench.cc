@@ -47,9 +47,9 @@ class TypeBench {
         c_(config),
         plan_(plan),
         emit_(emit),
-        backend_(make(device::ManyRows::kAuto)),
-        by_library_(make(device::ManyRows::kLibrary)),
-        unmeasured_(make(device::ManyRows::kUnmeasured)) {
+        backend_(make({})),
+        by_library_(make({.many_rows = device::ManyRows::kLibrary})),
+        with_all_(make(device::all_kernels())) {
     const int most = std::max(*std::ranges::max_element(plan.decode_rows), plan.prompt);
     const int head = std::max(c_.qk_head_dim(), c_.kv_lora_rank + c_.qk_rope_head_dim);
     const std::int64_t widest =
@@ -80,11 +80,11 @@ class TypeBench {
   }
 
  private:
-  std::unique_ptr<device::Backend> make(device::ManyRows many_rows) const {
+  std::unique_ptr<device::Backend> make(const device::KernelChoice& kernels) const {
     return device::make_backend({.device = device::Device::kCuda,
                                  .threads = plan_.threads,
                                  .exact = false,
-                                 .many_rows = many_rows});
+                                 .kernels = kernels});
   }
 
   std::vector<Rows> all_rows() const {
@@ -120,14 +120,14 @@ class TypeBench {
       };
       run(*backend_, type);
       // Beside each other: weights in FP8 alone are not the kernel's yet.
-      if (many && fp8) run(*unmeasured_, type + ", by many rows' kernel");
+      if (many && fp8) run(*with_all_, type + ", by many rows' kernel");
       if (many && !fp8) run(*by_library_, type + ", without many rows' kernel");
       if (!fp8 || x_fp8_.values == nullptr) continue;
       linear.x_fp8 = x_fp8_;
       work.fp8_flops = std::exchange(work.flops, 0);
       run(*backend_, "FP8 by FP8");
       if (many) run(*by_library_, "FP8 by FP8, without many rows' kernel");
-      if (many) run(*unmeasured_, "FP8 by FP8, by pairs of blocks");
+      if (many) run(*with_all_, "FP8 by FP8, by pairs of blocks");
     }
   }
 
@@ -170,7 +170,7 @@ class TypeBench {
   std::unique_ptr<device::Backend> backend_;
   // On the same memory.
   std::unique_ptr<device::Backend> by_library_;
-  std::unique_ptr<device::Backend> unmeasured_;
+  std::unique_ptr<device::Backend> with_all_;
   Noise noise_{*backend_};
   // Inputs and outputs of all operators.
   float* x_ = nullptr;

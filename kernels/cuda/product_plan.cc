@@ -64,28 +64,11 @@ void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool
   plan.spans = wide_parts(static_cast<int>(plan.tiles.size()), plan.panels, plan.spans, processors);
 }
 
-RowRange wide_kernel_rows(int major, DType dtype, bool unmeasured) {
-  if (major != 9) return {};
-  switch (dtype) {
-    case DType::kBF16:
-      break;
-    case DType::kInt8:
-    case DType::kInt4:
-      // Not measured, but safe to say. Of Llama-8B's gate and up on an H100 the kernel for few
-      // takes 218 and 152 us for 64 rows and 4,409 and 3,363 for 2,048, this one in BF16 104 and
-      // 679, and from 17 to 64 rows its time is that of reading the weights. Integers are a half
-      // and a quarter of that, and a stage is some 400 instructions of a warp, so 800 cycles of a
-      // processor, beside the 1,130 in which it gets a stage of INT8 from memory.
-      break;
-    case DType::kF8E4M3:
-      // Nor this, and the others are not as slow: of down the kernel for few takes 117 us for 64
-      // rows, and the library 661 for 2,048, where in BF16 it is 64 and 357 here.
-      if (!unmeasured) return {};
-      break;
-    default:
-      return {};
-  }
-  return {kMoreThanFew, std::numeric_limits<int>::max()};
+RowRange wide_kernel_rows(int major, DType dtype, int from) {
+  if (major != 9 || from == 0) return {};
+  const bool takes = dtype == DType::kBF16 || dtype == DType::kF8E4M3 || is_integer(dtype);
+  if (!takes) return {};
+  return {std::max(from, kMoreThanFew), std::numeric_limits<int>::max()};
 }
 
 bool plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, bool pairs,

@@ -45,9 +45,9 @@ struct RowRange {
   int below = 0;
 };
 // Products of how many rows product_wide.cu takes in the loose mode, by the type of the weights, if
-// it takes them at all (takes_wide() of stage_weights.h). None where `below` is 0. `unmeasured`:
-// also where only a measurement can say whether it is faster than what would multiply else.
-RowRange wide_kernel_rows(int major, DType dtype, bool unmeasured);
+// it takes them at all (takes_wide() of stage_weights.h) and is wanted from so many rows `from` on;
+// 0: it never is. None where `below` is 0.
+RowRange wide_kernel_rows(int major, DType dtype, int from);
 
 // Tiles of such products, and wide_parts() as plan.spans. `pairs`: those of product_paired.cu where
 // pairs_pay() says so.

@@ -89,16 +89,16 @@ TEST(CudaWideProductTest, PairsTakeWhatFillsTheirTilesAndTheProcessors) {
   EXPECT_EQ(plan.tiles.size(), 16U);
 }
 
-TEST(CudaWideProductTest, RowsAreTheKernelsWhereItRuns) {
-  for (const DType dtype : {DType::kBF16, DType::kInt8, DType::kInt4}) {
-    EXPECT_EQ(wide_kernel_rows(8, dtype, true).below, 0);
-    EXPECT_EQ(wide_kernel_rows(10, dtype, true).below, 0);
-    EXPECT_EQ(wide_kernel_rows(9, dtype, false).from, 17) << "more than a tile of that for few";
-    EXPECT_EQ(wide_kernel_rows(9, dtype, false).below, std::numeric_limits<int>::max());
+TEST(CudaWideProductTest, RowsAreTheKernelsWhereItRunsAndIsWanted) {
+  for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kInt8, DType::kInt4}) {
+    EXPECT_EQ(wide_kernel_rows(8, dtype, 1).below, 0);
+    EXPECT_EQ(wide_kernel_rows(10, dtype, 1).below, 0);
+    EXPECT_EQ(wide_kernel_rows(9, dtype, 0).below, 0);
+    EXPECT_EQ(wide_kernel_rows(9, dtype, 1).from, 17) << "more than a tile of that for few";
+    EXPECT_EQ(wide_kernel_rows(9, dtype, 512).from, 512);
+    EXPECT_EQ(wide_kernel_rows(9, dtype, 512).below, std::numeric_limits<int>::max());
   }
-  EXPECT_EQ(wide_kernel_rows(9, DType::kF8E4M3, false).below, 0) << "not measured";
-  EXPECT_EQ(wide_kernel_rows(9, DType::kF8E4M3, true).from, 17);
-  EXPECT_EQ(wide_kernel_rows(9, DType::kF32, true).below, 0);
+  EXPECT_EQ(wide_kernel_rows(9, DType::kF32, 1).below, 0);
 }
 
 // What a warp's lanes get of lines of 16 bytes, as load_transposed() of ptx.cuh says.

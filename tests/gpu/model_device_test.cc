@@ -203,9 +203,9 @@ TEST(ModelOnDevice, Fp8ActivationsAreNearTheCpu) {
 // that decides now and then to which FP8 value an activation is rounded: logits of kernels whose
 // weights differ by 2^-8, and those of the CPU, are a tenth apart.
 TEST(ModelOnDevice, LongPromptsInFp8AreNearThoseOfRowsThatAreRoundedApart) {
-  const auto logits = [&](device::ManyRows many_rows) {
+  const auto logits = [&](const device::KernelChoice& kernels) {
     const auto model = load_checkpoint("tests/goldens/fp8-tiny", {.device = device_here(),
-                                                                  .many_rows = many_rows,
+                                                                  .kernels = kernels,
                                                                   .deterministic = false,
                                                                   .fp8_activations = true});
     Tokens tokens;
@@ -215,8 +215,8 @@ TEST(ModelOnDevice, LongPromptsInFp8AreNearThoseOfRowsThatAreRoundedApart) {
         {1, {make_row(tokens, 0, tokens.size(), blocks_for(tokens.size()))}}, comm);
     return Logits(all.begin(), all.end());
   };
-  expect_together_near(logits(device::ManyRows::kUnmeasured), logits(device::ManyRows::kKernel),
-                       "held");
+  expect_together_near(logits(device::all_kernels()),
+                       logits({.many_rows = device::ManyRows::kKernel}), "held");
 }
 
 TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {

@@ -99,7 +99,7 @@ TEST(RecordedSteps, HaveTheBitsOfPlainOnesAsOneKernel) {
       SCOPED_TRACE(std::string(family) + (deterministic ? ", deterministic" : ", loose"));
       expect_plain_bits(*load_checkpoint(std::string("tests/goldens/families/") + family,
                                          {.device = *device::find_device("auto"),
-                                          .megakernel = true,
+                                          .kernels = {.megakernel_tokens = 16},
                                           .deterministic = deterministic}));
     }
   }

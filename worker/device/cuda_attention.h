@@ -12,7 +12,7 @@
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_products.h"
 #include "worker/device/cuda_sent_lists.h"
-#include "worker/device/many_rows.h"
+#include "worker/device/kernel_choice.h"
 
 namespace dsm::device {
 

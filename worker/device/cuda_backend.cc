@@ -53,16 +53,16 @@ cudaDeviceProp properties_of(int gpu) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int threads, bool exact, int gpu, const FoundCublasLt* library, AllReduce all_reduce,
-              bool sleeps, ManyRows many_rows, bool megakernel)
+              bool sleeps, const KernelChoice& kernels)
       : gpu_(gpu),
         properties_(properties_of(gpu)),
         exact_(exact),
         all_reduce_(all_reduce),
         sleeps_(sleeps),
         pool_(threads),
-        megakernel_(properties_, exact, megakernel, stream_, lists_),
-        linear_(properties_, exact, many_rows, lists_, stream_, megakernel_),
-        attention_(properties_, exact, many_rows, stream_, lists_, sent_, graphs_,
+        megakernel_(properties_, exact, kernels.megakernel_tokens, stream_, lists_),
+        linear_(properties_, exact, kernels, lists_, stream_, megakernel_),
+        attention_(properties_, exact, kernels.many_rows, stream_, lists_, sent_, graphs_,
                    linear_.products(), megakernel_) {
     if (library != nullptr) name_ += ", " + linear_.products().use_library(*library);
   }
@@ -360,9 +360,8 @@ void CudaBackend::index_select(const IndexSelectParams& params) {
 
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
                                            const FoundCublasLt* library, AllReduce all_reduce,
-                                           bool sleeps, ManyRows many_rows, bool megakernel) {
-  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps, many_rows,
-                                       megakernel);
+                                           bool sleeps, const KernelChoice& kernels) {
+  return std::make_unique<CudaBackend>(threads, exact, gpu, library, all_reduce, sleeps, kernels);
 }
 
 CUstream_st* stream_of(const Backend& backend) {

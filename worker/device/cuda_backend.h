@@ -9,7 +9,7 @@
 
 #include "worker/device/backend.h"
 #include "worker/device/cublas_lt.h"
-#include "worker/device/many_rows.h"
+#include "worker/device/kernel_choice.h"
 #include "worker/device/sum_ways.h"
 
 struct CUstream_st;
@@ -19,15 +19,12 @@ namespace dsm::device {
 // `threads` load; `exact`: activations go into products as two BF16 terms instead of one, and the
 // sums of ranks are added in the order of their numbers. `gpu` counts those that the process sees.
 // `library`: does products of many rows, which then are not exact, if it was found; null: it is not
-// wanted. `sleeps`: its memory is mapped, so that sleep() can give it back. `megakernel`: steps of
-// few tokens that are repeated are one kernel (kernels/cuda/megakernel.h), as far as it goes.
-// Throws as make_backend().
+// wanted. `sleeps`: its memory is mapped, so that sleep() can give it back. Throws as
+// make_backend().
 std::unique_ptr<Backend> make_cuda_backend(int threads, bool exact, int gpu,
                                            const FoundCublasLt* library = nullptr,
                                            AllReduce all_reduce = AllReduce::kAuto,
-                                           bool sleeps = false,
-                                           ManyRows many_rows = ManyRows::kAuto,
-                                           bool megakernel = false);
+                                           bool sleeps = false, const KernelChoice& kernels = {});
 
 // The stream of such a backend, to measure what is on it.
 CUstream_st* stream_of(const Backend& backend);

@@ -23,8 +23,8 @@ void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) {
 }
 
 int CudaExperts::wide_from(DType dtype) const {
-  if (exact_ || many_rows_ == ManyRows::kLibrary) return 0;
-  return cuda::wide_kernel_rows(capability_, dtype, many_rows_ != ManyRows::kAuto).from;
+  if (exact_) return 0;
+  return cuda::wide_kernel_rows(capability_, dtype, kernels_.wide_from(dtype)).from;
 }
 
 void CudaExperts::gate_up(const GateUpParams& p) {

@@ -8,7 +8,7 @@
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
-#include "worker/device/many_rows.h"
+#include "worker/device/kernel_choice.h"
 
 namespace dsm::device {
 
@@ -16,7 +16,7 @@ class CudaExperts {
  public:
   // As CudaProducts'. There is no library for groups whose sizes the host does not know: where it
   // is asked for, these products are those of the kernels for few rows.
-  CudaExperts(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
+  CudaExperts(const cudaDeviceProp& gpu, bool exact, const KernelChoice& kernels, Lists& lists,
               const Stream& stream, CudaOperands& operands)
       : stream_(stream),
         lists_(lists),
@@ -24,7 +24,7 @@ class CudaExperts {
         processors_(gpu.multiProcessorCount),
         capability_(gpu.major),
         exact_(exact),
-        many_rows_(many_rows) {}
+        kernels_(kernels) {}
 
   // The slots of all groups but the first, which is an ordinary product.
   void gate_up(const kernels::GateUpParams& params);
@@ -62,7 +62,7 @@ class CudaExperts {
   const int processors_;
   const int capability_;  // its first number
   const bool exact_;
-  const ManyRows many_rows_;
+  const KernelChoice kernels_;
   Scratch plan_;  // tasks and tiles
   CudaSpanSums span_sums_{stream_};
 };

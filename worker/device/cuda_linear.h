@@ -11,20 +11,20 @@
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_products.h"
-#include "worker/device/many_rows.h"
+#include "worker/device/kernel_choice.h"
 
 namespace dsm::device {
 
 class CudaLinear {
  public:
   // As CudaProducts'.
-  CudaLinear(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
+  CudaLinear(const cudaDeviceProp& gpu, bool exact, const KernelChoice& kernels, Lists& lists,
              const Stream& stream, CudaMegakernel& megakernel)
       : lists_(lists),
         stream_(stream),
         operands_(stream),
-        products_(gpu, exact, many_rows, lists, stream, operands_, megakernel),
-        experts_(gpu, exact, many_rows, lists, stream, operands_) {}
+        products_(gpu, exact, kernels, lists, stream, operands_, megakernel),
+        experts_(gpu, exact, kernels, lists, stream, operands_) {}
 
   CudaProducts& products() { return products_; }
   const CudaProducts& products() const { return products_; }

@@ -1,5 +1,6 @@
 #include "worker/device/cuda_megakernel.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "worker/device/cuda_launch.h"
@@ -8,25 +9,25 @@ namespace dsm::device {
 
 using namespace kernels;  // parameter structs
 
-CudaMegakernel::CudaMegakernel(const cudaDeviceProp& gpu, bool exact, bool wanted,
+CudaMegakernel::CudaMegakernel(const cudaDeviceProp& gpu, bool exact, int tokens,
                                const Stream& stream, Lists& lists)
     : exact_(exact),
-      wanted_(wanted),
+      tokens_(std::min(tokens, cuda::kMegakernelRows)),
       blocks_(cuda::megakernel_blocks(gpu.multiProcessorCount)),
       stream_(stream),
       lists_(lists) {
-  if (!wanted_) return;
+  if (tokens_ == 0) return;
   barrier_ = device_memory(sizeof(std::uint32_t));
   check(cudaMemsetAsync(barrier_.get(), 0, sizeof(std::uint32_t), stream.get()), "clear memory");
   stream_.puts_first([this] { start(); });
 }
 
 CudaMegakernel::~CudaMegakernel() {
-  if (wanted_) stream_.puts_first({});
+  if (tokens_ > 0) stream_.puts_first({});
 }
 
 CudaMegakernel::Opened::Opened(CudaMegakernel& megakernel, int tokens) : megakernel_(megakernel) {
-  megakernel_.open_ = megakernel_.wanted_ && tokens <= cuda::kMegakernelRows;
+  megakernel_.open_ = tokens <= megakernel_.tokens_;
 }
 
 CudaMegakernel::Opened::~Opened() {

@@ -13,8 +13,9 @@ namespace dsm::device {
 
 class CudaMegakernel {
  public:
-  // `wanted`: whether it may be opened at all. `exact` as CudaProducts'.
-  CudaMegakernel(const cudaDeviceProp& gpu, bool exact, bool wanted, const Stream& stream,
+  // `tokens`: of the largest steps for which it is opened; 0: it never is. `exact` as
+  // CudaProducts'.
+  CudaMegakernel(const cudaDeviceProp& gpu, bool exact, int tokens, const Stream& stream,
                  Lists& lists);
   CudaMegakernel(const CudaMegakernel&) = delete;
   CudaMegakernel& operator=(const CudaMegakernel&) = delete;
@@ -53,7 +54,7 @@ class CudaMegakernel {
   void start();
 
   const bool exact_;
-  const bool wanted_;
+  const int tokens_;
   const int blocks_;
   const Stream& stream_;
   Lists& lists_;

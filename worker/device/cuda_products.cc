@@ -58,7 +58,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
 bool CudaProducts::may_hold(int rows, int width, const NextProducts& next) const {
   const cuda::RowRange range =
       next.rounds() ? wide_fp8_rows() : wide_rows(DType::kBF16);  // of integers it is the same
-  return next.products > 0 && may_pair(many_rows_) && rows >= cuda::kPairedFrom &&
+  return next.products > 0 && kernels_.may_pair() && rows >= cuda::kPairedFrom &&
          rows >= range.from && rows < range.below &&
          CudaHeldRows::may_hold(rows, width, next.taken);
 }
@@ -73,17 +73,12 @@ cuda::WideFp8Rows CudaProducts::hold_rounded(const QuantiseParams& p) {
 }
 
 cuda::RowRange CudaProducts::wide_rows(DType dtype) const {
-  if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
-  return cuda::wide_kernel_rows(capability_, dtype, many_rows_ != ManyRows::kAuto);
-}
-
-// No GPU has run them yet.
-bool CudaProducts::pairs_in_fp8() const {
-  return many_rows_ == ManyRows::kUnmeasured;
+  if (exact_) return {};
+  return cuda::wide_kernel_rows(capability_, dtype, kernels_.wide_from(dtype));
 }
 
 cuda::RowRange CudaProducts::wide_fp8_rows() const {
-  if (exact_ || many_rows_ == ManyRows::kLibrary) return {};
+  if (exact_ || kernels_.many_rows == ManyRows::kLibrary) return {};
   return cuda::wide_fp8_rows(capability_);
 }
 
@@ -101,7 +96,7 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType d
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  cuda::plan_wide_products(chosen_, processors_, may_pair(many_rows_), plan_);
+  cuda::plan_wide_products(chosen_, processors_, kernels_.may_pair(), plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
   cuda::WideProducts wide = {
@@ -131,7 +126,8 @@ void CudaProducts::by_wide_fp8_kernel(std::vector<cuda::ProductTask>& tasks, cud
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  const bool pairs = cuda::plan_wide_fp8_products(chosen_, processors_, pairs_in_fp8(), plan_);
+  const bool may_pair = kernels_.may_pair() && kernels_.paired_fp8;
+  const bool pairs = cuda::plan_wide_fp8_products(chosen_, processors_, may_pair, plan_);
   take_plan(launch);
   if (launch.spans > 1) span_sums_.give(launch);
   cuda::WideFp8Products wide = {launch, stages, processors_, pairs, {}};

@@ -13,8 +13,8 @@
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
+#include "worker/device/kernel_choice.h"
 #include "worker/device/library_product.h"
-#include "worker/device/many_rows.h"
 
 namespace dsm::device {
 
@@ -29,12 +29,12 @@ struct NextProducts {
 class CudaProducts {
  public:
   // `exact`: activations as two BF16 terms.
-  CudaProducts(const cudaDeviceProp& gpu, bool exact, ManyRows many_rows, Lists& lists,
+  CudaProducts(const cudaDeviceProp& gpu, bool exact, const KernelChoice& kernels, Lists& lists,
                const Stream& stream, CudaOperands& operands, CudaMegakernel& megakernel)
       : processors_(gpu.multiProcessorCount),
         capability_(gpu.major),
         exact_(exact),
-        many_rows_(many_rows),
+        kernels_(kernels),
         lists_(lists),
         stream_(stream),
         operands_(operands),
@@ -84,11 +84,10 @@ class CudaProducts {
   }
 
  private:
-  // Which rows are the kernel's for many, by weights of this type, the same with both sides in FP8,
-  // and whether pairs of thread blocks may take those.
+  // Which rows are the kernel's for many, by weights of this type, and the same with both sides in
+  // FP8.
   kernels::cuda::RowRange wide_rows(kernels::DType dtype) const;
   kernels::cuda::RowRange wide_fp8_rows() const;
-  bool pairs_in_fp8() const;
   void by_wide_kernel(std::vector<kernels::cuda::ProductTask>& tasks, kernels::DType dtype,
                       kernels::cuda::Products launch, const NextProducts& next);
   void by_wide_fp8_kernel(std::vector<kernels::cuda::ProductTask>& tasks,
@@ -109,7 +108,7 @@ class CudaProducts {
   const int processors_;
   const int capability_;  // its first number
   const bool exact_;
-  const ManyRows many_rows_;
+  const KernelChoice kernels_;
   bool fp8_ = false;  // some weights are
   Lists& lists_;
   const Stream& stream_;

@@ -20,7 +20,7 @@ std::string cuda_missing() {
 }
 std::unique_ptr<Backend> make_cuda(const BackendSpec& spec) {
   return make_cuda_backend(spec.threads, spec.exact, spec.gpu, spec.exact ? nullptr : &cublas_lt(),
-                           spec.all_reduce, spec.sleeps, spec.many_rows, spec.megakernel);
+                           spec.all_reduce, spec.sleeps, spec.kernels);
 }
 std::vector<std::string> capabilities() {
   return cuda_capabilities();

@@ -11,7 +11,7 @@
 #include "base/result.h"
 #include "kernels/ops.h"
 #include "worker/device/backend.h"
-#include "worker/device/many_rows.h"
+#include "worker/device/kernel_choice.h"
 #include "worker/device/sum_ways.h"
 
 namespace dsm::device {
@@ -37,8 +37,7 @@ struct BackendSpec {
   int gpu = 0;  // CUDA: of those that the process sees; ranks may share one, for tests
   AllReduce all_reduce = AllReduce::kAuto;  // CUDA
   bool sleeps = false;                      // CUDA: sleep() may be called; a CPU's always
-  ManyRows many_rows = ManyRows::kAuto;     // CUDA, unless exact
-  bool megakernel = false;                  // CUDA: as make_cuda_backend()
+  KernelChoice kernels = {};                // CUDA
   const kernels::Ops* ops = nullptr;        // CPU; null: the best this processor can run
 };
 // Throws std::bad_alloc without enough memory, DeviceError when the device fails.

@@ -20,10 +20,10 @@ constexpr int kRows = 520;  // the last tile is nearly empty
 
 class HeldFp8BackendTest : public BackendTest {
  protected:
-  HeldFp8BackendTest() { use(ManyRows::kAuto); }
-  void use(ManyRows many_rows) {
+  HeldFp8BackendTest() { use({}); }
+  void use(const KernelChoice& kernels) {
     device_.backend =
-        make_backend({.device = *find_device("auto"), .exact = false, .many_rows = many_rows});
+        make_backend({.device = *find_device("auto"), .exact = false, .kernels = kernels});
   }
 
   // From 9.0 on, in the loose mode.
@@ -118,7 +118,7 @@ TEST_F(HeldFp8BackendTest, ANormGivesTheRowsOfItsProducts) {
 TEST_F(HeldFp8BackendTest, SwigluGivesTheRowsOfItsProduct) {
   constexpr int kHidden = 144;
   for (const int width : {200, 256, 410, 600}) {
-    use(width == 200 || width == 256 ? ManyRows::kAuto : ManyRows::kUnmeasured);
+    use(width == 200 || width == 256 ? KernelChoice{} : all_kernels());
     const auto ldh = static_cast<int>(round_up(width, 32));
     const Weight up = fp8_weight(2 * ldh, kHidden, 0, 310);
     const Weight down = fp8_weight(70, width, 0, 311);

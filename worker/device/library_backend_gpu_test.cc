@@ -32,8 +32,9 @@ std::vector<float> linear(const Side& side, const PackedMatrix& w, const std::ve
 TEST_F(BackendTest, ProductsOfManyRowsByTheLibraryAreNear) {
   const FoundCublasLt& library = cublas_lt();
   if (!library) GTEST_SKIP() << library.error();
-  device_.backend = make_backend(
-      {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kLibrary});
+  device_.backend = make_backend({.device = *find_device("auto"),
+                                  .exact = false,
+                                  .kernels = {.many_rows = ManyRows::kLibrary}});
   ASSERT_NE(device_.backend->name().find("long prompts by cuBLASLt"), std::string_view::npos)
       << device_.backend->name();
   unsigned seed = 30;

@@ -175,8 +175,8 @@ class LibraryProductTest : public testing::Test {
   std::vector<float> scales_;
   FoundCublasLt library_ = fake_library();
   Side cpu_{make_cpu_backend(1)};
-  Side device_{
-      make_cuda_backend(1, false, 0, &library_, AllReduce::kAuto, false, ManyRows::kLibrary)};
+  Side device_{make_cuda_backend(1, false, 0, &library_, AllReduce::kAuto, false,
+                                 {.many_rows = ManyRows::kLibrary})};
   const int rows_ = cuda::library_rows(9, DType::kBF16) + 3;
   const int fp8_rows_ = cuda::library_rows(9, DType::kF8E4M3) + 3;
 };

@@ -247,7 +247,9 @@ class Decoder {
 };
 
 Side side_with(bool megakernel, bool exact) {
-  return {make_backend({.device = *find_device("auto"), .exact = exact, .megakernel = megakernel})};
+  return {make_backend({.device = *find_device("auto"),
+                        .exact = exact,
+                        .kernels = {.megakernel_tokens = megakernel ? 16 : 0}})};
 }
 
 void expect_same_steps(int tokens, DType kv_type, DType mlp_type, bool exact) {

@@ -17,8 +17,9 @@ using namespace kernels;
 class RoutedWideBackendTest : public BackendTest {
  protected:
   RoutedWideBackendTest() {
-    device_.backend = make_backend(
-        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kKernel});
+    device_.backend = make_backend({.device = *find_device("auto"),
+                                    .exact = false,
+                                    .kernels = {.many_rows = ManyRows::kKernel}});
   }
 };
 
@@ -40,8 +41,9 @@ TEST_F(RoutedWideBackendTest, RoutedExpertsAreNearInTilesOfEachSize) {
 
 // The other kernels add up in another order, so what comes out tells who has multiplied.
 TEST_F(RoutedWideBackendTest, RoutedExpertsAreTheKernelsUnlessTheLibraryIsAskedFor) {
-  const Side library{make_backend(
-      {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kLibrary})};
+  const Side library{make_backend({.device = *find_device("auto"),
+                                   .exact = false,
+                                   .kernels = {.many_rows = ManyRows::kLibrary}})};
   const bool wide = device_.backend->name().starts_with("cuda/") && kEmulated;
   for (const DType dtype : {DType::kBF16, DType::kInt8, DType::kInt4}) {
     const RoutedExperts experts(8, dtype);

@@ -160,8 +160,9 @@ class WideAttentionBackendTest : public BackendTest {
  protected:
   // As kernels of warps do it.
   static Side by_warps() {
-    return {make_backend(
-        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kLibrary})};
+    return {make_backend({.device = *find_device("auto"),
+                          .exact = false,
+                          .kernels = {.many_rows = ManyRows::kLibrary}})};
   }
 
   void expect_near_cpus(const KvLayer& kv, int heads, const std::vector<Prompt>& runs,

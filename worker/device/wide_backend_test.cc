@@ -28,8 +28,9 @@ double bound(int k) {
 class WideBackendTest : public BackendTest {
  protected:
   WideBackendTest() {
-    device_.backend = make_backend(
-        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kKernel});
+    device_.backend = make_backend({.device = *find_device("auto"),
+                                    .exact = false,
+                                    .kernels = {.many_rows = ManyRows::kKernel}});
   }
 };
 

@@ -28,8 +28,9 @@ double bound(int k) {
 class WideFp8BackendTest : public BackendTest {
  protected:
   WideFp8BackendTest() {
-    device_.backend = make_backend(
-        {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kKernel});
+    device_.backend = make_backend({.device = *find_device("auto"),
+                                    .exact = false,
+                                    .kernels = {.many_rows = ManyRows::kKernel}});
   }
 };
 
@@ -196,8 +197,8 @@ TEST_F(WideFp8BackendTest, ARowParallelProductAddsWhatWasThere) {
 // Pairs of thread blocks beside the kernel above: sums have the same bits.
 class PairedFp8BackendTest : public WideFp8BackendTest {
  protected:
-  const Side paired_{make_backend(
-      {.device = *find_device("auto"), .exact = false, .many_rows = ManyRows::kUnmeasured})};
+  const Side paired_{
+      make_backend({.device = *find_device("auto"), .exact = false, .kernels = all_kernels()})};
 };
 
 // Panels that a pair has not, rows that end within a tile, inputs that end within a stage and

@@ -60,11 +60,11 @@ std::vector<float> linear(const Side& side, const Weight& weight, const Shape& s
   return side.get(y, size(shape.rows) * size(ldy));
 }
 
-class WideTypesBackendTest : public BackendTest, public testing::WithParamInterface<ManyRows> {
+class WideTypesBackendTest : public BackendTest, public testing::WithParamInterface<KernelChoice> {
  protected:
   WideTypesBackendTest() {
     device_.backend =
-        make_backend({.device = *find_device("auto"), .exact = false, .many_rows = GetParam()});
+        make_backend({.device = *find_device("auto"), .exact = false, .kernels = GetParam()});
   }
 
   void expect_near_the_cpu(const Shape& shape, DType dtype, int first, unsigned seed) {
@@ -141,16 +141,16 @@ TEST_P(WideTypesBackendTest, GatesAreBesideWhatTheyGate) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, WideTypesBackendTest,
-                         testing::Values(ManyRows::kKernel, ManyRows::kUnmeasured));
+                         testing::Values(KernelChoice{.many_rows = ManyRows::kKernel},
+                                         all_kernels()));
 
 // The other kernels add up in another order, so what comes out tells who has multiplied.
 TEST(WideTypesChoiceTest, ManyRowsByIntegersAreTheKernelsUnlessScalesBeginAnywhere) {
-  const auto side = [](ManyRows many_rows) {
-    return Side{
-        make_backend({.device = *find_device("auto"), .exact = false, .many_rows = many_rows})};
+  const auto side = [](const KernelChoice& kernels) {
+    return Side{make_backend({.device = *find_device("auto"), .exact = false, .kernels = kernels})};
   };
-  const Side chosen = side(ManyRows::kAuto);
-  const Side others = side(ManyRows::kLibrary);
+  const Side chosen = side({});
+  const Side others = side({.many_rows = ManyRows::kLibrary});
   const bool wide = chosen.backend->name().starts_with("cuda/") && kEmulated;
   for (const DType dtype : kScaled) {
     for (const int first : {0, 64, 77}) {

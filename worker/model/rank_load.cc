@@ -44,8 +44,7 @@ std::unique_ptr<device::Backend> backend_of(const RankSpec& rank) {
                                .gpu = rank.gpu,
                                .all_reduce = rank.all_reduce,
                                .sleeps = rank.sleeps,
-                               .many_rows = rank.many_rows,
-                               .megakernel = rank.megakernel,
+                               .kernels = rank.kernels,
                                .ops = rank.ops});
 }
 

@@ -42,8 +42,7 @@ struct RankSpec {
   int gpu = 0;  // as BackendSpec's, like what follows
   device::AllReduce all_reduce = device::AllReduce::kAuto;
   bool sleeps = false;
-  device::ManyRows many_rows = device::ManyRows::kAuto;
-  bool megakernel = false;
+  device::KernelChoice kernels = {};
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
   // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they

@@ -1,0 +1,26 @@
+#include "worker/device/kernel_choice.h"
+
+#include "kernels/cuda/megakernel.h"
+
+namespace dsm::device {
+
+int KernelChoice::wide_from(kernels::DType dtype) const {
+  if (many_rows == ManyRows::kLibrary) return 0;
+  if (many_rows == ManyRows::kKernel || dtype == kernels::DType::kBF16) return 1;
+  return kernels::is_integer(dtype) ? wide_integers_from : wide_fp8_from;
+}
+
+KernelChoice proven_kernels() {
+  KernelChoice proven;
+  proven.wide_integers_from = 0;
+  return proven;
+}
+
+KernelChoice all_kernels() {
+  return {.wide_integers_from = 1,
+          .wide_fp8_from = 1,
+          .paired_fp8 = true,
+          .megakernel_tokens = kernels::cuda::kMegakernelRows};
+}
+
+}  // namespace dsm::device
