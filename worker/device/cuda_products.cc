@@ -56,8 +56,8 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
 }
 
 bool CudaProducts::may_hold(int rows, int width, const NextProducts& next) const {
-  const cuda::RowRange range =
-      next.rounds() ? wide_fp8_rows() : wide_rows(DType::kBF16);  // of integers it is the same
+  // Who calls it says so of integers only where the same kernels take them (Step::next()).
+  const cuda::RowRange range = next.rounds() ? wide_fp8_rows() : wide_rows(DType::kBF16);
   return next.products > 0 && kernels_.may_pair() && rows >= cuda::kPairedFrom &&
          rows >= range.from && rows < range.below &&
          CudaHeldRows::may_hold(rows, width, next.taken);

@@ -4,6 +4,7 @@
 
 #include "worker/model/activations.h"
 #include "worker/model/device_check.h"
+#include "worker/model/imagined_weights.h"
 #include "worker/model/manifest.h"
 #include "worker/model/rank_impl.h"
 
@@ -140,9 +141,41 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
       inner(before + loaded, before + total);
     };
   }
+  return load_from(*checkpoint, config, rank, kv, max_batch_tokens, progress);
+}
+
+Result<std::unique_ptr<RankModel>> RankModel::imagined(const ModelConfig& config, RankSpec rank,
+                                                       KvSpec kv, int max_batch_tokens) {
+  if (auto ok = check_spec(config, rank, kv, max_batch_tokens); !ok) {
+    return std::unexpected(ok.error());
+  }
+  ImaginedWeights weights(config.quantization.has_value());
+  const auto checkpoint =
+      Checkpoint::imagined([&](std::string_view name, std::initializer_list<std::int64_t> shape) {
+        return weights.get(name, shape);
+      });
+  const LoadProgress nobody = [](std::int64_t, std::int64_t) {};
+  return load_from(checkpoint, config, rank, kv, max_batch_tokens, nobody);
+}
+
+std::unique_ptr<RankModel> RankModel::beside(const device::KernelChoice& kernels) const {
+  RankSpec rank = loaded_->rank;
+  rank.kernels = kernels;
+  std::unique_ptr<RankModel> other(new RankModel(
+      std::make_unique<Loaded>(Loaded{loaded_->config, rank, loaded_->kv_type, std::nullopt,
+                                      loaded_->max_tokens, backend_of(rank), impl_->weights})));
+  other->build(impl_->num_blocks);
+  return other;
+}
+
+Result<std::unique_ptr<RankModel>> RankModel::load_from(const Checkpoint& checkpoint,
+                                                        const ModelConfig& config,
+                                                        const RankSpec& rank, const KvSpec& kv,
+                                                        int max_batch_tokens,
+                                                        const LoadProgress& progress) {
   try {
     auto backend = backend_of(rank);
-    auto weights = load_weights(*checkpoint, config, slice_of(rank), *backend, progress);
+    auto weights = load_weights(checkpoint, config, slice_of(rank), *backend, progress);
     if (!weights) return std::unexpected(weights.error());
     if (rank.fp8_activations) {
       if (auto ok = check_fp8_weights(*weights); !ok) return std::unexpected(ok.error());

@@ -34,6 +34,7 @@
 namespace dsm::model {
 
 class AdapterStore;
+class Checkpoint;
 
 struct RankSpec {
   int rank = 0;
@@ -87,6 +88,12 @@ class RankModel {
   static Result<std::unique_ptr<RankModel>> load(
       const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
       int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);
+  // As load(), with weights that are imagined (imagined_weights.h), of a rank alone.
+  static Result<std::unique_ptr<RankModel>> imagined(const ModelConfig& config, RankSpec rank,
+                                                     KvSpec kv, int max_batch_tokens);
+  // The same rank by other kernels, with this one's weights and a cache of its own, which this one
+  // outlives. There is a cache.
+  std::unique_ptr<RankModel> beside(const device::KernelChoice& kernels) const;
   ~RankModel();
 
   // KV blocks that there is room for, once they are made their number; 0 where it was given.
@@ -138,6 +145,10 @@ class RankModel {
   struct Impl;
   struct Loaded;
   explicit RankModel(std::unique_ptr<Loaded> loaded);
+  static Result<std::unique_ptr<RankModel>> load_from(
+      const Checkpoint& checkpoint, const ModelConfig& config, const RankSpec& rank,
+      const KvSpec& kv, int max_batch_tokens,
+      const std::function<void(std::int64_t loaded, std::int64_t total)>& progress);
   static Result<int> find_room(const Loaded& loaded, const KvRoom& room);
   device::Backend& backend() const;
   void build(int blocks);

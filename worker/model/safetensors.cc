@@ -380,8 +380,15 @@ Status Checkpoint::check_shape(const Found& found, std::initializer_list<std::in
                                        describe({shape.begin(), shape.size()}));
 }
 
+Checkpoint Checkpoint::imagined(Make make) {
+  Checkpoint checkpoint;
+  checkpoint.make_ = std::move(make);
+  return checkpoint;
+}
+
 Result<TensorView> Checkpoint::get(std::string_view name,
                                    std::initializer_list<std::int64_t> shape) const {
+  if (make_) return make_(name, shape);
   const auto found = find(name);
   if (!found) return std::unexpected(found.error());
   if (!found->view->unsupported.empty()) {

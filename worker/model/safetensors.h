@@ -9,6 +9,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <span>
@@ -53,6 +55,10 @@ class SafetensorsFile {
 class Checkpoint {
  public:
   static Result<Checkpoint> open(const std::filesystem::path& dir);
+  // Of no file: get() asks `make`, and has() knows of nothing.
+  using Make =
+      std::function<TensorView(std::string_view name, std::initializer_list<std::int64_t> shape)>;
+  static Checkpoint imagined(Make make);
 
   bool has(std::string_view name) const { return file_of_.contains(name); }
   // kInvalid when it is missing or has another shape, or a type that cannot be computed with.
@@ -84,6 +90,7 @@ class Checkpoint {
   std::vector<SafetensorsFile> files_;
   std::vector<std::string> file_names_;  // of files_ in order, then the index
   std::map<std::string, std::size_t, std::less<>> file_of_;
+  Make make_;  // none: there are files
 };
 
 // Asks the system to have these bytes of a mapped file in memory soon; returns at once. Only a

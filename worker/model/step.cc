@@ -35,7 +35,8 @@ Step::Step(const ModelConfig& config, const Size& size, device::Backend& device)
       backend(device),
       rope(rope_table(config, device)),
       adapted(device, config, {.attention = attention.ranks, .mlp = ranks}, size.tokens,
-              size.adapter_rank) {
+              size.adapter_rank),
+      integer_rows_from_(size.integer_rows_from) {
   const auto t = static_cast<std::size_t>(max_tokens);
   const auto hidden = static_cast<std::size_t>(c.hidden_size);
   token_ids = allocate_shared<std::int32_t>(backend, t);
@@ -106,7 +107,8 @@ NextProducts Step::next(const kernels::PackedMatrix& w, int products) const {
   if (!adapted.empty()) return {};
   if (!quantises) {
     // As RmsNormParams has it.
-    const bool integers = kernels::is_integer(w.dtype) && w.scale_phase % 64 == 0;
+    const bool integers = kernels::is_integer(w.dtype) && w.scale_phase % 64 == 0 &&
+                          integer_rows_from_ > 0 && tokens >= integer_rows_from_;
     return {w.dtype == DType::kBF16 || integers ? products : 0};
   }
   if (!w.stored_fp8 || w.dtype != DType::kF8E4M3 || w.scale_phase != 0) return {};

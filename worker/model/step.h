@@ -43,6 +43,8 @@ struct Step {
     bool data_parallel_attention = false;
     bool quantises = false;  // what goes into a product with a weight that is FP8 in the checkpoint
                              // is rounded to FP8 first
+    // From so many tokens on products by integers are those that rows are made for; 0: never.
+    int integer_rows_from = 1;
   };
   Step(const ModelConfig& config, const Size& size, device::Backend& device);
 
@@ -120,6 +122,7 @@ struct Step {
 
  private:
   std::vector<device::List> lists_;
+  const int integer_rows_from_;
   float* rounded_;  // [T, widest input]
   kernels::Fp8Rows rounded_fp8_;
   float* partial_;           // [T, hidden] this rank's part of a row-parallel sum
