@@ -22,6 +22,7 @@
 #include "worker/group/leader.h"
 #include "worker/grpc/grpc_server.h"
 #include "worker/health/watch.h"
+#include "worker/kernel_startup.h"
 #include "worker/last_words.h"
 #include "worker/startup.h"
 
@@ -39,6 +40,11 @@ class Signals {
     sigaddset(&set_, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);  // before any thread is started
     std::signal(SIGPIPE, SIG_IGN);
+  }
+  // Whether one has come that wait() will give.
+  bool has_come() const {
+    sigset_t come;
+    return sigpending(&come) == 0 && (sigismember(&come, SIGTERM) + sigismember(&come, SIGINT)) > 0;
   }
   // The signal that came, or nullopt when none did in time.
   std::optional<int> wait(Millis time) const {
@@ -244,6 +250,32 @@ int run_follower(Base& base, const Startup& startup) {
   return signal ? 0 : give_up_on(group, failure);
 }
 
+// Before this process has a context on its GPUs, so that all their memory is there for whoever
+// tries kernels, and here once it has ended.
+device::KernelChoice kernels_for(const ModelSpec& model, Base& base) {
+  if (model.device == device::Device::kCpu) return {};
+  const TrialSetting setting{.model = {.config = model.config,
+                                       .ranks = model.ranks,
+                                       .deterministic = model.deterministic,
+                                       .fp8_activations = model.fp8_activations,
+                                       .round_weights = model.round_weights,
+                                       .kv_dtype = model.kv.dtype,
+                                       .drafts = model.drafts,
+                                       .expert_parallel = model.expert_parallel,
+                                       .data_parallel_attention = model.data_parallel_attention,
+                                       .max_batch_tokens = model.max_batch_tokens,
+                                       .threads = model.threads_per_rank * model.local_ranks},
+                             .dir = model.dir,
+                             .whole_group = model.local_ranks == model.ranks,
+                             .capability = device::gpu_capability(model.device),
+                             .given_up = [&base] { return base.signals.has_come(); }};
+  const KernelWish wish{.measured = base.options.measures_kernels(),
+                        .megakernel = base.options.megakernel};
+  const device::KernelChoice kernels = choose_kernels(wish, setting, base.log);
+  tell_kernels(kernels, base.registry);
+  return kernels;
+}
+
 int run(int argc, const char* const* argv) {
   auto options = parse_options(argc, argv);
   if (!options && options.error().kind == ErrorKind::kCancelled) {  // --help
@@ -264,6 +296,7 @@ int run(int argc, const char* const* argv) {
   log.info("listening", {{"host", options->host},
                          {"port", base.server.port()},
                          {"internal_port", base.server.internal_port()}});
+  startup->model.kernels = kernels_for(startup->model, base);
   const std::optional<server::ServedModel>& served = startup->served;
   return served ? run_leader(base, *startup, *served) : run_follower(base, *startup);
 }
@@ -272,5 +305,8 @@ int run(int argc, const char* const* argv) {
 }  // namespace dsm::worker
 
 int main(int argc, char** argv) {
+  if (argc == 3 && argv[1] == dsm::worker::kTrialsCommand) {
+    return dsm::worker::try_kernels(argv[2]);
+  }
   return dsm::worker::run(argc, argv);
 }

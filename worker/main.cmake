@@ -4,9 +4,19 @@ dsm_library(NAME dsm_worker_options
   PUBLIC dsm_base dsm_sizing)
 dsm_test(NAME worker_options_test SRCS kv_size_test.cc last_words_test.cc options_test.cc LIBS dsm_worker_options)
 
+if(TARGET dsm_model)
+  dsm_library(NAME dsm_kernel_startup SRCS kernel_startup.cc PUBLIC dsm_model)
+  dsm_test(NAME worker_kernel_startup_test SRCS kernel_startup_test.cc LIBS dsm_kernel_startup)
+  if(DSM_CUDA_EMULATED)
+    # Its own main() is the process that tries, too.
+    dsm_test(NAME worker_kernel_trials_emulated_test
+      SRCS kernel_trials_emulated_test.cc LIBS dsm_device_emulated dsm_kernel_startup)
+  endif()
+endif()
+
 # A part of the product without these rooms has no worker.
 if(TARGET dsm_server AND TARGET dsm_grammar AND TARGET dsm_grpc AND TARGET dsm_group AND TARGET dsm_model)
   dsm_executable(NAME deepseek-worker
     SRCS adapter_startup.cc main.cc model_executor.cc startup.cc
-    LIBS dsm_worker_options dsm_server dsm_grammar dsm_grpc dsm_group dsm_model)
+    LIBS dsm_worker_options dsm_kernel_startup dsm_server dsm_grammar dsm_grpc dsm_group dsm_model)
 endif()

@@ -24,7 +24,7 @@ struct ModelSpec {
   device::CheckKind device_check = device::CheckKind::kOff;  // before weights are loaded
   device::AllReduce all_reduce = device::AllReduce::kAuto;
   bool sleeps = false;                // as BackendSpec's
-  device::KernelChoice kernels = {};  // likewise
+  device::KernelChoice kernels = {};  // likewise; chosen when all else is known
   int threads_per_rank = 1;
   model::KvSpec kv;
   int max_batch_tokens = 0;

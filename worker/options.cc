@@ -91,9 +91,13 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add("sleep-mode", &o.sleep_mode,
             "Map a GPU's memory, so that the group can sleep and leave it to others; on a CPU it "
             "can without");
-  flags.add("megakernel", &o.megakernel,
+  flags.add("kernels", &o.kernels,
+            "On a GPU, where there are several kernels for the same: measured (tried at the start, "
+            "on this GPU with a few layers of the model's shape, which takes some seconds) or "
+            "proven (those that GPUs have been measured with)");
+  flags.add("megakernel", &o.megakernel, "as --kernels says",
             "On a GPU, steps of decoding of up to 16 tokens as one kernel, as far as it has their "
-            "operators, which changes no bit; not yet tried on a GPU");
+            "operators, which changes no bit; true or false without trying it");
   flags.add("threads", &o.threads, "Threads of all ranks of this process; 0: the cgroup's cores");
   flags.add("lora-modules", &modules,
             "LoRA adapters from the start, by the names under which requests choose them: "
@@ -261,6 +265,9 @@ Status check(const Options& o) {
   }
   if (o.all_reduce != "auto" && o.all_reduce != "nccl" && o.all_reduce != "peer") {
     return wrong("all-reduce", "is '" + o.all_reduce + "', expected auto, nccl or peer");
+  }
+  if (o.kernels != "measured" && o.kernels != "proven") {
+    return wrong("kernels", "is '" + o.kernels + "', expected measured or proven");
   }
   if (auto quantization = check_quantization(o); !quantization) return quantization;
   if (auto adapters = check_adapters(o); !adapters) return adapters;

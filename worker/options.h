@@ -55,8 +55,9 @@ struct Options {
   std::string device_check = "quick";
   std::string all_reduce = "auto";
   bool sleep_mode = false;
-  bool megakernel = false;
-  int threads = 0;  // 0: the cgroup's cores, shared by this process's ranks
+  std::string kernels = "measured";
+  std::optional<bool> megakernel;  // absent: as --kernels says
+  int threads = 0;                 // 0: the cgroup's cores, shared by this process's ranks
 
   // Adapters from the start as (name, folder); --lora-modules is name=path,name=path.
   std::vector<std::pair<std::string, std::string>> adapters;
@@ -84,6 +85,7 @@ struct Options {
 
   // True when the ranks are spread over pods.
   bool is_distributed() const { return !leader_host.empty(); }
+  bool measures_kernels() const { return kernels == "measured"; }
   bool fp8_activations() const { return activation_quantization == "fp8"; }
   bool rounds_weights() const {
     return weight_quantization == "int8" || weight_quantization == "int4";

@@ -23,6 +23,18 @@ std::string error_of(std::vector<const char*> arguments) {
   return options ? "" : options.error().message;
 }
 
+TEST(WorkerOptions, kernels_are_measured_unless_one_says_which) {
+  const auto plain = parse({"--model", "m"});
+  ASSERT_TRUE(plain.has_value());
+  EXPECT_TRUE(plain->measures_kernels());
+  EXPECT_EQ(plain->megakernel, std::nullopt);
+  const auto said = parse({"--model", "m", "--kernels", "proven", "--megakernel"});
+  ASSERT_TRUE(said.has_value());
+  EXPECT_FALSE(said->measures_kernels());
+  EXPECT_EQ(said->megakernel, true);
+  EXPECT_EQ(parse({"--model", "m", "--megakernel=false"})->megakernel, false);
+}
+
 TEST(WorkerOptions, a_model_alone_is_enough_and_gives_the_name) {
   const auto options = parse({"--model", "models/deepseek-tiny/"});
   ASSERT_TRUE(options.has_value());
@@ -70,6 +82,8 @@ TEST(WorkerOptions, a_mistake_is_said_in_one_sentence_with_the_flag) {
             "--kv-cache-dtype is 'FP8', expected fp32, bf16 or fp8");
   EXPECT_EQ(error_of({"--model", "m", "--device-check", "thorough"}),
             "--device-check is 'thorough', expected off, quick or full");
+  EXPECT_EQ(error_of({"--model", "m", "--kernels", "all"}),
+            "--kernels is 'all', expected measured or proven");
   EXPECT_EQ(error_of({"--model", "m", "--kv-cache-fraction", "0.99"}),
             "--kv-cache-fraction is 0.990000, expected more than 0 and at most 0.98");
   EXPECT_EQ(error_of({"--model", "m", "--all-reduce", "own"}),

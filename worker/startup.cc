@@ -328,12 +328,6 @@ server::WorkerServerOptions server_options(const Options& options, device::Devic
   return server;
 }
 
-device::KernelChoice kernels(const Options& options) {
-  device::KernelChoice choice;
-  if (options.megakernel) choice.megakernel_tokens = device::all_kernels().megakernel_tokens;
-  return choice;
-}
-
 // The device that is asked for, or the GPU that is there, if it can compute the model.
 Result<device::Device> usable_device(const Options& options, const model::ModelConfig& config) {
   const auto device = device::find_device(options.device);
@@ -397,7 +391,6 @@ Result<Startup> prepare(const Options& given, const Logger& log) {
                             .device_check = *device::check_kind(options.device_check),
                             .all_reduce = all_reduce(options),
                             .sleeps = options.sleep_mode,
-                            .kernels = kernels(options),
                             .threads_per_rank = std::max(1, threads / options.local_ranks()),
                             .kv = {.num_blocks = measured ? 0 : scheduler->num_blocks,
                                    .dtype = kv_dtype(options),

@@ -84,6 +84,11 @@ Status check_ranks(Device device, int local_ranks, int ranks) {
   return ranks > 1 ? check_nccl() : Status();
 }
 
+std::string gpu_capability(Device device) {
+  const auto gpus = device == Device::kCuda ? capabilities() : std::vector<std::string>();
+  return gpus.empty() ? "" : gpus.front();
+}
+
 std::unique_ptr<Backend> make_backend(const BackendSpec& spec) {
   if (spec.device == Device::kCuda) return make_cuda(spec);
   return make_cpu_backend(spec.threads, spec.ops != nullptr ? *spec.ops : kernels::best_ops());

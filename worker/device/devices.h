@@ -29,6 +29,9 @@ Status check_ranks(Device device, int local_ranks, int ranks);
 Status check_gpus(int gpus, int local_ranks);
 Status check_alike(std::span<const std::string> capabilities, int local_ranks);
 
+// The compute capability of the process's first GPU ("9.0"); empty on a CPU.
+std::string gpu_capability(Device device);
+
 struct BackendSpec {
   Device device = Device::kCpu;
   int threads = 1;  // of the rank, the caller's included

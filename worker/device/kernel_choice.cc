@@ -10,6 +10,17 @@ int KernelChoice::wide_from(kernels::DType dtype) const {
   return kernels::is_integer(dtype) ? wide_integers_from : wide_fp8_from;
 }
 
+std::string to_string(const KernelChoice& kernels) {
+  const auto from = [](int rows) {
+    if (rows == 0) return std::string("never");
+    return rows == 1 ? "always" : "from " + std::to_string(rows) + " rows";
+  };
+  const int tokens = kernels.megakernel_tokens;
+  return "wide_integers " + from(kernels.wide_integers_from) + ", wide_fp8 " +
+         from(kernels.wide_fp8_from) + ", paired_fp8 " + from(kernels.paired_fp8 ? 1 : 0) +
+         ", megakernel " + (tokens == 0 ? "never" : "up to " + std::to_string(tokens) + " tokens");
+}
+
 KernelChoice proven_kernels() {
   KernelChoice proven;
   proven.wide_integers_from = 0;

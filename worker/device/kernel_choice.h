@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/params.h"
 
@@ -44,6 +45,9 @@ struct KernelChoice {
   // take; 0: never.
   int wide_from(kernels::DType dtype) const;
 };
+
+// For the log and metrics.
+std::string to_string(const KernelChoice& kernels);
 
 // What GPUs have run and been measured with, and nothing else.
 KernelChoice proven_kernels();
