@@ -125,7 +125,7 @@ Status RankModel::make_cache(int blocks) {
 }
 
 Result<std::unique_ptr<RankModel>> RankModel::load(
-    const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
+    const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, const KvSpec& kv,
     int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress) {
   if (auto ok = check_spec(config, rank, kv, max_batch_tokens); !ok) {
     return std::unexpected(ok.error());
@@ -145,7 +145,7 @@ Result<std::unique_ptr<RankModel>> RankModel::load(
 }
 
 Result<std::unique_ptr<RankModel>> RankModel::imagined(const ModelConfig& config, RankSpec rank,
-                                                       KvSpec kv, int max_batch_tokens) {
+                                                       const KvSpec& kv, int max_batch_tokens) {
   if (auto ok = check_spec(config, rank, kv, max_batch_tokens); !ok) {
     return std::unexpected(ok.error());
   }
@@ -182,8 +182,8 @@ Result<std::unique_ptr<RankModel>> RankModel::load_from(const Checkpoint& checkp
     }
     auto loaded = std::make_unique<Loaded>(Loaded{config, rank, kv.dtype, kv.room, max_batch_tokens,
                                                   std::move(backend), std::move(*weights)});
-    if (kv.num_blocks == 0) {
-      const auto room = find_room(*loaded, *kv.room);
+    if (const auto& asked = kv.room; kv.num_blocks == 0 && asked) {
+      const auto room = find_room(*loaded, *asked);
       if (!room) return std::unexpected(room.error());
       loaded->room = *room;
     }

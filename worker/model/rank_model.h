@@ -86,11 +86,11 @@ class RankModel {
   // so, the checkpoint does not fit the configuration, or a file is not what the manifest says;
   // kNotFound: no file; kExhausted: not enough memory.
   static Result<std::unique_ptr<RankModel>> load(
-      const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, KvSpec kv,
+      const std::filesystem::path& dir, const ModelConfig& config, RankSpec rank, const KvSpec& kv,
       int max_batch_tokens, std::function<void(std::int64_t loaded, std::int64_t total)> progress);
   // As load(), with weights that are imagined (imagined_weights.h), of a rank alone.
   static Result<std::unique_ptr<RankModel>> imagined(const ModelConfig& config, RankSpec rank,
-                                                     KvSpec kv, int max_batch_tokens);
+                                                     const KvSpec& kv, int max_batch_tokens);
   // The same rank by other kernels, with this one's weights and a cache of its own, which this one
   // outlives. There is a cache.
   std::unique_ptr<RankModel> beside(const device::KernelChoice& kernels) const;
