@@ -99,6 +99,11 @@ class ModelExecutor final : public group::RankExecutor {
   Logger log_;
 };
 
+// Of ranks that are all on this machine, which then have the same.
+const kernels::Bf16Ops* bf16_ops(const ModelSpec& spec) {
+  return spec.local_ranks < spec.ranks ? nullptr : kernels::bf16_ops();
+}
+
 }  // namespace
 
 group::RankLoader model_loader(ModelSpec spec, Logger log) {
@@ -121,6 +126,7 @@ group::RankLoader model_loader(ModelSpec spec, Logger log) {
          .kernels = spec.kernels,
          .threads = spec.threads_per_rank,
          .ops = nullptr,
+         .bf16 = bf16_ops(spec),
          .sampled_vocab = spec.sampled_vocab,
          .drafts = spec.drafts,
          .deterministic = spec.deterministic,

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/group_experts.h"
+#include "worker/device/cpu_bf16_products.h"
 #include "worker/device/thread_pool.h"
 
 namespace dsm::device {
@@ -63,8 +65,12 @@ constexpr int kIndexBlocks = 16;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(int threads, const Ops& ops)
-      : ops_(ops), name_(std::string("cpu/") + ops.name), pool_(threads) {}
+  CpuBackend(int threads, const Ops& ops, const Bf16Ops* bf16)
+      : ops_(ops), name_(std::string("cpu/") + ops.name), pool_(threads) {
+    if (bf16 == nullptr) return;
+    name_ += std::string("+") + bf16->name;
+    bf16_.emplace(*bf16, pool_);
+  }
 
   std::string_view name() const override { return name_; }
   std::uint64_t moves() const override { return pool_.moves(); }
@@ -131,6 +137,7 @@ class CpuBackend final : public Backend {
   }
 
   void linear(const LinearParams& p) override {
+    if (bf16_ && bf16_->linear(p)) return;
     const int blocks = blocks_of(p.rows);
     const int panels = panels_of(p.w[0]);
     const std::int64_t work = std::int64_t{p.rows} * p.batch * p.w[0].n * p.w[0].k;
@@ -144,6 +151,7 @@ class CpuBackend final : public Backend {
   }
 
   void gate_up(const GateUpParams& p) override {
+    if (bf16_ && bf16_->gate_up(p)) return;
     int items = 0;
     std::int64_t work = 0;
     for (int g = 0; g < p.group_count; ++g) {
@@ -162,6 +170,7 @@ class CpuBackend final : public Backend {
   }
 
   void row_parallel(const RowParallelParams& p) override {
+    if (bf16_ && bf16_->row_parallel(p)) return;
     const int blocks = blocks_of(p.tokens);
     const int panels = panels_of(p.w[0].part[0]);
     std::int64_t work = 0;
@@ -303,12 +312,13 @@ class CpuBackend final : public Backend {
   Arena arena_;
   Arena caches_;
   ThreadPool pool_;
+  std::optional<CpuBf16Products> bf16_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(int threads, const Ops& ops) {
-  return std::make_unique<CpuBackend>(threads, ops);
+std::unique_ptr<Backend> make_cpu_backend(int threads, const Ops& ops, const Bf16Ops* bf16) {
+  return std::make_unique<CpuBackend>(threads, ops, bf16);
 }
 
 }  // namespace dsm::device

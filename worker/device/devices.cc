@@ -91,7 +91,8 @@ std::string gpu_capability(Device device) {
 
 std::unique_ptr<Backend> make_backend(const BackendSpec& spec) {
   if (spec.device == Device::kCuda) return make_cuda(spec);
-  return make_cpu_backend(spec.threads, spec.ops != nullptr ? *spec.ops : kernels::best_ops());
+  return make_cpu_backend(spec.threads, spec.ops != nullptr ? *spec.ops : kernels::best_ops(),
+                          spec.exact ? nullptr : spec.bf16);
 }
 
 }  // namespace dsm::device

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "kernels/cpu/bf16_ops.h"
 #include "kernels/ops.h"
 #include "worker/device/backend.h"
 #include "worker/device/kernel_choice.h"
@@ -42,6 +43,7 @@ struct BackendSpec {
   bool sleeps = false;                      // CUDA: sleep() may be called; a CPU's always
   KernelChoice kernels = {};                // CUDA
   const kernels::Ops* ops = nullptr;        // CPU; null: the best this processor can run
+  const kernels::Bf16Ops* bf16 = nullptr;   // CPU, unless exact: as make_cpu_backend()
 };
 // Throws std::bad_alloc without enough memory, DeviceError when the device fails.
 std::unique_ptr<Backend> make_backend(const BackendSpec& spec);

@@ -46,7 +46,8 @@ std::unique_ptr<device::Backend> backend_of(const RankSpec& rank) {
                                .all_reduce = rank.all_reduce,
                                .sleeps = rank.sleeps,
                                .kernels = rank.kernels,
-                               .ops = rank.ops});
+                               .ops = rank.ops,
+                               .bf16 = rank.bf16});
 }
 
 // kInvalid: the model cannot be cut or computed so.

@@ -46,6 +46,9 @@ struct RankSpec {
   device::KernelChoice kernels = {};
   int threads = 1;                    // of this rank, the caller's included
   const kernels::Ops* ops = nullptr;  // CPU; null: the best this processor can run
+  // CPU, in the loose mode: as make_cpu_backend(). Ranks whose processors have different ones get
+  // logits of a router that differ in their last bits, and may choose different experts.
+  const kernels::Bf16Ops* bf16 = nullptr;
   // Ids from this one on are padding of the vocabulary: their logits are minus infinity, so they
   // are never chosen. 0: there is none. Only rank 0's counts.
   int sampled_vocab = 0;

@@ -1,0 +1,56 @@
+// Products of many rows on a CPU in the loose mode, by the processor's instructions for BF16
+// (kernels/cpu/bf16_ops.h): which of them are taken, how they are divided into work, and the memory
+// of their operands. For the backend's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "kernels/cpu/bf16_ops.h"
+#include "worker/device/thread_pool.h"
+
+namespace dsm::device {
+
+class CpuBf16Products {
+ public:
+  CpuBf16Products(const kernels::Bf16Ops& ops, ThreadPool& pool) : ops_(ops), pool_(pool) {}
+
+  // Whether the operator was computed; else it is the table's of all rows.
+  bool linear(const kernels::LinearParams& p);
+  bool gate_up(const kernels::GateUpParams& p);
+  bool row_parallel(const kernels::RowParallelParams& p);
+
+ private:
+  // Rows [begin, end) of a product of the batch or slots of a group, up to kItemRows.
+  struct Chunk {
+    int which = 0;
+    int begin = 0;
+    int end = 0;
+    kernels::OperandRows rows = {};
+  };
+  static void add_chunks(int which, int begin, int end, int steps, std::vector<Chunk>& chunks);
+
+  struct Work {
+    std::function<kernels::RowsToPack(const Chunk&)> rows;
+    std::function<void(const Chunk&, int panel_begin, int panel_end)> multiply;
+    int panels = 0;        // of the widest
+    bool in_turn = false;  // chunks add to the same sums
+  };
+  // Makes operands of as many chunks as there is memory for, multiplies them, and goes on.
+  void run(std::vector<Chunk>& chunks, const Work& work);
+  // Sets the operands of chunks from `first` on; which of them still have some.
+  std::size_t take(std::vector<Chunk>& chunks, std::size_t first);
+
+  struct Free {
+    void operator()(std::uint16_t* memory) const;
+  };
+
+  const kernels::Bf16Ops& ops_;
+  ThreadPool& pool_;
+  std::unique_ptr<std::uint16_t[], Free> operands_;
+  std::int64_t taken_ = 0;
+};
+
+}  // namespace dsm::device
