@@ -1,8 +1,10 @@
-// What the benches of the whole model share: the default model, alone in its group.
+// What the benches of the whole model share: a model, the default one if no other is named, alone
+// in its group.
 #pragma once
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 
 #include "worker/model/rank_model.h"
@@ -23,14 +25,15 @@ class Alone final : public comm::Communicator {
 };
 
 // Ends the program with the reason when it cannot be loaded.
-inline std::unique_ptr<RankModel> load_bench_model(const RankSpec& spec, int num_blocks) {
+inline std::unique_ptr<RankModel> load_bench_model(
+    const RankSpec& spec, int num_blocks, const std::filesystem::path& folder = kBenchModel) {
   const auto stop = [](const Error& error) {
     std::fprintf(stderr, "%s\n", error.message.c_str());
     std::exit(1);
   };
-  const auto config = load_model_config(kBenchModel);
+  const auto config = load_model_config(folder);
   if (!config) stop(config.error());
-  auto model = RankModel::load(kBenchModel, *config, spec, {.num_blocks = num_blocks}, 2048, {});
+  auto model = RankModel::load(folder, *config, spec, {.num_blocks = num_blocks}, 2048, {});
   if (!model) stop(model.error());
   return std::move(*model);
 }

@@ -1,6 +1,6 @@
-// Time of RankModel::forward on the default model, without scheduler or server, in the
-// deterministic mode and in the loose one, a step of each in turn:
-//   build/release/model-bench [threads] [context] [steps]
+// Time of RankModel::forward on the default model or another one, without scheduler or server, in
+// the deterministic mode and in the loose one, a step of each in turn:
+//   build/release/model-bench [threads] [context] [steps] [folder] [int8|int4]
 // Prints decode steps at several batch sizes and prefill of a prompt.
 #include <algorithm>
 #include <chrono>
@@ -98,11 +98,20 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   const int context = argc > 2 ? std::atoi(argv[2]) : 128;
   const int steps = argc > 3 ? std::atoi(argv[3]) : 200;
+  const char* const folder = argc > 4 ? argv[4] : model::kBenchModel;
+  model::RankSpec spec{.threads = threads};
+  if (argc > 5) {
+    const bool four = std::string(argv[5]) == "int4";
+    spec.round_weights = four ? kernels::DType::kInt4 : kernels::DType::kInt8;
+  }
   const int blocks = context / engine::kBlockTokens + 1;
   const int num_blocks = 64 * blocks + 32;
-  Mode deterministic{model::load_bench_model({.threads = threads}, num_blocks)};
-  Mode loose{model::load_bench_model({.threads = threads, .deterministic = false}, num_blocks)};
-  std::printf("%s, %d threads\n", std::string(deterministic.model->device()).c_str(), threads);
+  Mode deterministic{model::load_bench_model(spec, num_blocks, folder)};
+  spec.deterministic = false;
+  spec.bf16 = kernels::bf16_ops();
+  Mode loose{model::load_bench_model(spec, num_blocks, folder)};
+  std::printf("%s, loose %s, %d threads\n", std::string(deterministic.model->device()).c_str(),
+              std::string(loose.model->device()).c_str(), threads);
   for (const int rows : {1, 2, 4, 8, 16, 32, 64}) {
     compare(deterministic, loose, "decode", context, batch_of(rows, context, 1, blocks), steps);
   }
