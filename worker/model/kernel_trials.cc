@@ -20,6 +20,9 @@ constexpr int kManySequences = 64;
 constexpr int kPrompt = 2048;
 constexpr int kPromptFrom = kernels::cuda::kPairedFrom;
 
+// Weights of a layer that are several times a second cache in any type.
+constexpr std::int64_t kLargeLayer = 150'000'000;
+
 // The type of a layer's matrices.
 DType weight_type(const TriedModel& model) {
   if (model.round_weights) return *model.round_weights;
@@ -190,8 +193,10 @@ ModelConfig layers_of(const TriedModel& model) {
   } else if (c.num_experts > 0) {
     share(c.moe_intermediate_size);
   }
-  // Two, so that one follows the other: of models with experts one without and one with them.
-  c.num_layers = 2;
+  // Of models with experts one layer without and one with them. Else two where one has to follow
+  // the other, or a GPU's second cache could keep one; not more, since a host packs them.
+  const std::int64_t mlp = std::int64_t{3} * c.hidden_size * c.intermediate_size;
+  c.num_layers = weight_type(model) == DType::kBF16 || mlp < kLargeLayer ? 2 : 1;
   if (c.num_experts > 0) {
     c.first_dense_layers = std::min(c.first_dense_layers, 1);
     c.num_layers = c.first_dense_layers + 1;

@@ -124,6 +124,14 @@ TEST(KernelTrialsTest, LayersAreARanksShareOfEachKind) {
   EXPECT_EQ(c.intermediate_size, 896);
   EXPECT_EQ(c.vocab_size, 4096);
 
+  // Large layers are one, unless one has to follow the other.
+  EXPECT_EQ(layers_of(dense()).num_layers, 2);
+  EXPECT_EQ(layers_of(in_int8()).num_layers, 1);
+  EXPECT_EQ(layers_of(in_fp8(true)).num_layers, 1);
+  TriedModel small = in_int8();
+  small.config.intermediate_size = 8960;
+  EXPECT_EQ(layers_of(small).num_layers, 2);
+
   model.config.num_experts = 256;
   model.config.experts_per_token = 8;
   model.config.moe_intermediate_size = 2048;
