@@ -60,11 +60,14 @@ integration: dev build ## Tests across rooms: numbers, tokenizer, OpenAI clients
 	@SOAK_BUILDS=dev SOAK_SECONDS=60 scripts/soak
 
 .PHONY: threads
-threads: ## Tests of threaded rooms under ThreadSanitizer
+threads: ## Tests of threaded rooms under ThreadSanitizer; races of CUDA threads on the emulated GPU
 	@scripts/install-deps build
 	@cmake --preset tsan
 	@cmake --build --preset tsan -j $(JOBS) --target thread_tests
 	@ctest --preset tsan -L threads -j $(JOBS)
+	@cmake --preset dev
+	@cmake --build --preset dev -j $(JOBS) --target race_tests
+	@ctest --preset dev -L races -j $(JOBS)
 
 .PHONY: fuzz
 fuzz: ## Parsers on broken input, FUZZ_SECONDS (60) for each target

@@ -47,10 +47,12 @@ function(dsm_executable)
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 endfunction()
 
-# dsm_test(NAME n SRCS ... [LIBS ...] [LABEL unit|integration] [ARGS ...] [THREADS])
+# dsm_test(NAME n SRCS ... [LIBS ...] [LABEL unit|integration|races] [ARGS ...] [THREADS])
 # One GoogleTest program, run as one ctest test from the root of the repository. THREADS: it starts threads, so it is
 # also run under ThreadSanitizer (target thread_tests, label threads).
+# races: kernels on the emulated GPU whose threads are watched (target race_tests).
 add_custom_target(thread_tests)
+add_custom_target(race_tests)
 function(dsm_test)
   if(NOT BUILD_TESTING)
     return()
@@ -63,6 +65,9 @@ function(dsm_test)
   add_executable(${A_NAME} ${A_SRCS})
   target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS} GTest::gmock GTest::gtest GTest::gmock_main)
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} ${A_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(A_LABEL STREQUAL "races")
+    add_dependencies(race_tests ${A_NAME})
+  endif()
   if(A_THREADS)
     list(APPEND A_LABEL threads)
     add_dependencies(thread_tests ${A_NAME})

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernels/cuda/emulation/memory.h"
+#include "kernels/cuda/emulation/races.h"
 #include "kernels/cuda/emulation/raw_memory.h"
 #include "kernels/cuda/emulation/stack.h"
 #include "kernels/cuda/emulation/turns.h"
@@ -94,6 +95,7 @@ class Block {
   // One of `count` threads from `first` on comes to a barrier, and goes on when all have.
   void meet_at(Barrier& at, std::size_t first, std::size_t count, int value);
   void check_shared_variables() const;
+  void begin_watching();
   // Goes on with a thread that can; there is one, or `current` waits for ever.
   void switch_to_next();
   void resume(std::size_t thread, void** from);
@@ -127,6 +129,7 @@ class Block {
   Barrier cluster_;
   std::array<std::vector<Meeting>, kMostThreadsTogether / 32> meetings_;  // of each warp
   std::uint32_t random_ = 0x9e3779b9U;
+  std::unique_ptr<Races> races_;  // null: nobody tells of accesses
 };
 
 // Whose turn it is; null: nobody's. Those whose kernels have ended are used again. They stay for
@@ -175,6 +178,7 @@ void Block::run(const KernelCall& call) {
       __asan_unpoison_memory_region(shared_of(b), call.shared_bytes);
     }
   }
+  if (kernels_are_watched()) begin_watching();
   for (unsigned z = 0; z < call.grid.z; ++z) {
     for (unsigned y = 0; y < call.grid.y; y += call.cluster) {
       for (unsigned x = 0; x < call.grid.x; ++x) run_blocks({x, y, z});
@@ -187,6 +191,26 @@ void Block::run(const KernelCall& call) {
   }
 }
 
+void Block::begin_watching() {
+  if (races_ == nullptr) races_ = std::make_unique<Races>();
+  const auto place = [this](std::uint32_t group, std::size_t thread) {
+    const dim3& grid = call_->grid;
+    const unsigned across = grid.y / call_->cluster;
+    const auto i = static_cast<unsigned>(thread % count_);
+    const auto block = static_cast<unsigned>(thread / count_);
+    return text("thread", {i, 0, 0}) + " of " +
+           text("block", {group % grid.x, group / grid.x % across * call_->cluster + block,
+                          group / grid.x / across});
+  };
+  races_->begin_kernel({.groups = call_->grid.x * (call_->grid.y / call_->cluster) * call_->grid.z,
+                        .threads = count_,
+                        .blocks = call_->cluster,
+                        .shared = reinterpret_cast<std::uintptr_t>(dynamic_.data()),
+                        .shared_bytes = call_->cluster * kMostSharedBytes,
+                        .name = place,
+                        .fail = [this](const std::string& what) { fail(what); }});
+}
+
 std::span<char> shared_variables() {
   return {__start_dsm_shared, __stop_dsm_shared};
 }
@@ -196,6 +220,13 @@ void Block::run_blocks(const uint3& first_block) {
     raw_fill(shared_of(b), kUnwritten, call_->shared_bytes);
   }
   raw_fill(shared_variables().data(), kUnwritten, shared_variables().size());
+  if (races_ != nullptr) {
+    races_->begin_group(
+        (first_block.z * (gridDim.y / call_->cluster) + first_block.y / call_->cluster) *
+            gridDim.x +
+        first_block.x);
+    watching = races_.get();
+  }
   live_ = all();
   in_vain_ = 0;
   ready_.clear();
@@ -214,6 +245,7 @@ void Block::run_blocks(const uint3& first_block) {
   const std::size_t first = ready_.back();
   ready_.pop_back();
   resume(first, &host_);
+  watching = nullptr;
   if (call_->shared_bytes > 0 || call_->cluster > 1) check_shared_variables();
 }
 
@@ -235,6 +267,7 @@ void Block::resume(std::size_t thread, void** from) {
   current_ = thread;
   blockIdx = threads_[thread].block;
   threadIdx = threads_[thread].index;
+  if (races_ != nullptr) races_->run_thread(thread);
   dsm_switch_stack(from, threads_[thread].stack);
 }
 
@@ -317,6 +350,7 @@ void Block::meet_at(Barrier& at, std::size_t first, std::size_t count, int value
     return;
   }
   at = {.result = at.sum};
+  if (races_ != nullptr) races_->meet(first, count);
   const std::size_t begin = ready_.size();
   for (std::size_t t = first; t < first + count; ++t) {
     if (t != current_) wake(t);
@@ -371,6 +405,7 @@ void Block::meet(unsigned lanes, WarpAction action, void* mine) {
     return;
   }
   action(m.mine, lanes);
+  if (action == only_wait && races_ != nullptr) races_->meet_lanes(first, lanes);
   const bool rising = random() % 2 == 0;
   for (unsigned i = 0; i < 32; ++i) {
     const unsigned other = rising ? i : 31 - i;
@@ -405,6 +440,8 @@ void fail(const std::string& what) {
 int barrier(int value) {
   return block().barrier(value);
 }
+
+void only_wait(void* const (&)[32], unsigned) {}
 
 void meet(unsigned lanes, WarpAction action, void* mine) {
   block().meet(lanes, action, mine);

@@ -55,6 +55,8 @@ int barrier(int value);
 // what each of them has brought. All of them bring the same action.
 using WarpAction = void (*)(void* const (&mine)[32], unsigned lanes);
 void meet(unsigned lanes, WarpAction action, void* mine);
+// The action of __syncwarp(): the only one that orders what the lanes do to memory.
+void only_wait(void* const (&mine)[32], unsigned lanes);
 
 void* dynamic_shared_memory();
 

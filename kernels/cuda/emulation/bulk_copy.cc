@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/cuda/emulation/block.h"
+#include "kernels/cuda/emulation/order.h"
 
 namespace dsm::emulation {
 namespace {
@@ -74,7 +75,12 @@ std::vector<BulkCopy> end_turn(std::uint64_t* barrier, int turn) {
   if (ended()) return {};
   turns.came = 0;
   ++turns.ended;
+  tell(&Races::end_arrivals, barrier);
   return std::exchange(turns.copies, {});
+}
+
+unsigned turns_ended(std::uint64_t* barrier) {
+  return turns_of(barrier).ended;
 }
 
 void store_later(const BulkCopy& copy) {

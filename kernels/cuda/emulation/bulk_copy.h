@@ -19,6 +19,9 @@ void add_copy(std::uint64_t* barrier, const BulkCopy& copy);
 // comes so far; nothing: it has been.
 std::vector<BulkCopy> end_turn(std::uint64_t* barrier, int turn);
 
+// How many turns somebody has waited for.
+unsigned turns_ended(std::uint64_t* barrier);
+
 // Copies from shared memory, which are done when the thread that has started them waits; one thread
 // of a block does at a time.
 void store_later(const BulkCopy& copy);

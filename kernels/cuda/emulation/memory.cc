@@ -126,6 +126,17 @@ void leave_memory(std::byte* memory) {
   all.allocations.erase(found);
 }
 
+bool is_of_device(std::uintptr_t memory, std::size_t bytes) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  const auto* const end = reinterpret_cast<const std::byte*>(memory + bytes);
+  Device& all = device();
+  const std::lock_guard lock(all.mutex);
+  const auto next = all.allocations.lower_bound(end);
+  if (next == all.allocations.begin()) return false;
+  const auto& [begin, size] = *std::prev(next);
+  return reinterpret_cast<std::uintptr_t>(begin) + size > memory;
+}
+
 }  // namespace dsm::emulation
 
 using namespace dsm::emulation;

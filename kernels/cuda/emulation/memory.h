@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace dsm::emulation {
 
@@ -20,5 +21,8 @@ bool take_room(std::size_t bytes);  // of the device's; false: there is not so m
 void give_room(std::size_t bytes);
 void enter_memory(std::byte* memory, std::size_t bytes);
 void leave_memory(std::byte* memory);
+
+// Whether any of it is the device's.
+bool is_of_device(std::uintptr_t memory, std::size_t bytes);
 
 }  // namespace dsm::emulation

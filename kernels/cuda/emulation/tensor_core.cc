@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "kernels/cuda/emulation/block.h"
+#include "kernels/cuda/emulation/races.h"
 
 namespace dsm::emulation {
 namespace {
@@ -70,6 +72,21 @@ void multiply(void* const (&lanes)[32], unsigned taking_part, const Value& value
   }
 }
 
+// Chunk i of a step's two in a row of 128 bytes.
+const unsigned char* chunk_of(const WarpgroupOperands& its, int row, int i) {
+  return static_cast<const unsigned char*>(its.shared) + row * 128 +
+         ((its.step * 2 + i) ^ (row % 8)) * 16;
+}
+
+void tell_of(const WarpgroupOperands& its) {
+  if (watching == nullptr) return;
+  std::vector<const void*> chunks;
+  for (int row = 0; row < its.rows; ++row) {
+    for (int i = 0; i < 2; ++i) chunks.push_back(chunk_of(its, row, i));
+  }
+  watching->multiply(chunks, 16, its.place);
+}
+
 // A warp's lines of a warpgroup's product. kPacked values stand in a register, as in multiply().
 template <int kPacked, class Value>
 void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Value& value) {
@@ -77,8 +94,7 @@ void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Va
   constexpr int kInputs = 8 * kPacked;
   constexpr std::size_t kBytes = 4 / kPacked;
   const auto& first = *static_cast<const WarpgroupOperands*>(lanes[0]);
-  const auto* shared = static_cast<const unsigned char*>(first.shared);
-  if (reinterpret_cast<std::uintptr_t>(shared) % 1024 != 0) fail("rows that are not aligned");
+  if (reinterpret_cast<std::uintptr_t>(first.shared) % 1024 != 0) fail("rows that are not aligned");
   float a[kRows][kInputs];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& mine = *static_cast<const WarpgroupOperands*>(lanes[lane]);
@@ -89,13 +105,13 @@ void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Va
       }
     }
   }
+  tell_of(first);
   for (int row = 0; row < first.rows; ++row) {
     float b[kInputs];
     for (int input = 0; input < kInputs; ++input) {
       const int byte = input * static_cast<int>(kBytes);
-      const int chunk = (first.step * 2 + byte / 16) ^ (row % 8);
       std::uint32_t bits = 0;
-      std::memcpy(&bits, shared + row * 128 + chunk * 16 + byte % 16, kBytes);
+      std::memcpy(&bits, chunk_of(first, row, byte / 16) + byte % 16, kBytes);
       b[input] = value(bits, 0);
     }
     for (int line = 0; line < kRows; ++line) {

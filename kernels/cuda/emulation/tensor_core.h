@@ -26,6 +26,7 @@ struct WarpgroupOperands {
   const void* shared;
   int rows;
   int step;
+  const void* place;  // in the program
 };
 void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part);
 void multiply_shared_e4m3(void* const (&lanes)[32], unsigned taking_part);

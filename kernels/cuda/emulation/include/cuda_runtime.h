@@ -12,6 +12,7 @@
 
 #include "cuda_runtime_api.h"
 #include "kernels/cuda/emulation/block.h"
+#include "kernels/cuda/emulation/order.h"
 #include "kernels/cuda/emulation/stream.h"
 
 // NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming): the names are CUDA's.
@@ -88,11 +89,17 @@ inline int __syncthreads_and(int predicate) {
   return __syncthreads_count(predicate) == static_cast<int>(blockDim.x) ? 1 : 0;
 }
 inline void __syncwarp(unsigned lanes = 0xffffffffU) {
-  dsm::emulation::meet(lanes, [](void* const(&)[32], unsigned) {}, nullptr);
+  dsm::emulation::meet(lanes, dsm::emulation::only_wait, nullptr);
 }
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __threadfence_system() {}
+inline void __threadfence() {
+  dsm::emulation::tell(&dsm::emulation::Races::fence, dsm::emulation::Scope::kDevice);
+}
+inline void __threadfence_block() {
+  dsm::emulation::tell(&dsm::emulation::Races::fence, dsm::emulation::Scope::kBlock);
+}
+inline void __threadfence_system() {
+  dsm::emulation::tell(&dsm::emulation::Races::fence, dsm::emulation::Scope::kDevice);
+}
 // Past the first cache.
 template <class T>
 T __ldcg(const T* from) {
@@ -116,6 +123,7 @@ T shuffle(unsigned lanes, T value, int from) {
   meet(
       lanes,
       [](void* const(&all)[32], unsigned taking_part) {
+        const Unwatched lanes_own;
         for (unsigned lane = 0; lane < 32; ++lane) {
           if ((taking_part >> lane & 1U) == 0) continue;
           auto& to = *static_cast<Mine*>(all[lane]);
@@ -130,9 +138,12 @@ T shuffle(unsigned lanes, T value, int from) {
   return mine.result;
 }
 
-template <class T>
-T exchange(T* at, T value) {
-  return std::exchange(*at, value);
+// A thread runs until it waits, so nothing comes between.
+template <class T, class Next>
+DSM_INLINED T update(T* at, const Next& next) {
+  tell_here(&Races::strong, at, sizeof *at, Strong::kUpdate);
+  const Unwatched whole;
+  return std::exchange(*at, static_cast<T>(next(*at)));
 }
 
 }  // namespace dsm::emulation
@@ -168,6 +179,7 @@ inline unsigned __ballot_sync(unsigned lanes, int predicate) {
   dsm::emulation::meet(
       lanes,
       [](void* const(&all)[32], unsigned taking_part) {
+        const dsm::emulation::Unwatched lanes_own;
         unsigned votes = 0;
         for (unsigned lane = 0; lane < 32; ++lane) {
           if ((taking_part >> lane & 1U) == 0) continue;
@@ -187,42 +199,44 @@ inline int __all_sync(unsigned lanes, int predicate) {
   return __ballot_sync(lanes, predicate == 0 ? 1 : 0) == 0 ? 1 : 0;
 }
 
-// A thread runs until it waits, so nothing comes between.
 template <class T>
-T atomicAdd(T* at, T value) {
-  return dsm::emulation::exchange(at, static_cast<T>(*at + value));
+DSM_INLINED T atomicAdd(T* at, T value) {
+  return dsm::emulation::update(at, [&](T was) { return was + value; });
 }
 template <class T>
-T atomicSub(T* at, T value) {
-  return dsm::emulation::exchange(at, static_cast<T>(*at - value));
+DSM_INLINED T atomicSub(T* at, T value) {
+  return dsm::emulation::update(at, [&](T was) { return was - value; });
 }
 template <class T>
-T atomicMax(T* at, T value) {
-  return dsm::emulation::exchange(at, std::max(*at, value));
+DSM_INLINED T atomicMax(T* at, T value) {
+  return dsm::emulation::update(at, [&](T was) { return std::max(was, value); });
 }
 template <class T>
-T atomicMin(T* at, T value) {
-  return dsm::emulation::exchange(at, std::min(*at, value));
+DSM_INLINED T atomicMin(T* at, T value) {
+  return dsm::emulation::update(at, [&](T was) { return std::min(was, value); });
 }
 template <class T>
-T atomicOr(T* at, T value) {
-  return dsm::emulation::exchange(at, static_cast<T>(*at | value));
+DSM_INLINED T atomicOr(T* at, T value) {
+  return dsm::emulation::update(at, [&](T was) { return was | value; });
 }
 template <class T>
-T atomicAnd(T* at, T value) {
-  return dsm::emulation::exchange(at, static_cast<T>(*at & value));
+DSM_INLINED T atomicAnd(T* at, T value) {
+  return dsm::emulation::update(at, [&](T was) { return was & value; });
 }
 template <class T>
-T atomicExch(T* at, T value) {
-  return dsm::emulation::exchange(at, value);
+DSM_INLINED T atomicExch(T* at, T value) {
+  return dsm::emulation::update(at, [&](T) { return value; });
 }
 template <class T>
-T atomicCAS(T* at, T wanted, T value) {
-  return dsm::emulation::exchange(at, *at == wanted ? value : *at);
+DSM_INLINED T atomicCAS(T* at, T wanted, T value) {
+  return dsm::emulation::update(at, [&](T was) { return was == wanted ? value : was; });
 }
 
 template <class T>
-T __ldg(const T* from) {
+DSM_INLINED T __ldg(const T* from) {
+  dsm::emulation::tell_here(&dsm::emulation::Races::access, from, sizeof *from,
+                            dsm::emulation::kConstant);
+  const dsm::emulation::Unwatched told;
   return *from;
 }
 inline float __uint_as_float(unsigned bits) {
