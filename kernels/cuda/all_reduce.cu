@@ -113,9 +113,11 @@ class Call {
 
   // By all threads of all blocks.
   __device__ void end() const {
-    fence_system();
     __syncthreads();
-    if (threadIdx.x == 0 && atomicAdd(&p_.state->blocks, 1U) + 1 == gridDim.x) {
+    if (threadIdx.x != 0) return;
+    fence_system();  // for all of the block: they have read `calls` before it is counted up
+    if (atomicAdd(&p_.state->blocks, 1U) + 1 == gridDim.x) {
+      __threadfence();
       p_.state->blocks = 0;
       ++p_.state->calls;
     }

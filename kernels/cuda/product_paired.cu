@@ -12,6 +12,7 @@
 // read it. Blocks stay on their processors and take one piece of the work after the other.
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/paired_rows.cuh"
 #include "kernels/cuda/product_stage.cuh"
 #include "kernels/cuda/product_wide.h"
 
@@ -202,8 +203,10 @@ __device__ __forceinline__ void multiply(const Ring<kType>& ring, int at, int st
     load_stage<kType>(from + weights, reinterpret_cast<const float*>(from + scales),
                       pairs - stage * kStagePairs - lane % 4 * kPiecePairs, to);
   };
-  // In both blocks: either copies into the other's stages.
+  // In both blocks: either copies into the other's stages. By one lane, to whom nothing but the
+  // warp's barrier promises that the others have read their weights.
   const auto give_back = [&](int stage) {
+    __syncwarp();
     if (lane < kPairedBlocks) arrive(ring.read + (at + stage) % kRing, lane);
   };
   take(0, held[0]);
@@ -231,9 +234,6 @@ __device__ __forceinline__ void multiply(const Ring<kType>& ring, int at, int st
 // They go straight to memory, 32 bytes of a row by eight lanes.
 using Sums = float[kRows / 2];
 constexpr int kThreadRows = kRows / 4;
-__device__ __forceinline__ constexpr int row_of_sums(int i) {
-  return i / 2 * 8 + i % 2;
-}
 __device__ __forceinline__ float& sum_of(Sums& sums, int i, int half) {
   return sums[i / 2 * 4 + half * 2 + i % 2];
 }
@@ -275,7 +275,7 @@ __device__ __forceinline__ void put_gated(const Products& p, const ProductTask& 
   const int last = task.rows - 1 - first_row;
   if (task.start != nullptr) {
     const float* start = task.start + first_row * p.lds + panel * kPanel + line;
-    add(sums, start, start + kHalf, p.lds, last);
+    add(sums, start, start + kHalf, p.lds, own_last(last));
   }
   const float* weight = p.weight + task.first_row + first_row;
   float* to = task.y + first_row * p.ldy + panel * kHalf + line;
@@ -349,8 +349,9 @@ __device__ __forceinline__ void put_added(const Products& p, const ProductTask& 
   const int further = both ? kHalf : 0;
   const std::int64_t at = first_row * p.ldy + column;
   if (p.bias != nullptr) add(sums, p.bias + column, p.bias + column + further, 0, last);
-  if (p.accumulate) add(sums, task.y + at, task.y + at + further, p.ldy, last);
-  if (p.residual != nullptr) add(sums, p.residual + at, p.residual + at + further, p.ldy, last);
+  const int own = own_last(last);
+  if (p.accumulate) add(sums, task.y + at, task.y + at + further, p.ldy, own);
+  if (p.residual != nullptr) add(sums, p.residual + at, p.residual + at + further, p.ldy, own);
   float* to = task.y + at;
 #pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {

@@ -15,6 +15,7 @@
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/fp8_rows.cuh"
 #include "kernels/cuda/fp8_stage.cuh"
+#include "kernels/cuda/paired_rows.cuh"
 #include "kernels/cuda/product_wide.h"
 
 namespace dsm::kernels::cuda {
@@ -275,9 +276,6 @@ __device__ __forceinline__ void multiply(const Ring& ring, unsigned at, int stag
 
 // A thread's sums are those of two neighbouring columns in rows 2 q and 2 q + 1 of every eight.
 constexpr int kThreadRows = kBlocks * kBlockSums / 2;
-__device__ __forceinline__ constexpr int row_of_sums(int i) {
-  return i / 2 * 8 + i % 2;
-}
 __device__ __forceinline__ float2 sums_of(const Sums& sums, int i) {
   const float(&block)[kBlockSums] = sums[i / (kBlockSums / 2)];
   const int at = i % (kBlockSums / 2) / 2 * 4 + i % 2;
@@ -310,7 +308,7 @@ __device__ __forceinline__ bool in_twos(const float* from) {
 }
 
 // Adds what stands in memory, for so many rows at a time that are all asked for before any of it is
-// there; past the last row, that one again.
+// there; past the last of the thread's rows, that one again.
 constexpr int kAhead = 8;
 template <bool kAligned>
 __device__ __forceinline__ void add(Sums& sums, const float* from, int ld, bool both, int last) {
@@ -337,9 +335,10 @@ __device__ __forceinline__ void put_rows(const Products& p, const ProductTask& t
   const bool both = column + 1 < task.w.n;
   const std::int64_t at = first_row * p.ldy + column;
   const auto ldy = static_cast<int>(p.ldy);  // times a row of the tile that is not much
-  if (p.accumulate) add<kAligned>(sums, task.y + at, ldy, both, last);
-  if (p.bias != nullptr) add<kAligned>(sums, p.bias + column, 0, both, last);
-  if (p.residual != nullptr) add<kAligned>(sums, p.residual + at, ldy, both, last);
+  const int own = own_last(last);
+  if (p.accumulate) add<kAligned>(sums, task.y + at, ldy, both, own);
+  if (p.bias != nullptr) add<kAligned>(sums, p.bias + column, 0, both, own);
+  if (p.residual != nullptr) add<kAligned>(sums, p.residual + at, ldy, both, own);
   float* to = task.y + at;
 #pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {
