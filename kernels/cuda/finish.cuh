@@ -76,6 +76,16 @@ __device__ __forceinline__ void finish(const Products& p, const ProductTask& tas
   }
 }
 
+// Whether four neighbours can be loaded and stored at a time of everything that finish_four() has
+// to do with.
+__device__ __forceinline__ bool by_fours(const Products& p, const ProductTask& task) {
+  const auto aligned = [](const void* at) {
+    return reinterpret_cast<std::uintptr_t>(at) % sizeof(Four<float>) == 0;
+  };
+  return p.ldy % 4 == 0 && p.lds % 4 == 0 && task.w.n % 4 == 0 && aligned(task.y) &&
+         aligned(task.start) && aligned(p.bias) && aligned(p.residual);
+}
+
 // The same where n is a multiple of four and all rows that are read and written allow four
 // neighbours to be loaded and stored at a time.
 template <int kUp = kPanel / 8>

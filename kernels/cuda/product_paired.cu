@@ -6,161 +6,53 @@
 // each reads one half from the second cache for both: for as much arithmetic as the tensor cores do
 // in 1,024 cycles a processor reads 32 KiB there instead of the 48 that a block alone would.
 //
-// Four threads, each of a warp of its own, start copies, as far ahead as the ring of stages
-// reaches, also while the others write their sums out; two warpgroups multiply, a panel each. Of a
-// stage two barriers in shared memory say that it is there, and that all warps of both blocks have
-// read it. Blocks stay on their processors and take one piece of the work after the other.
+// How stages come and go is in paired_stages.cuh.
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/paired_rows.cuh"
-#include "kernels/cuda/product_stage.cuh"
-#include "kernels/cuda/product_wide.h"
+#include "kernels/cuda/paired_stages.cuh"
 
 namespace dsm::kernels::cuda {
 namespace {
 
+using paired::kGroupWarps;
+using paired::kPanels;
+using paired::kRowsBytes;
+using paired::kWorkers;
+using paired::Piece;
+
 constexpr int kRows = kPairedRows;
-constexpr int kPanels = kPairedPanels / kPairedBlocks;  // of a block, one for each warpgroup
-constexpr int kGroupWarps = 4;
-constexpr int kWorkers = kPanels * kGroupWarps;  // warps that multiply
-// And a warpgroup that copies, a thread of each warp.
-constexpr int kThreads = (kWorkers + kGroupWarps) * 32;
-constexpr int kWorkerRegisters = 232;
-constexpr int kCopyRegisters = 40;
-static_assert(kWorkers * kWorkerRegisters + kGroupWarps * kCopyRegisters <= 65536 / 32);
-constexpr int kRowsBytes = kRows * kStageRowBytes;
 static_assert(kRows == kPairedBlocks * kUnitRows);
-constexpr int kRing = 4;
 constexpr int kHalf = kPanel / 2;
 
-// By the type of the weights.
+// And a unit's stage of what goes to the next product: [kUnitRows][kRowWords].
 template <DType kType>
-struct Paired {
-  using Layout = StageLayout<kType>;
-  // Rows, then panels, then their scales. Rows are aligned to 1,024 bytes.
-  static constexpr int kScalesAt = kRowsBytes + kPanels * Layout::kPanelBytes;
-  static constexpr int kStageBytes =
-      static_cast<int>(round_up(kScalesAt + kPanels * Layout::kScaleBytes, 1024));
-  // And a unit's stage of what goes to the next product.
-  static constexpr int kSharedBytes = kRing * (kStageBytes + 16) + kUnitStageBytes + 1024;
-  static_assert(kSharedBytes <= kMostHopperBytes);
-};
-
-// A pair's piece of the work, and what a block of it reads.
-struct Piece {
-  const ProductTask* task;
-  int row;
-  int panel;                  // the block's first
-  const unsigned char* rows;  // what the block copies of them: [stages], kUnitStageBytes each
-};
+using Ring = paired::Ring<kType, 4, kUnitStageBytes>;
 
 // Pieces are numbered by tile, then by columns: pairs that run at the same time read the same
 // weights, or the same rows.
-DSM_HOST_DEVICE int pieces_of(const Products& p) {
-  return p.tile_count * ((p.panels + kPairedPanels - 1) / kPairedPanels);
-}
-// A piece that is not there has no task.
-__device__ __forceinline__ Piece piece_of(const WideProducts& wide, int number, int block) {
-  const Products& p = wide.params;
-  const int tile_number = number % p.tile_count;
-  const ProductTile tile = p.tiles[tile_number];
-  const ProductTask* task = p.tasks + tile.task;
-  const int first = number / p.tile_count * kPairedPanels;
-  const bool there = tile.row < task->rows && first * kPanel < task->w.n;
-  const std::int64_t unit = std::int64_t{tile_number} * kPairedBlocks + block;
-  return {there ? task : nullptr, tile.row, first + block * kPanels,
-          static_cast<const unsigned char*>(p.x_operands) + unit * wide.stages * kUnitStageBytes};
-}
-
-// Panel `number` of the weights, or their last: a panel past it is computed as that, for nobody.
-__device__ __forceinline__ int panel_of(const PackedMatrix& w, int number) {
-  const int last = (w.n + kPanel - 1) / kPanel - 1;
-  return number < last ? number : last;
-}
-template <DType kType>
-__device__ __forceinline__ const unsigned char* weights_of(const PackedMatrix& w, int number) {
-  using Layout = StageLayout<kType>;
-  const auto* data = static_cast<const unsigned char*>(w.data);
-  return data +
-         static_cast<std::int64_t>(panel_of(w, number)) * Layout::lines_of(w) * Layout::kLineBytes;
-}
-
-// Stages are numbered through all pieces of a block.
-template <DType kType>
-struct Ring {
-  static constexpr int kStageBytes = Paired<kType>::kStageBytes;
-  unsigned char* stages;
-  std::uint64_t* filled;
-  std::uint64_t* read;
-  std::uint32_t* out;  // [kUnitRows][kRowWords]
-
-  static __device__ __forceinline__ Ring make() {
-    auto* at = dynamic_shared<unsigned char>();
-    at += (1024 - reinterpret_cast<std::uintptr_t>(at) % 1024) % 1024;
-    auto* out = reinterpret_cast<std::uint32_t*>(at + kRing * kStageBytes);
-    auto* barriers = reinterpret_cast<std::uint64_t*>(out + kUnitRows * kRowWords);
-    return {at, barriers, barriers + kRing, out};
+struct Pieces {
+  static DSM_HOST_DEVICE int count(const WideProducts& wide) {
+    const Products& p = wide.params;
+    return p.tile_count * ((p.panels + kPairedPanels - 1) / kPairedPanels);
   }
-  __device__ __forceinline__ unsigned char* stage(int i) const {
-    return stages + i % kRing * kStageBytes;
+  static __device__ __forceinline__ Piece of(const WideProducts& wide, int number, int block) {
+    const Products& p = wide.params;
+    const int tile_number = number % p.tile_count;
+    const ProductTile tile = p.tiles[tile_number];
+    const ProductTask* task = p.tasks + tile.task;
+    const int first = number / p.tile_count * kPairedPanels;
+    const bool there = tile.row < task->rows && first * kPanel < task->w.n;
+    const std::int64_t unit = std::int64_t{tile_number} * kPairedBlocks + block;
+    return {there ? task : nullptr,
+            tile.row,
+            first + block * kPanels,
+            static_cast<const unsigned char*>(p.x_operands) + unit * wide.stages * kUnitStageBytes,
+            0,
+            wide_stages(task->w)};
   }
-  static __device__ __forceinline__ int turn(int i) { return i / kRing; }
+  static __device__ __forceinline__ constexpr int rows(const Piece&) { return kUnitRows; }
 };
-
-// By one thread of each warp that copies: a quarter of the block's share of the rows, for both
-// blocks, and of every panel the piece of that number; the first ones also a panel's scales.
-static_assert(kPieces == kGroupWarps && kPanels <= kPieces);
-template <DType kType>
-__device__ void fill(const WideProducts& wide, const Ring<kType>& ring, int block,
-                     int piece_number) {
-  using Layout = StageLayout<kType>;
-  constexpr int kShare = kUnitStageBytes / kPieces;
-  const int rows_at = block * kUnitStageBytes + piece_number * kShare;
-  int at = 0;
-  for (int number = static_cast<int>(blockIdx.x); number < pieces_of(wide.params);
-       number += static_cast<int>(gridDim.x)) {
-    const Piece piece = piece_of(wide, number, block);
-    if (piece.task == nullptr) continue;
-    const PackedMatrix& w = piece.task->w;
-    const int stages = wide_stages(w);
-    const unsigned char* rows = piece.rows + piece_number * kShare;
-    const unsigned char* weights[kPanels];
-    int left = Layout::lines_of(w);
-#pragma unroll
-    for (int i = 0; i < kPanels; ++i) {
-      weights[i] = weights_of<kType>(w, piece.panel + i) +
-                   piece_number * Layout::kPieceLines * Layout::kLineBytes;
-    }
-    const bool scaled = Layout::kScaled && piece_number < kPanels;
-    const float* scales = nullptr;
-    if (scaled) {
-      scales = w.scales + static_cast<std::int64_t>(panel_of(w, piece.panel + piece_number)) *
-                              splits_of(w) * kPanel;
-    }
-    for (int stage = 0; stage < stages; ++stage, ++at) {
-      unsigned char* to = ring.stage(at);
-      std::uint64_t* filled = ring.filled + at % kRing;
-      const int bytes = Layout::lines_of_piece(left, piece_number) * Layout::kLineBytes;
-      const int scale_bytes = scaled ? Layout::kScaleBytes : 0;
-      if (at >= kRing) arrivals_wait(ring.read + at % kRing, Ring<kType>::turn(at) - 1);
-      copies_expect(filled, kPairedBlocks * kShare + kPanels * bytes + scale_bytes);
-      copy_bytes_to_cluster(to + rows_at, rows, kShare, filled, kPairedBlocks);
-      rows += kUnitStageBytes;
-      if (scaled) {
-        copy_bytes(to + Paired<kType>::kScalesAt + piece_number * Layout::kScaleBytes,
-                   scales + static_cast<std::int64_t>(scales_of_stage(w, stage)) * kPanel,
-                   scale_bytes, filled);
-      }
-      to += kRowsBytes + piece_number * Layout::kPieceBytes;
-#pragma unroll
-      for (int i = 0; i < kPanels; ++i) {
-        if (bytes > 0) copy_bytes(to + i * Layout::kPanelBytes, weights[i], bytes, filled);
-        weights[i] += Layout::kStageLines * Layout::kLineBytes;
-      }
-      left -= Layout::kStageLines;
-    }
-  }
-}
 
 // A lane's weights of a stage: operands A, of which lines g are columns of the panel's first half
 // and lines g + 8 those 32 further, so that a gate is in the same thread as what it gates.
@@ -195,20 +87,15 @@ __device__ __forceinline__ void multiply(const Ring<kType>& ring, int at, int st
   const int weights = kRowsBytes + warp / kGroupWarps * Layout::kPanelBytes +
                       lane % 4 * Layout::kPieceBytes + column * Layout::kColumnBytes;
   const int scales =
-      Paired<kType>::kScalesAt + warp / kGroupWarps * Layout::kScaleBytes + column * 4;
+      paired::Stage<kType>::kScalesAt + warp / kGroupWarps * Layout::kScaleBytes + column * 4;
   StageWeights held[2];
   const auto take = [&](int stage, StageWeights& to) {
-    copies_wait(ring.filled + (at + stage) % kRing, Ring<kType>::turn(at + stage));
+    copies_wait(ring.filled + (at + stage) % Ring<kType>::kRing, Ring<kType>::turn(at + stage));
     const unsigned char* from = ring.stage(at + stage);
     load_stage<kType>(from + weights, reinterpret_cast<const float*>(from + scales),
                       pairs - stage * kStagePairs - lane % 4 * kPiecePairs, to);
   };
-  // In both blocks: either copies into the other's stages. By one lane, to whom nothing but the
-  // warp's barrier promises that the others have read their weights.
-  const auto give_back = [&](int stage) {
-    __syncwarp();
-    if (lane < kPairedBlocks) arrive(ring.read + (at + stage) % kRing, lane);
-  };
+  const auto give_back = [&](int stage) { ring.give_back(at + stage, lane); };
   take(0, held[0]);
   for (int first = 0; first < stages; first += 2) {
 #pragma unroll
@@ -367,19 +254,20 @@ __device__ void work(const WideProducts& wide, const Ring<kType>& ring, int bloc
                      int lane) {
   const Products& p = wide.params;
   int at = 0;
-  for (int number = static_cast<int>(blockIdx.x); number < pieces_of(p);
+  for (int number = static_cast<int>(blockIdx.x); number < Pieces::count(wide);
        number += static_cast<int>(gridDim.x)) {
-    const Piece piece = piece_of(wide, number, block);
+    const Piece piece = Pieces::of(wide, number, block);
     if (piece.task == nullptr) continue;
     const ProductTask& task = *piece.task;
-    const int stages = wide_stages(task.w);
+    const int stages = piece.stages;
     float sums[kRows / 2] = {};
     multiply(ring, at, stages, (task.w.k + 1) / 2, warp, lane, sums);
     at += stages;
     if (wide.to.data != nullptr) {
       // All of the block's warps come along.
       if (piece.panel * kPanel < task.w.n)
-        put_operands(wide, task, piece, ring.out, warp, lane, sums);
+        put_operands(wide, task, piece, reinterpret_cast<std::uint32_t*>(ring.more()), warp, lane,
+                     sums);
       continue;
     }
     const int panel = piece.panel + warp / kGroupWarps;
@@ -397,38 +285,17 @@ __device__ void work(const WideProducts& wide, const Ring<kType>& ring, int bloc
 }
 
 template <DType kType>
-__global__ void __launch_bounds__(kThreads, 1) paired_kernel(const WideProducts wide) {
+__global__ void __launch_bounds__(paired::kThreads, 1) paired_kernel(const WideProducts wide) {
   follow_previous_kernel();
-  const int block = block_of_cluster();
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
   const auto ring = Ring<kType>::make();
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kRing; ++i) {
-      copies_begin(ring.filled + i, kPieces);
-      arrivals_begin(ring.read + i, kPairedBlocks * kWorkers);
-    }
-  }
-  cluster_barrier();  // barriers have begun in both
-  if (warp < kWorkers) {
-    take_registers<kWorkerRegisters>();
-    work(wide, ring, block, warp, lane);
-  } else {
-    leave_registers<kCopyRegisters>();
-    if (lane == 0) fill(wide, ring, block, warp - kWorkers);
-    __syncwarp();
-  }
-  cluster_barrier();  // the other one copies nothing here any more, nor comes to a barrier
+  paired::work_in_pairs<Pieces>(
+      wide, ring, [&](int block, int warp, int lane) { work(wide, ring, block, warp, lane); });
 }
 
 template <DType kType>
 void launch_pairs(const WideProducts& wide, Stream stream) {
-  const Products& p = wide.params;
-  const int pieces = pieces_of(p);
-  const int pairs = wide.processors / kPairedBlocks;
-  const dim3 grid(static_cast<unsigned>(pieces < pairs ? pieces : pairs), kPairedBlocks);
-  launch_clusters(kPairedBlocks, paired_kernel<kType>, grid, kThreads, Paired<kType>::kSharedBytes,
-                  stream, wide);
+  paired::launch_pairs(paired_kernel<kType>, wide, Pieces::count(wide), Ring<kType>::kSharedBytes,
+                       stream);
 }
 
 }  // namespace

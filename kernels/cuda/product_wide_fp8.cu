@@ -222,16 +222,6 @@ __device__ __forceinline__ void multiply_stages(const Ring<kBlocks>& ring, int w
   }
 }
 
-// Whether four neighbours can be loaded and stored at a time of everything that finish_four() has
-// to do with.
-__device__ __forceinline__ bool fours(const Products& p, const ProductTask& task) {
-  const auto aligned = [](const void* at) {
-    return reinterpret_cast<std::uintptr_t>(at) % sizeof(Four<float>) == 0;
-  };
-  return p.ldy % 4 == 0 && p.lds % 4 == 0 && task.w.n % 4 == 0 && aligned(task.y) &&
-         aligned(task.start) && aligned(p.bias) && aligned(p.residual);
-}
-
 // The sums of a panel's columns: to shared memory as rows, then on. `out` is the warpgroup's.
 template <int kBlocks>
 __device__ __forceinline__ void put_sums(const Products& p, int warp, int lane, float* out,
@@ -256,7 +246,7 @@ __device__ __forceinline__ void put_sums(const Products& p, int warp, int lane, 
   const int panel = static_cast<int>(blockIdx.y) * kWideFp8Panels + warp / 4;
   if (panel * kPanel >= task.w.n) return;  // the whole warp does
   const int column = lane % 16 * 4;
-  const bool by_fours = fours(p, task);
+  const bool fours = by_fours(p, task);
 #pragma unroll 2
   for (int at = warp % 4 * 2 + lane / 16; at < Wide<kBlocks>::kRows; at += 8) {
     const int row = tile.row + at;
@@ -266,7 +256,7 @@ __device__ __forceinline__ void put_sums(const Products& p, int warp, int lane, 
       const std::int64_t line = blockIdx.z * p.rows + task.first_row + row;
       *reinterpret_cast<Four<float>*>(p.partial + line * p.ld_partial + panel * kPanel + column) =
           four;
-    } else if (by_fours) {
+    } else if (fours) {
       finish_four(p, task, row, panel, column, four);
     } else {
       finish(p, task, row, panel, column, four.v);
