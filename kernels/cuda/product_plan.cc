@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cuda/product_exact.h"
 #include "kernels/cuda/product_wide.h"
 #include "kernels/cuda/product_wide_fp8.h"
 #include "kernels/cuda/splits.h"
@@ -69,6 +70,12 @@ RowRange wide_kernel_rows(int major, DType dtype, int from) {
   const bool takes = dtype == DType::kBF16 || dtype == DType::kF8E4M3 || is_integer(dtype);
   if (!takes) return {};
   return {std::max(from, kMoreThanFew), std::numeric_limits<int>::max()};
+}
+
+void plan_exact_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan) {
+  plan_tiles(tasks, kExactRows, plan);
+  plan.spans_each =
+      exact_spans_each(plan.spans, static_cast<int>(plan.tiles.size()), plan.panels, processors);
 }
 
 bool plan_wide_fp8_products(std::span<const ProductTask> tasks, int processors, bool pairs,

@@ -44,15 +44,19 @@ struct RowRange {
   int from = 0;
   int below = 0;
 };
-// Products of how many rows product_wide.cu takes in the loose mode, by the type of the weights, if
-// it takes them at all (takes_wide() of stage_weights.h) and is wanted from so many rows `from` on;
-// 0: it never is. None where `below` is 0.
+// Products of how many rows product_wide.cu takes in the loose mode, and product_exact.cu in the
+// deterministic one, by the type of the weights, if it takes them at all (takes_wide() of
+// stage_weights.h, takes_exact() of exact_stage.h) and is wanted from so many rows `from` on; 0: it
+// never is. None where `below` is 0.
 RowRange wide_kernel_rows(int major, DType dtype, int from);
 
 // Tiles of such products, and wide_parts() as plan.spans. `pairs`: those of product_paired.cu where
 // pairs_pay() says so.
 void plan_wide_products(std::span<const ProductTask> tasks, int processors, bool pairs,
                         ProductPlan& plan);
+
+// Tiles and spans of product_exact.cu.
+void plan_exact_products(std::span<const ProductTask> tasks, int processors, ProductPlan& plan);
 
 // The same with both sides in FP8 (product_wide_fp8.cu): of how many rows, with a library or
 // without, and tiles. `pairs`: those of product_paired_fp8.cu likewise; whether it is they.

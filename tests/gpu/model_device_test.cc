@@ -12,6 +12,7 @@
 #include "tests/model/model_fixture.h"
 #include "tests/model/wide_heads.h"
 #include "worker/device/devices.h"
+#include "worker/device/same_bits.h"
 #include "worker/model/adapter_store.h"
 #include "worker/model/weights.h"
 
@@ -284,6 +285,38 @@ TEST(ModelOnDevice, ARowHasTheSameBitsHoweverItIsBatchedAndCut) {
     const auto wanted = chunked(*model, tokens, {}, {});
     EXPECT_EQ(chunked(*model, tokens, {1, 2, most / 3, most / 2}, {}), wanted) << dir;
     EXPECT_EQ(chunked(*model, tokens, {most / 4}, other), wanted) << dir;
+  }
+}
+
+// The kernel for many rows, and those for few, which take the pieces of a prompt that is cut. On a
+// GPU whose tensor cores add alike in both (worker/device/same_bits.h).
+TEST(ModelOnDevice, TheDeterministicModeHasTheSameBitsByTheKernelForManyRows) {
+  const device::KernelChoice wide = {.wide_exact_from = 1};
+  const auto backend = [](const device::KernelChoice& kernels) {
+    return device::make_backend({.device = device_here(), .kernels = kernels});
+  };
+  const auto difference = device::different_bits(*backend({}), *backend(wide));
+  if (!difference.empty()) GTEST_SKIP() << difference;
+  for (const std::string name : {"llama", "deepseek_v2_lite"}) {
+    for (const std::optional<kernels::DType> round :
+         {std::optional<kernels::DType>{}, std::optional{kernels::DType::kInt4}}) {
+      if (kEmulated && round && name != "llama") continue;
+      const auto load = [&](const device::KernelChoice& kernels) {
+        return load_checkpoint(
+            family_dir(name),
+            {.device = device_here(), .many_rows = many_rows, .round_weights = round});
+      };
+      const auto many = load(wide);
+      Tokens tokens;
+      for (int i = 0; i < (kEmulated ? 70 : 300); ++i) {
+        tokens.push_back((i * 31 + 7) % many->config().vocab_size);
+      }
+      const auto wanted = chunked(*load({}), tokens, {}, {});
+      EXPECT_EQ(chunked(*many, tokens, {}, {}), wanted) << name;
+      EXPECT_EQ(chunked(*many, tokens, {1, 18, 40}, Tokens(tokens.begin(), tokens.begin() + 20)),
+                wanted)
+          << name;
+    }
   }
 }
 

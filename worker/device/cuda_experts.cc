@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/product_exact.h"
 #include "kernels/cuda/product_plan.h"
-#include "kernels/cuda/product_wide.h"
 #include "kernels/cuda/splits.h"
 #include "kernels/cuda/stage_weights.h"
 
@@ -12,19 +12,18 @@ namespace dsm::device {
 
 using namespace kernels;  // parameter structs
 
-void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) {
+void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) const {
   ++shape.experts;
   shape.panels = std::max(shape.panels, panels_of(w));
   shape.spans = std::max(shape.spans, cuda::spans_of(w));
   shape.stages = std::max(shape.stages, cuda::wide_stages(w));
   shape.wide = shape.wide && w.scale_phase % 4 == 0 && offset % 4 == 0;
   shape.whole = shape.whole && w.scale_phase == 0;
-  shape.staged = shape.staged && cuda::takes_wide(w);
+  shape.staged = shape.staged && (exact_ ? cuda::takes_exact(w) : cuda::takes_wide(w));
 }
 
 int CudaExperts::wide_from(DType dtype) const {
-  if (exact_) return 0;
-  return cuda::wide_kernel_rows(capability_, dtype, kernels_.wide_from(dtype)).from;
+  return cuda::wide_kernel_rows(capability_, dtype, kernels_.wide_from(dtype, exact_)).from;
 }
 
 void CudaExperts::gate_up(const GateUpParams& p) {
@@ -85,7 +84,8 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   const int pairs = routing.tokens * routing.top_k;
   p.fp8_rows = tasks.dtype == DType::kF8E4M3 && tasks.x_fp8.values != nullptr && shape.whole;
   const int from = shape.staged && !p.fp8_rows ? wide_from(tasks.dtype) : 0;
-  const int wide = cuda::wide_expert_rows(from, pairs, shape.experts);
+  int wide = cuda::wide_expert_rows(from, pairs, shape.experts);
+  if (exact_ && wide > 0) wide = cuda::kExactRows;
   tasks.groups = routing.groups;
   tasks.experts = routing.experts;
   tasks.tile_rows = wide > 0 ? wide : cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
@@ -95,15 +95,16 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   p.exact = exact_;
   p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
   p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
-  if (wide > 0) {
+  p.spans = shape.spans;
+  if (wide > 0 && exact_) {
+    p.spans_each = cuda::exact_spans_each(p.spans, p.tile_count, p.panels, processors_);
+  } else if (wide > 0) {
     p.spans = cuda::wide_parts(p.tile_count, p.panels, shape.spans, processors_);
     p.spans_each = 1;
-    if (p.spans > 1) span_sums_.give(p);
   } else {
-    p.spans = shape.spans;
     p.spans_each = cuda::spans_each(p.spans, p.tile_rows, p.tile_count, p.panels, processors_);
-    if (p.spans_each < p.spans) span_sums_.give(p);
   }
+  if (p.spans_each < p.spans) span_sums_.give(p);
   lists_.send();
   cuda::expert_tasks(tasks, stream_.get());
   if (wide > 0) {

@@ -48,7 +48,7 @@ class CudaExperts {
     bool whole = true;   // none begins inside of a block of scales
     bool staged = true;  // takes_wide() of each
   };
-  static void add(const kernels::PackedMatrix& w, int offset, Shape& shape);
+  void add(const kernels::PackedMatrix& w, int offset, Shape& shape) const;
   // The fewest rows that the kernel for many takes; 0: it takes none.
   int wide_from(kernels::DType dtype) const;
   void products(kernels::cuda::ExpertTasks tasks, kernels::cuda::Products products,

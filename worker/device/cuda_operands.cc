@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/product_exact.h"
+
 namespace dsm::device {
 
 using namespace kernels;  // parameter structs
@@ -46,6 +48,12 @@ void CudaOperands::multiply(cuda::Products launch, DType dtype) {
 }
 
 void CudaOperands::multiply(cuda::WideProducts launch) {
+  if (launch.params.exact) {
+    return in_parts(launch.params, cuda::exact_bytes_of_tile(launch), kWideOperandBytes, [&] {
+      cuda::pack_exact_rows(launch, stream_.get());
+      cuda::exact_products(launch, stream_.get());
+    });
+  }
   if (launch.params.x_operands != nullptr) return cuda::wide_products(launch, stream_.get());
   in_parts(launch.params, cuda::wide_bytes_of_tile(launch), kWideOperandBytes, [&] {
     cuda::pack_wide_rows(launch, stream_.get());

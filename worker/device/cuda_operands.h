@@ -15,7 +15,8 @@ class CudaOperands {
 
   // As kernels::cuda::products().
   void multiply(kernels::cuda::Products launch, kernels::DType dtype);
-  // As kernels::cuda::wide_products(), whose x_operands are made unless they are there.
+  // As kernels::cuda::wide_products(), whose x_operands are made unless they are there, or where
+  // params are exact as exact_products(), of which they always are.
   void multiply(kernels::cuda::WideProducts launch);
   // As kernels::cuda::wide_fp8_products(), likewise.
   void multiply(kernels::cuda::WideFp8Products launch);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "kernels/cuda/stage_weights.h"
+#include "kernels/cuda/exact_stage.h"
 
 namespace dsm::device {
 
@@ -58,7 +58,7 @@ void CudaProducts::run(std::vector<cuda::ProductTask>& tasks, cuda::Products lau
 bool CudaProducts::may_hold(int rows, int width, const NextProducts& next) const {
   // Who calls it says so of integers only where the same kernels take them (Step::next()).
   const cuda::RowRange range = next.rounds() ? wide_fp8_rows() : wide_rows(DType::kBF16);
-  return next.products > 0 && kernels_.may_pair() && rows >= cuda::kPairedFrom &&
+  return !exact_ && next.products > 0 && kernels_.may_pair() && rows >= cuda::kPairedFrom &&
          rows >= range.from && rows < range.below &&
          CudaHeldRows::may_hold(rows, width, next.taken);
 }
@@ -73,8 +73,7 @@ cuda::WideFp8Rows CudaProducts::hold_rounded(const QuantiseParams& p) {
 }
 
 cuda::RowRange CudaProducts::wide_rows(DType dtype) const {
-  if (exact_) return {};
-  return cuda::wide_kernel_rows(capability_, dtype, kernels_.wide_from(dtype));
+  return cuda::wide_kernel_rows(capability_, dtype, kernels_.wide_from(dtype, exact_));
 }
 
 cuda::RowRange CudaProducts::wide_fp8_rows() const {
@@ -90,15 +89,20 @@ void CudaProducts::by_wide_kernel(std::vector<cuda::ProductTask>& tasks, DType d
   int stages = 0;
   for (cuda::ProductTask& task : tasks) {
     if (task.w.dtype != dtype || task.rows < range.from || task.rows >= range.below) continue;
-    if (!cuda::takes_wide(task.w) || cuda::fp8_rows(task)) continue;
+    if (!(exact_ ? cuda::takes_exact(task.w) : cuda::takes_wide(task.w))) continue;
+    if (cuda::fp8_rows(task)) continue;
     chosen_.push_back(task);
     stages = std::max(stages, cuda::wide_stages(task.w));
     task.rows = 0;
   }
   if (chosen_.empty()) return;
-  cuda::plan_wide_products(chosen_, processors_, kernels_.may_pair(), plan_);
+  if (exact_) {
+    cuda::plan_exact_products(chosen_, processors_, plan_);
+  } else {
+    cuda::plan_wide_products(chosen_, processors_, kernels_.may_pair(), plan_);
+  }
   take_plan(launch);
-  if (launch.spans > 1) span_sums_.give(launch);
+  if (launch.spans_each < launch.spans) span_sums_.give(launch);
   cuda::WideProducts wide = {
       .params = launch, .stages = stages, .processors = processors_, .dtype = dtype};
   const cuda::ProductTask& first = chosen_.front();

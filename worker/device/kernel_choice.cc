@@ -4,7 +4,8 @@
 
 namespace dsm::device {
 
-int KernelChoice::wide_from(kernels::DType dtype) const {
+int KernelChoice::wide_from(kernels::DType dtype, bool exact) const {
+  if (exact) return wide_exact_from;
   if (many_rows == ManyRows::kLibrary) return 0;
   if (many_rows == ManyRows::kKernel || dtype == kernels::DType::kBF16) return 1;
   return kernels::is_integer(dtype) ? wide_integers_from : wide_fp8_from;
@@ -31,6 +32,7 @@ KernelChoice all_kernels() {
   return {.wide_integers_from = 1,
           .wide_fp8_from = 1,
           .paired_fp8 = true,
+          .wide_exact_from = 1,
           .megakernel_tokens = kernels::cuda::kMegakernelRows};
 }
 

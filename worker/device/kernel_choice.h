@@ -33,6 +33,11 @@ struct KernelChoice {
   // Products in FP8 on both sides of so many rows that pairs of thread blocks could take them are
   // theirs (product_paired_fp8.cu). No GPU has run them.
   bool paired_fp8 = false;
+  // From how many rows on the deterministic mode, too, has a kernel for many rows
+  // (product_exact.h), whatever the type of the weights; 1 and 0 as above. No GPU has run it, and
+  // it has the other kernels' bits only where a GPU's two kinds of products add alike
+  // (same_bits.h).
+  int wide_exact_from = 0;
   // Steps of decoding of up to so many tokens are one kernel (megakernel.h), as far as it has their
   // operators; 0: none is. No GPU has run it.
   int megakernel_tokens = 0;
@@ -42,8 +47,8 @@ struct KernelChoice {
   // Whether pairs of thread blocks may be taken.
   bool may_pair() const { return many_rows == ManyRows::kAuto; }
   // From how many rows on the kernels for many rows may multiply by weights of a type that they
-  // take; 0: never.
-  int wide_from(kernels::DType dtype) const;
+  // take, in the deterministic mode if `exact`; 0: never.
+  int wide_from(kernels::DType dtype, bool exact) const;
 };
 
 // For the log and metrics.

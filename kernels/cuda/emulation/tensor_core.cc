@@ -1,6 +1,7 @@
 #include "kernels/cuda/emulation/tensor_core.h"
 
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -15,6 +16,8 @@ namespace {
 
 constexpr int kRows = 16;
 constexpr int kColumns = 8;
+
+std::atomic<bool> falling{false};
 
 float bf16(std::uint32_t bits) {
   return std::bit_cast<float>(bits << 16);
@@ -106,6 +109,7 @@ void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Va
     }
   }
   tell_of(first);
+  const bool backwards = falling.load(std::memory_order_relaxed);
   for (int row = 0; row < first.rows; ++row) {
     float b[kInputs];
     for (int input = 0; input < kInputs; ++input) {
@@ -117,7 +121,10 @@ void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Va
     for (int line = 0; line < kRows; ++line) {
       const auto& owner = *static_cast<const WarpgroupOperands*>(lanes[line % 8 * 4 + row % 8 / 2]);
       float& sum = owner.d[row / 8 * 4 + line / 8 * 2 + row % 2];
-      for (int input = 0; input < kInputs; ++input) sum += a[line][input] * b[input];
+      for (int i = 0; i < kInputs; ++i) {
+        const int input = backwards ? kInputs - 1 - i : i;
+        sum += a[line][input] * b[input];
+      }
     }
   }
 }
@@ -145,6 +152,13 @@ void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part) {
 
 void multiply_shared_e4m3(void* const (&lanes)[32], unsigned taking_part) {
   multiply_by_shared<4>(lanes, taking_part, value_of_e4m3);
+}
+
+OtherOrder::OtherOrder() {
+  falling.store(true);
+}
+OtherOrder::~OtherOrder() {
+  falling.store(false);
 }
 
 void transpose_matrices(void* const (&lanes)[32], unsigned taking_part) {

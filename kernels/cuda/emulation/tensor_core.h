@@ -31,6 +31,16 @@ struct WarpgroupOperands {
 void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part);
 void multiply_shared_e4m3(void* const (&lanes)[32], unsigned taking_part);
 
+// For tests: as long as it lives warpgroups' products add a step's inputs in falling order, as a
+// GPU's might whose two kinds of products differ.
+class OtherOrder {
+ public:
+  OtherOrder();
+  ~OtherOrder();
+  OtherOrder(const OtherOrder&) = delete;
+  OtherOrder& operator=(const OtherOrder&) = delete;
+};
+
 // What a lane brings to a load of matrices and takes from it (load_transposed of ptx.cuh).
 struct MatrixLines {
   const void* line;
