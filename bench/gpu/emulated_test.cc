@@ -74,13 +74,14 @@ TEST(Kernels, OfGroupedQueryAttentionAreAllMeasured) {
   for (const char* name : {"head", "choice, highest", "choice, drawn", "choice, drawn by top_p"}) {
     EXPECT_EQ(kept.rows(name), (std::vector{1, 3})) << name;
   }
-  for (const char* way : {", many rows' kernel", ", library"}) {
+  for (const char* way : {", many rows' kernel", ", library", ", deterministic",
+                          ", deterministic, many rows' kernel"}) {
     for (const char* name : {"qkv", "output", "down", "gate, up and SwiGLU"}) {
       EXPECT_EQ(kept.rows(std::string(name) + way), std::vector{20}) << name;
     }
   }
   EXPECT_EQ(kept.rows("attention, by warps"), std::vector{20});
-  EXPECT_EQ(kept.by_name.size(), 24U);
+  EXPECT_EQ(kept.by_name.size(), 32U);
   EXPECT_EQ(kept.by_name["qkv"][1].work.flops, 2.0 * 3 * 32 * 128);
 }
 
@@ -158,6 +159,7 @@ TEST(Model, StepsAreMeasuredInEachMode) {
     for (const auto& [mode, what] :
          {std::pair{"", ModelPlan{}},
           {" (loose)", {.deterministic = false}},
+          {" (many rows' kernel)", {.wide_exact = true}},
           {" (loose, megakernel)", {.deterministic = false, .megakernel = true}},
           {" (loose, FP8)", {.deterministic = false, .fp8 = true}}}) {
       Kept kept;

@@ -51,6 +51,7 @@ struct TemporaryFolder {
 // Parts that are steps of a whole model. One kernel does no more rows than 16.
 const std::pair<const char*, bench::ModelPlan> kModelParts[] = {
     {"model", {}},
+    {"model-wide", {.wide_exact = true, .decode_rows = {64}}},
     {"model-loose", {.deterministic = false}},
     {"model-megakernel", {.deterministic = false, .megakernel = true, .decode_rows = {1, 8}}},
     {"model-fp8", {.deterministic = false, .fp8 = true}},

@@ -46,6 +46,7 @@ double median(std::vector<double>& values) {
 std::string mode_of(const ModelPlan& plan) {
   if (plan.fp8) return plan.deterministic ? " (FP8)" : " (loose, FP8)";
   if (plan.megakernel) return " (loose, megakernel)";
+  if (plan.wide_exact) return " (many rows' kernel)";
   return plan.deterministic ? "" : " (loose)";
 }
 
@@ -89,7 +90,8 @@ Status measure_model(const ModelShape& shape, const ModelPlan& plan,
   auto model =
       model::RankModel::load(folder, *config,
                              {.device = device::Device::kCuda,
-                              .kernels = {.megakernel_tokens = plan.megakernel ? 16 : 0},
+                              .kernels = {.wide_exact_from = plan.wide_exact ? 1 : 0,
+                                          .megakernel_tokens = plan.megakernel ? 16 : 0},
                               .threads = plan.threads,
                               .deterministic = plan.deterministic,
                               .fp8_activations = plan.fp8},

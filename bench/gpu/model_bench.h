@@ -13,6 +13,7 @@ namespace dsm::bench {
 struct ModelPlan {
   bool deterministic = true;                  // else the loose mode
   bool fp8 = false;                           // weights, activations; the cache is in BF16 then
+  bool wide_exact = false;                    // the deterministic mode's kernel for many rows
   bool megakernel = false;                    // steps of up to 16 tokens as one kernel
   std::vector<int> decode_rows = {1, 8, 64};  // sequences, each with one token ...
   int context = 1024;                         // ... at this position

@@ -19,10 +19,11 @@ Setting::Setting(std::string model, const model::ModelConfig& of, const KernelPl
   ones = data(std::max(widest, of.kv_lora_rank));
 }
 
-std::unique_ptr<device::Backend> Setting::make(const device::KernelChoice& kernels) const {
+std::unique_ptr<device::Backend> Setting::make(const device::KernelChoice& kernels,
+                                               bool exact) const {
   return device::make_backend({.device = device::Device::kCuda,
                                .threads = plan.threads,
-                               .exact = false,
+                               .exact = exact,
                                .kernels = kernels});
 }
 

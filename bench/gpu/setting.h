@@ -39,15 +39,17 @@ class Setting {
                const std::function<void()>& run) const {
     measure(*backend, name, rows, work, run);
   }
-  // A product, and where many rows have ways of their own, also by each of them. `other`: by what,
-  // where a library is asked for.
+  // A product, and where many rows have ways of their own, also by each of them, and in the
+  // deterministic mode by both of its kernels. `other`: by what, where a library is asked for.
   template <class Run>
   void measure_product(const std::string& name, int rows, const Work& work, const Run& run,
                        const char* other = ", library") const {
     measure(name, rows, work, [&] { run(*backend); });
     if (rows <= kFewRows) return;
     for (const auto& [way, by] :
-         {std::pair{", many rows' kernel", &by_kernel_}, std::pair{other, &by_library_}}) {
+         {std::pair{", many rows' kernel", &by_kernel_}, std::pair{other, &by_library_},
+          std::pair{", deterministic", &exact_},
+          std::pair{", deterministic, many rows' kernel", &wide_exact_}}) {
       measure(**by, name + way, rows, work, [&] { run(**by); });
     }
   }
@@ -75,7 +77,8 @@ class Setting {
   // Of a product that every kernel but one takes alike (product_wide.h).
   static constexpr int kFewRows = 16;
 
-  std::unique_ptr<device::Backend> make(const device::KernelChoice& kernels) const;
+  std::unique_ptr<device::Backend> make(const device::KernelChoice& kernels,
+                                        bool exact = false) const;
   void measure(device::Backend& on, const std::string& name, int rows, const Work& work,
                const std::function<void()>& run) const;
 
@@ -86,6 +89,8 @@ class Setting {
       make({.many_rows = device::ManyRows::kKernel});
   const std::unique_ptr<device::Backend> by_library_ =
       make({.many_rows = device::ManyRows::kLibrary});
+  const std::unique_ptr<device::Backend> exact_ = make({}, true);
+  const std::unique_ptr<device::Backend> wide_exact_ = make({.wide_exact_from = 1}, true);
   Noise noise_{*backend};
 };
 

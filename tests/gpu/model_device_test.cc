@@ -304,7 +304,7 @@ TEST(ModelOnDevice, TheDeterministicModeHasTheSameBitsByTheKernelForManyRows) {
       const auto load = [&](const device::KernelChoice& kernels) {
         return load_checkpoint(
             family_dir(name),
-            {.device = device_here(), .many_rows = many_rows, .round_weights = round});
+            {.device = device_here(), .kernels = kernels, .round_weights = round});
       };
       const auto many = load(wide);
       Tokens tokens;

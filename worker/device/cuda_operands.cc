@@ -10,15 +10,15 @@ using namespace kernels;  // parameter structs
 
 namespace {
 
-// Of operands at a time, unless one tile's are more: 32 tiles of 64 rows of 4,096 inputs. An H100's
-// second cache has 50 MiB.
+// Of operands at a time, unless one tile's are more: 32 tiles of 64 rows of 4,096 inputs, or 4 of
+// 128 rows of 16,384. An H100's second cache has 50 MiB.
 #ifndef DSM_CUDA_OPERAND_BYTES
 #define DSM_CUDA_OPERAND_BYTES (std::int64_t{32} << 20)
 #endif
 constexpr std::int64_t kOperandBytes = DSM_CUDA_OPERAND_BYTES;
 
-// And of those of the kernel for many rows, a part of which should have blocks for all processors:
-// 32 tiles of 128 rows of 16,384 inputs.
+// And of those of the kernels for many rows in the loose mode, a part of which should have blocks
+// for all processors: 32 tiles of 128 rows of 16,384 inputs.
 constexpr std::int64_t kWideOperandBytes = 4 * kOperandBytes;
 
 }  // namespace
@@ -49,7 +49,7 @@ void CudaOperands::multiply(cuda::Products launch, DType dtype) {
 
 void CudaOperands::multiply(cuda::WideProducts launch) {
   if (launch.params.exact) {
-    return in_parts(launch.params, cuda::exact_bytes_of_tile(launch), kWideOperandBytes, [&] {
+    return in_parts(launch.params, cuda::exact_bytes_of_tile(launch), kOperandBytes, [&] {
       cuda::pack_exact_rows(launch, stream_.get());
       cuda::exact_products(launch, stream_.get());
     });
