@@ -39,17 +39,29 @@ DSM_HOST_DEVICE int exact_input(int step, int slot) {
                : step * kStepInputs + q * 4 + of_lane;
 }
 
+// A panel's stage as StageLayout has it, but that lines are moved apart in the middle of what lanes
+// 4g + q of one g read at a time: those of half of the q stand on other banks.
+template <DType kType>
+struct ExactLayout : StageLayout<kType> {
+  using Base = StageLayout<kType>;
+  static constexpr int kParts = kType == DType::kBF16 || kType == DType::kInt8 ? 2 : 1;
+  static constexpr int kPartBytes = Base::kPieceLines / kParts * Base::kLineBytes + 64;
+  static constexpr int kPieceBytes = kParts * kPartBytes;
+  static constexpr int kPanelBytes = kPieces * kPieceBytes;
+};
+
 // A lane's operands A of a stage: lines g are a column of a panel, lines g + 8 the next one.
 struct ExactWeights {
   std::uint32_t v[kWideSteps][4];
 };
 
 // How a lane takes them from a panel's stage in shared memory: where it begins, and in which order
-// it loads words of its two columns. Lanes 4g + q of one g read other lines of the same columns,
-// which stand on the same banks, so those of odd q begin with the second.
+// it loads words of its two columns: lanes of odd q begin with the second, and so stand on other
+// banks than their neighbours.
 template <DType kType>
 struct ExactLane {
-  using Layout = StageLayout<kType>;
+  using Layout = ExactLayout<kType>;
+  static constexpr int kPartLines = Layout::kPieceLines / Layout::kParts;
   static constexpr int kSteps = kType == DType::kInt4 ? 2 : 1;  // that a lane's lines are for
   static constexpr int kLines = kPieceInputs * kSteps / 4 / Layout::kLineInputs;
   static constexpr int kApart = kSteps * Layout::kPieceBytes;  // from those to the next
@@ -61,8 +73,8 @@ struct ExactLane {
   // `column` is even.
   static DSM_HOST_DEVICE ExactLane of(int q, int column) {
     const int line = q * kLines;
-    const int at = line / Layout::kPieceLines * Layout::kPieceBytes +
-                   line % Layout::kPieceLines * Layout::kLineBytes + column * Layout::kColumnBytes;
+    const int at = line / kPartLines * Layout::kPartBytes + line % kPartLines * Layout::kLineBytes +
+                   column * Layout::kColumnBytes;
     const bool odd = q % 2 != 0;
     return {odd ? at + 4 : at, odd ? at : at + 4, odd, line * Layout::kLineInputs};
   }
@@ -83,7 +95,7 @@ template <DType kType>
 DSM_HOST_DEVICE void load_exact(const unsigned char* panel, const ExactLane<kType>& lane,
                                 [[maybe_unused]] int left, ExactWeights& to) {
   using Lane = ExactLane<kType>;
-  using Layout = StageLayout<kType>;
+  using Layout = ExactLayout<kType>;
   if constexpr (kType == DType::kF8E4M3) {
     const unsigned char* from = panel + (lane.odd ? lane.second : lane.first);
     for (int step = 0; step < kWideSteps; ++step) {

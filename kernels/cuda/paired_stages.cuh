@@ -24,11 +24,10 @@ inline constexpr int kCopyRegisters = 40;
 static_assert(kWorkers * kWorkerRegisters + kGroupWarps * kCopyRegisters <= 65536 / 32);
 inline constexpr int kRowsBytes = kPairedBlocks * kUnitStageBytes;
 
-// A stage, by the type of the weights: rows, then panels, then their scales. Rows are aligned to
-// 1,024 bytes.
-template <DType kType>
+// A stage: rows, then panels as `Layout` has them (StageLayout), then their scales. Rows are
+// aligned to 1,024 bytes.
+template <class Layout>
 struct Stage {
-  using Layout = StageLayout<kType>;
   static constexpr int kScalesAt = kRowsBytes + kPanels * Layout::kPanelBytes;
   static constexpr int kBytes =
       static_cast<int>(round_up(kScalesAt + kPanels * Layout::kScaleBytes, 1024));
@@ -49,9 +48,8 @@ __device__ __forceinline__ int panel_of(const PackedMatrix& w, int number) {
   const int last = (w.n + kPanel - 1) / kPanel - 1;
   return number < last ? number : last;
 }
-template <DType kType>
+template <class Layout>
 __device__ __forceinline__ const unsigned char* weights_of(const PackedMatrix& w, int number) {
-  using Layout = StageLayout<kType>;
   const auto* data = static_cast<const unsigned char*>(w.data);
   return data +
          static_cast<std::int64_t>(panel_of(w, number)) * Layout::lines_of(w) * Layout::kLineBytes;
@@ -59,11 +57,11 @@ __device__ __forceinline__ const unsigned char* weights_of(const PackedMatrix& w
 
 // So many stages in shared memory, numbered through all pieces of a block, and kMoreBytes after
 // them.
-template <DType kType, int kStages, int kMoreBytes>
+template <class OfStage, int kStages, int kMoreBytes>
 struct Ring {
-  static constexpr DType kWeights = kType;
+  using Layout = OfStage;
   static constexpr int kRing = kStages;
-  static constexpr int kStageBytes = Stage<kType>::kBytes;
+  static constexpr int kStageBytes = Stage<Layout>::kBytes;
   static constexpr int kSharedBytes = kRing * (kStageBytes + 16) + kMoreBytes + 1024;
   static_assert(kSharedBytes <= kMostHopperBytes && kMoreBytes % 16 == 0);
   unsigned char* stages;
@@ -96,8 +94,8 @@ struct Ring {
 static_assert(kPieces == kGroupWarps && kPanels <= kPieces);
 template <class Pieces, class Ring>
 __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int piece_number) {
-  constexpr DType kType = Ring::kWeights;
-  using Layout = StageLayout<kType>;
+  using Layout = typename Ring::Layout;
+  constexpr int kPartLines = Layout::kPieceLines / Layout::kParts;
   const int count = Pieces::count(wide);
   int at = 0;
   for (int number = static_cast<int>(blockIdx.x); number < count;
@@ -115,7 +113,7 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
 #pragma unroll
     for (int i = 0; i < kPanels; ++i) {
       weights[i] =
-          weights_of<kType>(w, piece.panel + i) +
+          weights_of<Layout>(w, piece.panel + i) +
           (first_line + piece_number * Layout::kPieceLines) * std::int64_t{Layout::kLineBytes};
     }
     const bool scaled = Layout::kScaled && piece_number < kPanels;
@@ -127,21 +125,29 @@ __device__ void fill(const WideProducts& wide, const Ring& ring, int block, int 
     for (int stage = piece.first_stage; stage < end; ++stage, ++at) {
       unsigned char* to = ring.stage(at);
       std::uint64_t* filled = ring.filled + at % Ring::kRing;
-      const int bytes = Layout::lines_of_piece(left, piece_number) * Layout::kLineBytes;
+      const int lines = Layout::lines_of_piece(left, piece_number);
       const int scale_bytes = scaled ? Layout::kScaleBytes : 0;
       if (at >= Ring::kRing) arrivals_wait(ring.read + at % Ring::kRing, Ring::turn(at) - 1);
-      copies_expect(filled, kPairedBlocks * share + kPanels * bytes + scale_bytes);
+      copies_expect(filled,
+                    kPairedBlocks * share + kPanels * lines * Layout::kLineBytes + scale_bytes);
       copy_bytes_to_cluster(to + rows_at, rows, share, filled, kPairedBlocks);
       rows += kUnitStageBytes;
       if (scaled) {
-        copy_bytes(to + Stage<kType>::kScalesAt + piece_number * Layout::kScaleBytes,
+        copy_bytes(to + Stage<Layout>::kScalesAt + piece_number * Layout::kScaleBytes,
                    scales + static_cast<std::int64_t>(scales_of_stage(w, stage)) * kPanel,
                    scale_bytes, filled);
       }
       to += kRowsBytes + piece_number * Layout::kPieceBytes;
 #pragma unroll
       for (int i = 0; i < kPanels; ++i) {
-        if (bytes > 0) copy_bytes(to + i * Layout::kPanelBytes, weights[i], bytes, filled);
+#pragma unroll
+        for (int part = 0; part < Layout::kParts; ++part) {
+          const int more = lines - part * kPartLines;
+          if (more <= 0) continue;
+          copy_bytes(to + i * Layout::kPanelBytes + part * Layout::kPartBytes,
+                     weights[i] + part * kPartLines * Layout::kLineBytes,
+                     (more < kPartLines ? more : kPartLines) * Layout::kLineBytes, filled);
+        }
         weights[i] += Layout::kStageLines * Layout::kLineBytes;
       }
       left -= Layout::kStageLines;

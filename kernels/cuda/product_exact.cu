@@ -45,7 +45,7 @@ constexpr int kTotalFloats = kExactRows * kTotalStride;
 constexpr int kMoreBytes = kPanels * (kTotalFloats * 4 + 8) + 16;
 
 template <DType kType>
-using Ring = paired::Ring<kType, kType == DType::kInt4 ? 4 : 3, kMoreBytes>;
+using Ring = paired::Ring<ExactLayout<kType>, kType == DType::kInt4 ? 4 : 3, kMoreBytes>;
 
 // Rows of a tile that are multiplied: one chunk of them, or both.
 __device__ __forceinline__ int used_rows(const ProductTask& task, int first_row) {
@@ -145,10 +145,10 @@ template <DType kType, int kChunks, class Put, class Ahead>
 __device__ __forceinline__ void multiply(const Ring<kType>& ring, int at, int stages, int inputs,
                                          const Place& place, int lane, const Put& put,
                                          const Ahead& ahead) {
-  using Layout = StageLayout<kType>;
+  using Layout = ExactLayout<kType>;
   const int panel = kRowsBytes + place.panel * Layout::kPanelBytes;
   const int scales =
-      paired::Stage<kType>::kScalesAt + place.panel * Layout::kScaleBytes + place.column * 4;
+      paired::Stage<Layout>::kScalesAt + place.panel * Layout::kScaleBytes + place.column * 4;
   const auto words = ExactLane<kType>::of(lane % 4, place.column);
   ExactWeights held[kSplitStages];
   float chains[kChunks][kChunkSums];

@@ -27,7 +27,7 @@ constexpr int kHalf = kPanel / 2;
 
 // And a unit's stage of what goes to the next product: [kUnitRows][kRowWords].
 template <DType kType>
-using Ring = paired::Ring<kType, 4, kUnitStageBytes>;
+using Ring = paired::Ring<StageLayout<kType>, 4, kUnitStageBytes>;
 
 // Pieces are numbered by tile, then by columns: pairs that run at the same time read the same
 // weights, or the same rows.
@@ -87,7 +87,7 @@ __device__ __forceinline__ void multiply(const Ring<kType>& ring, int at, int st
   const int weights = kRowsBytes + warp / kGroupWarps * Layout::kPanelBytes +
                       lane % 4 * Layout::kPieceBytes + column * Layout::kColumnBytes;
   const int scales =
-      paired::Stage<kType>::kScalesAt + warp / kGroupWarps * Layout::kScaleBytes + column * 4;
+      paired::Stage<Layout>::kScalesAt + warp / kGroupWarps * Layout::kScaleBytes + column * 4;
   StageWeights held[2];
   const auto take = [&](int stage, StageWeights& to) {
     copies_wait(ring.filled + (at + stage) % Ring<kType>::kRing, Ring<kType>::turn(at + stage));

@@ -72,9 +72,8 @@ inline Packed packed(DType dtype, int first, int k) {
 }
 
 // A stage as copies bring it.
-template <DType kType>
+template <DType kType, class Layout = StageLayout<kType>>
 struct Stage {
-  using Layout = StageLayout<kType>;
   alignas(8) unsigned char pieces[Layout::kPanelBytes];
   float scales[kPanel] = {};
 
@@ -84,10 +83,14 @@ struct Stage {
     for (int piece = 0; piece < kPieces; ++piece) {
       const int lines = Layout::lines_of_piece(Layout::lines_of(w) - first, piece);
       if (lines == 0) continue;
-      std::memcpy(pieces + piece * Layout::kPieceBytes,
-                  static_cast<const unsigned char*>(w.data) +
-                      (first + piece * Layout::kPieceLines) * Layout::kLineBytes,
-                  static_cast<std::size_t>(lines) * Layout::kLineBytes);
+      constexpr int kPartLines = Layout::kPieceLines / Layout::kParts;
+      for (int line = 0; line < lines; ++line) {
+        std::memcpy(pieces + piece * Layout::kPieceBytes + line / kPartLines * Layout::kPartBytes +
+                        line % kPartLines * Layout::kLineBytes,
+                    static_cast<const unsigned char*>(w.data) +
+                        (first + piece * Layout::kPieceLines + line) * Layout::kLineBytes,
+                    Layout::kLineBytes);
+      }
     }
     if (!Layout::kScaled) return;
     std::memcpy(scales, w.scales + scales_of_stage(w, number) * kPanel, sizeof scales);

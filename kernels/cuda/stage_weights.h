@@ -43,7 +43,10 @@ struct StageLayout {
   static constexpr int kLineBytes = kPanel * kColumnBytes;
   static constexpr int kPieceLines = kPieceInputs / kLineInputs;
   static constexpr int kStageLines = kPieces * kPieceLines;
-  static constexpr int kPieceBytes = kPieceLines * kLineBytes + 32;
+  // A piece is copied as it is.
+  static constexpr int kParts = 1;
+  static constexpr int kPartBytes = kPieceLines * kLineBytes + 32;
+  static constexpr int kPieceBytes = kParts * kPartBytes;
   static constexpr int kPanelBytes = kPieces * kPieceBytes;
   // Of a panel in a stage.
   static constexpr int kScaleBytes = kScaled ? kPanel * 4 : 0;
