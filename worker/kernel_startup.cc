@@ -82,6 +82,7 @@ void tell_kernels(const device::KernelChoice& kernels, MetricsRegistry& registry
       .Add({{"wide_integers_from", std::to_string(kernels.wide_integers_from)},
             {"wide_fp8_from", std::to_string(kernels.wide_fp8_from)},
             {"paired_fp8", kernels.paired_fp8 ? "true" : "false"},
+            {"wide_exact_from", std::to_string(kernels.wide_exact_from)},
             {"megakernel_tokens", std::to_string(kernels.megakernel_tokens)}})
       .Set(1);
 }

@@ -128,6 +128,7 @@ TEST(KernelStartupTest, WhatIsChosenIsAMetric) {
   tell_kernels(kernels, registry);
   EXPECT_THAT(metrics_text(registry),
               HasSubstr("dsm_gpu_kernels_info{megakernel_tokens=\"16\",paired_fp8=\"false\","
+                        "wide_exact_from=\"0\","
                         "wide_fp8_from=\"512\",wide_integers_from=\"1\"} 1"));
 }
 

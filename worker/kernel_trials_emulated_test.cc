@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/emulation/tensor_core.h"
 #include "worker/device/devices.h"
 #include "worker/kernel_startup.h"
 
@@ -86,10 +87,34 @@ TEST(KernelTrialsEmulatedTest, StepsAsOneKernelHaveTheSameBits) {
     auto with = setting("tests/goldens/families/llama");
     with.model.deterministic = deterministic;
     const auto seen = run(with);
-    ASSERT_THAT(seen, SizeIs(1));
-    ASSERT_THAT(seen[0].steps, SizeIs(2));
-    for (const auto& step : seen[0].steps) EXPECT_EQ(step.difference, 0) << step.rows;
+    ASSERT_THAT(seen, SizeIs(deterministic ? 2 : 1));
+    EXPECT_EQ(seen.back().kind, TrialKind::kMegakernel);
+    ASSERT_THAT(seen.back().steps, SizeIs(2));
+    for (const auto& step : seen.back().steps) EXPECT_EQ(step.difference, 0) << step.rows;
   }
+}
+
+TEST(KernelTrialsEmulatedTest, ManyRowsInTheDeterministicModeHaveTheSameBits) {
+  auto with = setting("tests/goldens/families/deepseek_v2_lite");
+  with.model.deterministic = true;
+  const auto seen = run(with);
+  ASSERT_THAT(seen, SizeIs(1));
+  EXPECT_EQ(seen[0].kind, TrialKind::kWideExact);
+  ASSERT_THAT(seen[0].steps, SizeIs(2));
+  for (const auto& step : seen[0].steps) EXPECT_EQ(step.difference, 0) << step.rows;
+}
+
+// A tensor core that adds in two ways is found out, whatever a model's own numbers show of it.
+TEST(KernelTrialsEmulatedTest, ManyRowsInTheDeterministicModeAreWrongWhereAnyBitDiffers) {
+  const emulation::OtherOrder falling;
+  auto with = setting("tests/goldens/families/llama");
+  with.model.deterministic = true;
+  with.model.max_batch_tokens = 20;
+  const auto seen = run(with);
+  ASSERT_THAT(seen, SizeIs(2));
+  EXPECT_EQ(seen[0].kind, TrialKind::kWideExact);
+  EXPECT_FALSE(seen[0].steps[0].difference <= 1) << seen[0].steps[0].difference;
+  EXPECT_EQ(model::judge(seen).kernels.wide_exact_from, 0);
 }
 
 // As a worker does it.

@@ -19,7 +19,8 @@ std::string to_string(const KernelChoice& kernels) {
   const int tokens = kernels.megakernel_tokens;
   return "wide_integers " + from(kernels.wide_integers_from) + ", wide_fp8 " +
          from(kernels.wide_fp8_from) + ", paired_fp8 " + from(kernels.paired_fp8 ? 1 : 0) +
-         ", megakernel " + (tokens == 0 ? "never" : "up to " + std::to_string(tokens) + " tokens");
+         ", wide_exact " + from(kernels.wide_exact_from) + ", megakernel " +
+         (tokens == 0 ? "never" : "up to " + std::to_string(tokens) + " tokens");
 }
 
 KernelChoice proven_kernels() {

@@ -70,6 +70,9 @@ std::vector<TrialStep> steps_of(TrialKind kind, const TriedModel& model) {
     case TrialKind::kPairedFp8:
       if (model.deterministic || !fp8 || !model.fp8_activations) return {};
       return prompt(model);
+    case TrialKind::kWideExact:
+      if (!model.deterministic || (fp8 && model.fp8_activations)) return {};
+      return many_rows(model);
   }
   return {};
 }
@@ -108,6 +111,9 @@ bool take(const TrialSeen& seen, device::KernelChoice& kernels) {
     case TrialKind::kPairedFp8:
       kernels.paired_fp8 = std::ranges::all_of(seen.steps, faster);
       return kernels.paired_fp8;
+    case TrialKind::kWideExact:
+      kernels.wide_exact_from = wide_from(seen);
+      return kernels.wide_exact_from > 0;
     case TrialKind::kMegakernel:
       kernels.megakernel_tokens = megakernel_tokens(seen);
       return kernels.megakernel_tokens > 0;
@@ -140,6 +146,8 @@ std::string_view name_of(TrialKind kind) {
       return "wide_fp8";
     case TrialKind::kPairedFp8:
       return "paired_fp8";
+    case TrialKind::kWideExact:
+      return "wide_exact";
     case TrialKind::kMegakernel:
       return "megakernel";
   }
@@ -158,6 +166,9 @@ device::KernelChoice kernels_of(TrialKind kind) {
       break;
     case TrialKind::kPairedFp8:
       kernels.paired_fp8 = all.paired_fp8;
+      break;
+    case TrialKind::kWideExact:
+      kernels.wide_exact_from = all.wide_exact_from;
       break;
     case TrialKind::kMegakernel:
       kernels.megakernel_tokens = all.megakernel_tokens;
@@ -217,7 +228,7 @@ ModelConfig layers_of(const TriedModel& model) {
 // six times that of the largest of ten million. In FP8 a last digit decides now and then which of
 // two neighbours, 2^-3 apart, an activation becomes. A number that is wrong differs by about one.
 double bound_of(TrialKind kind) {
-  return kind == TrialKind::kMegakernel ? 0 : 1.0 / 16;
+  return kind == TrialKind::kWideExact || kind == TrialKind::kMegakernel ? 0 : 1.0 / 16;
 }
 
 TrialsJudged judge(std::span<const TrialSeen> seen) {

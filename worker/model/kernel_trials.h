@@ -42,9 +42,16 @@ struct TriedModel {
 };
 
 // What may hang is the last.
-enum class TrialKind : std::uint8_t { kWideIntegers, kWideFp8, kPairedFp8, kMegakernel };
+enum class TrialKind : std::uint8_t {
+  kWideIntegers,
+  kWideFp8,
+  kPairedFp8,
+  kWideExact,
+  kMegakernel
+};
 inline constexpr std::array kTrialKinds{TrialKind::kWideIntegers, TrialKind::kWideFp8,
-                                        TrialKind::kPairedFp8, TrialKind::kMegakernel};
+                                        TrialKind::kPairedFp8, TrialKind::kWideExact,
+                                        TrialKind::kMegakernel};
 
 // So many sequences with so many tokens each.
 struct TrialStep {

@@ -74,11 +74,15 @@ TEST(KernelTrialsTest, NothingIsTriedOnOtherGpus) {
 TEST(KernelTrialsTest, TheDeterministicModeHasOnlyWhatGivesTheSameBits) {
   TriedModel model = dense();
   model.deterministic = true;
-  EXPECT_THAT(plan_trials(model, kHopper), ElementsAre(kOneKernel));
-  for (TriedModel other : {in_fp8(false), in_fp8(true), in_int8()}) {
+  const Trial many{TrialKind::kWideExact, {{64, 1}, {1, 2048}}};
+  EXPECT_THAT(plan_trials(model, kHopper), ElementsAre(many, kOneKernel));
+  for (TriedModel other : {in_fp8(false), in_int8()}) {
     other.deterministic = true;
-    EXPECT_THAT(plan_trials(other, kHopper), IsEmpty());
+    EXPECT_THAT(plan_trials(other, kHopper), ElementsAre(many));
   }
+  TriedModel rounded = in_fp8(true);
+  rounded.deterministic = true;
+  EXPECT_THAT(plan_trials(rounded, kHopper), IsEmpty()) << "FP8 by FP8 has other kernels";
 }
 
 TEST(KernelTrialsTest, OneKernelIsForRecordedStepsOfDenseModels) {
@@ -182,6 +186,7 @@ TEST(KernelTrialsTest, ManyRowsAreTakenFromWhereTheyAreFaster) {
   EXPECT_EQ(from(50, 1200), 0) << "rows in between may be slower";
   EXPECT_EQ(from(120, 1200), 0);
   EXPECT_EQ(chosen(seen(TrialKind::kWideIntegers, {{64, 0, 100, 50}})).wide_integers_from, 1);
+  EXPECT_EQ(chosen(seen(TrialKind::kWideExact, {{64, 0, 100, 50}})).wide_exact_from, 1);
 }
 
 TEST(KernelTrialsTest, OneKernelIsTakenAsFarAsItIsFaster) {
@@ -205,6 +210,7 @@ TEST(KernelTrialsTest, WhatIsWrongIsNotTakenHoweverFastItIs) {
   }
   // Its bits are the same, or it is wrong.
   EXPECT_EQ(chosen(seen(TrialKind::kMegakernel, {{1, 1e-7, 100, 1}})).megakernel_tokens, 0);
+  EXPECT_EQ(chosen(seen(TrialKind::kWideExact, {{64, 1e-7, 100, 1}})).wide_exact_from, 0);
 }
 
 TEST(KernelTrialsTest, EachTrialIsSaidWithItsTimes) {

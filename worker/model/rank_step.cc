@@ -28,7 +28,7 @@ RankModel::Impl::Impl(const ModelConfig& model, const RankSpec& spec, const KvSp
             .expert_parallel = spec.expert_parallel,
             .data_parallel_attention = spec.data_parallel_attention,
             .quantises = spec.fp8_activations,
-            .integer_rows_from = spec.kernels.wide_from(kernels::DType::kInt8)},
+            .integer_rows_from = spec.kernels.wide_from(kernels::DType::kInt8, false)},
            *backend),
       attention(
           make_attention(step, c.num_layers + (spec.drafts ? 1 : 0), kv, !spec.deterministic)),
