@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 
 import openai
@@ -41,7 +42,7 @@ def wait_for(condition, timeout=20):
 
 
 class Worker:
-    """A worker process. Its log is read all the time; ready() waits for the engine."""
+    """A worker process. Its log is read all the time; ready() waits until it takes requests."""
 
     def __init__(self, *arguments, model=MODEL):
         self.log = []
@@ -82,8 +83,16 @@ class Worker:
         return match
 
     def ready(self):
+        """The engine says so before the server hands it requests: what comes in between is answered with 503."""
         self.wait_for_log("engine serves")
+        assert wait_for(self._is_ready), "the engine serves, and the server does not"
         return self
+
+    def _is_ready(self):
+        try:
+            return urllib.request.urlopen(self.url + "/health/ready").status == 200
+        except urllib.error.HTTPError:
+            return False
 
     @property
     def port(self):
