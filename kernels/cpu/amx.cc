@@ -34,7 +34,7 @@ void add(const PackedMatrix& w, int panel_begin, int panel_end, const OperandRow
          const std::uint16_t* first, int tiles, bool go_on, Sums& sums) {
   alignas(64) char made[kChunkSteps * kStepBytes];
   const TileSession session;
-  const int steps = (w.k + kStepInputs - 1) / kStepInputs;
+  const int steps = steps_of(w.k);
   const std::int64_t stride = rows.tile(1) - rows.tile(0);
   for (int begin = 0; begin < steps; begin += kChunkSteps) {
     const int end = begin + kChunkSteps < steps ? begin + kChunkSteps : steps;
@@ -45,10 +45,6 @@ void add(const PackedMatrix& w, int panel_begin, int panel_end, const OperandRow
                      after(w, panel_begin, panel, panel_end, begin, end));
     }
   }
-}
-
-inline int tiles_in(int begin, int end) {
-  return (end - begin + kTileRows - 1) / kTileRows;
 }
 
 // use(at, lanes, sums) for each 16 columns of n of a panel's row.
@@ -65,7 +61,7 @@ void linear(const LinearParams& p, int which, const OperandRows& rows, int row_b
             int panel_begin, int panel_end) {
   Sums sums;
   const PackedMatrix& w = p.w[which];
-  add(w, panel_begin, panel_end, rows, rows.data, tiles_in(row_begin, row_end), false, sums);
+  add(w, panel_begin, panel_end, rows, rows.data, tiles_of(row_end - row_begin), false, sums);
   for (int panel = panel_begin; panel < panel_end; ++panel) {
     for (int r = row_begin; r < row_end; ++r) {
       float* y = p.y + which * p.y_step + r * p.ldy;
@@ -88,7 +84,7 @@ void gate_up(const GateUpParams& p, int group, const OperandRows& rows, int slot
   constexpr int kHalf = kPanel / 2;
   const bool begun = group == 0 && p.start != nullptr;
   Sums sums;
-  add(p.w[group], panel_begin, panel_end, rows, rows.data, tiles_in(slot_begin, slot_end), false,
+  add(p.w[group], panel_begin, panel_end, rows, rows.data, tiles_of(slot_end - slot_begin), false,
       sums);
   for (int panel = panel_begin; panel < panel_end; ++panel) {
     for (int s = slot_begin; s < slot_end; ++s) {
@@ -114,8 +110,8 @@ void row_parallel(const RowParallelParams& p, int group, const OperandRows& rows
   Sums sums;
   const std::uint16_t* at = rows.data;
   for (int s = 0; s < w.count; ++s) {
-    add(w.part[s], panel_begin, panel_end, rows, at, tiles_in(slot_begin, slot_end), s > 0, sums);
-    at += (w.part[s].k + kStepInputs - 1) / kStepInputs * kTileRows * kStepInputs;
+    add(w.part[s], panel_begin, panel_end, rows, at, tiles_of(slot_end - slot_begin), s > 0, sums);
+    at += operands_of(1, steps_of(w.part[s].k));
   }
   for (int panel = panel_begin; panel < panel_end; ++panel) {
     for (int s = slot_begin; s < slot_end; ++s) {

@@ -52,7 +52,7 @@ inline void pack_rows(const RowsToPack& p, int tile_begin, int tile_end) {
       for (int s = 0; s < p.segments->count; ++s) {
         const int k = p.segments->part[s].k;
         pack_row(x + p.segments->offset[s], k, to);
-        to += (k + kStepInputs - 1) / kStepInputs * kTileRows * kStepInputs;
+        to += operands_of(1, steps_of(k));
       }
     }
   }

@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -51,6 +52,7 @@ class Worker:
         port = self.said(r"listening .* port=(\d+)")
         self.server = Server("127.0.0.1", int(port.group(1)))
         self.said("engine serves")
+        self.takes_requests()
 
     def said(self, pattern: str, limit: float = 120) -> re.Match:
         end = time.monotonic() + limit
@@ -59,6 +61,17 @@ class Worker:
                 return found
             time.sleep(0.05)
         sys.exit(f"the worker did not say '{pattern}': see {self.log}")
+
+    def takes_requests(self) -> None:
+        """The engine serves a moment before the server hands it requests."""
+        url = f"http://127.0.0.1:{self.server.port}/health/ready"
+        while self.process.poll() is None:
+            try:
+                urllib.request.urlopen(url, timeout=30)
+                return
+            except urllib.error.HTTPError:
+                time.sleep(0.05)
+        sys.exit(f"the worker has ended: see {self.log}")
 
     def rss_mib(self) -> float:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:

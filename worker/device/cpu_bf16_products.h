@@ -30,7 +30,7 @@ class CpuBf16Products {
     int end = 0;
     kernels::OperandRows rows = {};
   };
-  static void add_chunks(int which, int begin, int end, int steps, std::vector<Chunk>& chunks);
+  void add_chunks(int which, int begin, int end, int steps);
 
   struct Work {
     std::function<kernels::RowsToPack(const Chunk&)> rows;
@@ -38,10 +38,10 @@ class CpuBf16Products {
     int panels = 0;        // of the widest
     bool in_turn = false;  // chunks add to the same sums
   };
-  // Makes operands of as many chunks as there is memory for, multiplies them, and goes on.
-  void run(std::vector<Chunk>& chunks, const Work& work);
+  // Makes operands of as many of chunks_ as there is memory for, multiplies them, and goes on.
+  void run(const Work& work);
   // Sets the operands of chunks from `first` on; which of them still have some.
-  std::size_t take(std::vector<Chunk>& chunks, std::size_t first);
+  std::size_t take(std::size_t first);
 
   struct Free {
     void operator()(std::uint16_t* memory) const;
@@ -49,6 +49,7 @@ class CpuBf16Products {
 
   const kernels::Bf16Ops& ops_;
   ThreadPool& pool_;
+  std::vector<Chunk> chunks_;  // of the operator under way
   std::unique_ptr<std::uint16_t[], Free> operands_;
   std::int64_t taken_ = 0;
 };
