@@ -3,15 +3,17 @@
 // the others twice.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/product_exact.h"
 #include "worker/device/backend_fixture.h"
+#include "worker/device/many_rows_fixture.h"
 #include "worker/device/routing_fixture.h"
 #include "worker/device/same_bits.h"
 #include "worker/device/weights_fixture.h"
@@ -44,7 +46,7 @@ class ExactBackendTest : public testing::Test {
     ASSERT_EQ(got.size(), wanted.size());
     for (std::size_t i = 0; i < got.size(); ++i) {
       if (std::isnan(got[i]) && std::isnan(wanted[i])) continue;
-      ASSERT_EQ(std::memcmp(&got[i], &wanted[i], sizeof(float)), 0)
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(got[i]), std::bit_cast<std::uint32_t>(wanted[i]))
           << what << " at " << i << ": " << got[i] << ", not " << wanted[i];
     }
   }
@@ -61,32 +63,9 @@ Weight weight_of(int n, int k, int first, DType dtype, unsigned seed) {
   return plain_weight(n, k, dtype, seed);
 }
 
-struct Shape {
-  int n;
-  int k;
-  int rows;
-};
-
 std::string name_of(const Shape& shape, DType dtype) {
   return "type " + std::to_string(static_cast<int>(dtype)) + " n " + std::to_string(shape.n) +
          " k " + std::to_string(shape.k) + " rows " + std::to_string(shape.rows);
-}
-
-std::vector<float> linear(const Side& side, const Weight& weight, const Shape& shape, bool adds,
-                          unsigned seed) {
-  const PackedMatrix w = load(side, weight);
-  const int ldx = shape.k + (adds ? 3 : (4 - shape.k % 4) % 4);
-  const std::int64_t ldy = shape.n + 1;
-  auto* y = side.put(random_floats(size(shape.rows) * size(ldy), 5));
-  side.backend->linear({.x = side.put(random_floats(size(shape.rows) * size(ldx), seed)),
-                        .ldx = ldx,
-                        .w = &w,
-                        .bias = adds ? side.put(random_floats(size(w.n), 6)) : nullptr,
-                        .y = y,
-                        .ldy = ldy,
-                        .rows = shape.rows,
-                        .accumulate = adds});
-  return side.get(y, size(shape.rows) * size(ldy));
 }
 
 // Panels that a pair of blocks or a block has not, inputs that end within a step, a stage, a split
@@ -187,7 +166,7 @@ TEST_F(ExactBackendTest, ResidualsAreAddedToTheSameBits) {
     const auto h = random_floats(size(rows) * size(k), 96);
     const Group everyone{0, rows};
     std::vector<std::int32_t> token(size(rows));
-    for (int t = 0; t < rows; ++t) token[size(t)] = t;
+    std::iota(token.begin(), token.end(), 0);
     expect_same(
         [&](const Side& side) {
           const SegmentedMatrix packed = load_whole(side, w);
@@ -209,30 +188,7 @@ TEST_F(ExactBackendTest, ResidualsAreAddedToTheSameBits) {
 }
 
 TEST_F(ExactBackendTest, ABatchOfHeadsHasTheSameBits) {
-  constexpr int kHeads = 3;
-  constexpr int kRows = 20;
-  std::vector<Weight> w;
-  w.reserve(kHeads);
-  for (unsigned h = 0; h < kHeads; ++h) w.push_back(plain_weight(48, 32, DType::kBF16, 600 + h));
-  const auto x = random_floats(size(kRows) * kHeads * 64, 7);
-  expect_same(
-      [&](const Side& side) {
-        std::vector<PackedMatrix> packed;
-        packed.reserve(w.size());
-        for (const Weight& head : w) packed.push_back(load(side, head));
-        auto* y = allocate<float>(*side.backend, size(kRows) * kHeads * 48);
-        side.backend->linear({.x = side.put(x),
-                              .ldx = kHeads * 64,
-                              .x_step = 64,
-                              .w = packed.data(),
-                              .y = y,
-                              .ldy = kHeads * 48,
-                              .y_step = 48,
-                              .rows = kRows,
-                              .batch = kHeads});
-        return side.get(y, size(kRows) * kHeads * 48);
-      },
-      "heads");
+  expect_same([](const Side& side) { return heads(side); }, "heads");
 }
 
 // Of 8 experts, of which one is nobody's and one in BF16 stands among others: groups that end
@@ -252,40 +208,7 @@ TEST_F(ExactBackendTest, RoutedExpertsHaveTheSameBits) {
 
 // All tokens choose one expert, and each a second. Inputs end within a second span.
 TEST_F(ExactBackendTest, GroupsOfTheDeviceOfVeryDifferentSizesHaveTheSameBits) {
-  constexpr int kTokens = 150;
-  constexpr int kInputs = 1100;
-  constexpr int kExperts = 4;
-  Routing routing(kTokens, kExperts, 2);
-  for (int t = 0; t < kTokens; ++t) {
-    routing.chosen[size(2 * t)] = 0;
-    routing.chosen[size(2 * t + 1)] = t < 3 ? 1 : 3;
-  }
-  std::vector<Weight> weights;
-  for (unsigned g = 0; g <= kExperts; ++g) {
-    weights.push_back(plain_weight(g == 0 ? 64 : 192, kInputs, DType::kBF16, 190 + g));
-  }
-  const auto x = random_floats(size(kTokens) * kInputs, 191, 0.2F);
-  expect_same(
-      [&](const Side& side) {
-        std::vector<PackedMatrix> w;
-        for (const Weight& weight : weights) w.push_back(load(side, weight));
-        const GroupExpertsParams p = routing.put(side);
-        auto* h = allocate<float>(*side.backend, size(kTokens) * 3 * 96);
-        side.backend->clear(h, size(kTokens) * 3 * 96);
-        side.backend->group_experts(p);
-        side.backend->gate_up({.x = side.put(x),
-                               .ldx = kInputs,
-                               .token = p.token,
-                               .weight = p.weight,
-                               .groups = p.groups,
-                               .w = w.data(),
-                               .group_count = 1 + kExperts,
-                               .h = h,
-                               .ldh = 96,
-                               .routing = &p});
-        return side.get(h, size(kTokens) * 3 * 96);
-      },
-      "h");
+  expect_same([](const Side& side) { return uneven_groups(side, 150); }, "h");
 }
 
 // Rows that only the next products read are not held for these.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/device/many_rows_fixture.h"
 #include "worker/device/routing_fixture.h"
 #include "worker/device/weights_fixture.h"
 
@@ -61,39 +62,7 @@ TEST_F(RoutedWideBackendTest, RoutedExpertsAreTheKernelsUnlessTheLibraryIsAskedF
 // All tokens choose one expert, and each a second: a group of several tiles beside groups that end
 // within one. Inputs are divided among thread blocks.
 TEST_F(RoutedWideBackendTest, GroupsOfVeryDifferentSizesAreNear) {
-  constexpr int kTokens = 70;
-  constexpr int kInputs = 1100;
-  constexpr int kExperts = 4;
-  Routing routing(kTokens, kExperts, 2);
-  for (int t = 0; t < kTokens; ++t) {
-    routing.chosen[size(2 * t)] = 0;
-    routing.chosen[size(2 * t + 1)] = t < 3 ? 1 : 3;
-  }
-  std::vector<Weight> weights;
-  for (unsigned g = 0; g <= kExperts; ++g) {
-    weights.push_back(plain_weight(g == 0 ? 64 : 192, kInputs, DType::kBF16, 190 + g));
-  }
-  const auto x = random_floats(size(kTokens) * kInputs, 191, 0.2F);
-  const auto run = [&](const Side& side) {
-    std::vector<PackedMatrix> w;
-    for (const Weight& weight : weights) w.push_back(load(side, weight));
-    const GroupExpertsParams p = routing.put(side);
-    auto* h = allocate<float>(*side.backend, size(kTokens) * 3 * 96);
-    side.backend->clear(h, size(kTokens) * 3 * 96);
-    side.backend->group_experts(p);
-    side.backend->gate_up({.x = side.put(x),
-                           .ldx = kInputs,
-                           .token = p.token,
-                           .weight = p.weight,
-                           .groups = p.groups,
-                           .w = w.data(),
-                           .group_count = 1 + kExperts,
-                           .h = h,
-                           .ldh = 96,
-                           .routing = &p});
-    return side.get(h, size(kTokens) * 3 * 96);
-  };
-  expect_near(run(device_), run(cpu_), 0.1, "h");
+  expect_near(uneven_groups(device_, 70), uneven_groups(cpu_, 70), 0.1, "h");
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
+#include "worker/device/many_rows_fixture.h"
 #include "worker/device/paired_fixture.h"
 #include "worker/device/weights_fixture.h"
 
@@ -149,29 +150,7 @@ TEST_F(WideBackendTest, ARowParallelProductAddsWhatWasThere) {
 }
 
 TEST_F(WideBackendTest, ABatchOfHeadsIsComputedInItsStrides) {
-  constexpr int kHeads = 3;
-  constexpr int kRows = 20;
-  std::vector<Weight> w;
-  w.reserve(kHeads);
-  for (unsigned h = 0; h < kHeads; ++h) w.push_back(plain_weight(48, 32, DType::kBF16, 600 + h));
-  const auto x = random_floats(size(kRows) * kHeads * 64, 7);
-  const auto run = [&](const Side& side) {
-    std::vector<PackedMatrix> packed;
-    packed.reserve(w.size());
-    for (const Weight& head : w) packed.push_back(load(side, head));
-    auto* y = allocate<float>(*side.backend, size(kRows) * kHeads * 48);
-    side.backend->linear({.x = side.put(x),
-                          .ldx = kHeads * 64,
-                          .x_step = 64,
-                          .w = packed.data(),
-                          .y = y,
-                          .ldy = kHeads * 48,
-                          .y_step = 48,
-                          .rows = kRows,
-                          .batch = kHeads});
-    return side.get(y, size(kRows) * kHeads * 48);
-  };
-  expect_near(run(device_), run(cpu_), bound(32), "heads");
+  expect_near(heads(device_), heads(cpu_), bound(32), "heads");
 }
 
 // The same by pairs of thread blocks.

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
+#include "worker/device/many_rows_fixture.h"
 #include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
@@ -31,33 +32,10 @@ Weight scaled_weight(int n, int k, int first, DType dtype, unsigned seed) {
   return integer_weight(n, k, first, dtype, seed);
 }
 
-struct Shape {
-  int n;
-  int k;
-  int rows;
-};
-
 std::string name_of(const Shape& shape, DType dtype, int first) {
   return "type " + std::to_string(static_cast<int>(dtype)) + " n " + std::to_string(shape.n) +
          " k " + std::to_string(shape.k) + " from " + std::to_string(first) + " rows " +
          std::to_string(shape.rows);
-}
-
-std::vector<float> linear(const Side& side, const Weight& weight, const Shape& shape, bool adds,
-                          unsigned seed) {
-  const PackedMatrix w = load(side, weight);
-  const int ldx = shape.k + (adds ? 3 : (4 - shape.k % 4) % 4);
-  const std::int64_t ldy = shape.n + 1;
-  auto* y = side.put(random_floats(size(shape.rows) * size(ldy), 5));
-  side.backend->linear({.x = side.put(random_floats(size(shape.rows) * size(ldx), seed)),
-                        .ldx = ldx,
-                        .w = &w,
-                        .bias = adds ? side.put(random_floats(size(w.n), 6)) : nullptr,
-                        .y = y,
-                        .ldy = ldy,
-                        .rows = shape.rows,
-                        .accumulate = adds});
-  return side.get(y, size(shape.rows) * size(ldy));
 }
 
 class WideTypesBackendTest : public BackendTest, public testing::WithParamInterface<KernelChoice> {
