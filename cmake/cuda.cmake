@@ -38,16 +38,21 @@ function(dsm_cuda_library)
   foreach(arch IN LISTS DSM_CUDA_ARCHS)
     list(APPEND flags -gencode arch=compute_${arch},code=sm_${arch})
   endforeach()
+  # By the files that nvcc names, never by what a preprocessor makes of them: it would see one architecture of several.
+  set(launcher)
+  if(CCACHE)
+    set(launcher ${CMAKE_COMMAND} -E env CCACHE_DEPEND=true ${CCACHE})
+  endif()
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${A_NAME}.dir)
   set(objects)
   foreach(source IN LISTS A_SRCS)
     cmake_path(ABSOLUTE_PATH source NORMALIZE)
     get_filename_component(stem ${source} NAME)
-    set(object ${CMAKE_CURRENT_BINARY_DIR}/${A_NAME}.dir/${stem}.o)
+    set(object ${A_NAME}.dir/${stem}.o)
     add_custom_command(OUTPUT ${object}
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/${A_NAME}.dir
-      COMMAND ${DSM_CUDA_ROOT}/bin/nvcc ${flags} -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
+      COMMAND ${launcher} ${DSM_CUDA_ROOT}/bin/nvcc ${flags} -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
       DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling ${stem} for ${DSM_CUDA_ARCHS}" VERBATIM)
-    list(APPEND objects ${object})
+    list(APPEND objects ${CMAKE_CURRENT_BINARY_DIR}/${object})
   endforeach()
   add_library(${A_NAME} STATIC ${objects})
   set_target_properties(${A_NAME} PROPERTIES LINKER_LANGUAGE CXX)
