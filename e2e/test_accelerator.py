@@ -5,6 +5,7 @@ import json
 import pytest
 from kubernetes import client
 from support.environment import CUDA_ARCHIVE
+from support.installation import GPU_RUNTIME_CLASS
 from support.load import ask
 from support.wait import until
 
@@ -14,8 +15,11 @@ PRODUCT_LABEL, PRODUCT = "nvidia.com/gpu.product", "NVIDIA-Test-1GB"
 
 @pytest.fixture
 def gpu_node(env):
-    """A node of a product, without GPUs at first; answers with its name and what gives it some."""
+    """A node of a product, without GPUs at first; answers with its name and what gives it some. Its runtime for GPUs is the
+    one that all pods have."""
     core = client.CoreV1Api()
+    runtimes = client.NodeV1Api()
+    runtimes.create_runtime_class({"metadata": {"name": GPU_RUNTIME_CLASS}, "handler": "runc"})
     name = sorted(node.metadata.name for node in core.list_node().items)[-1]
     path = "/status/{}/" + GPU.replace("/", "~1")
 
@@ -28,6 +32,7 @@ def gpu_node(env):
     env.k("label", "node", name, f"{PRODUCT_LABEL}-")
     if GPU in core.read_node(name).status.capacity:
         patch_status({"op": "remove"})
+    runtimes.delete_runtime_class(GPU_RUNTIME_CLASS)
 
 
 def test_pods_go_where_the_gpus_are_and_wait_where_there_are_none(env, namespace, make_model, gpu_node):
@@ -43,6 +48,7 @@ def test_pods_go_where_the_gpus_are_and_wait_where_there_are_none(env, namespace
     give_gpus(2)
     until("two pods on the node with GPUs",
           lambda: [pod.spec.node_name for pod in model.pods()] == [node, node], 60)
+    assert model.pods()[0].spec.runtime_class_name == GPU_RUNTIME_CLASS
     container = model.pods()[0].spec.containers[0]
     assert container.resources.limits[GPU] == container.resources.requests[GPU] == "1"
     assert container.args[-2:] == ["--device", "cuda"]

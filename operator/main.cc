@@ -185,6 +185,7 @@ class Operator {
     result.plan.worker_image = options_.worker_image;
     result.plan.worker_image_cuda = options_.worker_image_cuda;
     result.plan.rdma_resource = options_.rdma_resource;
+    result.plan.gpu_runtime_class = options_.gpu_runtime_class;
     result.plan.kueue = options_.kueue;
     result.plan.pull_policy = options_.pull_policy;
     // Nodes are no namespace's; the rights to see them come with those to all namespaces.

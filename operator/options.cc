@@ -20,6 +20,8 @@ void OperatorOptions::add_to(Flags& flags) {
   flags.add("worker-image-cuda", &worker_image_cuda, "the same for models on GPUs; empty: none");
   flags.add("rdma-resource", &rdma_resource,
             "resource of which a pod asks for one when its model wants RDMA");
+  flags.add("gpu-runtime-class", &gpu_runtime_class,
+            "RuntimeClass of pods on GPUs; empty: the default of their nodes");
   flags.add("kueue", &kueue, "put pods into the queues of Kueue that models name");
   flags.add("coscheduling", &coscheduling,
             "make PodGroups for models that name a scheduler, where the cluster has that kind");

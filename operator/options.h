@@ -18,8 +18,9 @@ struct OperatorOptions {
   std::string worker_image = "localhost/deepseek-worker:dev";
   std::string worker_image_cuda;  // of models on GPUs; "": they name one themselves
   std::string rdma_resource = "rdma/hca";
-  bool kueue = true;          // pods may be put into queues of Kueue
-  bool coscheduling = false;  // groups may have PodGroups, where the cluster has that kind
+  std::string gpu_runtime_class;  // of pods on GPUs; "": the nodes' default
+  bool kueue = true;              // pods may be put into queues of Kueue
+  bool coscheduling = false;      // groups may have PodGroups, where the cluster has that kind
   std::string pull_policy = "IfNotPresent";
   int worker_status_port = 8001;
   std::string tenant_owner_role;  // ClusterRole of tenants' owners; "": there are no tenants

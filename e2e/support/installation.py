@@ -8,6 +8,7 @@ RELEASE = "deepseek-operator"
 NAMESPACE = "deepseek-system"
 CHART = ROOT / "charts" / "deepseek-operator"
 KEDA_PORT = 9090
+GPU_RUNTIME_CLASS = "nvidia"
 
 
 def install(env: Environment, chart: Path, **values: object) -> None:
@@ -24,8 +25,8 @@ def install(env: Environment, chart: Path, **values: object) -> None:
 
 
 def install_present(env: Environment) -> None:
-    """This state's chart, with KEDA's scaler."""
-    install(env, CHART, **{"keda.port": KEDA_PORT})
+    """This state's chart, with KEDA's scaler, and as where NVIDIA's runtime is not the nodes' default."""
+    install(env, CHART, **{"keda.port": KEDA_PORT, "gpuRuntimeClass": GPU_RUNTIME_CLASS})
 
 
 def uninstall(env: Environment) -> None:

@@ -57,7 +57,7 @@ bool uses_rdma(const api::Spec& spec) {
   return spec.accelerator.rdma && spec.parallelism.pods_per_group() > 1;
 }
 
-void ask_for_gpus(const api::Spec& spec, const std::string& rdma_resource, json& pod_spec) {
+void ask_for_gpus(const api::Spec& spec, const Config& config, json& pod_spec) {
   if (!spec.accelerator.gpu()) return;
   json& container = pod_spec["containers"][0];
   container["args"].push_back("--device");
@@ -66,9 +66,10 @@ void ask_for_gpus(const api::Spec& spec, const std::string& rdma_resource, json&
   for (const char* bound : {"requests", "limits"}) {
     json& resources = container["resources"][bound];
     resources[spec.accelerator.resource] = std::to_string(spec.parallelism.ranks_per_pod);
-    if (uses_rdma(spec)) resources[rdma_resource] = "1";
+    if (uses_rdma(spec)) resources[config.rdma_resource] = "1";
   }
   if (spec.parallelism.tensor > 1) set_nccl(spec, container);
+  if (!config.gpu_runtime_class.empty()) pod_spec["runtimeClassName"] = config.gpu_runtime_class;
   pod_spec["volumes"].push_back(
       {{"name", "shm"}, {"emptyDir", {{"medium", "Memory"}, {"sizeLimit", kSharedMemory}}}});
   container["volumeMounts"].push_back({{"name", "shm"}, {"mountPath", "/dev/shm"}});

@@ -22,7 +22,6 @@ std::vector<api::Toleration> tolerations_of(const api::Spec& spec);
 bool uses_rdma(const api::Spec& spec);
 
 // Completes the pod spec of a model that computes on GPUs; any other is left as it is.
-void ask_for_gpus(const api::Spec& spec, const std::string& rdma_resource,
-                  nlohmann::json& pod_spec);
+void ask_for_gpus(const api::Spec& spec, const Config& config, nlohmann::json& pod_spec);
 
 }  // namespace dsm::plan

@@ -124,6 +124,14 @@ TEST(Accelerator, rdma_is_a_resource_of_pods_that_have_others_to_talk_to) {
   EXPECT_EQ(variable(alone, "NCCL_IB_DISABLE"), "1");
 }
 
+TEST(Accelerator, the_runtime_class_is_that_of_pods_on_gpus) {
+  Config config;
+  EXPECT_FALSE(pod(on_gpus(), config).contains("runtimeClassName"));
+  config.gpu_runtime_class = "nvidia";
+  EXPECT_EQ(pod(on_gpus(), config)["runtimeClassName"], "nvidia");
+  EXPECT_FALSE(pod(json::object(), config).contains("runtimeClassName"));
+}
+
 TEST(Accelerator, the_taint_of_gpu_nodes_is_tolerated_unless_something_is_said_of_it) {
   const auto keys = [](const json& placement) {
     std::vector<std::string> out;

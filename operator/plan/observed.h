@@ -137,6 +137,7 @@ struct Config {
   std::string worker_image;                  // for models that name none
   std::string worker_image_cuda = {};        // the same of those on GPUs
   std::string rdma_resource = "rdma/hca";    // what a pod asks for to talk by RDMA
+  std::string gpu_runtime_class = {};        // of pods on GPUs; empty: the node's default
   std::string pull_policy = "IfNotPresent";  // IfNotPresent, Always or Never
   // Pods may be put into queues of Kueue: the rights are there to take them out again.
   bool kueue = true;

@@ -310,7 +310,7 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
   if (!spec.placement.topology_key.empty() && spec.parallelism.pods_per_group() > 1) {
     pod_spec["affinity"]["podAffinity"] = same_domain(owner, revision, place);
   }
-  ask_for_gpus(spec, config.rdma_resource, pod_spec);
+  ask_for_gpus(spec, config, pod_spec);
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
           {"metadata", pod_metadata(owner, revision, place)},
