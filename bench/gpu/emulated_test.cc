@@ -11,8 +11,10 @@
 
 #include "bench/gpu/kernel_bench.h"
 #include "bench/gpu/model_bench.h"
+#include "bench/gpu/trial_bench.h"
 #include "bench/gpu/type_bench.h"
 #include "bench/gpu/work.h"
+#include "worker/kernel_startup.h"
 
 namespace dsm::bench {
 namespace {
@@ -39,6 +41,20 @@ ModelShape latent() {
               "max_position_embeddings": 1024, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
               "tie_word_embeddings": false})"};
 }
+
+// Gone with its object.
+struct TestFolder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("gpu-bench-test-" + std::to_string(getpid()));
+
+  TestFolder() { std::filesystem::create_directories(path); }
+  TestFolder(const TestFolder&) = delete;
+  TestFolder& operator=(const TestFolder&) = delete;
+  ~TestFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
 
 // Measurements by name, in the order of rows.
 struct Kept {
@@ -152,9 +168,7 @@ TEST(Types, ProductsAndAttentionAreMeasuredInEach) {
 }
 
 TEST(Model, StepsAreMeasuredInEachMode) {
-  const auto folder =
-      std::filesystem::temp_directory_path() / ("gpu-bench-test-" + std::to_string(getpid()));
-  std::filesystem::create_directories(folder);
+  const TestFolder folder;
   for (const ModelShape& shape : {grouped(), latent()}) {
     for (const auto& [mode, what] :
          {std::pair{"", ModelPlan{}},
@@ -169,7 +183,7 @@ TEST(Model, StepsAreMeasuredInEachMode) {
       plan.prompt = 20;
       plan.steps = 1;
       plan.threads = 1;
-      const auto done = measure_model(shape, plan, folder, kept.keep());
+      const auto done = measure_model(shape, plan, folder.path, kept.keep());
       ASSERT_TRUE(done.has_value()) << done.error().message;
       for (const char* name : {"decode", "decode, drawn", "decode, logits to the host"}) {
         EXPECT_EQ(kept.rows(std::string(name) + mode), (std::vector{1, 2})) << name;
@@ -178,8 +192,37 @@ TEST(Model, StepsAreMeasuredInEachMode) {
       EXPECT_GT(kept.by_name[std::string("prefill") + mode][0].host_seconds, 0);
     }
   }
-  std::filesystem::remove_all(folder);
+}
+
+TEST(Trials, AreMeasuredInEachWayByProcessesOfTheirOwn) {
+  const TestFolder folder;
+  std::map<std::string, int> steps;
+  std::vector<std::string> said;
+  const auto done = measure_trials(
+      grouped(),
+      {.program = {"/proc/self/exe", std::string(worker::kTrialsCommand)},
+       .prompt = 20,
+       .repeats = 1,
+       .threads = 1},
+      folder.path,
+      [&](const Measurement& m) {
+        EXPECT_GT(m.seconds, 0) << m.name;
+        ++steps[m.name];
+      },
+      [&](const std::string& line) { said.push_back(line); });
+  ASSERT_TRUE(done.has_value()) << done.error().message;
+  for (const char* kernels : {"proven", "tried"}) {
+    EXPECT_EQ(steps[std::string("a few layers (loose), megakernel, ") + kernels], 2);
+  }
+  EXPECT_THAT(said, ::testing::Contains(::testing::StartsWith("grouped, deterministic: ")));
+  EXPECT_THAT(said, ::testing::Each(::testing::Not(::testing::HasSubstr("stopped short"))));
 }
 
 }  // namespace
 }  // namespace dsm::bench
+
+int main(int argc, char** argv) {
+  if (argc == 3 && argv[1] == dsm::worker::kTrialsCommand) return dsm::worker::try_kernels(argv[2]);
+  testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}

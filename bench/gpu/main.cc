@@ -2,6 +2,7 @@
 //   gpu-bench parts                    the parts of the whole, one a line
 //   gpu-bench PART... [--folder DIR]   measures a part; a JSON line for each measurement
 //   gpu-bench table < LINES            the lines as Markdown
+// and is the process that tries kernels for the part trials:MODEL (worker/kernel_startup.h).
 // A model's checkpoint is written into a new folder in DIR (the system's one for temporary files)
 // and removed again: up to 32 GB. Exit code 77: there is no GPU that can be used.
 #include <unistd.h>
@@ -17,8 +18,10 @@
 
 #include "bench/gpu/kernel_bench.h"
 #include "bench/gpu/model_bench.h"
+#include "bench/gpu/trial_bench.h"
 #include "bench/gpu/type_bench.h"
 #include "worker/device/devices.h"
+#include "worker/kernel_startup.h"
 
 namespace {
 
@@ -29,6 +32,10 @@ constexpr int kNoGpu = 77;
 void print(const bench::Measurement& measurement) {
   std::printf("%s\n", bench::json_line(measurement).c_str());
   std::fflush(stdout);
+}
+
+void say(const std::string& line) {
+  std::fprintf(stderr, "gpu-bench: %s\n", line.c_str());
 }
 
 // Gone with its object.
@@ -63,7 +70,7 @@ void print_part(const char* what, const bench::ModelShape& shape) {
 
 int list_parts() {
   for (const bench::ModelShape& shape : bench::public_shapes()) {
-    for (const char* what : {"kernels", "types"}) print_part(what, shape);
+    for (const char* what : {"trials", "kernels", "types"}) print_part(what, shape);
     for (const auto& [what, plan] : kModelParts) print_part(what, shape);
   }
   return 0;
@@ -76,6 +83,11 @@ Status measure(const std::string& part, const std::string& folder) {
       colon == std::string::npos ? nullptr : bench::find_shape(part.substr(colon + 1));
   if (shape != nullptr && what == "kernels") return bench::measure_kernels(*shape, {}, print);
   if (shape != nullptr && what == "types") return bench::measure_types(*shape, {}, print);
+  if (shape != nullptr && what == "trials") {
+    const TemporaryFolder temporary(folder);
+    const bench::TrialPlan plan{.program = {"/proc/self/exe", std::string(worker::kTrialsCommand)}};
+    return bench::measure_trials(*shape, plan, temporary.path, print, say);
+  }
   for (const auto& [name, plan] : kModelParts) {
     if (shape == nullptr || what != name) continue;
     const TemporaryFolder temporary(folder);
@@ -86,6 +98,9 @@ Status measure(const std::string& part, const std::string& folder) {
 
 int run(std::vector<std::string> arguments) {
   if (arguments.size() == 1 && arguments[0] == "parts") return list_parts();
+  if (arguments.size() == 2 && arguments[0] == worker::kTrialsCommand) {
+    return worker::try_kernels(arguments[1]);
+  }
   if (arguments.size() == 1 && arguments[0] == "table") {
     const auto text = bench::tables(std::cin);
     if (!text) throw std::runtime_error(text.error().message);

@@ -35,15 +35,13 @@ std::string row_of(const Json& line) {
 }  // namespace
 
 std::string json_line(const Measurement& m) {
-  Json json = {{"device", m.device},
-               {"model", m.model},
-               {"name", m.name},
-               {"rows", m.rows},
-               {"us", m.seconds * 1e6},
-               {"gb_per_s", m.work.bytes / m.seconds * 1e-9},
-               {"tflop_per_s", (m.work.flops + m.work.fp8_flops) / m.seconds * 1e-12},
-               {"tokens_per_s", m.rows / m.seconds}};
-  if (const Peaks* peaks = peaks_of(m.device)) {
+  Json json = {{"device", m.device}, {"model", m.model},      {"name", m.name},
+               {"rows", m.rows},     {"us", m.seconds * 1e6}, {"tokens_per_s", m.rows / m.seconds}};
+  if (m.work.bytes > 0) {
+    json["gb_per_s"] = m.work.bytes / m.seconds * 1e-9;
+    json["tflop_per_s"] = (m.work.flops + m.work.fp8_flops) / m.seconds * 1e-12;
+  }
+  if (const Peaks* peaks = m.work.bytes > 0 ? peaks_of(m.device) : nullptr) {
     const Bound bound = bound_of(m.work, *peaks);
     json["bound_us"] = bound.seconds * 1e6;
     json["bound_by"] = bound.by_memory ? "memory" : "arithmetic";

@@ -15,7 +15,7 @@ struct Measurement {
   std::string name;  // of an operator with its type, or of a step: "decode", "prefill"
   int rows = 0;      // tokens that go through
   double seconds = 0;
-  Work work;
+  Work work = {};           // no bytes: it is not known
   double host_seconds = 0;  // of this thread on a core; 0: not measured
 };
 
