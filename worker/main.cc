@@ -186,7 +186,7 @@ int run_leader(Base& base, const Startup& startup, const server::ServedModel& mo
   }
   const auto watch = watch_gpus(base, startup, group);
   engine::SchedulerConfig scheduler = startup.scheduler;
-  if (startup.model.kv.room) {
+  if (startup.model.kv.num_blocks == 0) {
     // How much the cache holds is known when all ranks have their weights.
     const auto known = [](const group::GroupState& state) { return state.kv_blocks > 0; };
     const auto signal = wait_for_signal(base, group, known);

@@ -16,7 +16,11 @@ endif()
 
 # A part of the product without these rooms has no worker.
 if(TARGET dsm_server AND TARGET dsm_grammar AND TARGET dsm_grpc AND TARGET dsm_group AND TARGET dsm_model)
-  dsm_executable(NAME deepseek-worker
-    SRCS adapter_startup.cc main.cc model_executor.cc startup.cc
-    LIBS dsm_worker_options dsm_kernel_startup dsm_server dsm_grammar dsm_grpc dsm_group dsm_model)
+  set(worker_program adapter_startup.cc main.cc model_executor.cc startup.cc)
+  set(worker_rooms dsm_worker_options dsm_kernel_startup dsm_server dsm_grammar dsm_grpc dsm_group dsm_model)
+  dsm_executable(NAME deepseek-worker SRCS ${worker_program} LIBS ${worker_rooms})
+  if(DSM_CUDA_EMULATED)
+    # The whole program on the emulated GPU, for tests (tests/api/test_gpu_worker.py).
+    dsm_executable(NAME deepseek-worker-emulated SRCS ${worker_program} LIBS dsm_device_emulated ${worker_rooms})
+  endif()
 endif()

@@ -44,11 +44,11 @@ def wait_for(condition, timeout=20):
 class Worker:
     """A worker process. Its log is read all the time; ready() waits until it takes requests."""
 
-    def __init__(self, *arguments, model=MODEL):
+    def __init__(self, *arguments, model=MODEL, binary=None):
         self.log = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [program(), "--model", model, "--host", "127.0.0.1", "--port", "0", "--drain-unready", "1", *arguments],
+            [binary or program(), "--model", model, "--host", "127.0.0.1", "--port", "0", "--drain-unready", "1", *arguments],
             stderr=subprocess.PIPE,
             text=True,
         )
