@@ -22,5 +22,6 @@ if(TARGET dsm_server AND TARGET dsm_grammar AND TARGET dsm_grpc AND TARGET dsm_g
   if(DSM_CUDA_EMULATED)
     # The whole program on the emulated GPU, for tests (tests/api/test_gpu_worker.py).
     dsm_executable(NAME deepseek-worker-emulated SRCS ${worker_program} LIBS dsm_device_emulated ${worker_rooms})
+    set_target_properties(deepseek-worker-emulated PROPERTIES ENABLE_EXPORTS ON)
   endif()
 endif()

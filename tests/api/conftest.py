@@ -44,13 +44,14 @@ def wait_for(condition, timeout=20):
 class Worker:
     """A worker process. Its log is read all the time; ready() waits until it takes requests."""
 
-    def __init__(self, *arguments, model=MODEL, binary=None):
+    def __init__(self, *arguments, model=MODEL, binary=None, env=None):
         self.log = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [binary or program(), "--model", model, "--host", "127.0.0.1", "--port", "0", "--drain-unready", "1", *arguments],
             stderr=subprocess.PIPE,
             text=True,
+            env=env,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -2,6 +2,7 @@
 trials of kernels to an answer. What its parts do by themselves is tested beside them."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -13,7 +14,8 @@ from test_sleep import readiness, tell
 
 FAMILY = ROOT / "tests" / "goldens" / "families" / "qwen2"
 VOCABULARY = 1536  # of the default model's tokenizer
-PROGRAM = ROOT / "build" / "dev" / "deepseek-worker-emulated"
+BUILD = ROOT / "build" / "dev"
+GPUS = {"DSM_EMULATED_GPUS": "2", "LD_LIBRARY_PATH": str(BUILD / "emulated-nccl")}
 
 
 def read_tensors(path):
@@ -58,8 +60,10 @@ def model(tmp_path_factory):
 @pytest.fixture
 def on_gpu(model, start_worker):
     def start(*arguments):
-        return start_worker("--device", "cuda", "--device-check", "off", "--deterministic", "true", *arguments,
-                            model=model, binary=PROGRAM)
+        # The largest steps run at a start; with 16 tokens there is one kernel to try.
+        return start_worker("--device", "cuda", "--device-check", "off", "--deterministic", "true",
+                            "--max-num-batched-tokens", "16", *arguments,
+                            model=model, binary=BUILD / "deepseek-worker-emulated", env={**os.environ, **GPUS})
 
     return start
 
@@ -91,17 +95,25 @@ def test_it_answers_as_a_cpu_does(on_gpu, model, cpus_answer, cache):
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("sums", ["nccl", "peer"])
+def test_two_ranks_answer_as_one_on_a_cpu(on_gpu, model, cpus_answer, sums):
+    worker = on_gpu("--kernels", "proven", "--kv-cache-tokens", "2048", "--tensor-parallel", "2", "--all-reduce", sums).ready()
+    said = worker.wait_for_log(r"ranks add up .*by=\"(.*)\"").group(1)
+    assert said.startswith("NCCL" if sums == "nccl" else "sums: ")
+    assert answer(worker, model)[0] == cpus_answer[0]
+    assert worker.stop() == 0
+
+
 def test_it_tries_kernels_at_its_start_and_says_which_it_uses(on_gpu, model, cpus_answer):
-    # With steps as short as these there is one to try.
-    worker = on_gpu("--kv-cache-tokens", "2048", "--max-num-batched-tokens", "16").ready()
+    worker = on_gpu("--kv-cache-tokens", "2048").ready()
     assert "megakernel: 1 row" in worker.wait_for_log(r"which kernels.*why=\"measured: (.*)\"").group(1)
     assert worker.metric("dsm_gpu_kernels_info") == 1
     assert answer(worker, model)[0] == cpus_answer[0]
     assert worker.stop() == 0
 
 
-def test_it_sleeps_and_wakes_with_the_same_answers(on_gpu, model, cpus_answer, token_file):
-    worker = on_gpu("--kernels", "proven", "--kv-cache-fraction", "0.001", "--sleep-mode", "true",
+def test_two_ranks_sleep_and_wake_with_the_same_answers(on_gpu, model, cpus_answer, token_file):
+    worker = on_gpu("--kernels", "proven", "--kv-cache-fraction", "0.001", "--sleep-mode", "true", "--tensor-parallel", "2",
                     "--internal-port", "0", "--internal-token-file", token_file).ready()
     tell(worker, "/internal/sleep")
     assert wait_for(lambda: readiness(worker) == "Asleep")

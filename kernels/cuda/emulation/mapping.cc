@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string_view>
 
+#include "kernels/cuda/emulation/gpus.h"
 #include "kernels/cuda/emulation/memory.h"
 #include "kernels/cuda/emulation/raw_memory.h"
 
@@ -91,7 +92,7 @@ CUresult cuMemAddressFree(CUdeviceptr address, std::size_t size) {
 CUresult cuMemCreate(CUmemGenericAllocationHandle* memory, std::size_t size,
                      const CUmemAllocationProp* prop, unsigned long long) {
   if (size == 0 || size % kGranularity != 0 || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
-      prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->location.id != 0) {
+      prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || !is_gpu(prop->location.id)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   if (!take_room(size)) return CUDA_ERROR_OUT_OF_MEMORY;

@@ -1,14 +1,20 @@
-// Pools are nothing of their own here: there is one device, which sees all of its memory.
+// Pools are nothing of their own here: each device sees all memory.
 #include <cuda_runtime_api.h>
 
+#include <span>
+
+#include "kernels/cuda/emulation/gpus.h"
 #include "kernels/cuda/emulation/stream.h"
 
 struct CUmemPoolHandle_st {};
 
+using dsm::emulation::is_gpu;
+
 // No device is its own peer.
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
-  *can = 0;
-  return device == 0 && peer == 0 ? cudaSuccess : dsm::emulation::set_error(cudaErrorInvalidDevice);
+  if (!is_gpu(device) || !is_gpu(peer)) return dsm::emulation::set_error(cudaErrorInvalidDevice);
+  *can = device != peer ? 1 : 0;
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
@@ -16,14 +22,16 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* prope
   if (p.allocType != cudaMemAllocationTypePinned || p.location.type != cudaMemLocationTypeDevice) {
     return dsm::emulation::set_error(cudaErrorInvalidValue);
   }
-  if (p.location.id != 0) return dsm::emulation::set_error(cudaErrorInvalidDevice);
+  if (!is_gpu(p.location.id)) return dsm::emulation::set_error(cudaErrorInvalidDevice);
   *pool = new CUmemPoolHandle_st;
   return cudaSuccess;
 }
 
-// There is no other device to give access to.
-cudaError_t cudaMemPoolSetAccess(cudaMemPool_t, const cudaMemAccessDesc*, std::size_t count) {
-  return count == 0 ? cudaSuccess : dsm::emulation::set_error(cudaErrorInvalidDevice);
+cudaError_t cudaMemPoolSetAccess(cudaMemPool_t, const cudaMemAccessDesc* list, std::size_t count) {
+  for (const cudaMemAccessDesc& access : std::span(list, count)) {
+    if (!is_gpu(access.location.id)) return dsm::emulation::set_error(cudaErrorInvalidDevice);
+  }
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {

@@ -2,17 +2,25 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <span>
 #include <utility>
 
 #include "kernels/cuda/emulation/block.h"
+#include "kernels/cuda/emulation/gpus.h"
 #include "kernels/cuda/emulation/stream.h"
 
 namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current_gpu = 0;
+
+cudaError_t known_gpu(int gpu) {
+  return dsm::emulation::is_gpu(gpu) ? cudaSuccess
+                                     : dsm::emulation::set_error(cudaErrorInvalidDevice);
+}
 
 // Of an H100, but for the number of processors, which decides how products are laid out: few, so
 // that small shapes are laid out in every way.
@@ -45,6 +53,14 @@ std::size_t allowed_bytes(const void* kernel) {
 static_assert(dsm::emulation::kMostTogether == 2 * kProcessors);
 
 namespace dsm::emulation {
+
+int gpus() {
+  static const int count = [] {
+    const char* said = std::getenv("DSM_EMULATED_GPUS");
+    return said != nullptr ? std::atoi(said) : 1;
+  }();
+  return count;
+}
 
 cudaError_t set_error(cudaError_t error) {
   return last_error = error;
@@ -115,17 +131,19 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = dsm::emulation::gpus();
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_gpu;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : dsm::emulation::set_error(cudaErrorInvalidDevice);
+  const cudaError_t known = known_gpu(device);
+  if (known == cudaSuccess) current_gpu = device;
+  return known;
 }
 
 cudaError_t cudaSetDeviceFlags(unsigned) {
@@ -141,7 +159,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->major = kMajor;
   properties->minor = kMinor;
   properties->sharedMemPerBlockOptin = kMostSharedBytes;
-  return cudaSetDevice(device);
+  return known_gpu(device);
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
@@ -159,7 +177,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = 1;
       break;
   }
-  return cudaSetDevice(device);
+  return known_gpu(device);
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
