@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -162,3 +163,14 @@ def token_file():
         file.write("a-secret-token\n")
         file.flush()
         yield file.name
+
+
+@pytest.fixture
+def group(token_file):
+    """What two processes of one rank each are started with, but for --pod-index."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        control = str(free.getsockname()[1])
+    return (
+        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
+        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file, "--control-port", control,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import struct
 
 import pytest
@@ -122,3 +123,28 @@ def test_two_ranks_sleep_and_wake_with_the_same_answers(on_gpu, model, cpus_answ
     assert answer(worker, model)[0] == cpus_answer[0]
     assert internal(worker, "/internal/status").status == 200
     assert worker.stop() == 0
+
+
+def tokens_of(stream):
+    for chunk in stream:
+        yield from chunk.choices[0].logprobs.tokens if chunk.choices and chunk.choices[0].logprobs else ()
+
+
+def test_a_request_goes_on_when_a_pod_of_its_group_is_lost_and_comes_again(on_gpu, model, cpus_answer, group):
+    """Over NCCL: who is left gives the communicator up, keeps its weights, and meets the one that has loaded again."""
+    arguments = ("--kernels", "proven", "--kv-cache-fraction", "0.001", *group)
+    follower = on_gpu(*arguments, "--pod-index", "1")
+    leader = on_gpu(*arguments, "--pod-index", "0").ready()
+    assert leader.wait_for_log(r"ranks add up .*by=\"(.*)\"").group(1) == "NCCL"
+    assert answer(leader, model)[0] == cpus_answer[0]
+    ask = {"model": model.name, "prompt": [7, 300, 12], "max_tokens": 48, "temperature": 0, "logprobs": 1, "stream": True}
+    undisturbed = list(tokens_of(leader.client().completions.create(**ask)))
+    assert len(undisturbed) == 48
+    tokens = tokens_of(leader.client().completions.create(**ask))
+    begun = [next(tokens)]
+    assert follower.stop(signal.SIGKILL) != 0
+    again = on_gpu(*arguments, "--pod-index", "1")
+    assert begun + list(tokens) == undisturbed
+    leader.wait_for_log("group formed .*epoch=2")
+    assert leader.stop() == 0
+    assert again.stop() == 0

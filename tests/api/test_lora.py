@@ -1,6 +1,5 @@
 """LoRA adapters of a real worker: chosen by name, mixed in one batch, loaded and unloaded while requests run."""
 
-import socket
 import threading
 
 import openai
@@ -102,17 +101,6 @@ def test_rows_of_all_adapters_in_one_batch_have_the_bits_that_they_have_alone(st
 ], ids=["four ranks", "mtp", "ngram, two ranks"])
 def test_ranks_and_guesses_change_nothing(start_worker, adapters, alone, arguments):
     assert answers(start_worker(*both(adapters), *arguments).ready()) == alone
-
-
-@pytest.fixture
-def group(token_file):
-    """What two processes of one rank each are started with, but for --pod-index."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        control = str(free.getsockname()[1])
-    return (
-        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
-        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file, "--control-port", control,
-    )  # fmt: skip
 
 
 def test_the_processes_of_a_group_load_the_same_adapters(start_worker, adapters, alone, group):

@@ -204,19 +204,13 @@ def test_a_client_that_stops_reading_its_stream_is_cut_off(start_worker):
     assert answer.choices[0].message.content == COUNTED
 
 
-def test_a_group_of_two_processes(start_worker, token_file):
+def test_a_group_of_two_processes(start_worker, group):
     """The leader serves; the follower only answers health, and outlives the leader."""
-    group = (
-        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
-        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file,
-    )  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        control = ("--control-port", str(free.getsockname()[1]))
-    follower = start_worker(*group, *control, "--pod-index", "1")
+    follower = start_worker(*group, "--pod-index", "1")
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(follower.url + "/health/ready")
     assert urllib.request.urlopen(follower.url + "/health/live").status == 200
-    leader = start_worker(*group, *control, "--pod-index", "0").ready()
+    leader = start_worker(*group, "--pod-index", "0").ready()
     answer = leader.client().chat.completions.create(model=NAME, messages=ASK)
     assert answer.choices[0].message.content == COUNTED
     assert urllib.request.urlopen(follower.url + "/health/ready").status == 200

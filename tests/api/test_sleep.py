@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import threading
 import urllib.error
 import urllib.request
@@ -126,13 +125,7 @@ def test_only_with_the_token_and_a_mode_that_there_is(sleeper):
     assert readiness(sleeper) == ""
 
 
-def test_a_group_of_two_processes_sleeps_as_a_whole(start_worker, token_file):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        control = str(free.getsockname()[1])
-    group = (
-        "--tensor-parallel", "2", "--ranks-per-pod", "1", "--leader-host", "127.0.0.1", "--advertise-host",
-        "127.0.0.1", "--internal-port", "0", "--internal-token-file", token_file, "--control-port", control,
-    )  # fmt: skip
+def test_a_group_of_two_processes_sleeps_as_a_whole(start_worker, group):
     follower = start_worker(*group, "--pod-index", "1")
     leader = start_worker(*group, "--pod-index", "0").ready()
     tell(leader, "/internal/sleep")

@@ -2,7 +2,10 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -14,8 +17,13 @@
 
 namespace {
 
+struct Item {
+  dsm::emulation::Work work;
+  std::function<bool()> ready;  // null: it always is
+};
+
 struct Queue {
-  std::deque<dsm::emulation::Work> work;
+  std::deque<Item> work;
   bool busy = false;  // a thread does its work
 };
 
@@ -53,9 +61,13 @@ CUstream_st& stream_of(cudaStream_t stream) {
   return stream != nullptr ? *stream : state().default_stream;
 }
 
-// Does the queue's work in order until `enough` or until there is none.
+enum class Unready { kWait, kLeave };
+
+// Does the queue's work in order until `enough` or until there is none. False: it has left some
+// that was not ready.
 template <class Enough>
-void work_until(const std::shared_ptr<Queue>& queue, const Enough& enough) {
+bool work_until(const std::shared_ptr<Queue>& queue, const Enough& enough,
+                Unready unready = Unready::kWait) {
   State& all = state();
   std::unique_lock lock(all.mutex);
   while (!enough()) {
@@ -63,8 +75,15 @@ void work_until(const std::shared_ptr<Queue>& queue, const Enough& enough) {
       all.changed.wait(lock);
       continue;
     }
-    if (queue->work.empty()) return;
-    const auto work = std::move(queue->work.front());
+    if (queue->work.empty()) return true;
+    if (const auto& ready = queue->work.front().ready; ready && !ready()) {
+      if (unready == Unready::kLeave) return false;
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+      continue;
+    }
+    const auto work = std::move(queue->work.front().work);
     queue->work.pop_front();
     queue->busy = true;
     lock.unlock();
@@ -73,17 +92,18 @@ void work_until(const std::shared_ptr<Queue>& queue, const Enough& enough) {
     queue->busy = false;
     all.changed.notify_all();
   }
+  return true;
 }
 
-void work_all(const std::shared_ptr<Queue>& queue) {
-  work_until(queue, [] { return false; });
+bool work_all(const std::shared_ptr<Queue>& queue, Unready unready = Unready::kWait) {
+  return work_until(queue, [] { return false; }, unready);
 }
 void work_all(CUstream_st& stream) {
   work_all(stream.queue);
 }
 
-void reach(const std::shared_ptr<Mark>& mark) {
-  if (mark != nullptr) work_until(mark->queue, [&] { return mark->reached; });
+bool reach(const std::shared_ptr<Mark>& mark, Unready unready = Unready::kWait) {
+  return mark == nullptr || work_until(mark->queue, [&] { return mark->reached; }, unready);
 }
 
 std::shared_ptr<Mark> mark_of(cudaEvent_t event) {
@@ -98,7 +118,16 @@ namespace dsm::emulation {
 void enqueue(cudaStream_t stream, Work work) {
   if (capture(stream, work)) return;
   const std::lock_guard lock(state().mutex);
-  stream_of(stream).queue->work.push_back(std::move(work));
+  stream_of(stream).queue->work.push_back({std::move(work), nullptr});
+}
+
+void enqueue_when(cudaStream_t stream, std::function<bool()> ready, Work work) {
+  if (Work captured = work; capture(stream, captured)) {
+    std::fprintf(stderr, "emulated GPU: work that waits for others was captured\n");
+    std::abort();
+  }
+  const std::lock_guard lock(state().mutex);
+  stream_of(stream).queue->work.push_back({std::move(work), std::move(ready)});
 }
 
 void wait_as_for_memory() {
@@ -132,7 +161,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 
 // Nothing goes on by itself, so who asks again and again has to find it done.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return cudaStreamSynchronize(stream);
+  if (!dsm::emulation::allowed_in_capture()) return cudaErrorStreamCaptureUnsupported;
+  return work_all(stream_of(stream).queue, Unready::kLeave) ? cudaSuccess : cudaErrorNotReady;
 }
 
 // All streams' work side by side, since kernels may wait for each other's.
@@ -182,7 +212,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 // As cudaStreamQuery().
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return cudaEventSynchronize(event);
+  return reach(mark_of(event), Unready::kLeave) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {

@@ -10,6 +10,9 @@ namespace dsm::emulation {
 
 using Work = std::function<void()>;
 void enqueue(cudaStream_t stream, Work work);
+// Work that cannot be done before `ready`, which others bring about: who asks whether the stream is
+// done is told no, who waits for it waits. It cannot be captured.
+void enqueue_when(cudaStream_t stream, std::function<bool()> ready, Work work);
 
 // What calls that take memory or give it back may do on a GPU: wait for all that is on the device.
 // It is done here while a kernel waits for another one, so that whoever calls before having started

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -42,6 +43,20 @@ TEST_F(StreamTest, WorkIsDoneInOrderWhenTheHostWaits) {
   EXPECT_EQ(done_, (std::vector{1, 3}));
   cudaDeviceSynchronize();
   EXPECT_EQ(done_, (std::vector{1, 3, 2}));
+}
+
+TEST_F(StreamTest, WorkThatIsNotReadyIsWaitedForButNotByWhoAsks) {
+  std::atomic<bool> ready = false;
+  log(first_, 1);
+  enqueue_when(first_, [&] { return ready.load(); }, [this] { done_.push_back(2); });
+  cudaEventRecord(event_, first_);
+  EXPECT_EQ(cudaStreamQuery(first_), cudaErrorNotReady);
+  EXPECT_EQ(cudaEventQuery(event_), cudaErrorNotReady);
+  EXPECT_EQ(done_, std::vector{1});
+  const std::jthread other([&] { ready = true; });
+  cudaStreamSynchronize(first_);
+  EXPECT_EQ(done_, (std::vector{1, 2}));
+  EXPECT_EQ(cudaStreamQuery(first_), cudaSuccess);
 }
 
 TEST_F(StreamTest, AStreamWaitsForAnEventAsItWasRecordedThen) {
