@@ -135,7 +135,7 @@ TEST(Memory, EndsAndIsAnErrorThen) {
   EXPECT_EQ(cudaMalloc(&memory, std::size_t{1} << 40), cudaErrorMemoryAllocation);
   EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
-  EXPECT_EQ(cudaFree(&memory), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFree(static_cast<void*>(&memory)), cudaErrorInvalidValue);
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidValue);
 }
 
