@@ -42,8 +42,10 @@ struct GroupOptions {
   Millis heartbeat{1000};          // sent this often on an idle control connection
   Millis heartbeat_timeout{6000};  // silence for so long is a lost pod
   Millis step_timeout{6500};       // a step in which no rank gets on for so long hangs
-  Millis form_timeout{30000};      // time for all communicators of an epoch to connect
-  Millis reconnect_min{100};       // back-off of a follower without a leader
+  // Time for an epoch's communicators to connect and its caches to be made; twice as long after
+  // each epoch that has not come to be, up to sixteen times.
+  Millis form_timeout{30000};
+  Millis reconnect_min{100};  // back-off of a follower without a leader
   Millis reconnect_max{2000};
 
   int pods() const { return tensor_parallel / ranks_per_pod; }

@@ -49,6 +49,7 @@ struct Controls {
   std::atomic<int> fail_load_of_rank{-1};
   std::atomic<int> fail_join_of_rank{-1};  // once
   std::atomic<int> joins{0};
+  Millis join_takes{0};                // before start()
   std::atomic<bool> no_memory{false};  // to load
   std::atomic<bool> no_device{false};  // to load onto
   std::atomic<bool> hold_load{false};
@@ -85,6 +86,11 @@ class FakeRank final : public RankExecutor {
     int expected = rank_;
     if (controls_->fail_join_of_rank.compare_exchange_strong(expected, -1)) {
       throw comm::CommError("this rank cannot connect its device");
+    }
+    const auto end = std::chrono::steady_clock::now() + controls_->join_takes;
+    while (std::chrono::steady_clock::now() < end) {
+      if (comm.aborted().stop_requested()) throw comm::CommError("given up");
+      std::this_thread::sleep_for(Millis(1));
     }
     comm.barrier();
   }

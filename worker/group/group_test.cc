@@ -111,6 +111,16 @@ TEST(Group, MeetsAgainWhenARankCouldNotJoinWhatItComputesOn) {
   EXPECT_TRUE(group.answers({5, 6}, 8));
 }
 
+// As ranks of many GPUs on a busy node may.
+TEST(Group, MeetsAlsoWhenJoiningTakesLongerThanAnEpochFirstHas) {
+  TestGroup group(2, 1, [](GroupOptions& o) { o.form_timeout = Millis(100); });
+  group.controls[1]->join_takes = Millis(600);
+  group.start();
+  ASSERT_TRUE(group.becomes_ready());
+  EXPECT_GE(group.leader->state().epoch, 4U) << "100, 200 and 400 ms are not enough";
+  EXPECT_TRUE(group.answers({5, 6}, 8));
+}
+
 TEST(Group, GoesOnWithoutAnErrorWhenARankThatLostItsDeviceStartsAnew) {
   TestGroup group(2, 1);
   group.start();

@@ -24,6 +24,7 @@ namespace {
 constexpr Millis kAdaptersRound{200};  // one that nobody needs any more is seen within this time
 // A rank that is still in a step this long after it was given up will not come back.
 constexpr Seconds kStuck{60};
+constexpr int kMostDoublings = 4;  // of the time in which an epoch has to form
 
 }  // namespace
 
@@ -265,6 +266,8 @@ struct LeaderGroup::Impl {
     ++epoch;
     stage = Stage::kConnecting;
     connecting_since = clock.now();
+    // What takes long on this machine would never end if each epoch had no more time than the last.
+    form_timeout = options.form_timeout * (1 << std::min(failed_in_a_row, kMostDoublings));
     local_joined = false;
     std::shared_ptr<EpochComms> comms;
     if (options.pods() == 1) {
@@ -382,10 +385,10 @@ struct LeaderGroup::Impl {
       }
       if (stage == Stage::kWaiting && now >= next_epoch_at && may_begin() && adapters_ready()) {
         begin_epoch();
-      } else if (stage == Stage::kConnecting && now - connecting_since > options.form_timeout) {
+      } else if (stage == Stage::kConnecting && now - connecting_since > form_timeout) {
         end_epoch({.kind = ErrorKind::kTransient,
                    .message = "the ranks did not connect within " +
-                              std::to_string(options.form_timeout.count()) + " ms"});
+                              std::to_string(form_timeout.count()) + " ms"});
         continue;
       } else if (stage == Stage::kReady && !steps.empty() &&
                  step_watch.hangs(now, steps.front().start, ranks->moves())) {
@@ -419,6 +422,7 @@ struct LeaderGroup::Impl {
   std::map<int, Pod> pods;
   Stage stage = Stage::kWaiting;
   TimePoint connecting_since{};
+  Millis form_timeout{};  // of the epoch under way
   TimePoint next_epoch_at{};
   int failed_in_a_row = 0;
   std::uint64_t epoch = 0;         // under way, or the last
