@@ -375,8 +375,8 @@ TEST(Group, RefusesALeaderThatDoesNotKnowTheToken) {
   }
   Channel channel(std::move(*socket));
   ASSERT_TRUE(channel.send(Challenge{.nonce = "n"}));
-  const auto hello = channel.receive(Millis(10'000));
-  ASSERT_TRUE(hello && *hello && std::holds_alternative<Hello>(**hello));
+  const auto hello = channel.receive(Millis(10'000)).value_or(std::nullopt);
+  ASSERT_TRUE(hello.has_value() && std::holds_alternative<Hello>(hello.value()));
   ASSERT_TRUE(channel.send(Welcome{.proof = std::string(32, 'x')}));
   EXPECT_TRUE(eventually(
       [&] { return follower.state().message.find("another token") != std::string::npos; }));
@@ -388,8 +388,8 @@ TEST(Group, TakesASilentPodForLost) {
   auto socket = connect_to("127.0.0.1", group.port, Millis(1000));
   ASSERT_TRUE(socket);
   Channel channel(std::move(*socket));
-  const auto challenge = channel.receive(Millis(10'000));
-  ASSERT_TRUE(challenge && *challenge);
+  const auto challenge = channel.receive(Millis(10'000)).value_or(std::nullopt);
+  ASSERT_TRUE(challenge.has_value());
   const GroupOptions o = options(2, 1, 1);
   Hello hello{.pod_index = 1,
               .tensor_parallel = 2,
@@ -399,7 +399,7 @@ TEST(Group, TakesASilentPodForLost) {
               .model_digest = o.model_digest,
               .nonce = "n",
               .proof = {}};
-  hello.proof = hello_proof(o.token, std::get<Challenge>(**challenge).nonce, hello);
+  hello.proof = hello_proof(o.token, std::get<Challenge>(challenge.value()).nonce, hello);
   ASSERT_TRUE(channel.send(hello));
   ASSERT_TRUE(channel.send(Progress{.ranks = {{.rank = 1,
                                                .phase = Phase::kRendezvous,

@@ -61,7 +61,8 @@ struct LeaderGroup::Impl {
                 .joined = [this](std::uint64_t e) { on_local_joined(e); },
                 .samples = [this](std::uint64_t e,
                                   engine::Samples s) { on_samples(e, std::move(s)); },
-                .broken = [this](std::uint64_t e, Error error) { on_broken(e, 0, error); }})),
+                .broken = [this](std::uint64_t e,
+                                 const Error& error) { on_broken(e, 0, error); }})),
         port(
             options, log,
             {.admitted = [this](const Hello& hello,
