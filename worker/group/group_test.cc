@@ -2,11 +2,23 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <stdexcept>
+
 #include "worker/group/group_fixture.h"
 #include "worker/group/wire.h"
 
 namespace dsm::group {
 namespace {
+
+// The next message; throws when another one comes, or none in time.
+template <typename M>
+M receive(Channel& channel) {
+  const auto message = channel.receive(Millis(10'000)).value_or(std::nullopt);
+  if (!message || !std::holds_alternative<M>(*message)) {
+    throw std::runtime_error("the message that should come did not");
+  }
+  return std::get<M>(*message);
+}
 
 using ::testing::HasSubstr;
 
@@ -375,8 +387,7 @@ TEST(Group, RefusesALeaderThatDoesNotKnowTheToken) {
   }
   Channel channel(std::move(*socket));
   ASSERT_TRUE(channel.send(Challenge{.nonce = "n"}));
-  const auto hello = channel.receive(Millis(10'000)).value_or(std::nullopt);
-  ASSERT_TRUE(hello.has_value() && std::holds_alternative<Hello>(hello.value()));
+  receive<Hello>(channel);
   ASSERT_TRUE(channel.send(Welcome{.proof = std::string(32, 'x')}));
   EXPECT_TRUE(eventually(
       [&] { return follower.state().message.find("another token") != std::string::npos; }));
@@ -388,8 +399,7 @@ TEST(Group, TakesASilentPodForLost) {
   auto socket = connect_to("127.0.0.1", group.port, Millis(1000));
   ASSERT_TRUE(socket);
   Channel channel(std::move(*socket));
-  const auto challenge = channel.receive(Millis(10'000)).value_or(std::nullopt);
-  ASSERT_TRUE(challenge.has_value());
+  const auto challenge = receive<Challenge>(channel);
   const GroupOptions o = options(2, 1, 1);
   Hello hello{.pod_index = 1,
               .tensor_parallel = 2,
@@ -399,7 +409,7 @@ TEST(Group, TakesASilentPodForLost) {
               .model_digest = o.model_digest,
               .nonce = "n",
               .proof = {}};
-  hello.proof = hello_proof(o.token, std::get<Challenge>(challenge.value()).nonce, hello);
+  hello.proof = hello_proof(o.token, challenge.nonce, hello);
   ASSERT_TRUE(channel.send(hello));
   ASSERT_TRUE(channel.send(Progress{.ranks = {{.rank = 1,
                                                .phase = Phase::kRendezvous,
