@@ -156,7 +156,7 @@ class Operator {
   std::unique_ptr<keda::KedaServer> make_keda() {
     if (options_.keda_port == 0) return nullptr;
     return std::make_unique<keda::KedaServer>(
-        keda::KedaOptions{options_.listen, static_cast<std::uint16_t>(options_.keda_port)},
+        GrpcAddress{options_.listen, static_cast<std::uint16_t>(options_.keda_port)},
         [this](const std::string& ns, const std::string& model, const std::string& metric) {
           return metrics_api::number_of(view_of(ns, model), model, metric);
         },

@@ -91,8 +91,7 @@ struct Base {
         server(startup.server, registry, drain, clock, log) {
     if (o.grpc_port == 0 || !o.is_leader()) return;
     grpc.emplace(
-        grpc_api::GrpcServerOptions{.host = o.host,
-                                    .port = static_cast<std::uint16_t>(o.grpc_port)},
+        GrpcAddress{.host = o.host, .port = static_cast<std::uint16_t>(o.grpc_port)},
         [this] { return server.open_api(); }, log);
   }
 

@@ -2,12 +2,12 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <utility>
 
+#include "base/grpc/listener.h"
 #include "operator/keda/externalscaler.grpc.pb.h"
 
 namespace dsm::keda {
@@ -21,7 +21,6 @@ using externalscaler::IsActiveResponse;
 using externalscaler::ScaledObjectRef;
 
 constexpr int kMaxMessage = 64 << 10;
-constexpr std::chrono::seconds kStopTime{2};
 
 grpc::Status to_grpc(const Error& error) {
   switch (error.kind) {
@@ -207,41 +206,34 @@ class Service final : public ExternalScaler::CallbackService {
 }  // namespace
 
 struct KedaServer::Impl {
-  Impl(KedaOptions o, Numbers numbers, Logger l)
-      : options(std::move(o)), log(std::move(l)), service(std::move(numbers)) {}
+  Impl(GrpcAddress a, Numbers numbers, Logger l)
+      : address(std::move(a)), log(std::move(l)), service(std::move(numbers)) {}
 
-  KedaOptions options;
+  const GrpcAddress address;
   Logger log;
   Service service;
-  int port = 0;
-  std::unique_ptr<grpc::Server> server;
+  GrpcListener listener;
 };
 
-KedaServer::KedaServer(KedaOptions options, Numbers numbers, Logger log)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(numbers), std::move(log))) {}
+KedaServer::KedaServer(GrpcAddress address, Numbers numbers, Logger log)
+    : impl_(std::make_unique<Impl>(std::move(address), std::move(numbers), std::move(log))) {}
 
 KedaServer::~KedaServer() {
   stop();
 }
 
 Status KedaServer::start() {
-  grpc::ServerBuilder builder;
-  const std::string address = impl_->options.host + ":" + std::to_string(impl_->options.port);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &impl_->port);
-  builder.SetMaxReceiveMessageSize(kMaxMessage);
-  builder.RegisterService(&impl_->service);
-  impl_->server = builder.BuildAndStart();
-  if (!impl_->server || impl_->port == 0) {
-    impl_->server.reset();
-    return fail(ErrorKind::kTransient, "cannot listen for KEDA on " + address);
+  const GrpcAddress& address = impl_->address;
+  if (auto begun = impl_->listener.start(address, impl_->service, kMaxMessage); !begun) {
+    return fail(begun.error().kind, "KEDA's scaler: " + begun.error().message);
   }
-  impl_->log.info("listening for keda", {{"address", address}, {"port", impl_->port}});
+  impl_->log.info("listening for keda",
+                  {{"address", address.text()}, {"port", impl_->listener.port()}});
   return {};
 }
 
 std::uint16_t KedaServer::port() const {
-  return static_cast<std::uint16_t>(impl_->port);
+  return impl_->listener.port();
 }
 
 void KedaServer::changed(const std::string& ns, const std::string& model) {
@@ -249,11 +241,9 @@ void KedaServer::changed(const std::string& ns, const std::string& model) {
 }
 
 void KedaServer::stop() {
-  if (!impl_->server) return;
+  if (impl_->listener.server() == nullptr) return;
   impl_->service.stop();
-  impl_->server->Shutdown(std::chrono::system_clock::now() + kStopTime);
-  impl_->server->Wait();
-  impl_->server.reset();
+  impl_->listener.stop();
 }
 
 }  // namespace dsm::keda

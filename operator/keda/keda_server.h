@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "base/grpc/address.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "operator/keda/trigger.h"
@@ -20,14 +21,9 @@ namespace dsm::keda {
 using Numbers = std::function<Result<double>(const std::string& ns, const std::string& model,
                                              const std::string& metric)>;
 
-struct KedaOptions {
-  std::string host = "0.0.0.0";
-  std::uint16_t port = 0;  // 0: the system chooses; see port()
-};
-
 class KedaServer {
  public:
-  KedaServer(KedaOptions options, Numbers numbers, Logger log);
+  KedaServer(GrpcAddress address, Numbers numbers, Logger log);
   ~KedaServer();  // stop()
   KedaServer(const KedaServer&) = delete;
   KedaServer& operator=(const KedaServer&) = delete;

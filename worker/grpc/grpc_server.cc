@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/grpc/listener.h"
 #include "worker/grpc/deepseek.grpc.pb.h"
 #include "worker/grpc/grpc_call.h"
 
@@ -22,7 +23,6 @@ using deepseek::v1::InferenceRequest;
 using deepseek::v1::InferenceResponse;
 
 constexpr int kMaxMessage = 8 << 20;  // as the HTTP port
-constexpr std::chrono::seconds kStopTime{2};
 
 class UnaryReactor final : public grpc::ServerUnaryReactor, public Sink {
  public:
@@ -161,19 +161,18 @@ class Service final : public DeepSeekService::CallbackService {
 }  // namespace
 
 struct GrpcServer::Impl {
-  Impl(GrpcServerOptions o, std::function<server::Api*()> api, Logger l)
-      : options(std::move(o)), log(std::move(l)), service(std::move(api)) {}
+  Impl(GrpcAddress a, std::function<server::Api*()> api, Logger l)
+      : address(std::move(a)), log(std::move(l)), service(std::move(api)) {}
 
-  GrpcServerOptions options;
+  const GrpcAddress address;
   Logger log;
   Service service;
-  int port = 0;
   std::atomic<int> told = -1;  // what the health service says
-  std::unique_ptr<grpc::Server> server;
+  GrpcListener listener;
 };
 
-GrpcServer::GrpcServer(GrpcServerOptions options, std::function<server::Api*()> api, Logger log)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(api), std::move(log))) {}
+GrpcServer::GrpcServer(GrpcAddress address, std::function<server::Api*()> api, Logger log)
+    : impl_(std::make_unique<Impl>(std::move(address), std::move(api), std::move(log))) {}
 
 GrpcServer::~GrpcServer() {
   stop();
@@ -181,39 +180,30 @@ GrpcServer::~GrpcServer() {
 
 Status GrpcServer::start() {
   grpc::EnableDefaultHealthCheckService(true);
-  grpc::ServerBuilder builder;
-  const std::string address = impl_->options.host + ":" + std::to_string(impl_->options.port);
-  // Another process on the same port is an error, not a partner.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &impl_->port);
-  builder.SetMaxReceiveMessageSize(kMaxMessage);
-  builder.RegisterService(&impl_->service);
-  impl_->server = builder.BuildAndStart();
-  if (!impl_->server || impl_->port == 0) {
-    impl_->server.reset();
-    return fail(ErrorKind::kTransient, "cannot listen for gRPC on " + address);
+  const GrpcAddress& address = impl_->address;
+  if (auto begun = impl_->listener.start(address, impl_->service, kMaxMessage); !begun) {
+    return fail(begun.error().kind, "gRPC: " + begun.error().message);
   }
   serving(false);
-  impl_->log.info("listening for grpc", {{"address", address}, {"port", impl_->port}});
+  impl_->log.info("listening for grpc",
+                  {{"address", address.text()}, {"port", impl_->listener.port()}});
   return {};
 }
 
 std::uint16_t GrpcServer::port() const {
-  return static_cast<std::uint16_t>(impl_->port);
+  return impl_->listener.port();
 }
 
 void GrpcServer::serving(bool yes) {
-  if (!impl_->server || impl_->told.exchange(yes ? 1 : 0) == (yes ? 1 : 0)) return;
-  grpc::HealthCheckServiceInterface* health = impl_->server->GetHealthCheckService();
+  grpc::Server* const server = impl_->listener.server();
+  if (server == nullptr || impl_->told.exchange(yes ? 1 : 0) == (yes ? 1 : 0)) return;
+  grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService();
   health->SetServingStatus(DeepSeekService::service_full_name(), yes);
   health->SetServingStatus(yes);  // the server as a whole, which probes ask for
 }
 
 void GrpcServer::stop() {
-  if (!impl_->server) return;
-  impl_->server->Shutdown(std::chrono::system_clock::now() + kStopTime);
-  impl_->server->Wait();
-  impl_->server.reset();
+  impl_->listener.stop();
 }
 
 }  // namespace dsm::grpc_api

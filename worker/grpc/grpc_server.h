@@ -11,22 +11,18 @@
 #include <memory>
 #include <string>
 
+#include "base/grpc/address.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "worker/server/api.h"
 
 namespace dsm::grpc_api {
 
-struct GrpcServerOptions {
-  std::string host = "0.0.0.0";
-  std::uint16_t port = 0;  // 0: the system chooses; see GrpcServer::port()
-};
-
 class GrpcServer {
  public:
   // `api` gives the Api while requests are taken and null otherwise; callable until stop() has
   // returned.
-  GrpcServer(GrpcServerOptions options, std::function<server::Api*()> api, Logger log);
+  GrpcServer(GrpcAddress address, std::function<server::Api*()> api, Logger log);
   ~GrpcServer();  // stop()
   GrpcServer(const GrpcServer&) = delete;
   GrpcServer& operator=(const GrpcServer&) = delete;

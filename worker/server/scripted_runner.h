@@ -63,9 +63,9 @@ class ScriptedRunner final : public engine::Runner {
     if (!batch_) return std::nullopt;
     const auto may_go = [this] { return permits_ != 0 || failure_.has_value(); };
     if (!changed_.wait_until(lock, deadline, may_go)) return std::nullopt;
-    if (failure_) {
+    if (const auto failure = std::exchange(failure_, std::nullopt)) {
       batch_.reset();
-      return std::unexpected(*std::exchange(failure_, std::nullopt));
+      return std::unexpected(*failure);
     }
     if (permits_ > 0) --permits_;
     engine::Samples samples{.id = batch_->id, .samples = {}};
