@@ -14,6 +14,7 @@ struct CUgraph_st {
 };
 struct CUgraphExec_st {
   std::shared_ptr<const Sequence> work;
+  bool sent = false;
 };
 
 namespace {
@@ -83,15 +84,19 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long) {
+  dsm::emulation::wait_as_for_memory();
   *executable = new CUgraphExec_st{std::make_shared<const Sequence>(graph->work)};
   return cudaSuccess;
 }
 
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
+cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t) {
+  dsm::emulation::wait_as_for_memory();
+  executable->sent = true;
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (!executable->sent) cudaGraphUpload(executable, stream);
   ++started;
   dsm::emulation::enqueue(stream, [work = executable->work] {
     for (const auto& one : *work) one();
@@ -100,6 +105,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  dsm::emulation::wait_as_for_memory();
   delete executable;
   return cudaSuccess;
 }
