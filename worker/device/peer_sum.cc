@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "kernels/cuda/all_reduce.h"
+#include "kernels/cuda/peer_columns.h"
 #include "worker/device/gpu_holdings.h"
 
 namespace dsm::device {
@@ -92,6 +94,7 @@ std::unique_ptr<PeerSum> PeerSum::join(comm::Communicator& ranks, std::span<cons
   if (ranks.size() > kernels::kSegments) return nullptr;
   const int gpu = gpus[static_cast<std::size_t>(ranks.rank())];
   kernels::cuda::load_all_reduce();
+  kernels::cuda::load_peer_columns();
   device::check(cudaGetLastError(), "load kernels");
   std::shared_ptr<PeerPlaces> own;
   if (reach(gpu, gpus)) own = PeerPlaces::make(gpu, gpus, stream);
@@ -135,15 +138,18 @@ PeerSum::~PeerSum() {
 }
 
 void PeerSum::add(const float* mine, float* y, std::int64_t count, SumWay way) {
-  kernels::cuda::AllReduceParams p = params_;
-  p.mine = mine;
-  p.y = y;
-  p.count = count;
+  const kernels::cuda::AllReduceParams p{.mine = mine, .y = y, .count = count, .peers = params_};
   if (way == SumWay::kOneShot) {
     kernels::cuda::all_reduce_one_shot(p, stream_.get());
   } else {
     kernels::cuda::all_reduce_two_shot(p, stream_.get());
   }
+  device::check(cudaGetLastError(), "start a kernel");
+}
+
+void PeerSum::put_columns(const float* mine, int rows, int width, float* y) {
+  kernels::cuda::peer_columns(
+      {.mine = mine, .rows = rows, .width = width, .y = y, .peers = params_}, stream_.get());
   device::check(cudaGetLastError(), "start a kernel");
 }
 

@@ -1,5 +1,6 @@
 // Sums of ranks that are threads of this process and whose GPUs reach each other's memory, over
-// NVLink or PCIe (kernels/cuda/all_reduce.h).
+// NVLink or PCIe (kernels/cuda/all_reduce.h), and columns that they have parts of
+// (kernels/cuda/peer_columns.h). Both can be recorded in a graph.
 //
 // A rank that is lost leaves the others' kernels waiting, but not for ever: they end when the
 // ranks' communicator is aborted, or by themselves after the time that was given. What they have
@@ -22,7 +23,7 @@
 #include <stop_token>
 #include <vector>
 
-#include "kernels/cuda/all_reduce.h"
+#include "kernels/cuda/peers.h"
 #include "worker/comm/communicator.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/sum_ways.h"
@@ -47,6 +48,8 @@ class PeerSum {
   // Collective, on the stream: y += the sum of all ranks' `mine`, as tree_sum() adds them. Both are
   // aligned to 16 bytes, count is a multiple of 4. `way` is not the library.
   void add(const float* mine, float* y, std::int64_t count, SumWay way);
+  // Likewise: y, of rank 0, [rows, ranks * width] = all ranks' `mine` [rows, width] side by side.
+  void put_columns(const float* mine, int rows, int width, float* y);
   // Once what is on the stream is done: throws comm::CommError if it waited in vain.
   void check() const;
   // Kernels wait for nobody any more.
@@ -68,7 +71,7 @@ class PeerSum {
   std::vector<std::shared_ptr<PeerPlaces>> all_;
   const DeviceMemory state_;
   const HostMemory lost_;
-  kernels::cuda::AllReduceParams params_;
+  kernels::cuda::PeerParams params_;
   const std::stop_token aborted_;
   std::optional<std::stop_callback<GiveUp>> on_abort_;
 };

@@ -1,5 +1,5 @@
-// Sums by kernels that write into other ranks' memory, of ranks that are threads on one GPU: bits,
-// and what becomes of those who wait for a rank that is lost.
+// Sums and columns by kernels that write into other ranks' memory, of ranks that are threads on one
+// GPU: bits, and what becomes of those who wait for a rank that is lost.
 #include "worker/device/peer_sum.h"
 
 #include <gtest/gtest.h>
@@ -200,6 +200,87 @@ TEST(PeerSum, OfManyCallsNeedsNoPaceInCommon) {
   });
 }
 
+struct Columns {
+  int rows;
+  int width;
+  std::int64_t values() const { return std::int64_t{rows} * width; }
+};
+
+std::vector<float> side_by_side(int ranks, const Columns& of, int seed) {
+  std::vector<std::vector<float>> all;
+  for (int r = 0; r < ranks; ++r) all.push_back(random_values(of.values(), seed + r));
+  std::vector<float> y;
+  for (int row = 0; row < of.rows; ++row) {
+    for (const std::vector<float>& mine : all) {
+      const auto begin = mine.begin() + std::ptrdiff_t{row} * of.width;
+      y.insert(y.end(), begin, begin + of.width);
+    }
+  }
+  return y;
+}
+
+// Of widths that packets end with, and of others; between sums, at no pace in common.
+TEST(PeerColumns, StandSideBySideOnTheFirstRank) {
+  const std::vector<Columns> shapes{{1, 4}, {1, 1028}, {3, 20}, {5, 7}, {2, 1}, {64, 130}};
+  for (const int size : kSizes) {
+    SCOPED_TRACE(size);
+    run(size, [&](comm::Communicator& ranks) {
+      Stream stream;
+      const auto sum = join(ranks, stream);
+      ASSERT_NE(sum, nullptr);
+      std::mt19937 random(static_cast<unsigned>(ranks.rank()));
+      std::vector<Values> mine;
+      std::vector<Values> results;
+      for (const Columns& of : shapes) {
+        const int seed = static_cast<int>(of.values());
+        mine.emplace_back(random_values(of.values(), seed + ranks.rank())).send(stream);
+        const auto values = static_cast<std::size_t>(of.values() * size);
+        results.emplace_back(std::vector<float>(values)).send(stream);
+      }
+      Values part(random_values(1028, 9 + ranks.rank()));
+      Values y(random_values(1028, 109));
+      part.send(stream);
+      y.send(stream);
+      ranks.barrier();
+      for (int time = 0; time < 2; ++time) {
+        for (std::size_t i = 0; i < shapes.size(); ++i) {
+          for (unsigned n = random() % 16; n > 0; --n) std::this_thread::yield();
+          sum->put_columns(mine[i].get(), shapes[i].rows, shapes[i].width,
+                           ranks.rank() == 0 ? results[i].get() : nullptr);
+          if (i % 2 == 0) sum->add(part.get(), y.get(), 1028, kOwnWays[i / 2 % 2]);
+          if (random() % 3 == 0) stream.synchronise();
+        }
+      }
+      EXPECT_TRUE(same_bits(y.fetch(stream), reference(size, 1028, 9, 6)));
+      for (std::size_t i = 0; ranks.rank() == 0 && i < shapes.size(); ++i) {
+        const int seed = static_cast<int>(shapes[i].values());
+        EXPECT_TRUE(same_bits(results[i].fetch(stream), side_by_side(size, shapes[i], seed))) << i;
+      }
+      sum->check();
+    });
+  }
+}
+
+TEST(PeerColumns, OfMoreThanThereArePlacesForComePieceByPiece) {
+  const Columns of{3, static_cast<int>(kernels::cuda::kPeerPlaces / 5)};
+  ASSERT_GT(2 * of.values(), kernels::cuda::kPeerPlaces);
+  const std::vector<float> wanted = side_by_side(2, of, 7);
+  run(2, [&](comm::Communicator& ranks) {
+    Stream stream;
+    const auto sum = join(ranks, stream);
+    Values mine(random_values(of.values(), 7 + ranks.rank()));
+    Values y(std::vector<float>(static_cast<std::size_t>(2 * of.values())));
+    mine.send(stream);
+    ranks.barrier();
+    sum->put_columns(mine.get(), of.rows, of.width, ranks.rank() == 0 ? y.get() : nullptr);
+    stream.synchronise();
+    if (ranks.rank() == 0) {
+      EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
+    }
+    ranks.barrier();
+  });
+}
+
 TEST(PeerSum, OfWhatIsNoNumberIsNone) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const float empty = std::bit_cast<float>(0xffffffffU);  // as a place that nobody has written
@@ -233,10 +314,12 @@ TEST(PeerSum, IsRecordedOnceAndRepeated) {
     const auto sum = join(ranks, stream);
     Values mine(random_values(kCount, 11 + ranks.rank()));
     Values y(random_values(kCount, 111));
+    Values columns(std::vector<float>(3 * kCount));
     mine.send(stream);
     y.send(stream);
     device::check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "record");
     for (const SumWay way : kOwnWays) sum->add(mine.get(), y.get(), kCount, way);
+    sum->put_columns(mine.get(), 4, kCount / 4, columns.get());
     cudaGraph_t steps = nullptr;
     device::check(cudaStreamEndCapture(stream.get(), &steps), "record");
     cudaGraphExec_t graph = nullptr;
@@ -247,6 +330,10 @@ TEST(PeerSum, IsRecordedOnceAndRepeated) {
     ranks.barrier();
     for (int i = 0; i < kRepeats; ++i) device::check(cudaGraphLaunch(graph, stream.get()), "start");
     EXPECT_TRUE(same_bits(y.fetch(stream), wanted));
+    if (ranks.rank() == 0) {
+      EXPECT_TRUE(same_bits(columns.fetch(stream), side_by_side(3, {4, kCount / 4}, 11)));
+    }
+    ranks.barrier();
     cudaGraphExecDestroy(graph);
     cudaGraphDestroy(steps);
   });
@@ -275,6 +362,13 @@ TEST(PeerSum, EndsWithoutARankThatDoesNotCome) {
         sum->add(mine.get(), y.get(), 1024, way);
         for (const float value : y.fetch(stream)) ASSERT_TRUE(std::isnan(value));
         EXPECT_EQ(error_of(*sum), "GPUs: the other ranks' part of a sum did not come within 50 ms");
+      }
+      Values columns(std::vector<float>(3 * 1024));
+      columns.send(stream);
+      sum->put_columns(mine.get(), 1, 1024, columns.get());
+      const std::vector<float>& got = columns.fetch(stream);
+      if (ranks.rank() == 0) {
+        for (std::size_t i = 1024; i < got.size(); ++i) ASSERT_TRUE(std::isnan(got[i]));
       }
     }
     ranks.barrier();
