@@ -145,7 +145,7 @@ class CudaBackend final : public Backend {
     linear_.products().forget_held();
     sent_.stage(lists, items);
   }
-  bool records() const override { return true; }
+  bool records() const override { return joined_.records(); }
   // What goes to a library is not recorded: it has launches of its own.
   void repeat(const RepeatKey& key, const std::function<void()>& operators) override {
     if (linear_.products().may_use_library(key.tokens)) return operators();
@@ -224,7 +224,13 @@ class CudaBackend final : public Backend {
   }
 
   std::string join(comm::Communicator& ranks) override {
-    return joined_.join(ranks, {.gpu = gpu_.number(), .exact = exact_, .all_reduce = all_reduce_});
+    joined_.leave();
+    stream_.synchronise();
+    graphs_.forget();  // they hold what was of another epoch, or of a rank without others
+    const JoinOptions options{.gpu = gpu_.number(), .exact = exact_, .all_reduce = all_reduce_};
+    const std::string how = joined_.join(ranks, options);
+    graphs_.record_with(joined_.shared());
+    return how;
   }
   void add_over_ranks(comm::Communicator& ranks, const RankSumParams& p) override {
     joined_.add(ranks, p);

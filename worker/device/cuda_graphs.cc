@@ -1,6 +1,7 @@
 #include "worker/device/cuda_graphs.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace dsm::device {
 namespace {
@@ -67,14 +68,33 @@ class RecordedLists {
 
 }  // namespace
 
+void CudaGraphs::forget() {
+  dropped_.clear();
+  entries_.clear();
+  shared_ = nullptr;
+}
+
 // Memory moves only when nothing on the stream uses it.
 void CudaGraphs::drop_moved() {
-  if (moves_ != stream_.moves()) entries_.clear();
+  if (moved()) entries_.clear();
   moves_ = stream_.moves();
 }
 
+// Graphs whose memory has moved stay until all ranks drop theirs, but are not started any more.
+void CudaGraphs::drop_together(const SharedSteps::Step& step) {
+  if (entries_.empty()) moves_ = stream_.moves();
+  if (step.drops()) {
+    stream_.wait();
+    dropped_.clear();
+    entries_.clear();
+    moves_ = stream_.moves();
+    shared_->meet();
+  } else if (moved()) {
+    shared_->ask_to_drop();
+  }
+}
+
 CudaGraphs::Entry* CudaGraphs::find(const RepeatKey& key) {
-  drop_moved();
   const auto found = std::ranges::find_if(entries_, [&](const Entry& entry) {
     return entry.key == key && std::ranges::equal(entry.sizes, sent_.sizes());
   });
@@ -83,31 +103,54 @@ CudaGraphs::Entry* CudaGraphs::find(const RepeatKey& key) {
   return &entries_.front();
 }
 
-void CudaGraphs::repeat(const RepeatKey& key, const std::function<void()>& operators) {
+void CudaGraphs::repeat(const RepeatKey& key, const Operators& operators) {
+  if (shared_ == nullptr) {
+    drop_moved();
+    return do_step(key, operators);
+  }
+  const SharedSteps::Step step(*shared_);
+  drop_together(step);
+  do_step(key, operators);
+}
+
+// All ranks find the same entries, and record the same: what moved() says is another matter.
+void CudaGraphs::do_step(const RepeatKey& key, const Operators& operators) {
   Entry* entry = find(key);
   if (entry == nullptr) return run_first(key, operators);
-  if (entry->graph == nullptr) record(*entry, operators);
+  if (entry->plain) return run(key, operators);
+  if (entry->graph == nullptr) {
+    record(*entry, operators);
+  } else if (moved()) {
+    return run(key, operators);
+  }
   check(cudaGraphLaunch(entry->graph.get(), stream_.get()), "start a step");
 }
 
-void CudaGraphs::run_first(const RepeatKey& key, const std::function<void()>& operators) {
+void CudaGraphs::run(const RepeatKey& key, const Operators& operators) {
+  const Setting positions(positions_, key.positions);
+  operators();
+}
+
+void CudaGraphs::run_first(const RepeatKey& key, const Operators& operators) {
   const std::size_t before = lists_.taken();
-  {
-    const Setting positions(positions_, key.positions);
-    operators();
-  }
-  drop_moved();
+  run(key, operators);
+  if (shared_ == nullptr) drop_moved();
+  if (entries_.empty()) moves_ = stream_.moves();
   if (entries_.size() >= kMostGraphs) {
-    stream_.wait();  // the oldest may be in work
-    entries_.pop_back();
+    dropped_.splice(dropped_.begin(), entries_, std::prev(entries_.end()));
   }
   Entry& entry = entries_.emplace_front();
   entry.key = key;
   entry.sizes.assign(sent_.sizes().begin(), sent_.sizes().end());
   entry.list_bytes = lists_.taken() - before;
+  entry.plain = shared_ != nullptr && shared_->is_plain();
 }
 
-void CudaGraphs::record(Entry& entry, const std::function<void()>& operators) {
+void CudaGraphs::record(Entry& entry, const Operators& operators) {
+  if (!dropped_.empty()) {
+    stream_.wait();  // one may be in work
+    dropped_.clear();
+  }
   // Lists that stay the same, those of weights: sent once, beside the graph.
   entry.lists = Lists::buffer(std::max<std::size_t>(entry.list_bytes, 1));
   lists_.send();  // what else is on its way
@@ -126,6 +169,12 @@ void CudaGraphs::record(Entry& entry, const std::function<void()>& operators) {
   cudaGraphExec_t graph = nullptr;
   check(cudaGraphInstantiate(&graph, steps.get(), 0), "prepare a step");
   entry.graph.reset(graph);
+  steps.reset();
+  if (shared_ == nullptr) return;
+  // Its first start would do this, beside kernels that wait.
+  check(cudaGraphUpload(graph, stream_.get()), "send a step");
+  stream_.wait();
+  shared_->meet();
 }
 
 }  // namespace dsm::device

@@ -4,7 +4,8 @@
 // known from then on.
 //
 // A graph holds addresses of memory, so all are dropped when memory moves (Stream::moves()); the
-// kernels in it read what the step is about from the lists that are staged.
+// kernels in it read what the step is about from the lists that are staged. Ranks whose sums are
+// recorded, too, drop theirs together, a step later (shared_steps.h).
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include "worker/device/backend.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_sent_lists.h"
+#include "worker/device/shared_steps.h"
 
 namespace dsm::device {
 
@@ -31,8 +33,10 @@ class CudaGraphs {
 
   // As Backend::repeat().
   void repeat(const RepeatKey& key, const std::function<void()>& operators);
-  // Drops all of them, while none is in work.
-  void forget() { entries_.clear(); }
+  // The ranks of an epoch have met: steps are recorded as these do. `shared` lives until forget().
+  void record_with(SharedSteps* shared) { shared_ = shared; }
+  // Drops all of them, while none is in work. What is recorded from here on is this rank's alone.
+  void forget();
   // That the operators which are being called must not go by the host's places: tokens may stand
   // anywhere below it. 0: they may.
   int positions() const { return positions_; }
@@ -44,17 +48,25 @@ class CudaGraphs {
     std::size_t list_bytes = 0;      // that the operators put
     Lists::Buffer lists;             // of the graph's kernels
     Graph graph;                     // null: seen once
+    bool plain = false;              // it is not to be recorded
   };
+  using Operators = std::function<void()>;
+  bool moved() const { return moves_ != stream_.moves(); }
   void drop_moved();
+  void drop_together(const SharedSteps::Step& step);
+  void do_step(const RepeatKey& key, const Operators& operators);
   Entry* find(const RepeatKey& key);
-  void run_first(const RepeatKey& key, const std::function<void()>& operators);
-  void record(Entry& entry, const std::function<void()>& operators);
+  void run(const RepeatKey& key, const Operators& operators);
+  void run_first(const RepeatKey& key, const Operators& operators);
+  void record(Entry& entry, const Operators& operators);
 
   const Stream& stream_;
   Lists& lists_;
   const SentLists& sent_;
-  std::list<Entry> entries_;  // the latest used first
-  std::uint64_t moves_ = 0;   // of memory, when the entries were made
+  SharedSteps* shared_ = nullptr;  // of ranks that record together; null: this one does alone
+  std::list<Entry> entries_;       // the latest used first
+  std::list<Entry> dropped_;       // to be freed when the next is recorded
+  std::uint64_t moves_ = 0;        // of memory, when the entries were made
   int positions_ = 0;
 };
 

@@ -11,8 +11,10 @@ namespace dsm::device {
 
 using namespace kernels;  // parameter structs
 
+// What they put on the stream comes after what was put off.
 CudaRanks& CudaJoined::joined() const {
   if (ranks_ == nullptr) throw std::logic_error("CUDA backend: the ranks have not been joined");
+  stream_.put_first();
   return *ranks_;
 }
 
@@ -46,6 +48,7 @@ void CudaJoined::gather(comm::Communicator& ranks, const RankGatherParams& p) {
 
 void CudaJoined::gather_columns(comm::Communicator& ranks, const RankColumnsParams& p) {
   if (p.rows == 0 || ranks.size() == 1) return;
+  if (joined().put_columns(p)) return;
   joined().all_gather(p.mine, p.parts,
                       static_cast<std::size_t>(p.rows) * static_cast<std::size_t>(p.width));
   if (ranks.rank() != 0) return;

@@ -21,6 +21,10 @@ class CudaJoined {
   void add(comm::Communicator& ranks, const RankSumParams& params);
   void gather(comm::Communicator& ranks, const RankGatherParams& params);
   void gather_columns(comm::Communicator& ranks, const RankColumnsParams& params);
+  // That steps which repeat can be recorded: as long as no ranks are joined, too.
+  bool records() const { return ranks_ == nullptr || ranks_->shared() != nullptr; }
+  // What joined ranks have to do together for it; null: nothing.
+  SharedSteps* shared() const { return ranks_ != nullptr ? ranks_->shared() : nullptr; }
   // The epoch is over.
   void leave();
 

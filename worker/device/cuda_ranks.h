@@ -10,6 +10,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/device/backend.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/shared_steps.h"
 #include "worker/device/sum_ways.h"
 
 namespace dsm::device {
@@ -23,6 +24,11 @@ class CudaRanks {
   virtual void all_gather(const float* mine, float* parts, std::size_t count) = 0;
   // As Backend::add_over_ranks().
   virtual void add(const RankSumParams& params) = 0;
+  // As Backend::gather_columns(), in a step of shared(); false: it is put together from parts that
+  // are gathered.
+  virtual bool put_columns(const RankColumnsParams& /*params*/) { return false; }
+  // What a step that repeats has of them can be recorded, by all ranks alike. Null: it cannot.
+  virtual SharedSteps* shared() { return nullptr; }
   // Returns when what is on the stream is done. Throws CommError when a rank is lost.
   virtual void wait() = 0;
 };

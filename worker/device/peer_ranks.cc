@@ -12,6 +12,10 @@ namespace {
 #define DSM_SUM_ROUNDS 20
 #endif
 constexpr std::int64_t kMostRounds = DSM_SUM_ROUNDS;
+#ifndef DSM_SUM_VALUES
+#define DSM_SUM_VALUES (1 << 20)
+#endif
+constexpr std::int64_t kMostValues = DSM_SUM_VALUES;  // of a larger size as many are timed
 
 // Sums that are timed: more of the quick ones.
 std::int64_t rounds_of(std::int64_t count) {
@@ -46,6 +50,7 @@ PeerRanks::PeerRanks(comm::Communicator& ranks, std::unique_ptr<CudaRanks> libra
       stream_(stream),
       peers_(std::move(peers)),
       library_(std::move(library)),
+      steps_(ranks),
       ways_(measured(peers_alone)) {}
 
 // What is still on the stream may wait for ranks that are lost: either end lets go of its own.
@@ -63,12 +68,25 @@ void PeerRanks::all_gather(const float* mine, float* parts, std::size_t count) {
 }
 
 void PeerRanks::add(const RankSumParams& params) {
-  add_by(ways_.of(params.count), params);
+  add_by(way_of(params.count), params);
+}
+
+bool PeerRanks::put_columns(const RankColumnsParams& p) {
+  if (!steps_.in_step()) return false;
+  peers_->put_columns(p.mine, p.rows, p.width, p.y);
+  return true;
 }
 
 void PeerRanks::wait() {
   library_->wait();
   peers_->check();
+}
+
+SumWay PeerRanks::way_of(std::int64_t count) {
+  if (!steps_.in_step()) return ways_.of(count);
+  const SumWay way = ways_.recorded(count);
+  if (way == SumWay::kLibrary) steps_.stay_plain();
+  return way;
 }
 
 void PeerRanks::add_by(SumWay way, const RankSumParams& params) {
@@ -110,13 +128,14 @@ std::vector<float> PeerRanks::times(bool peers_alone) {
   auto* values = static_cast<float*>(memory.get());
   std::vector<float> own;
   for (const std::int64_t count : kSumSizes) {
+    const std::int64_t timed = std::min(count, kMostValues);
     for (const SumWay way : kSumWays) {
       if (way == SumWay::kLibrary && peers_alone) {
         own.push_back(std::numeric_limits<float>::infinity());
         continue;
       }
       own.push_back(time_of(
-          way, {.mine = values, .parts = values + 2 * most, .count = count, .y = values + most},
+          way, {.mine = values, .parts = values + 2 * most, .count = timed, .y = values + most},
           begin, end));
     }
   }

@@ -1,5 +1,6 @@
 // Ranks that add up by the quickest way: as other ranks do, or by kernels of our own. Which is
-// quickest is measured when they meet.
+// quickest is measured when they meet. Steps that repeat have kernels of our own alone, so that
+// they can be recorded, unless the other way is quicker by more than recording is worth.
 #pragma once
 
 #include <memory>
@@ -24,9 +25,12 @@ class PeerRanks final : public CudaRanks {
   std::string name() const override;
   void all_gather(const float* mine, float* parts, std::size_t count) override;
   void add(const RankSumParams& params) override;
+  bool put_columns(const RankColumnsParams& params) override;
+  SharedSteps* shared() override { return &steps_; }
   void wait() override;
 
  private:
+  SumWay way_of(std::int64_t count);
   void add_by(SumWay way, const RankSumParams& params);
   // Microseconds of a sum.
   float time_of(SumWay way, const RankSumParams& params, TimedMark& begin, TimedMark& end);
@@ -38,6 +42,7 @@ class PeerRanks final : public CudaRanks {
   const Stream& stream_;
   std::unique_ptr<PeerSum> peers_;
   std::unique_ptr<CudaRanks> library_;  // goes first: it lets go of what the stream waits for
+  SharedSteps steps_;
   const SumWays ways_;
 };
 

@@ -5,6 +5,12 @@
 namespace dsm::device {
 namespace {
 
+// What starting the operators between two sums one by one takes the host at least, in microseconds:
+// about eight at 2 us each and a call of the library. An estimate. As long as kernels take less,
+// a step that is recorded saves it; where they take longer, as with many rows, it saves nothing,
+// and sums are so large that the library's may be quicker by more.
+constexpr float kSpared = 20;
+
 const char* name_of(SumWay way) {
   switch (way) {
     case SumWay::kOneShot:
@@ -15,6 +21,16 @@ const char* name_of(SumWay way) {
       break;
   }
   return "library";
+}
+
+std::size_t at(SumWay way) {
+  return static_cast<std::size_t>(way);  // as in kSumWays
+}
+
+// The next larger size, or else the largest.
+std::size_t size_of(std::int64_t count) {
+  const auto size = std::ranges::lower_bound(kSumSizes, count);
+  return static_cast<std::size_t>(std::min(size, kSumSizes.end() - 1) - kSumSizes.begin());
 }
 
 }  // namespace
@@ -29,14 +45,18 @@ SumWays::SumWays(std::span<const float> times) {
     const auto* begin = slowest.data() + s * kSumWays.size();
     ways_[s] = kSumWays[static_cast<std::size_t>(std::min_element(begin, begin + kSumWays.size()) -
                                                  begin)];
+    const bool one = begin[at(SumWay::kOneShot)] <= begin[at(SumWay::kTwoShot)];
+    const SumWay own = one ? SumWay::kOneShot : SumWay::kTwoShot;
+    recorded_[s] = begin[at(own)] <= begin[at(SumWay::kLibrary)] + kSpared ? own : SumWay::kLibrary;
   }
 }
 
-// That of the next larger size, or else the largest.
 SumWay SumWays::of(std::int64_t count) const {
-  const auto size = std::ranges::lower_bound(kSumSizes, count);
-  return size == kSumSizes.end() ? ways_.back()
-                                 : ways_[static_cast<std::size_t>(size - kSumSizes.begin())];
+  return ways_[size_of(count)];
+}
+
+SumWay SumWays::recorded(std::int64_t count) const {
+  return recorded_[size_of(count)];
 }
 
 // "one shot up to 16384 values, two shots up to 262144, then library"

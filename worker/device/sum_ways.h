@@ -27,17 +27,22 @@ class SumWays {
   // What a rank has measured: [size][way].
   static constexpr std::size_t kTimes = kSumSizes.size() * kSumWays.size();
 
-  // `times` of all ranks, in any unit, one rank after the other; the same on all ranks, so that
+  // `times` of all ranks, in microseconds, one rank after the other; the same on all ranks, so that
   // they choose alike. A way takes as long as it does the slowest rank; infinity: it is not to be
   // taken.
   explicit SumWays(std::span<const float> times);
 
   SumWay of(std::int64_t count) const;
+  // In a step that may be recorded, where the library cannot be: of our own the quicker one. The
+  // library: it is so much quicker that a step is better not recorded.
+  SumWay recorded(std::int64_t count) const;
   // For the log.
   std::string text() const;
 
  private:
-  std::array<SumWay, kSumSizes.size()> ways_{};
+  using Ways = std::array<SumWay, kSumSizes.size()>;
+  Ways ways_{};
+  Ways recorded_{};
 };
 
 }  // namespace dsm::device

@@ -41,6 +41,20 @@ TEST(SumWays, TakesAWayForAsSlowAsItsSlowestRank) {
             "library");
 }
 
+// The library is left out of a step that may be recorded, unless it is far quicker.
+TEST(SumWays, TakesOwnKernelsInARecordedStep) {
+  std::vector<float> times = kQuickOnes;
+  const SumWays ways{times};
+  EXPECT_EQ(ways.recorded(4096), SumWay::kOneShot);
+  EXPECT_EQ(ways.recorded(65536), SumWay::kTwoShot);
+  EXPECT_EQ(ways.recorded(1048576), SumWay::kTwoShot);
+  times.back() = 40;
+  EXPECT_EQ(SumWays{times}.recorded(1048576), SumWay::kLibrary);
+  EXPECT_EQ(SumWays{times}.recorded(262144), SumWay::kTwoShot);
+  times.back() = kNever;
+  EXPECT_EQ(SumWays{times}.recorded(1048576), SumWay::kTwoShot);
+}
+
 TEST(SumWays, LeavesOutWhatIsNotToBeTaken) {
   std::vector<float> times = kQuickOnes;
   for (std::size_t i = 2; i < times.size(); i += 3) times[i] = kNever;

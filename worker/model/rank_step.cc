@@ -108,10 +108,11 @@ void RankModel::Impl::prepare(const engine::Batch& batch, Asked what) {
 }
 
 // A step of decoding that has no more in it than what is staged. Drafts follow a step as it was
-// asked for, ranks wait for each other in between, and an indexer's work depends on the positions.
+// asked for, rows of a rank's own are another number in each step, and an indexer's work depends on
+// the positions.
 bool RankModel::Impl::repeats(const engine::Batch& batch, Asked what) const {
-  return backend->records() && step.ranks == 1 && !mtp && !c.indexer && what != Asked::kAllLogits &&
-         decodes(batch);
+  return backend->records() && !step.attends_alone() && !mtp && !c.indexer &&
+         what != Asked::kAllLogits && decodes(batch);
 }
 
 void RankModel::Impl::pad() {
