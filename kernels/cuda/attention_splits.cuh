@@ -10,10 +10,11 @@
 
 namespace dsm::kernels::cuda {
 
-// What is loaded some elements before it is used, of `count` elements.
+// What is loaded some elements before it is used, of `count` elements. Zeros at first: in a loop
+// over splits (megakernel_attention.cuh) what was left of the one before would have to be kept.
 template <int kAhead, class T>
 struct AskedAhead {
-  T v[kAhead];
+  T v[kAhead] = {};
 
   template <class Load>
   __device__ __forceinline__ void begin(int count, const Load& load) {
@@ -43,7 +44,7 @@ inline constexpr int kValuesAhead = 2;
 // All positions of 8 columns of values.
 template <DType kType>
 struct ValueColumns {
-  KvWords<kType> step[kBlockSteps];
+  KvWords<kType> step[kBlockSteps] = {};
 };
 
 // What a thread block keeps in shared memory: queries as operands A [steps of 16

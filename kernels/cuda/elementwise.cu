@@ -1,4 +1,5 @@
 // Operators whose outputs each come from a few inputs: the CPU's bits.
+#include "kernels/cuda/combine.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/launch.h"
@@ -47,53 +48,17 @@ __global__ void tree_sum_kernel(const TreeSumParams p) {
   p.y[item] = p.residual[item] + tree_of(part, p.ranks);
 }
 
-// kColumns neighbours of a token for each thread. Of a token's slots some are on their way at a
-// time, and added in their order.
 template <int kColumns>
-__global__ void __launch_bounds__(kThreads) combine_kernel(const CombineParams p) {
+__global__ void __launch_bounds__(kCombineThreads) combine_kernel(const CombineParams p) {
   follow_previous_kernel();
-  constexpr int kAhead = 8;
-  struct alignas(kColumns * sizeof(float)) Columns {
-    float v[kColumns];
-  };
-  const std::int64_t token = blockIdx.x;
-  const int column =
-      (static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x)) * kColumns;
-  if (column >= p.n) return;
-  const std::int64_t begin = p.first != nullptr ? p.first[token] : token * p.each;
-  const std::int64_t end = p.first != nullptr ? p.first[token + 1] : begin + p.each;
-  Columns sum = {};
-  for (std::int64_t first = begin; first < end; first += kAhead) {
-    Columns part[kAhead];
-    bool there[kAhead];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const std::int64_t slot = first + i < end ? p.slots[first + i] : -1;
-      there[i] = slot >= 0;
-      if (there[i]) part[i] = *reinterpret_cast<const Columns*>(p.x + slot * p.n + column);
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (!there[i]) continue;  // never the first
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        sum.v[c] = first + i == begin ? part[i].v[c] : sum.v[c] + part[i].v[c];
-      }
-    }
-  }
-  const std::int64_t at = token * p.ldy + column;
-  if (p.residual != nullptr) {
-    const Columns residual = *reinterpret_cast<const Columns*>(p.residual + at);
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) sum.v[c] = residual.v[c] + sum.v[c];
-  }
-  *reinterpret_cast<Columns*>(p.y + at) = sum;
+  combine_token<kColumns>(p, blockIdx.x, static_cast<int>(blockIdx.y));
 }
 
 template <int kColumns>
 void launch_combine(const CombineParams& p, Stream stream) {
-  const dim3 grid(static_cast<unsigned>(p.tokens), blocks_for((p.n + kColumns - 1) / kColumns));
-  launch_early(combine_kernel<kColumns>, grid, kThreads, 0, stream, p);
+  const dim3 grid(static_cast<unsigned>(p.tokens),
+                  static_cast<unsigned>(parts_of_columns(p.n, kCombineThreads * kColumns)));
+  launch_early(combine_kernel<kColumns>, grid, kCombineThreads, 0, stream, p);
 }
 
 // A thread block for a block of the cache and a head of it. What is read by positions is written by
@@ -189,11 +154,8 @@ void tree_sum(const TreeSumParams& p, Stream stream) {
 }
 
 void combine(const CombineParams& p, Stream stream) {
-  const auto aligned = [](const float* values) {
-    return reinterpret_cast<std::uintptr_t>(values) % 16 == 0;
-  };
-  if (p.n % 4 == 0 && p.ldy % 4 == 0 && aligned(p.x) && aligned(p.y) && aligned(p.residual)) {
-    launch_combine<4>(p, stream);
+  if (combines_in_fours(p)) {
+    launch_combine<kCombineColumns>(p, stream);
   } else {
     launch_combine<1>(p, stream);
   }

@@ -34,6 +34,19 @@ struct ExpertTasks {
 };
 void expert_tasks(const ExpertTasks& params, Stream stream);
 
+// Of few tokens, of which a group of an expert has at most kTileRows: the groups that have slots.
+inline constexpr int kFewExperts = 256;
+inline constexpr int kFewPairs = 256;  // of a token and a choice
+struct FewTile {
+  std::int32_t expert = 0;  // counted from the first that has a group
+  std::int32_t first_slot = 0;
+  std::int32_t rows = 0;
+};
+struct FewTiles {
+  FewTile* tiles = nullptr;  // [kFewPairs]
+  std::int32_t* count = nullptr;
+};
+
 // Tiles of `pairs` rows in groups of `experts` at most, however they are spread.
 constexpr int most_expert_tiles(int pairs, int experts, int tile_rows) {
   const int started = pairs < experts ? pairs : experts;  // groups that have any row

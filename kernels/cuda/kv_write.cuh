@@ -35,6 +35,43 @@ __device__ inline float rotated(const float* x, int i, const RopeTable& rope, in
   return second ? a * s + b * c : a * c - b * s;
 }
 
+// 1 / sqrt(mean(x^2) + eps): a chain for each thread, added in one fixed tree. The same on all
+// threads, which call it together; others may still read warp_sum when this returns.
+__device__ inline float inverse_norm(const float* x, int width, float eps,
+                                     float (&warp_sum)[kKvWriteThreads / 32]) {
+  const int thread = static_cast<int>(threadIdx.x);
+  float sum = 0.0F;
+  for (int i = thread; i < width; i += kKvWriteThreads) sum = fmaf(x[i], x[i], sum);
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
+  if (thread % 32 == 0) warp_sum[thread / 32] = sum;
+  __syncthreads();
+  float all = warp_sum[0];
+  for (int w = 1; w < kKvWriteThreads / 32; ++w) all += warp_sum[w];
+  return 1.0F / sqrtf(all / static_cast<float>(width) + eps);
+}
+
+// A token's latent and rotated key. `warp_sum` as above.
+__device__ inline void write_latent(const KvWriteParams& p, std::int64_t token,
+                                    float (&warp_sum)[kKvWriteThreads / 32]) {
+  const int position = p.places[token].position;
+  const KvPlace place = place_of(p.kv, p.places[token], 0);
+  const int latent = p.kv.value_dim;
+  const float* from = p.kv_a + token * p.ld;
+  const float inverse = inverse_norm(from, latent, p.eps, warp_sum);
+  in_parts(
+      latent, [&](int i) { return p.norm[i] * (from[i] * inverse); },
+      [&](const RowPart& part) {
+        put_key(p.kv, place, part);
+        put_value(p.kv, place, part);
+      });
+  in_parts(
+      p.kv.key_dim - latent, [&](int i) { return rotated(from + latent, i, p.rope, position); },
+      [&](RowPart part) {
+        part.first += latent;
+        put_key(p.kv, place, part);
+      });
+}
+
 // A token's key and value of a head.
 __device__ inline void write_head(const KvWriteHeadsParams& p, std::int64_t token, int head) {
   const int position = p.places[token].position;

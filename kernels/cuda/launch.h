@@ -134,6 +134,16 @@ struct CombineParams {
   int n = 0;
 };
 void combine(const CombineParams& params, Stream stream);
+// A thread has so many neighbours of a token where all rows allow it, else one.
+inline constexpr int kCombineThreads = 256;
+inline constexpr int kCombineColumns = 4;
+inline bool combines_in_fours(const CombineParams& p) {
+  const auto aligned = [](const float* values) {
+    return reinterpret_cast<std::uintptr_t>(values) % (kCombineColumns * sizeof(float)) == 0;
+  };
+  return p.n % kCombineColumns == 0 && p.ldy % kCombineColumns == 0 && aligned(p.x) &&
+         aligned(p.y) && aligned(p.residual);
+}
 
 // Attention in two steps: each split of each item (a block of the cache, splits.h) gives its
 // maximum, its sum and its part of the output; then the splits are merged in order.

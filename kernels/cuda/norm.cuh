@@ -35,8 +35,8 @@ __device__ __forceinline__ void norm_row(const RmsNormParams& p, std::int64_t ro
   const auto load = [wide](const float* from) {
     return wide ? load_four(from) : Four<float>{{from[0], from[1], from[2], from[3]}};
   };
-  Four<float> held[kEach];
-  Four<float> weight[kEach];
+  Four<float> held[kEach] = {};
+  Four<float> weight[kEach] = {};
 #pragma unroll
   for (int e = 0; e < kEach; ++e) {
     const int at = thread + e * kThreads;

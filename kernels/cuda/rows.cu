@@ -13,21 +13,6 @@ namespace dsm::kernels::cuda {
 namespace {
 
 constexpr int kThreads = kKvWriteThreads;
-constexpr int kWarps = kThreads / 32;
-
-// The same on all threads, which call it together.
-__device__ float inverse_norm(const float* x, int width, float eps) {
-  __shared__ float warp_sum[kWarps];
-  const int thread = static_cast<int>(threadIdx.x);
-  float sum = 0.0F;
-  for (int i = thread; i < width; i += kThreads) sum = fmaf(x[i], x[i], sum);
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
-  if (thread % 32 == 0) warp_sum[thread / 32] = sum;
-  __syncthreads();
-  float all = warp_sum[0];
-  for (int w = 1; w < kWarps; ++w) all += warp_sum[w];
-  return 1.0F / sqrtf(all / static_cast<float>(width) + eps);
-}
 
 // Four neighbours of a row.
 __device__ Four<float> load_neighbours(const float* from, bool wide) {
@@ -206,24 +191,8 @@ __global__ void __launch_bounds__(kRowThreads)
 
 __global__ void __launch_bounds__(kThreads) kv_write_kernel(const KvWriteParams p) {
   follow_previous_kernel();
-  const std::int64_t token = blockIdx.x;
-  const int position = p.places[token].position;
-  const KvPlace place = place_of(p.kv, p.places[token], 0);
-  const int latent = p.kv.value_dim;
-  const float* from = p.kv_a + token * p.ld;
-  const float inverse = inverse_norm(from, latent, p.eps);
-  in_parts(
-      latent, [&](int i) { return p.norm[i] * (from[i] * inverse); },
-      [&](const RowPart& part) {
-        put_key(p.kv, place, part);
-        put_value(p.kv, place, part);
-      });
-  in_parts(
-      p.kv.key_dim - latent, [&](int i) { return rotated(from + latent, i, p.rope, position); },
-      [&](RowPart part) {
-        part.first += latent;
-        put_key(p.kv, place, part);
-      });
+  __shared__ float warp_sum[kThreads / 32];
+  write_latent(p, blockIdx.x, warp_sum);
 }
 
 __global__ void __launch_bounds__(kThreads) kv_write_heads_kernel(const KvWriteHeadsParams p) {

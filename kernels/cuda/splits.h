@@ -81,4 +81,9 @@ constexpr std::int64_t prompt_shared_bytes(const KvLayer& kv, bool exact) {
          kKvBlock * (key + kMaxPromptValueDim) * cache_bytes;
 }
 
+// Of so many columns for each thread block.
+DSM_HOST_DEVICE int parts_of_columns(int columns, int each) {
+  return (columns + each - 1) / each;
+}
+
 }  // namespace dsm::kernels::cuda
