@@ -133,6 +133,7 @@ class CudaBackend final : public Backend {
     wait();
     store_.save();
     graphs_.forget();
+    megakernel_.give_back_scratch();
     linear_.give_back_scratch();
     choice_scratch_.give_back();
     attention_.give_back_scratch();
@@ -246,6 +247,7 @@ class CudaBackend final : public Backend {
     if (params.tokens == 0) return;
     KvWriteParams p = params;
     p.places = list(p.places, p.tokens);
+    if (megakernel_.kv_write(p)) return;
     launch([&] { cuda::kv_write(p, stream_.get()); });
   }
 
@@ -295,12 +297,12 @@ class CudaBackend final : public Backend {
   }
 
   void router(const RouterParams& p) override {
-    if (p.tokens == 0) return;
+    if (p.tokens == 0 || megakernel_.router(p)) return;
     launch([&] { cuda::router(p, stream_.get()); });
   }
 
   void group_experts(const GroupExpertsParams& p) override {
-    if (p.tokens == 0) return;
+    if (p.tokens == 0 || megakernel_.group_experts(p)) return;
     launch([&] { cuda::group_experts(p, stream_.get()); });
   }
 

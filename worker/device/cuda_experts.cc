@@ -13,6 +13,12 @@ namespace dsm::device {
 using namespace kernels;  // parameter structs
 
 void CudaExperts::add(const PackedMatrix& w, int offset, Shape& shape) const {
+  if (shape.experts == 0) {
+    shape.first = w;
+    shape.offset = offset;
+  }
+  shape.alike = shape.alike && w.n == shape.first.n && w.k == shape.first.k &&
+                w.scale_phase == shape.first.scale_phase && offset == shape.offset;
   ++shape.experts;
   shape.panels = std::max(shape.panels, panels_of(w));
   shape.spans = std::max(shape.spans, cuda::spans_of(w));
@@ -86,16 +92,21 @@ void CudaExperts::products(cuda::ExpertTasks tasks, cuda::Products p,
   const int from = shape.staged && !p.fp8_rows ? wide_from(tasks.dtype) : 0;
   int wide = cuda::wide_expert_rows(from, pairs, shape.experts);
   if (exact_ && wide > 0) wide = cuda::kExactRows;
-  tasks.groups = routing.groups;
-  tasks.experts = routing.experts;
-  tasks.tile_rows = wide > 0 ? wide : cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
-  tasks.tile_count = cuda::most_expert_tiles(pairs, shape.experts, tasks.tile_rows);
-  give_plan(tasks, p);
   p.panels = shape.panels;
   p.exact = exact_;
   p.wide_x = shape.wide && p.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(tasks.x) % 16 == 0;
   p.rows = std::int64_t{routing.tokens} * (1 + routing.top_k);
   p.spans = shape.spans;
+  if (wide == 0 && !p.fp8_rows && tasks.dtype == DType::kBF16 && shape.alike &&
+      shape.experts == routing.experts &&
+      megakernel_.expert_products(tasks, p, routing, shape.first, shape.offset)) {
+    return;
+  }
+  tasks.groups = routing.groups;
+  tasks.experts = routing.experts;
+  tasks.tile_rows = wide > 0 ? wide : cuda::expert_tile_rows(pairs, shape.experts, tasks.dtype);
+  tasks.tile_count = cuda::most_expert_tiles(pairs, shape.experts, tasks.tile_rows);
+  give_plan(tasks, p);
   if (wide > 0 && exact_) {
     p.spans_each = cuda::exact_spans_each(p.spans, p.tile_count, p.panels, processors_);
   } else if (wide > 0) {

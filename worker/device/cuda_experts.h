@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/product_plan.h"
+#include "worker/device/cuda_megakernel.h"
 #include "worker/device/cuda_memory.h"
 #include "worker/device/cuda_operands.h"
 #include "worker/device/cuda_span_sums.h"
@@ -17,10 +18,11 @@ class CudaExperts {
   // As CudaProducts'. There is no library for groups whose sizes the host does not know: where it
   // is asked for, these products are those of the kernels for few rows.
   CudaExperts(const cudaDeviceProp& gpu, bool exact, const KernelChoice& kernels, Lists& lists,
-              const Stream& stream, CudaOperands& operands)
+              const Stream& stream, CudaOperands& operands, CudaMegakernel& megakernel)
       : stream_(stream),
         lists_(lists),
         operands_(operands),
+        megakernel_(megakernel),
         processors_(gpu.multiProcessorCount),
         capability_(gpu.major),
         exact_(exact),
@@ -47,6 +49,9 @@ class CudaExperts {
     bool wide = true;    // four inputs of each can be loaded at a time
     bool whole = true;   // none begins inside of a block of scales
     bool staged = true;  // takes_wide() of each
+    kernels::PackedMatrix first;
+    int offset = 0;     // of the first
+    bool alike = true;  // all have the first's shape and offset
   };
   void add(const kernels::PackedMatrix& w, int offset, Shape& shape) const;
   // The fewest rows that the kernel for many takes; 0: it takes none.
@@ -59,6 +64,7 @@ class CudaExperts {
   const Stream& stream_;
   Lists& lists_;
   CudaOperands& operands_;
+  CudaMegakernel& megakernel_;
   const int processors_;
   const int capability_;  // its first number
   const bool exact_;

@@ -1,5 +1,6 @@
 #include "worker/device/cuda_linear.h"
 
+#include <array>
 #include <stdexcept>
 #include <string>
 
@@ -77,16 +78,23 @@ void CudaLinear::gate_up(const GateUpParams& p) {
       {p.for_products, p.taken});
 }
 
-// The first group's slots are the tokens: an ordinary product.
+// The first group's slots are the tokens: an ordinary product. Their weights are ones, said here of
+// few tokens, so that in a megakernel it need not wait for the router.
 void CudaLinear::routed_gate_up(const GateUpParams& p) {
   require(p.start == nullptr, "adapters want groups of the host's");
-  tasks_.assign(1, {.w = p.w[0],
-                    .x = p.x,
-                    .y = p.h,
-                    .first_row = 0,
-                    .rows = p.routing->tokens,
-                    .x_fp8 = p.x_fp8});
-  run({.ldx = p.ldx, .ldy = p.ldh, .swiglu = true, .weight = p.weight, .rows = p.routing->tokens});
+  static constexpr auto kOnes = [] {
+    std::array<float, cuda::kMegakernelRows> ones{};
+    ones.fill(1.0F);
+    return ones;
+  }();
+  const int tokens = p.routing->tokens;
+  tasks_.assign(
+      1, {.w = p.w[0], .x = p.x, .y = p.h, .first_row = 0, .rows = tokens, .x_fp8 = p.x_fp8});
+  run({.ldx = p.ldx,
+       .ldy = p.ldh,
+       .swiglu = true,
+       .weight = tokens <= cuda::kMegakernelRows ? list(kOnes.data(), tokens) : p.weight,
+       .rows = tokens});
   experts_.gate_up(p);
 }
 
@@ -167,6 +175,7 @@ void CudaLinear::routed_row_parallel(const RowParallelParams& p) {
                                     .ldy = p.ldy,
                                     .tokens = p.tokens,
                                     .n = n};
+  if (megakernel_.combine(combine)) return;
   launch(lists_, [&] { cuda::combine(combine, stream_.get()); });
 }
 

@@ -22,9 +22,10 @@ class CudaLinear {
              const Stream& stream, CudaMegakernel& megakernel)
       : lists_(lists),
         stream_(stream),
+        megakernel_(megakernel),
         operands_(stream),
         products_(gpu, exact, kernels, lists, stream, operands_, megakernel),
-        experts_(gpu, exact, kernels, lists, stream, operands_) {}
+        experts_(gpu, exact, kernels, lists, stream, operands_, megakernel) {}
 
   CudaProducts& products() { return products_; }
   const CudaProducts& products() const { return products_; }
@@ -62,6 +63,7 @@ class CudaLinear {
 
   Lists& lists_;
   const Stream& stream_;
+  CudaMegakernel& megakernel_;
   CudaOperands operands_;
   CudaProducts products_;
   CudaExperts experts_;

@@ -1,7 +1,6 @@
 #include "worker/device/cuda_megakernel.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "worker/device/cuda_launch.h"
 
@@ -9,16 +8,30 @@ namespace dsm::device {
 
 using namespace kernels;  // parameter structs
 
+namespace {
+
+constexpr std::size_t kTileBytes = cuda::kFewPairs * sizeof(cuda::FewTile);
+
+cuda::FewTiles few_tiles(const DeviceMemory& memory) {
+  auto* const bytes = static_cast<std::byte*>(memory.get());
+  return {reinterpret_cast<cuda::FewTile*>(bytes),
+          reinterpret_cast<std::int32_t*>(bytes + kTileBytes)};
+}
+
+}  // namespace
+
 CudaMegakernel::CudaMegakernel(const cudaDeviceProp& gpu, bool exact, int tokens,
                                const Stream& stream, Lists& lists)
     : exact_(exact),
       tokens_(std::min(tokens, cuda::kMegakernelRows)),
       blocks_(cuda::megakernel_blocks(gpu.multiProcessorCount)),
       stream_(stream),
-      lists_(lists) {
+      lists_(lists),
+      sums_{CudaSpanSums(stream), CudaSpanSums(stream), CudaSpanSums(stream)} {
   if (tokens_ == 0) return;
   barrier_ = device_memory(sizeof(std::uint32_t));
   check(cudaMemsetAsync(barrier_.get(), 0, sizeof(std::uint32_t), stream.get()), "clear memory");
+  tiles_ = device_memory(kTileBytes + sizeof(std::int32_t));
   stream_.puts_first([this] { start(); });
 }
 
@@ -28,89 +41,120 @@ CudaMegakernel::~CudaMegakernel() {
 
 CudaMegakernel::Opened::Opened(CudaMegakernel& megakernel, int tokens) : megakernel_(megakernel) {
   megakernel_.open_ = tokens <= megakernel_.tokens_;
+  megakernel_.turn_ = 0;  // a step that is repeated has the memory that it had
 }
 
 CudaMegakernel::Opened::~Opened() {
   megakernel_.open_ = false;
-  megakernel_.norm_ = {};
-  megakernel_.ops_.clear();
-}
-
-void CudaMegakernel::put_norm_off() {
-  if (norm_.rows == 0) return;
-  const cuda::MegakernelOp op = cuda::norm_op(std::exchange(norm_, {}));
-  put_off(op);
-}
-
-void CudaMegakernel::put_off(cuda::MegakernelOp op, bool waits) {
-  put_norm_off();
-  op.waits = waits && !ops_.empty();
-  ops_.push_back(op);
+  megakernel_.grouped_ = nullptr;
+  megakernel_.plan_.clear();
 }
 
 bool CudaMegakernel::norm(const RmsNormParams& p) {
   if (!open_ || !cuda::in_megakernel(p)) return false;
-  put_norm_off();
-  if (cuda::may_be_of_product(p)) {
-    norm_ = p;
-  } else {
-    put_off(cuda::norm_op(p));
-  }
+  plan_.norm(p);
+  return true;
+}
+
+bool CudaMegakernel::kv_write(const KvWriteParams& p) {
+  if (!open_) return false;
+  plan_.add(cuda::kv_write_op(p));
   return true;
 }
 
 bool CudaMegakernel::kv_write_heads(const KvWriteHeadsParams& p) {
   if (!open_) return false;
-  put_off(cuda::kv_write_heads_op(p));
+  plan_.add(cuda::kv_write_heads_op(p));
   return true;
 }
 
-// It reads nothing that the writing of keys and values before it writes, and the other way round.
 bool CudaMegakernel::rope_query(const RopeQueryParams& p) {
   if (!open_) return false;
-  const bool beside = !ops_.empty() && ops_.back().kind == cuda::MegakernelKind::kKvWriteHeads;
-  put_off(cuda::rope_query_op(p), !beside);
+  plan_.add(cuda::rope_query_op(p));
   return true;
 }
 
 bool CudaMegakernel::attention(const cuda::AttentionLaunch& launch) {
   if (!open_ || !cuda::in_megakernel(launch)) return false;
-  put_off(cuda::splits_op(launch));
-  put_off(cuda::merge_op(launch));
+  plan_.add(cuda::splits_op(launch));
+  plan_.add(cuda::merge_op(launch));
   return true;
 }
 
-// Nothing else reads or writes what it does, so a norm that waits for its product waits on.
+bool CudaMegakernel::router(const RouterParams& p) {
+  if (!open_ || !cuda::in_megakernel(p)) return false;
+  plan_.route(p);
+  return true;
+}
+
+bool CudaMegakernel::group_experts(const GroupExpertsParams& p) {
+  grouped_ = nullptr;
+  if (!open_ || !cuda::in_megakernel(p) || !plan_.group(p, few_tiles(tiles_))) return false;
+  grouped_ = p.groups;
+  return true;
+}
+
+bool CudaMegakernel::combine(const cuda::CombineParams& p) {
+  if (!open_ || !cuda::in_megakernel(p)) return false;
+  plan_.add(cuda::combine_op(p));
+  return true;
+}
+
 bool CudaMegakernel::count_move(const cuda::CountMove& p) {
   if (!open_) return false;
-  const RmsNormParams norm = std::exchange(norm_, {});
-  put_off(cuda::count_move_op(p), false);
-  norm_ = norm;
+  plan_.add(cuda::count_move_op(p));
   return true;
 }
 
-bool CudaMegakernel::has(const cuda::Products& launch, DType dtype) const {
-  return open_ && cuda::in_megakernel(launch, dtype);
+void CudaMegakernel::give_sums(cuda::Products& launch) {
+  launch.spans_each =
+      cuda::megakernel_spans_each(launch.spans, launch.panels * launch.tile_count, blocks_);
+  if (launch.spans_each < launch.spans) sums_[turn_++ % sums_.size()].give(launch);
 }
 
-int CudaMegakernel::spans_each(const cuda::Products& launch) const {
-  return cuda::megakernel_spans_each(launch.spans, launch.panels, blocks_);
+bool CudaMegakernel::products(const cuda::Products& launch,
+                              std::span<const cuda::ProductTask> tasks) {
+  if (!open_ || !cuda::in_megakernel(launch, tasks)) return false;
+  cuda::MegakernelProducts of{.products = launch, .task = tasks.front()};
+  give_sums(of.products);
+  plan_.products(of, tasks);
+  return true;
 }
 
-void CudaMegakernel::product(const cuda::Products& launch, const cuda::ProductTask& task) {
-  const bool normed = norm_.rows > 0 && cuda::is_of_product(norm_, launch, task);
-  const RmsNormParams norm = normed ? std::exchange(norm_, {}) : RmsNormParams{};
-  put_off(cuda::product_op(launch, task, norm));
+bool CudaMegakernel::expert_products(const cuda::ExpertTasks& tasks, const cuda::Products& launch,
+                                     const GroupExpertsParams& routing, const PackedMatrix& first,
+                                     int offset) {
+  if (!open_ || grouped_ == nullptr || grouped_ != routing.groups) return false;
+  const cuda::ExpertWeights experts =
+      tasks.segmented != nullptr
+          ? cuda::ExpertWeights{reinterpret_cast<const std::byte*>(&tasks.segmented->part[0].data),
+                                sizeof(SegmentedMatrix)}
+          : cuda::ExpertWeights{reinterpret_cast<const std::byte*>(&tasks.w->data),
+                                sizeof(PackedMatrix)};
+  cuda::MegakernelProducts of{
+      .products = launch,
+      .task = {.w = first, .x = tasks.x + offset, .y = tasks.y, .rows = routing.tokens},
+      .experts = experts,
+      .tiles = few_tiles(tiles_),
+      .x_step = tasks.x_step,
+      .y_step = tasks.y_step};
+  of.products.tile_rows = cuda::kMegakernelRows;
+  of.products.tile_count = cuda::most_expert_tiles(routing.tokens * routing.top_k, routing.experts,
+                                                   cuda::kMegakernelRows);
+  give_sums(of.products);
+  plan_.products(of, {});
+  return true;
+}
+
+void CudaMegakernel::give_back_scratch() {
+  for (CudaSpanSums& sums : sums_) sums.give_back();
 }
 
 void CudaMegakernel::start() {
-  put_norm_off();
-  if (ops_.empty()) return;
-  started_.clear();
-  std::swap(started_, ops_);  // sending lists comes here again
-  cuda::link_ops(started_, blocks_);
-  const cuda::MegakernelLaunch p{.ops = lists_.put(started_),
-                                 .count = static_cast<int>(started_.size()),
+  if (plan_.empty()) return;
+  const auto ops = plan_.take(blocks_);  // sending lists comes here again
+  const cuda::MegakernelLaunch p{.ops = lists_.put(ops),
+                                 .count = static_cast<int>(ops.size()),
                                  .blocks = blocks_,
                                  .exact = exact_,
                                  .barrier = static_cast<std::uint32_t*>(barrier_.get())};

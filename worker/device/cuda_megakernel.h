@@ -3,11 +3,14 @@
 // put on the stream, or at the end. For the backend's thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "kernels/cuda/megakernel.h"
+#include "kernels/cuda/megakernel_plan.h"
 #include "worker/device/cuda_memory.h"
+#include "worker/device/cuda_span_sums.h"
 
 namespace dsm::device {
 
@@ -37,19 +40,30 @@ class CudaMegakernel {
 
   // Puts an operator off; false: it is the caller's.
   bool norm(const kernels::RmsNormParams& params);
+  bool kv_write(const kernels::KvWriteParams& params);
   bool kv_write_heads(const kernels::KvWriteHeadsParams& params);
   bool rope_query(const kernels::RopeQueryParams& params);
   bool attention(const kernels::cuda::AttentionLaunch& launch);
+  bool router(const kernels::RouterParams& params);
+  bool group_experts(const kernels::GroupExpertsParams& params);
+  bool combine(const kernels::cuda::CombineParams& params);
   bool count_move(const kernels::cuda::CountMove& params);
-  // Whether it has products like this one, whose spans each block then goes through as said here.
-  bool has(const kernels::cuda::Products& launch, kernels::DType dtype) const;
-  int spans_each(const kernels::cuda::Products& launch) const;
-  void product(const kernels::cuda::Products& launch, const kernels::cuda::ProductTask& task);
+  // As they were planned, but for the spans that a block goes through and where their sums meet.
+  bool products(const kernels::cuda::Products& launch,
+                std::span<const kernels::cuda::ProductTask> tasks);
+  // Of experts by weights of the type and shape of `first`, whose groups were put off. `launch` has
+  // what all products have in common.
+  bool expert_products(const kernels::cuda::ExpertTasks& tasks,
+                       const kernels::cuda::Products& launch,
+                       const kernels::GroupExpertsParams& routing,
+                       const kernels::PackedMatrix& first, int offset);
+
+  // As Scratch::give_back().
+  void give_back_scratch();
 
  private:
-  void put_off(kernels::cuda::MegakernelOp op, bool waits = true);
-  // The norm that was to be a product's, as an operator of its own.
-  void put_norm_off();
+  // Where the sums of a product meet that may be beside others.
+  void give_sums(kernels::cuda::Products& launch);
   // Puts what was put off on the stream.
   void start();
 
@@ -59,10 +73,12 @@ class CudaMegakernel {
   const Stream& stream_;
   Lists& lists_;
   DeviceMemory barrier_;
+  DeviceMemory tiles_;
   bool open_ = false;
-  kernels::RmsNormParams norm_;  // may be a part of the next product; no rows: there is none
-  std::vector<kernels::cuda::MegakernelOp> ops_;
-  std::vector<kernels::cuda::MegakernelOp> started_;
+  const kernels::Group* grouped_ = nullptr;  // whose tiles are in tiles_
+  kernels::cuda::MegakernelPlan plan_;
+  std::array<CudaSpanSums, 3> sums_;  // in turn
+  std::size_t turn_ = 0;
 };
 
 }  // namespace dsm::device

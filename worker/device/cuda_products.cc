@@ -168,10 +168,8 @@ void CudaProducts::by_library(std::vector<cuda::ProductTask>& tasks, const cuda:
 
 void CudaProducts::by_kernel(cuda::Products launch, DType dtype) {
   plan(launch, dtype);
-  const bool put_off = megakernel_.has(launch, dtype);
-  if (put_off) launch.spans_each = megakernel_.spans_each(launch);
+  if (megakernel_.products(launch, chosen_)) return;
   if (launch.spans_each < launch.spans) span_sums_.give(launch);
-  if (put_off) return megakernel_.product(launch, chosen_.front());
   lists_.send();
   operands_.multiply(launch, dtype);
   check(cudaGetLastError(), "start a kernel");
