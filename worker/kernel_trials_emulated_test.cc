@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/emulation/tensor_core.h"
+#include "kernels/cuda/megakernel.h"
 #include "worker/device/devices.h"
 #include "worker/kernel_startup.h"
 
@@ -83,14 +84,18 @@ TEST(KernelTrialsEmulatedTest, PairsInFp8AreNear) {
 }
 
 TEST(KernelTrialsEmulatedTest, StepsAsOneKernelHaveTheSameBits) {
-  for (const bool deterministic : {false, true}) {
-    auto with = setting("tests/goldens/families/llama");
-    with.model.deterministic = deterministic;
-    const auto seen = run(with);
-    ASSERT_THAT(seen, SizeIs(deterministic ? 2 : 1));
-    EXPECT_EQ(seen.back().kind, TrialKind::kMegakernel);
-    ASSERT_THAT(seen.back().steps, SizeIs(2));
-    for (const auto& step : seen.back().steps) EXPECT_EQ(step.difference, 0) << step.rows;
+  for (const char* family : {"llama", "deepseek_v2_lite", "deepseek_v3"}) {
+    for (const bool deterministic : {false, true}) {
+      SCOPED_TRACE(family);
+      auto with = setting((std::string("tests/goldens/families/") + family).c_str());
+      with.model.deterministic = deterministic;
+      with.model.max_batch_tokens = kernels::cuda::kMegakernelRows;
+      const auto seen = run(with);
+      ASSERT_THAT(seen, SizeIs(1));
+      EXPECT_EQ(seen[0].kind, TrialKind::kMegakernel);
+      ASSERT_THAT(seen[0].steps, SizeIs(2));
+      for (const auto& step : seen[0].steps) EXPECT_EQ(step.difference, 0) << step.rows;
+    }
   }
 }
 
@@ -98,7 +103,7 @@ TEST(KernelTrialsEmulatedTest, ManyRowsInTheDeterministicModeHaveTheSameBits) {
   auto with = setting("tests/goldens/families/deepseek_v2_lite");
   with.model.deterministic = true;
   const auto seen = run(with);
-  ASSERT_THAT(seen, SizeIs(1));
+  ASSERT_THAT(seen, SizeIs(2));
   EXPECT_EQ(seen[0].kind, TrialKind::kWideExact);
   ASSERT_THAT(seen[0].steps, SizeIs(2));
   for (const auto& step : seen[0].steps) EXPECT_EQ(step.difference, 0) << step.rows;

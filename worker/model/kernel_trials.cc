@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <limits>
 
-#include "kernels/cuda/megakernel.h"
+#include "kernels/cuda/megakernel_ops.h"
 #include "kernels/cuda/product_wide.h"
 
 namespace dsm::model {
@@ -44,11 +44,21 @@ std::vector<TrialStep> many_rows(const TriedModel& model) {
   return steps;
 }
 
+// Whether the kernel has the operators of all layers: the indexer's come in between, and so do
+// experts that are more than a block can choose from.
+bool has_its_layers(const ModelConfig& c) {
+  const kernels::GroupExpertsParams groups{.tokens = kernels::cuda::kMegakernelRows,
+                                           .experts = c.num_experts,
+                                           .top_k = c.experts_per_token};
+  return !c.indexer && (c.num_experts == 0 || kernels::cuda::in_megakernel(groups));
+}
+
 // Steps of decoding that are recorded, of models that are computed by what the kernel has.
 std::vector<TrialStep> decoding(const TriedModel& model) {
-  const ModelConfig& c = model.config;
-  const bool dense = c.num_experts == 0 && c.attention == AttentionKind::kGrouped;
-  if (model.ranks > 1 || model.drafts || !dense || weight_type(model) != DType::kBF16) return {};
+  if (model.ranks > 1 || model.drafts || !has_its_layers(model.config) ||
+      weight_type(model) != DType::kBF16) {
+    return {};
+  }
   std::vector<TrialStep> steps{{.sequences = 1, .tokens = 1}};
   const int most = std::min(kernels::cuda::kMegakernelRows, model.max_batch_tokens);
   if (most > 1) steps.push_back({.sequences = most, .tokens = 1});

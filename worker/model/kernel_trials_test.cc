@@ -85,7 +85,7 @@ TEST(KernelTrialsTest, TheDeterministicModeHasOnlyWhatGivesTheSameBits) {
   EXPECT_THAT(plan_trials(rounded, kHopper), IsEmpty()) << "FP8 by FP8 has other kernels";
 }
 
-TEST(KernelTrialsTest, OneKernelIsForRecordedStepsOfDenseModels) {
+TEST(KernelTrialsTest, OneKernelIsForRecordedStepsOfModelsWhoseOperatorsItHas) {
   TriedModel ranks = dense();
   ranks.ranks = 2;
   EXPECT_THAT(plan_trials(ranks, kHopper), IsEmpty());
@@ -93,11 +93,19 @@ TEST(KernelTrialsTest, OneKernelIsForRecordedStepsOfDenseModels) {
   drafts.drafts = true;
   EXPECT_THAT(plan_trials(drafts, kHopper), IsEmpty());
   TriedModel experts = dense();
-  experts.config.num_experts = 8;
-  EXPECT_THAT(plan_trials(experts, kHopper), IsEmpty());
-  TriedModel latent = dense();
-  latent.config.attention = AttentionKind::kLatent;
-  EXPECT_THAT(plan_trials(latent, kHopper), IsEmpty());
+  experts.config.num_experts = 256;
+  experts.config.experts_per_token = 8;
+  experts.config.attention = AttentionKind::kLatent;
+  EXPECT_THAT(plan_trials(experts, kHopper), ElementsAre(kOneKernel));
+  TriedModel more = experts;
+  more.config.num_experts = 257;
+  EXPECT_THAT(plan_trials(more, kHopper), IsEmpty());
+  more = experts;
+  more.config.experts_per_token = 17;
+  EXPECT_THAT(plan_trials(more, kHopper), IsEmpty());
+  TriedModel sparse = experts;
+  sparse.config.indexer.emplace();
+  EXPECT_THAT(plan_trials(sparse, kHopper), IsEmpty());
 }
 
 TEST(KernelTrialsTest, StepsAreNoLargerThanThoseThatWillBe) {

@@ -16,7 +16,9 @@ bool capture(cudaStream_t stream, Work& work);
 // the capture fails when it ends.
 bool allowed_in_capture();
 
-// By all threads, on all devices.
+// By all threads, on all devices: graphs, and kernels that were put on a stream, also to be
+// captured.
 std::uint64_t graphs_started();
+std::uint64_t kernels_started();
 
 }  // namespace dsm::emulation

@@ -1,6 +1,7 @@
 // The device, errors, and what a launch may ask for.
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -10,6 +11,7 @@
 
 #include "kernels/cuda/emulation/block.h"
 #include "kernels/cuda/emulation/gpus.h"
+#include "kernels/cuda/emulation/graph.h"
 #include "kernels/cuda/emulation/stream.h"
 
 namespace {
@@ -21,6 +23,7 @@ cudaError_t known_gpu(int gpu) {
   return dsm::emulation::is_gpu(gpu) ? cudaSuccess
                                      : dsm::emulation::set_error(cudaErrorInvalidDevice);
 }
+std::atomic<std::uint64_t> started = 0;
 
 // Of an H100, but for the number of processors, which decides how products are laid out: few, so
 // that small shapes are laid out in every way.
@@ -66,6 +69,10 @@ cudaError_t set_error(cudaError_t error) {
   return last_error = error;
 }
 
+std::uint64_t kernels_started() {
+  return started;
+}
+
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work body) {
   const dim3& grid = config.gridDim;
   const dim3& block = config.blockDim;
@@ -91,6 +98,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Work bo
     }
     cluster = y;
   }
+  ++started;
   enqueue(config.stream, [call = KernelCall{kernel, grid, block, config.dynamicSmemBytes,
                                             std::move(body), cluster}] { run(call); });
   return cudaSuccess;
