@@ -1,7 +1,9 @@
 // The operators of bf16_ops.h with AMX.
 //
-// A product goes through its inputs in chunks. Of one, the rows' operands stay in the second-level
-// cache (128 KiB) while panels pass by, and half a panel in the first (16 KiB) while rows do.
+// A product goes through its inputs in chunks. Of one, the rows' operands and sums stay in the
+// second-level cache (256 and 512 KiB) while panels pass by, and half a panel in the first (16 KiB)
+// while rows do.
+#include "kernels/cpu/amx_attention.h"
 #include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/bf16_operands.h"
 #include "kernels/cpu/tables.h"
@@ -135,6 +137,7 @@ constinit const Bf16Ops kAmxOps = {.name = "amx",
                                    .pack = pack_rows,
                                    .linear = linear,
                                    .gate_up = gate_up,
-                                   .row_parallel = row_parallel};
+                                   .row_parallel = row_parallel,
+                                   .attention = attend};
 
 }  // namespace dsm::kernels

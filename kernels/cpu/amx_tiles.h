@@ -19,7 +19,9 @@ class TileSession {
       configuration.row_bytes[tile] = 64;
       configuration.rows[tile] = kTileRows;
     }
-    _tile_loadconfig(&configuration);
+    // Not _tile_loadconfig(), which in GCC 12 tells the compiler of 8 of the 64 bytes that are
+    // read, so that it may leave out what sets the others.
+    asm volatile("ldtilecfg %0" : : "m"(configuration));
   }
   TileSession(const TileSession&) = delete;
   TileSession& operator=(const TileSession&) = delete;
@@ -35,33 +37,44 @@ class TileSession {
   };
 };
 
-// Lines that are wanted soon, from the third-level cache or memory, a few at a time: a tile that
-// waits for them holds up all that come after it.
+// Lines that are wanted soon, from the third-level cache or memory, a few with each step of a
+// product: a tile that waits for them holds up all that come after it, and so do many at once.
 struct Prefetched {
-  const char* at = nullptr;  // null: none
-  int lines = 0;             // at a time
+  const char* at = nullptr;
+  int lines = 0;  // at a time; 0: none
 
   void some() {
-    if (at == nullptr) return;
     for (int i = 0; i < lines; ++i, at += 64) _mm_prefetch(at, _MM_HINT_T1);
   }
 };
 
-// 16 rows of operands by 32 columns of a panel, with sums [16][64] for all of its columns. kTwo: 32
-// rows, `stride` from one tile of operands to the next; each operand is loaded once for two
-// products.
+// Columns of pairs of inputs, and the sums that they are multiplied into.
+struct RightHand {
+  const char* at;
+  std::int64_t pair_bytes;  // from one pair of inputs to the next
+};
+struct TileSums {
+  float* at;
+  std::int64_t row;  // floats from one row to the next
+};
+
+// 16 rows of operands by 32 columns. kTwo: 32 rows, `stride` from one tile of operands to the next;
+// each operand is loaded once for two products.
 template <bool kTwo>
-inline void multiply_tiles(const std::uint16_t* a, std::int64_t stride, const char* b, int steps,
-                           float* sums, bool go_on) {
+inline __attribute__((always_inline)) void multiply_tiles(const std::uint16_t* a,
+                                                          std::int64_t stride, RightHand b,
+                                                          int steps, TileSums to, bool go_on,
+                                                          Prefetched& prefetched) {
   constexpr int kRowBytes = kStepInputs * 2;
-  constexpr int kPanelBytes = kPanel * 4;  // of a pair of inputs, and of a row of sums
-  float* const below = sums + kTileRows * kPanel;
+  const std::int64_t sum_bytes = to.row * 4;
+  float* const sums = to.at;
+  float* const below = sums + kTileRows * to.row;
   if (go_on) {
-    _tile_loadd(0, sums, kPanelBytes);
-    _tile_loadd(1, sums + kLanes, kPanelBytes);
+    _tile_loadd(0, sums, sum_bytes);
+    _tile_loadd(1, sums + kLanes, sum_bytes);
     if constexpr (kTwo) {
-      _tile_loadd(2, below, kPanelBytes);
-      _tile_loadd(3, below + kLanes, kPanelBytes);
+      _tile_loadd(2, below, sum_bytes);
+      _tile_loadd(3, below + kLanes, sum_bytes);
     }
   } else {
     _tile_zero(0);
@@ -72,10 +85,11 @@ inline void multiply_tiles(const std::uint16_t* a, std::int64_t stride, const ch
     }
   }
   for (int step = 0; step < steps; ++step) {
+    prefetched.some();
     _tile_loadd(4, a, kRowBytes);
-    _tile_loadd(6, b, kPanelBytes);
+    _tile_loadd(6, b.at, b.pair_bytes);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + kRowBytes, kPanelBytes);
+    _tile_loadd(7, b.at + kRowBytes, b.pair_bytes);
     _tile_dpbf16ps(1, 4, 7);
     if constexpr (kTwo) {
       _tile_loadd(5, a + stride, kRowBytes);
@@ -83,13 +97,13 @@ inline void multiply_tiles(const std::uint16_t* a, std::int64_t stride, const ch
       _tile_dpbf16ps(3, 5, 7);
     }
     a += kTileRows * kStepInputs;
-    b += kStepBytes;
+    b.at += kStepInputs / 2 * b.pair_bytes;
   }
-  _tile_stored(0, sums, kPanelBytes);
-  _tile_stored(1, sums + kLanes, kPanelBytes);
+  _tile_stored(0, sums, sum_bytes);
+  _tile_stored(1, sums + kLanes, sum_bytes);
   if constexpr (kTwo) {
-    _tile_stored(2, below, kPanelBytes);
-    _tile_stored(3, below + kLanes, kPanelBytes);
+    _tile_stored(2, below, sum_bytes);
+    _tile_stored(3, below + kLanes, sum_bytes);
   }
 }
 
@@ -99,19 +113,20 @@ inline void multiply_panel(const std::uint16_t* rows, std::int64_t stride, int t
                            const char* panel, int steps, float* sums, bool go_on,
                            const char* next) {
   constexpr int kHalfBytes = kPanel * 2;
-  Prefetched prefetched{next, (steps * kStepBytes / 64 + tiles - 1) / tiles};
+  // A step's lines are divided among the pairs of tiles of both halves.
+  const int turns = (tiles + 1) / 2 * 2;
+  Prefetched prefetched{next, next != nullptr ? (kStepBytes / 64 + turns - 1) / turns : 0};
   for (int half = 0; half < 2; ++half) {
-    const char* const b = panel + half * kHalfBytes;
+    const RightHand b{panel + half * kHalfBytes, kPanel * 4};
     float* const to = sums + half * 2 * kLanes;
     int tile = 0;
     for (; tile + 2 <= tiles; tile += 2) {
-      prefetched.some();
-      multiply_tiles<true>(rows + tile * stride, stride, b, steps, to + tile * kTileRows * kPanel,
-                           go_on);
+      multiply_tiles<true>(rows + tile * stride, stride, b, steps,
+                           {to + tile * kTileRows * kPanel, kPanel}, go_on, prefetched);
     }
     if (tile < tiles) {
-      multiply_tiles<false>(rows + tile * stride, stride, b, steps, to + tile * kTileRows * kPanel,
-                            go_on);
+      multiply_tiles<false>(rows + tile * stride, stride, b, steps,
+                            {to + tile * kTileRows * kPanel, kPanel}, go_on, prefetched);
     }
   }
 }

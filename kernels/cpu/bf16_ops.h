@@ -1,6 +1,6 @@
-// Products of many rows with the processor's instructions for BF16, for the loose mode: rows are
-// rounded to BF16, sums are FP32 in an order of their own. So bits depend on the processor, and on
-// how many rows there are; a row's do not depend on what the others hold.
+// Products and attention of many rows with the processor's instructions for BF16, for the loose
+// mode: rows are rounded to BF16, sums are FP32 in an order of their own. So bits depend on the
+// processor, and on how many rows there are; a row's do not depend on what the others hold.
 //
 // Weights are packed as for every other product. Rows become operands first, once for all columns:
 // tiles of 16 rows, in which 32 inputs of a row stand side by side.
@@ -16,7 +16,7 @@ inline constexpr int kTileRows = 16;
 inline constexpr int kStepInputs = 32;
 // Of a work item: rows, so that a part of their inputs stays in the second-level cache, and panels
 // at most, which read them one after the other.
-inline constexpr int kItemRows = 256;
+inline constexpr int kItemRows = 512;
 inline constexpr int kItemPanels = 4;
 
 constexpr int tiles_of(int rows) {
@@ -65,11 +65,25 @@ struct Bf16Ops {
   // token t, begins it with the residual.
   void (*row_parallel)(const RowParallelParams&, int group, const OperandRows& rows, int slot_begin,
                        int slot_end, int panel_begin, int panel_end);
+  // Items [first, first + items) of one sequence and KV head, whose rows, at most kAttendedRows,
+  // follow each other.
+  void (*attention)(const AttentionParams&, int first, int items);
 };
 
 // Whether such products take weights of this type.
 constexpr bool takes_bf16_rows(DType dtype) {
   return dtype == DType::kBF16 || dtype == DType::kF8E4M3 || is_integer(dtype);
+}
+
+// As many rows go past a block of the cache together; and the widest keys and values.
+inline constexpr int kAttendedRows = 64;
+inline constexpr int kMostKeyDim = 576;
+inline constexpr int kMostValueDim = 512;
+// Whether such attention takes this cache.
+constexpr bool takes_bf16_rows(const KvLayer& kv) {
+  return (kv.dtype == DType::kF32 || kv.dtype == DType::kBF16) && kv.key_dim % kStepInputs == 0 &&
+         kv.value_dim % kStepInputs == 0 && kv.key_dim <= kMostKeyDim &&
+         kv.value_dim <= kMostValueDim;
 }
 
 // What this processor has, and the system lets this process use; null: nothing.

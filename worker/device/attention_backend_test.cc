@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "worker/device/attention_fixture.h"
 #include "worker/device/backend_fixture.h"
 
 namespace dsm::device {
@@ -129,86 +128,6 @@ TEST_F(BackendTest, ExpandedHeadsAreExact) {
     EXPECT_EQ(run(device_), run(cpu_)) << nope;
   }
 }
-
-// Sequences over a cache whose slots that no position has written are not numbers.
-struct Past {
-  int heads;  // query heads of a KV head
-  KvLayer shape;
-  std::vector<std::vector<std::int32_t>> tables;
-  std::vector<float> keys;
-  std::vector<float> values;
-  float scale;
-
-  Past(const KvLayer& kv, int query_heads, const std::vector<int>& lengths)
-      : heads(query_heads), shape(kv), scale(1.0F / std::sqrt(static_cast<float>(kv.key_dim))) {
-    std::int32_t blocks = 0;
-    for (const int length : lengths) blocks += (length + kKvBlock - 1) / kKvBlock;
-    std::int32_t block = blocks;  // from the end, so that tables do not rise
-    const auto nan = std::numeric_limits<float>::quiet_NaN();
-    keys.assign(size(blocks) * size(kv.heads) * size(kv.key_dim) * kKvBlock, nan);
-    values.assign(size(blocks) * size(kv.heads) * size(kv.value_dim) * kKvBlock, nan);
-    std::mt19937 random(26);
-    std::normal_distribution<float> normal;
-    for (const int length : lengths) {
-      tables.emplace_back();
-      for (int at = 0; at < length; ++at) {
-        if (at % kKvBlock == 0) tables.back().push_back(--block);
-        for (int h = 0; h < kv.heads; ++h) {
-          const std::size_t head = size(block) * size(kv.heads) + size(h);
-          for (int d = 0; d < kv.key_dim; ++d) {
-            keys[(head * size(kv.key_dim) + size(d)) * kKvBlock + size(at % kKvBlock)] =
-                normal(random);
-          }
-          for (int d = 0; d < kv.value_dim; ++d) {
-            values[(head * kKvBlock + size(at % kKvBlock)) * size(kv.value_dim) + size(d)] =
-                normal(random);
-          }
-        }
-      }
-    }
-  }
-
-  // Consecutive tokens of a sequence.
-  struct Run {
-    std::size_t sequence;
-    int first_position;
-    int tokens;
-  };
-  // out [tokens, KV heads, heads, value_dim]; `query` in the order of runs.
-  std::vector<float> attend(const Side& side, const std::vector<Run>& runs,
-                            const std::vector<float>& query, int item_rows,
-                            bool staged = false) const {
-    std::vector<TokenPlace> places;
-    std::vector<AttentionItem> items;
-    for (const Run& run : runs) {
-      const auto& table = tables[run.sequence];
-      const auto begin = static_cast<int>(places.size()) * heads;
-      for (int t = 0; t < run.tokens; ++t) {
-        const int position = run.first_position + t;
-        places.push_back({position, table[size(position / kKvBlock)]});
-      }
-      const auto end = static_cast<int>(places.size()) * heads;
-      for (int h = 0; h < shape.heads; ++h) {
-        for (int at = begin; at < end; at += item_rows) {
-          items.push_back({at, std::min(end, at + item_rows), table.data(), h});
-        }
-      }
-    }
-    KvLayer kv = shape;
-    kv.keys = side.put(keys);
-    kv.values = side.put(values);
-    if (staged) {
-      std::vector<List> lists = {{places.data(), places.size() * sizeof places[0]}};
-      for (const auto& table : tables) lists.push_back({table.data(), table.size() * 4});
-      side.backend->stage(lists, items);
-    }
-    const std::size_t rows = places.size() * size(shape.heads) * size(heads);
-    auto* out = allocate<float>(*side.backend, rows * size(shape.value_dim));
-    side.backend->attention({side.put(query), out, places.data(), items.data(),
-                             static_cast<int>(items.size()), heads, kv, scale});
-    return side.get(out, rows * size(shape.value_dim));
-  }
-};
 
 TEST_F(BackendTest, AttentionIsNearForEveryLengthOfThePast) {
   const std::vector<int> lengths = {1, 63, 64, 65, 255, 256, 257, 700};

@@ -270,7 +270,16 @@ class CpuBackend final : public Backend {
     }
     // From the end: later items of a long prompt see more positions, and the long ones shall not
     // come last.
-    run(work, p.item_count, [&](int item) { ops_.attention(p, p.item_count - 1 - item); });
+    if (!bf16_) {
+      run(work, p.item_count, [&](int item) { ops_.attention(p, p.item_count - 1 - item); });
+      return;
+    }
+    const auto parts = bf16_->attended(p);
+    run(work, static_cast<int>(parts.size()), [&](int item) {
+      const auto& part = parts[parts.size() - 1 - static_cast<std::size_t>(item)];
+      if (part.in_bf16) return bf16_->attend(p, part);
+      ops_.attention(p, part.first);
+    });
   }
 
   void router(const RouterParams& p) override {

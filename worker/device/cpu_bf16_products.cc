@@ -12,6 +12,7 @@ using namespace kernels;  // parameter structs
 constexpr std::align_val_t kAlignment{64};
 // Operands that there are at a time (16 MiB), if one chunk's are not more.
 constexpr std::int64_t kMostOperands = 8 << 20;
+constexpr int kFewestRows = 64;  // of a chunk that is not a group's last
 constexpr int kPackedTiles = 4;  // of a work item
 constexpr int kPackItems = kItemRows / kTileRows / kPackedTiles;
 
@@ -26,6 +27,11 @@ bool pays(const PackedMatrix& w, int rows, int groups) {
   return takes_bf16_rows(w.dtype) && rows >= from_rows(w.dtype) * groups;
 }
 
+// Of attention. A cache in BF16 is read as it stands; one in FP32 becomes BF16 on its way.
+constexpr int attended_from(DType dtype) {
+  return dtype == DType::kBF16 ? 4 : 12;
+}
+
 int rows_of(const Group& group) {
   return group.end - group.begin;
 }
@@ -36,10 +42,18 @@ void CpuBf16Products::Free::operator()(std::uint16_t* memory) const {
   ::operator delete[](memory, kAlignment);
 }
 
-void CpuBf16Products::add_chunks(int which, int begin, int end, int steps) {
-  for (; begin < end; begin += kItemRows) {
-    chunks_.push_back({which, begin, std::min(end, begin + kItemRows), {.steps = steps}});
+void CpuBf16Products::add_chunks(int which, int begin, int end, int steps, int rows_each) {
+  for (; begin < end; begin += rows_each) {
+    chunks_.push_back({which, begin, std::min(end, begin + rows_each), {.steps = steps}});
   }
+}
+
+int CpuBf16Products::rows_each(int rows, int groups, int panels) const {
+  int each = kItemRows;
+  while (each > kFewestRows && panels * groups * (rows / groups / each + 1) < 2 * pool_.threads()) {
+    each /= 2;
+  }
+  return each;
 }
 
 std::size_t CpuBf16Products::take(std::size_t first) {
@@ -95,7 +109,8 @@ void CpuBf16Products::run(const Work& work) {
 bool CpuBf16Products::linear(const LinearParams& p) {
   if (!pays(p.w[0], p.rows, 1)) return false;
   chunks_.clear();
-  for (int b = 0; b < p.batch; ++b) add_chunks(b, 0, p.rows, steps_of(p.w[0].k));
+  const int each = rows_each(p.rows * p.batch, p.batch, panels_of(p.w[0]));
+  for (int b = 0; b < p.batch; ++b) add_chunks(b, 0, p.rows, steps_of(p.w[0].k), each);
   run({.rows =
            [&](const Chunk& chunk) {
              return RowsToPack{.x = p.x + chunk.which * p.x_step + chunk.begin * p.ldx,
@@ -123,7 +138,11 @@ bool CpuBf16Products::gate_up(const GateUpParams& p) {
     slots += rows_of(p.groups[g]);
     ++groups;
     panels = std::max(panels, panels_of(p.w[g]));
-    add_chunks(g, p.groups[g].begin, p.groups[g].end, steps_of(p.w[g].k));
+  }
+  if (groups == 0) return false;
+  const int each = rows_each(slots, groups, panels);
+  for (int g = 0; g < p.group_count; ++g) {
+    add_chunks(g, p.groups[g].begin, p.groups[g].end, steps_of(p.w[g].k), each);
   }
   const bool taken = std::ranges::all_of(
       chunks_, [&](const Chunk& chunk) { return pays(p.w[chunk.which], slots, groups); });
@@ -156,7 +175,12 @@ bool CpuBf16Products::row_parallel(const RowParallelParams& p) {
     if (rows_of(p.groups[g]) == 0) continue;
     slots += rows_of(p.groups[g]);
     ++groups;
-    add_chunks(g, p.groups[g].begin, p.groups[g].end, steps_of(p.w[g]));
+  }
+  if (groups == 0) return false;
+  // Chunks of several groups are not side by side: they add to the same sums.
+  const int each = groups > 1 ? kItemRows : rows_each(slots, 1, panels_of(p.w[0].part[0]));
+  for (int g = 0; g < p.group_count; ++g) {
+    add_chunks(g, p.groups[g].begin, p.groups[g].end, steps_of(p.w[g]), each);
   }
   const bool taken = std::ranges::all_of(chunks_, [&](const Chunk& chunk) {
     const SegmentedMatrix& w = p.w[chunk.which];
@@ -180,6 +204,29 @@ bool CpuBf16Products::row_parallel(const RowParallelParams& p) {
        .panels = panels_of(p.w[0].part[0]),
        .in_turn = groups > 1});
   return true;
+}
+
+std::span<const CpuBf16Products::Attended> CpuBf16Products::attended(const AttentionParams& p) {
+  attended_.clear();
+  const bool takes = takes_bf16_rows(p.kv);
+  for (int first = 0; first < p.item_count;) {
+    const AttentionItem& begin = p.items[first];
+    int end = first + 1;
+    const auto fits = [&] {
+      const AttentionItem& item = p.items[end];
+      return item.block_table == begin.block_table && item.kv_head == begin.kv_head &&
+             item.row_begin == p.items[end - 1].row_end &&
+             item.row_end - begin.row_begin <= kAttendedRows;
+    };
+    while (takes && end < p.item_count && fits()) ++end;
+    if (takes && p.items[end - 1].row_end - begin.row_begin >= attended_from(p.kv.dtype)) {
+      attended_.push_back({first, end - first, true});
+      first = end;
+    } else {
+      for (; first < end; ++first) attended_.push_back({first, 1, false});
+    }
+  }
+  return attended_;
 }
 
 }  // namespace dsm::device

@@ -1,11 +1,12 @@
-// Products of many rows on a CPU in the loose mode, by the processor's instructions for BF16
-// (kernels/cpu/bf16_ops.h): which of them are taken, how they are divided into work, and the memory
-// of their operands. For the backend's thread.
+// Products and attention of many rows on a CPU in the loose mode, by the processor's instructions
+// for BF16 (kernels/cpu/bf16_ops.h): which of them are taken, how they are divided into work, and
+// the memory of products' operands. For the backend's thread.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/cpu/bf16_ops.h"
@@ -22,6 +23,17 @@ class CpuBf16Products {
   bool gate_up(const kernels::GateUpParams& p);
   bool row_parallel(const kernels::RowParallelParams& p);
 
+  // Items of attention that are one work item, by the instructions for BF16 or, one, by the table.
+  struct Attended {
+    int first = 0;
+    int items = 1;
+    bool in_bf16 = false;
+  };
+  std::span<const Attended> attended(const kernels::AttentionParams& p);
+  void attend(const kernels::AttentionParams& p, const Attended& some) const {
+    ops_.attention(p, some.first, some.items);
+  }
+
  private:
   // Rows [begin, end) of a product of the batch or slots of a group, up to kItemRows.
   struct Chunk {
@@ -30,7 +42,9 @@ class CpuBf16Products {
     int end = 0;
     kernels::OperandRows rows = {};
   };
-  void add_chunks(int which, int begin, int end, int steps);
+  void add_chunks(int which, int begin, int end, int steps, int rows_each);
+  // Rows of a chunk: as many as there may be, or fewer where threads would be without work.
+  int rows_each(int rows, int groups, int panels) const;
 
   struct Work {
     std::function<kernels::RowsToPack(const Chunk&)> rows;
@@ -50,6 +64,7 @@ class CpuBf16Products {
   const kernels::Bf16Ops& ops_;
   ThreadPool& pool_;
   std::vector<Chunk> chunks_;  // of the operator under way
+  std::vector<Attended> attended_;
   std::unique_ptr<std::uint16_t[], Free> operands_;
   std::int64_t taken_ = 0;
 };
