@@ -7,7 +7,8 @@ file for llama.cpp, so that both can be measured on the same numbers.
 
 FOLDER then has config.json and model.safetensors (`build/release/model-bench 2 512 5 FOLDER`), and BF16.gguf and so on
 (`llama-bench -m FOLDER/BF16.gguf -t 2`), of which Q8_0 and Q4_0 are these weights rounded by llama.cpp's own rules. The
-vocabulary is numbers: no text goes through either.
+vocabulary is numbers behind the tokens of chats with models/deepseek-tiny, whose template it has: each token is some
+text, and prompts can be lists of tokens (bench/peers.py).
 """
 import argparse
 import json
@@ -18,6 +19,9 @@ import gguf
 import numpy as np
 
 HIDDEN, WIDTH, HEADS, KV_HEADS, HEAD, VOCAB, CONTEXT, EPS, THETA = 1536, 8960, 12, 2, 128, 151936, 131072, 1e-6, 10000.0
+TINY = pathlib.Path(__file__).parent.parent / "models/deepseek-tiny"
+SPECIAL = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
+TOKENS = SPECIAL + [str(token) for token in range(len(SPECIAL), VOCAB)]
 
 
 def config(layers: int) -> dict:
@@ -26,6 +30,21 @@ def config(layers: int) -> dict:
         "intermediate_size": WIDTH, "num_hidden_layers": layers, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "vocab_size": VOCAB, "max_position_embeddings": CONTEXT, "rms_norm_eps": EPS,
         "rope_theta": THETA, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def tokenizer() -> dict:
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": token, "content": name, **special} for token, name in enumerate(SPECIAL)],
+        "normalizer": None, "post_processor": None, "decoder": byte_level,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}"}, "behavior": "Isolated", "invert": False}, byte_level]},
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+            "vocab": {name: token for token, name in enumerate(TOKENS)}, "merges": []}}
 
 
 def tensors(layers: int):
@@ -93,9 +112,11 @@ def write_gguf(path: pathlib.Path, layers: int, kind: gguf.GGMLQuantizationType)
     writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.name}"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([f"{token}".encode() for token in range(VOCAB)])
-    writer.add_token_types([gguf.TokenType.NORMAL] * VOCAB)
+    writer.add_token_list([name.encode() for name in TOKENS])
+    writer.add_token_types([gguf.TokenType.CONTROL] * len(SPECIAL) + [gguf.TokenType.NORMAL] * (VOCAB - len(SPECIAL)))
     writer.add_token_merges(["1 2"])
+    writer.add_bos_token_id(SPECIAL.index("<｜begin▁of▁sentence｜>"))
+    writer.add_eos_token_id(SPECIAL.index("<｜end▁of▁sentence｜>"))
     noise = Noise()
     for name, theirs, shape in tensors(layers):
         values = bits(noise, name, shape)
@@ -117,7 +138,10 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", default=["BF16"], choices=["BF16", "Q8_0", "Q4_0"])
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    (arguments.folder / "config.json").write_text(json.dumps(config(arguments.layers), indent=1), encoding="utf-8")
+    for name, content in (
+            ("config.json", config(arguments.layers)), ("tokenizer.json", tokenizer()),
+            ("tokenizer_config.json", json.loads((TINY / "tokenizer_config.json").read_text(encoding="utf-8")))):
+        (arguments.folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
     write_safetensors(arguments.folder / "model.safetensors", arguments.layers)
     for name in arguments.types:
         write_gguf(arguments.folder / f"{name}.gguf", arguments.layers, gguf.GGMLQuantizationType[name])
