@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/device/backend_fixture.h"
+#include "worker/device/megakernel_fixture.h"
 #include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
@@ -245,12 +246,6 @@ class Decoder {
   std::vector<std::int32_t> tables_;
   std::vector<AttentionItem> items_;
 };
-
-Side side_with(bool megakernel, bool exact) {
-  return {make_backend({.device = *find_device("auto"),
-                        .exact = exact,
-                        .kernels = {.megakernel_tokens = megakernel ? 16 : 0}})};
-}
 
 void expect_same_steps(int tokens, DType kv_type, DType mlp_type, bool exact) {
   SCOPED_TRACE(std::to_string(tokens) + " tokens, cache " +

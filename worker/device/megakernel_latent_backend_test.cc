@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "worker/device/backend_fixture.h"
+#include "worker/device/megakernel_fixture.h"
 #include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
@@ -331,12 +332,6 @@ class Decoder {
   std::vector<std::int32_t> tables_;
   std::vector<AttentionItem> items_;
 };
-
-Side side_with(bool megakernel, bool exact) {
-  return {make_backend({.device = *find_device("auto"),
-                        .exact = exact,
-                        .kernels = {.megakernel_tokens = megakernel ? 16 : 0}})};
-}
 
 void expect_same_steps(const Shape& shape) {
   SCOPED_TRACE(text_of(shape));

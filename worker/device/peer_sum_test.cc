@@ -14,8 +14,8 @@
 #include <random>
 #include <thread>
 
-#include "worker/comm/thread_comm.h"
 #include "worker/device/cuda_store.h"
+#include "worker/device/ranks_fixture.h"
 
 namespace dsm::device {
 namespace {
@@ -31,15 +31,6 @@ constexpr int kSizes[] = {2, 3, 4, 5, 8};
 constexpr int kSizes[] = {2, 3, 4};
 #endif
 constexpr std::array kOwnWays{SumWay::kOneShot, SumWay::kTwoShot};
-
-// Runs `body` as every rank, each on its own thread.
-void run(int size, const std::function<void(comm::Communicator&)>& body) {
-  const auto comms = comm::make_thread_communicators(size);
-  std::vector<std::thread> threads;
-  threads.reserve(comms.size());
-  for (const auto& comm : comms) threads.emplace_back([&] { body(*comm); });
-  for (std::thread& thread : threads) thread.join();
-}
 
 std::unique_ptr<PeerSum> join(comm::Communicator& ranks, const Stream& stream,
                               std::chrono::nanoseconds patience = kPatience) {

@@ -3,24 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <barrier>
-#include <functional>
-#include <thread>
-#include <vector>
 
-#include "worker/comm/thread_comm.h"
+#include "worker/device/ranks_fixture.h"
 
 namespace dsm::device {
 namespace {
 
 constexpr int kSteps = 200;
-
-void run(int size, const std::function<void(comm::Communicator&)>& body) {
-  const auto comms = comm::make_thread_communicators(size);
-  std::vector<std::thread> threads;
-  threads.reserve(comms.size());
-  for (const auto& comm : comms) threads.emplace_back([&] { body(*comm); });
-  for (std::thread& thread : threads) thread.join();
-}
 
 // In a step with an odd number that is a multiple of 7 the last rank asks, in every 11th another
 // one, and in every 13th several.

@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -87,11 +89,7 @@ class FakeRank final : public RankExecutor {
     if (controls_->fail_join_of_rank.compare_exchange_strong(expected, -1)) {
       throw comm::CommError("this rank cannot connect its device");
     }
-    const auto end = std::chrono::steady_clock::now() + controls_->join_takes;
-    while (std::chrono::steady_clock::now() < end) {
-      if (comm.aborted().stop_requested()) throw comm::CommError("given up");
-      std::this_thread::sleep_for(Millis(1));
-    }
+    take_time(controls_->join_takes, comm.aborted());
     comm.barrier();
   }
 
@@ -143,6 +141,15 @@ class FakeRank final : public RankExecutor {
   }
 
  private:
+  // As a device that is slow; ends early, with an error, when the epoch does.
+  static void take_time(Millis time, const std::stop_token& aborted) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait_for(lock, aborted, time, [] { return false; });
+    if (aborted.stop_requested()) throw comm::CommError("given up");
+  }
+
   int rank_;
   std::shared_ptr<Controls> controls_;
   int cache_ = 0;  // blocks
