@@ -89,13 +89,21 @@ float added(float residual, std::vector<float> part) {
   return residual + part[0];
 }
 
+// What each rank gives.
+std::vector<std::vector<float>> values_of_ranks(int ranks, std::int64_t count, int seed) {
+  std::vector<std::vector<float>> all(static_cast<std::size_t>(ranks));
+  for (std::size_t r = 0; r < all.size(); ++r) {
+    all[r] = random_values(count, seed + static_cast<int>(r));
+  }
+  return all;
+}
+
 std::vector<float> reference(int ranks, std::int64_t count, int seed, int times = 1) {
-  std::vector<std::vector<float>> all;
-  for (int r = 0; r < ranks; ++r) all.push_back(random_values(count, seed + r));
+  const auto all = values_of_ranks(ranks, count, seed);
   std::vector<float> y = random_values(count, seed + 100);
   for (std::size_t i = 0; i < y.size(); ++i) {
-    std::vector<float> part;
-    for (const std::vector<float>& mine : all) part.push_back(mine[i]);
+    std::vector<float> part(all.size());
+    for (std::size_t r = 0; r < all.size(); ++r) part[r] = all[r][i];
     for (int t = 0; t < times; ++t) y[i] = added(y[i], part);
   }
   return y;
@@ -198,8 +206,7 @@ struct Columns {
 };
 
 std::vector<float> side_by_side(int ranks, const Columns& of, int seed) {
-  std::vector<std::vector<float>> all;
-  for (int r = 0; r < ranks; ++r) all.push_back(random_values(of.values(), seed + r));
+  const auto all = values_of_ranks(ranks, of.values(), seed);
   std::vector<float> y;
   for (int row = 0; row < of.rows; ++row) {
     for (const std::vector<float>& mine : all) {
