@@ -66,7 +66,9 @@ class Model:
         model = self.get()
         status = model.get("status", {})
         ready = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
-        per_group = model["spec"]["parallelism"]["tensor"] // model["spec"]["parallelism"].get("ranksPerPod", 1)
+        tensor = model["spec"]["parallelism"]["tensor"]
+        on_gpus = model["spec"]["accelerator"]["resource"] != "cpu"
+        per_group = tensor // model["spec"]["parallelism"].get("ranksPerPod", tensor if on_gpus else 1)
         return (ready.get("status") == "True"
                 and ready.get("observedGeneration") == model["metadata"]["generation"]
                 and status.get("readyReplicas") == groups

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <set>
@@ -134,12 +135,16 @@ TEST_P(Schema, types_defaults_and_bounds_of_the_spec_are_equal) {
 TEST_P(Schema, an_empty_spec_gets_its_nested_defaults_too) {
   // Without a default for the object itself, defaults inside it are not filled in. An object with a
   // CEL rule repeats them, because the rule is checked on the default as it is written.
+  const auto defaults_in = [](const YAML::Node& properties) {
+    return std::ranges::count_if(properties,
+                                 [](const auto& p) { return p.second["default"].IsDefined(); });
+  };
   for (const char* name : code.objects_with_defaults) {
     SCOPED_TRACE(name);
     const YAML::Node node = root["properties"]["spec"]["properties"][name];
     ASSERT_TRUE(node["default"] && node["default"].IsMap());
     const bool has_rule = node["x-kubernetes-validations"].IsDefined();
-    EXPECT_EQ(node["default"].size(), has_rule ? node["properties"].size() : 0);
+    EXPECT_EQ(node["default"].size(), has_rule ? defaults_in(node["properties"]) : 0);
     for (const auto& entry : node["default"]) {
       EXPECT_EQ(entry.second.as<std::string>(),
                 node["properties"][entry.first.as<std::string>()]["default"].as<std::string>());

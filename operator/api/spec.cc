@@ -108,9 +108,9 @@ dsm::Status check_together(const Spec& spec) {
     return fail(ErrorKind::kInvalid,
                 "spec.parallelism.tensor: is " + std::to_string(p.tensor) + "; use 1, 2, 4 or 8");
   }
-  if (p.tensor % p.ranks_per_pod != 0) {
+  if (p.tensor % spec.ranks_per_pod() != 0) {
     return fail(ErrorKind::kInvalid,
-                "spec.parallelism.ranksPerPod: is " + std::to_string(p.ranks_per_pod) +
+                "spec.parallelism.ranksPerPod: is " + std::to_string(spec.ranks_per_pod()) +
                     "; use a divisor of tensor, which is " + std::to_string(p.tensor));
   }
   if (spec.rollout.max_surge == 0 && spec.rollout.max_unavailable == 0) {
@@ -156,6 +156,12 @@ json pod_shape(const Spec& spec) {
   // What the accelerator says already is left out like a default.
   Spec shaped = spec;
   if (spec.engine.deterministic == !spec.accelerator.gpu()) shaped.engine.deterministic.reset();
+  // Several ranks on GPUs are always written out: see parse_pod_shape().
+  const bool ranks_on_gpus = spec.accelerator.gpu() && spec.parallelism.tensor > 1;
+  shaped.parallelism.ranks_per_pod.reset();
+  if (ranks_on_gpus || spec.ranks_per_pod() > 1) {
+    shaped.parallelism.ranks_per_pod = spec.ranks_per_pod();
+  }
   const auto write = [](Spec s) {
     Writer writer;
     visit_pod_shape(writer, s);
@@ -164,6 +170,12 @@ json pod_shape(const Spec& spec) {
   json shape = write(std::move(shaped));
   leave_out_defaults(shape, write(Spec{}));
   return shape;
+}
+
+Result<Spec> parse_pod_shape(const json& shape) {
+  auto spec = parse_spec(shape);
+  if (spec && !spec->parallelism.ranks_per_pod) spec->parallelism.ranks_per_pod = 1;
+  return spec;
 }
 
 Spec with_pod_shape(Spec spec, const Spec& shape) {
@@ -177,7 +189,12 @@ Spec with_pod_shape(Spec spec, const Spec& shape) {
 }
 
 std::string revision_of(const Spec& spec) {
-  return sha256_hex(pod_shape(spec).dump()).substr(0, 8);
+  json shape = pod_shape(spec);
+  // The first releases left it out, and models of theirs keep their revisions.
+  if (spec.ranks_per_pod() == 1 && shape.contains("parallelism")) {
+    shape["parallelism"].erase("ranksPerPod");
+  }
+  return sha256_hex(shape.dump()).substr(0, 8);
 }
 
 std::vector<Field> spec_fields() {

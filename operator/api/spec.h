@@ -44,10 +44,8 @@ struct Adapter {
 };
 
 struct Parallelism {
-  int tensor = 1;         // ranks in a group: 1, 2, 4 or 8
-  int ranks_per_pod = 1;  // divides tensor
-
-  int pods_per_group() const { return tensor / ranks_per_pod; }
+  int tensor = 1;                    // ranks in a group: 1, 2, 4 or 8
+  std::optional<int> ranks_per_pod;  // divides tensor; absent: see Spec::ranks_per_pod()
 };
 
 // What the ranks compute on. The other fields speak of GPUs.
@@ -162,6 +160,12 @@ struct Spec {
   Template pod_template;
 
   bool deterministic() const { return engine.deterministic.value_or(!accelerator.gpu()); }
+
+  // GPUs of one pod reach each other's memory, those of different pods mostly do not.
+  int ranks_per_pod() const {
+    return parallelism.ranks_per_pod.value_or(accelerator.gpu() ? parallelism.tensor : 1);
+  }
+  int pods_per_group() const { return parallelism.tensor / ranks_per_pod(); }
 };
 
 // Longest name of a DeepSeekModel: names of children grow from it and must stay DNS labels.
@@ -188,10 +192,13 @@ Result<Seconds> parse_duration(std::string_view text);
 Result<ModelLocation> parse_uri(std::string_view uri);
 
 // The part of the spec that shapes pods (all but replicas, sleep, scaling, rollout, recovery and
-// sizing)
-// as JSON with every default left out, so that a field added by a later release does not change the
-// text of an older spec. parse_spec() reads it back.
+// sizing) as JSON with every default left out, so that a field added by a later release does not
+// change the text of an older spec. parse_spec() reads it back.
 nlohmann::json pod_shape(const Spec& spec);
+
+// Reads what pod_shape() of this release or an older one has written: where ranksPerPod is absent
+// it is 1, on GPUs as well, because that was its default everywhere.
+Result<Spec> parse_pod_shape(const nlohmann::json& shape);
 
 // `spec` with another one's part that shapes pods.
 Spec with_pod_shape(Spec spec, const Spec& shape);

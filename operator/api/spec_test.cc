@@ -62,7 +62,7 @@ TEST(Spec, every_field_is_read) {
                       {"resources", {{"requests", {{"cpu", 1}, {"memory", "256Mi"}}}}}};
   auto spec = parse_spec(full);
   ASSERT_TRUE(spec) << spec.error().message;
-  EXPECT_EQ(spec->parallelism.pods_per_group(), 2);
+  EXPECT_EQ(spec->pods_per_group(), 2);
   EXPECT_EQ(spec->model.served_name, "tiny");
   EXPECT_EQ(spec->engine.max_model_len, 1024);
   EXPECT_EQ(spec->engine.kv_cache_dtype, "FP8");
@@ -214,6 +214,27 @@ TEST(Spec, whole_experts_need_ranks_and_the_loose_mode) {
   spec["engine"].erase("deterministic");
   spec["accelerator"]["resource"] = "nvidia.com/gpu";
   EXPECT_TRUE(parse_spec(spec)) << "GPUs are in the loose mode";
+}
+
+Spec ranks(int tensor, bool gpu, const json& ranks_per_pod) {
+  json spec = minimal();
+  spec["parallelism"]["tensor"] = tensor;
+  if (gpu) spec["accelerator"]["resource"] = "nvidia.com/gpu";
+  if (!ranks_per_pod.is_null()) spec["parallelism"]["ranksPerPod"] = ranks_per_pod;
+  return *parse_spec(spec);
+}
+
+TEST(Spec, ranks_on_gpus_are_in_one_pod_and_others_alone_unless_it_is_said) {
+  EXPECT_EQ(ranks(8, true, nullptr).ranks_per_pod(), 8);
+  EXPECT_EQ(ranks(8, true, nullptr).pods_per_group(), 1);
+  EXPECT_EQ(ranks(8, false, nullptr).ranks_per_pod(), 1);
+  EXPECT_EQ(ranks(8, false, nullptr).pods_per_group(), 8);
+  EXPECT_EQ(ranks(1, true, nullptr).pods_per_group(), 1);
+  for (const bool gpu : {false, true}) EXPECT_EQ(ranks(8, gpu, 4).pods_per_group(), 2);
+  // What is so anyway rolls nothing when it is said.
+  EXPECT_EQ(revision_of(ranks(8, true, 8)), revision_of(ranks(8, true, nullptr)));
+  EXPECT_EQ(revision_of(ranks(8, false, 1)), revision_of(ranks(8, false, nullptr)));
+  EXPECT_NE(revision_of(ranks(8, true, 1)), revision_of(ranks(8, true, nullptr)));
 }
 
 TEST(Spec, tokens_depend_on_nothing_else_on_cpus_unless_that_is_said) {
@@ -390,6 +411,17 @@ TEST(Revision, is_the_same_in_every_release) {
   EXPECT_EQ(pod_shape(*parse_spec(minimal())).dump(),
             R"({"model":{"uri":"image:///models/deepseek-tiny"}})");
   EXPECT_EQ(revision_of(*parse_spec(minimal())), "95d6bc40");
+}
+
+TEST(Revision, of_ranks_alone_is_that_of_releases_that_knew_no_other_default) {
+  json older = pod_shape(ranks(8, true, 1));
+  EXPECT_EQ(older["parallelism"], json({{"tensor", 8}, {"ranksPerPod", 1}}));
+  older["parallelism"].erase("ranksPerPod");  // as they wrote it
+  const auto spec = parse_pod_shape(older);
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->pods_per_group(), 8);
+  EXPECT_EQ(revision_of(*spec), "e7c14a14");
+  EXPECT_EQ(revision_of(*spec), revision_of(ranks(8, true, 1)));
 }
 
 TEST(PodShape, is_read_back_as_the_same_spec) {

@@ -54,7 +54,7 @@ std::vector<api::Toleration> tolerations_of(const api::Spec& spec) {
 }
 
 bool uses_rdma(const api::Spec& spec) {
-  return spec.accelerator.rdma && spec.parallelism.pods_per_group() > 1;
+  return spec.accelerator.rdma && spec.pods_per_group() > 1;
 }
 
 void ask_for_gpus(const api::Spec& spec, const Config& config, json& pod_spec) {
@@ -65,7 +65,7 @@ void ask_for_gpus(const api::Spec& spec, const Config& config, json& pod_spec) {
   // Requests of such resources cannot differ from their limits.
   for (const char* bound : {"requests", "limits"}) {
     json& resources = container["resources"][bound];
-    resources[spec.accelerator.resource] = std::to_string(spec.parallelism.ranks_per_pod);
+    resources[spec.accelerator.resource] = std::to_string(spec.ranks_per_pod());
     if (uses_rdma(spec)) resources[config.rdma_resource] = "1";
   }
   if (spec.parallelism.tensor > 1) set_nccl(spec, container);

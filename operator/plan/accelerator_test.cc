@@ -112,13 +112,14 @@ TEST(Accelerator, nccl_is_told_of_the_network_and_the_user_has_the_last_word) {
 TEST(Accelerator, rdma_is_a_resource_of_pods_that_have_others_to_talk_to) {
   Config config;
   config.rdma_resource = "nvidia.com/hostdev";
-  json spec = on_gpus({{"accelerator", {{"rdma", true}}}, {"parallelism", {{"tensor", 4}}}});
+  json spec = on_gpus(
+      {{"accelerator", {{"rdma", true}}}, {"parallelism", {{"tensor", 4}, {"ranksPerPod", 2}}}});
   const json made = pod(spec, config);
   for (const char* bound : {"requests", "limits"}) {
     EXPECT_EQ(container(made)["resources"][bound]["nvidia.com/hostdev"], "1") << bound;
   }
   EXPECT_EQ(variable(made, "NCCL_IB_DISABLE"), nullptr);
-  spec["parallelism"]["ranksPerPod"] = 4;
+  spec["parallelism"].erase("ranksPerPod");
   const json alone = pod(spec, config);
   EXPECT_FALSE(container(alone)["resources"]["limits"].contains("nvidia.com/hostdev"));
   EXPECT_EQ(variable(alone, "NCCL_IB_DISABLE"), "1");

@@ -222,7 +222,7 @@ class PodPlanner {
   std::vector<std::string> create(const Revision& revision, int count, ChildPlanner& children) {
     std::vector<std::string> names;
     if (obstacles_.no_pods) return names;
-    const int pods = revision.spec.parallelism.pods_per_group();
+    const int pods = revision.spec.pods_per_group();
     const bool together = binds_together(look_.observed, revision.spec);
     int number = 0;
     for (int made = 0; made < count; ++made, ++number) {
@@ -352,7 +352,7 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
   for (json& budget : wanted_budgets(look, groups)) children.want(std::move(budget));
   remove_unused_budgets(look, groups, plan);
   plan_history(look, groups, plan);
-  const bool needs_names = !look.spec || look.spec->parallelism.pods_per_group() > 1;
+  const bool needs_names = !look.spec || look.spec->pods_per_group() > 1;
   obstacles.no_pods = !token || !revision || (needs_names && !names);
   return obstacles;
 }

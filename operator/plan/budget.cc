@@ -123,7 +123,7 @@ Amounts group_demand(const api::Spec& spec) {
   pod.emplace("memory", kDefaultMemory);
   Amounts out;
   for (const auto& [resource, quantity] : pod) {
-    out[resource] = api::milli_of(quantity).value_or(0) * spec.parallelism.pods_per_group();
+    out[resource] = api::milli_of(quantity).value_or(0) * spec.pods_per_group();
   }
   // A rank for each accelerator.
   if (const std::string& resource = spec.accelerator.resource; resource != "cpu") {

@@ -83,7 +83,7 @@ std::optional<Revision> parse_revision(const json& object) {
   const json spec = object.value(json::json_pointer("/data/spec"), json());
   const json image = object.value(json::json_pointer("/data/image"), json());
   if (!name.is_string() || !image.is_string()) return std::nullopt;
-  auto parsed = api::parse_spec(spec);
+  auto parsed = api::parse_pod_shape(spec);
   if (!parsed) return std::nullopt;
   const auto number = object.find("revision");
   const json notes = object.value(json::json_pointer("/metadata/annotations"), json());

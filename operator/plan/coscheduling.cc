@@ -33,8 +33,7 @@ bool is_used(const std::vector<Group>& groups, const std::vector<std::string>& m
 }  // namespace
 
 bool binds_together(const Observed& observed, const api::Spec& spec) {
-  return observed.pod_groups && !spec.placement.scheduler_name.empty() &&
-         spec.parallelism.pods_per_group() > 1;
+  return observed.pod_groups && !spec.placement.scheduler_name.empty() && spec.pods_per_group() > 1;
 }
 
 json pod_group_json(const Owner& owner, const std::string& group, int pods) {

@@ -368,7 +368,7 @@ std::vector<Group> groups_of(const Observed& observed, const GroupContext& conte
       group.number = pod.group;
       const auto revision = context.revisions.find(pod.revision);
       group.known = revision != context.revisions.end();
-      group.want = group.known ? revision->second.spec.parallelism.pods_per_group() : 0;
+      group.want = group.known ? revision->second.spec.pods_per_group() : 0;
       group.pods.resize(static_cast<std::size_t>(group.want), nullptr);
     }
     const auto index = static_cast<std::size_t>(pod.index);

@@ -50,7 +50,7 @@ sizing::Ask ask_of(const api::Spec& spec, const sizing::Shape& shape) {
                           .data_parallel_attention = engine.data_parallel_attention,
                           .weight_bits = weight_bits(spec.model)},
                   .kv_type = kv_type(engine),
-                  .sharing = spec.parallelism.ranks_per_pod,
+                  .sharing = spec.ranks_per_pod(),
                   .context = shape.max_positions,
                   .kv_tokens = engine.kv_cache_tokens.value_or(0)};
   if (engine.max_model_len) ask.context = *engine.max_model_len;

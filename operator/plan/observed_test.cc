@@ -212,6 +212,18 @@ TEST(Children, a_revision_is_read_back_with_its_image) {
   EXPECT_FALSE(parse_revision(json::object()));
 }
 
+TEST(Children, a_revision_of_an_older_release_keeps_its_pods) {
+  const json spec = {{"model", {{"uri", "pvc://w/x"}}},
+                     {"accelerator", {{"resource", "nvidia.com/gpu"}}},
+                     {"parallelism", {{"tensor", 4}, {"ranksPerPod", 1}}}};
+  json object =
+      revision_json({"m", "ns", "u"}, {"abcd1234", *api::parse_spec(spec), "worker:1", 7});
+  object["data"]["spec"]["parallelism"].erase("ranksPerPod");  // it was the default
+  const auto back = parse_revision(object);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->spec.pods_per_group(), 4);
+}
+
 TEST(Children, are_owned_by_the_model_so_that_nothing_is_left_behind) {
   const Owner owner{"m", "ns", "u"};
   for (const json& child : {serving_service_json(owner, false), ranks_service_json(owner),

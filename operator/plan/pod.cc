@@ -101,8 +101,8 @@ std::vector<std::string> worker_args(const Owner& owner, const Revision& revisio
   add("--internal-port", std::to_string(api::kInternalPort));
   add("--internal-token-file", std::string(api::kTokenFolder) + "/" + std::string(api::kTokenKey));
   add("--tensor-parallel", std::to_string(spec.parallelism.tensor));
-  if (spec.parallelism.pods_per_group() > 1) {
-    add("--ranks-per-pod", std::to_string(spec.parallelism.ranks_per_pod));
+  if (spec.pods_per_group() > 1) {
+    add("--ranks-per-pod", std::to_string(spec.ranks_per_pod()));
     add("--pod-index", std::to_string(place.index));
     add("--leader-host", group + "-0." + api::ranks_service(owner.name) + "." + owner.ns + ".svc");
     add("--advertise-host", "$(POD_IP)");
@@ -268,8 +268,7 @@ json pod_metadata(const Owner& owner, const Revision& revision, const PodPlace& 
   if (!wanted.annotations.empty()) metadata["annotations"] = wanted.annotations;
   const std::string group = api::group_name(owner.name, revision.name, place.group);
   if (place.bound_together) labels[std::string(kPodGroupLabel)] = group;
-  join_queue(revision.spec.placement.queue_name, group, revision.spec.parallelism.pods_per_group(),
-             metadata);
+  join_queue(revision.spec.placement.queue_name, group, revision.spec.pods_per_group(), metadata);
   return metadata;
 }
 
@@ -307,7 +306,7 @@ json pod_json(const Owner& owner, const Revision& revision, const PodPlace& plac
   if (!place.avoid_nodes.empty()) {
     pod_spec["affinity"]["nodeAffinity"] = rather_not(place.avoid_nodes);
   }
-  if (!spec.placement.topology_key.empty() && spec.parallelism.pods_per_group() > 1) {
+  if (!spec.placement.topology_key.empty() && spec.pods_per_group() > 1) {
     pod_spec["affinity"]["podAffinity"] = same_domain(owner, revision, place);
   }
   ask_for_gpus(spec, config, pod_spec);

@@ -37,7 +37,7 @@ TEST(SpecFuzz, ABrokenSpecIsRefusedOrCanBePlanned) {
     ++accepted;
     EXPECT_GE(spec->replicas, 0);
     EXPECT_GE(spec->parallelism.tensor, 1);
-    EXPECT_EQ(spec->parallelism.tensor % spec->parallelism.ranks_per_pod, 0);
+    EXPECT_EQ(spec->parallelism.tensor % spec->ranks_per_pod(), 0);
     EXPECT_EQ(revision_of(*spec).size(), 8U);
     // The text that a revision is the hash of reads back as the same spec.
     Result<Spec> again = parse_spec(pod_shape(*spec));
