@@ -28,6 +28,7 @@ struct Ops {
   // At most kRowBlock tokens.
   void (*row_parallel)(const RowParallelParams&, int token_begin, int token_end, int panel);
   void (*tree_sum)(const TreeSumParams&, std::int64_t begin, std::int64_t end);
+  void (*norm_heads)(const NormHeadsParams&, int token_begin, int token_end);
   void (*kv_write)(const KvWriteParams&, int token_begin, int token_end);
   void (*kv_write_heads)(const KvWriteHeadsParams&, int token_begin, int token_end);
   void (*latent_read)(const LatentReadParams&, int row_begin, int row_end);

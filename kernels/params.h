@@ -373,6 +373,20 @@ struct HeadsExpandParams {
   int value = 0;
 };
 
+// Qwen3's norm of each head, in place: x = x / sqrt(mean(x^2) + eps) * weight over its dim values.
+// dim is a multiple of 16.
+struct NormHeadsParams {
+  float* x = nullptr;  // [tokens, queries + keys, dim], ldx
+  std::int64_t ldx = 0;
+  const float* query_weight = nullptr;  // [dim]
+  const float* key_weight = nullptr;    // [dim]
+  int tokens = 0;
+  int queries = 0;
+  int keys = 0;
+  int dim = 0;
+  float eps = 0;
+};
+
 // Rotates the keys of every KV head and writes them and the values to the cache.
 struct KvWriteHeadsParams {
   const float* k = nullptr;  // [tokens, kv.heads, key_dim], ld

@@ -22,6 +22,7 @@ struct Row {
 };
 constexpr Row kRows[] = {{"deepseek-llm-7b", "deepseek-llm-7b"},
                          {"r1-distill-qwen-7b", "R1-Distill-Qwen-7B"},
+                         {"r1-0528-qwen3-8b", "R1-0528-Qwen3-8B"},
                          {"llama-2-13b", "Llama-2-13B"},
                          {"deepseek-v2-lite", "V2-Lite 16B"},
                          {"r1-distill-qwen-32b", "R1-Distill-Qwen-32B"},

@@ -63,6 +63,7 @@ void read_grouped(const Json& json, Numbers& numbers, Shape& s) {
   if (s.head < 1) numbers.complain("head_dim, or hidden_size / num_attention_heads, is 0");
   s.rope = s.value = s.head;
   s.qkv_bias = json.at("model_type") == "qwen2";
+  s.head_norms = json.at("model_type") == "qwen3";
   s.first_dense = s.layers;
 }
 
@@ -117,11 +118,12 @@ Status read(const Json& json, Shape& s) {
                                ? json.at("model_type").get<std::string>()
                                : "";
   if (type.empty()) return fail(ErrorKind::kInvalid, "field model_type is missing");
-  const bool dense = type == "llama" || type == "qwen2";
+  const bool dense = type == "llama" || type == "qwen2" || type == "qwen3";
   const bool v3 = type == "deepseek_v3" || type == "deepseek_v32";
   if (!dense && !v3 && type != "deepseek_v2") {
-    return fail(ErrorKind::kNotFound,
-                "model_type is none of llama, qwen2, deepseek_v2, deepseek_v3, deepseek_v32");
+    return fail(
+        ErrorKind::kNotFound,
+        "model_type is none of llama, qwen2, qwen3, deepseek_v2, deepseek_v3, deepseek_v32");
   }
   s.model_type = type;
   if (auto stored = read_stored(json, s); !stored) return stored;

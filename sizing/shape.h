@@ -31,6 +31,7 @@ struct Shape {
   std::int64_t kv_heads = 0;     // latent: as heads
   std::int64_t head = 0;         // grouped: width of a head
   bool qkv_bias = false;         // grouped
+  bool head_norms = false;       // grouped: Qwen3's
   std::int64_t q_lora = 0;       // latent; 0: queries are projected directly
   std::int64_t kv_lora = 0;      // latent
   std::int64_t nope = 0;         // latent: the part of a head that is not rotated

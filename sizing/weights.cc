@@ -157,7 +157,7 @@ class Counter::Layer {
     const std::int64_t kv_heads = std::max<std::int64_t>(1, s_.kv_heads / cut_.tensor);
     const std::int64_t outputs = (s_.heads / cut_.tensor + 2 * kv_heads) * s_.head;
     return projection(outputs, s_.hidden, {Matrix::kQuery, Matrix::kKey, Matrix::kValue}) +
-           (s_.qkv_bias ? vector(outputs) : 0);
+           (s_.qkv_bias ? vector(outputs) : 0) + (s_.head_norms ? 2 * vector(s_.head) : 0);
   }
 
   const Counter& c_;

@@ -63,6 +63,15 @@ struct Kernels {
     }
   }
 
+  static void norm_heads(const NormHeadsParams& p, int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      for (int h = 0; h < p.queries + p.keys; ++h) {
+        float* x = p.x + t * p.ldx + static_cast<std::int64_t>(h) * p.dim;
+        norm_row(x, h < p.queries ? p.query_weight : p.key_weight, x, p.dim, p.eps);
+      }
+    }
+  }
+
   static void linear(const LinearParams& p, int which, int begin, int end, int panel) {
     const float* x = p.x + which * p.x_step;
     float* y = p.y + which * p.y_step + panel * kPanel;
@@ -320,6 +329,7 @@ struct Kernels {
             .gate_up = gate_up,
             .row_parallel = row_parallel,
             .tree_sum = tree_sum,
+            .norm_heads = norm_heads,
             .kv_write = kv_write,
             .kv_write_heads = kv_write_heads,
             .latent_read = latent_read,

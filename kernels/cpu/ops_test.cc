@@ -146,6 +146,31 @@ TEST_P(OpsTest, Fp8WeightsGiveTheBitsOfTheSameWeightsInFp32) {
   }
 }
 
+TEST_P(OpsTest, NormHeadsNormsQueriesAndKeysAndLeavesValues) {
+  constexpr int kTokens = 3, kQueries = 4, kKeys = 2, kDim = 48,
+                kLd = (kQueries + 2 * kKeys) * kDim;
+  const auto x = random_floats(kTokens * kLd, 3);
+  const auto query = random_floats(kDim, 4);
+  const auto key = random_floats(kDim, 5);
+  auto y = x;
+  ops().norm_heads({y.data(), kLd, query.data(), key.data(), kTokens, kQueries, kKeys, kDim, 1e-6F},
+                   1, kTokens);
+  for (int t = 0; t < kTokens; ++t) {
+    for (int h = 0; h < kQueries + 2 * kKeys; ++h) {
+      const auto at = static_cast<std::size_t>(t * kLd + h * kDim);
+      std::vector<float> wanted(x.begin() + static_cast<std::ptrdiff_t>(at),
+                                x.begin() + static_cast<std::ptrdiff_t>(at + kDim));
+      if (t > 0 && h < kQueries + kKeys) {
+        ops().rms_norm({x.data() + at, 0, nullptr, h < kQueries ? query.data() : key.data(),
+                        wanted.data(), 0, 1, kDim, 1e-6F},
+                       0, 1);
+      }
+      EXPECT_EQ(std::memcmp(y.data() + at, wanted.data(), kDim * sizeof(float)), 0)
+          << t << " " << h;
+    }
+  }
+}
+
 TEST_P(OpsTest, RmsNormDividesByTheRootMeanSquare) {
   const auto x = random_floats(3 * 48, 3);
   const auto weight = random_floats(48, 4);

@@ -18,6 +18,7 @@ void embedding(const EmbeddingParams& params, Stream stream);
 void rms_norm(const RmsNormParams& params, Stream stream);
 void quantise(const QuantiseParams& params, Stream stream);
 void tree_sum(const TreeSumParams& params, Stream stream);
+void norm_heads(const NormHeadsParams& params, Stream stream);
 void kv_write(const KvWriteParams& params, Stream stream);
 void kv_write_heads(const KvWriteHeadsParams& params, Stream stream);
 void latent_read(const LatentReadParams& params, Stream stream);

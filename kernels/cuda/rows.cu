@@ -222,6 +222,26 @@ __global__ void __launch_bounds__(kThreads) latent_read_kernel(const LatentReadP
   }
 }
 
+// A warp has a head: a lane the values that are a warp's width apart, whose squares are a chain,
+// added in one tree.
+constexpr int kHeadsPerBlock = 8;
+
+__global__ void __launch_bounds__(32 * kHeadsPerBlock) norm_heads_kernel(const NormHeadsParams p) {
+  follow_previous_kernel();
+  const int heads = p.queries + p.keys;
+  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * kHeadsPerBlock + threadIdx.x / 32;
+  if (at >= static_cast<std::int64_t>(p.tokens) * heads) return;  // whole warps do
+  const int head = static_cast<int>(at % heads);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float* x = p.x + at / heads * p.ldx + static_cast<std::int64_t>(head) * p.dim;
+  const float* weight = head < p.queries ? p.query_weight : p.key_weight;
+  float sum = 0.0F;
+  for (int i = lane; i < p.dim; i += 32) sum = fmaf(x[i], x[i], sum);
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
+  const float inverse = 1.0F / sqrtf(sum / static_cast<float>(p.dim) + p.eps);
+  for (int i = lane; i < p.dim; i += 32) x[i] = weight[i] * (x[i] * inverse);
+}
+
 }  // namespace
 
 void rms_norm(const RmsNormParams& p, Stream stream) {
@@ -267,6 +287,12 @@ void latent_read(const LatentReadParams& p, Stream stream) {
   } else {
     launch_early(latent_read_kernel<DType::kF8E4M3>, grid, kThreads, 0, stream, p);
   }
+}
+
+void norm_heads(const NormHeadsParams& p, Stream stream) {
+  const auto heads = static_cast<std::int64_t>(p.tokens) * (p.queries + p.keys);
+  const auto blocks = static_cast<unsigned>((heads + kHeadsPerBlock - 1) / kHeadsPerBlock);
+  launch_early(norm_heads_kernel, blocks, 32 * kHeadsPerBlock, 0, stream, p);
 }
 
 }  // namespace dsm::kernels::cuda

@@ -145,7 +145,7 @@ TEST_F(SafetensorsFuzz, AWeightInIntegersIsRefusedOrReadInsideItsTensors) {
 TEST(ModelConfigFuzz, ABrokenConfigIsRefusedOrHasValuesThatCanBeUsed) {
   for (const char* dir :
        {"models/deepseek-tiny/config.json", "tests/goldens/families/llama/config.json",
-        "tests/goldens/families/qwen2/config.json",
+        "tests/goldens/families/qwen2/config.json", "tests/goldens/families/qwen3/config.json",
         "tests/goldens/families/deepseek_v2/config.json", "tests/fuzz/corpora/config/gptq.json",
         "tests/fuzz/corpora/config/awq.json", "tests/fuzz/corpora/config/pack-quantized.json"}) {
     std::ifstream in(dir);

@@ -13,6 +13,7 @@ The releases matter: 5.23 has DeepSeek-V2's YaRN scale (huggingface/transformers
 router with -inf as DeepSeek's own code does.
 """
 import json
+import math
 import pathlib
 import sys
 import zlib
@@ -51,6 +52,16 @@ FAMILIES = {
         "hidden_act": "silu", "rms_norm_eps": 1e-6, "max_position_embeddings": 1024, "tie_word_embeddings": False,
         "use_sliding_window": False, "sliding_window": 64, "max_window_layers": 1, "rope_theta": 10000.0,
         "bos_token_id": 0, "eos_token_id": 1},
+    # A norm of each head, heads wider than the model, and the YaRN of R1-0528-Qwen3-8B: its attn_factor, which transformers
+    # does not read, makes the temperature 1, so that is said to it (attention_factor).
+    "qwen3": {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 48, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 128,
+        "attention_bias": False, "hidden_act": "silu", "rms_norm_eps": 1e-6, "max_position_embeddings": 1024,
+        "tie_word_embeddings": False, "use_sliding_window": False, "sliding_window": None, "max_window_layers": 3,
+        "rope_theta": 10000.0, "bos_token_id": 0, "eos_token_id": 1,
+        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128,
+                         "attn_factor": 0.8782488562869419}},
     # No q_lora, one group, two shared experts.
     "deepseek_v2_lite": LATENT | {
         "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "q_lora_rank": None,
@@ -105,6 +116,8 @@ def attention_shapes(prefix, c):
             shapes[f"{prefix}{name}_proj.weight"] = (count * head, hidden)
             if c["model_type"] == "qwen2":
                 shapes[f"{prefix}{name}_proj.bias"] = (count * head,)
+        if c["model_type"] == "qwen3":
+            shapes |= {prefix + "q_norm.weight": (head,), prefix + "k_norm.weight": (head,)}
         return shapes
     qk, latent = c["qk_nope_head_dim"] + c["qk_rope_head_dim"], c["kv_lora_rank"]
     shapes = {prefix + "kv_a_proj_with_mqa.weight": (latent + c["qk_rope_head_dim"], hidden),
@@ -180,8 +193,12 @@ def logits_of(model, ids):
 
 def load(folder, dtype):
     experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}  # the default takes no FP64
+    config = transformers.AutoConfig.from_pretrained(folder)
+    rope = config.rope_parameters
+    if "attn_factor" in rope:
+        rope["attention_factor"] = (0.1 * math.log(rope["factor"]) + 1) * rope.pop("attn_factor")
     return transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="eager", output_loading_info=True, **experts)
+        folder, config=config, dtype=dtype, attn_implementation="eager", output_loading_info=True, **experts)
 
 
 def make(name, c):

@@ -50,9 +50,10 @@ std::vector<GoldenCase> tiny_goldens() {
   return goldens_of("tests/goldens/deepseek-tiny", 2);
 }
 
-constexpr const char* kFamilies[] = {
-    "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_small", "deepseek_v32", "llama",
-    "qwen2"};
+constexpr const char* kFamilies[] = {"deepseek_v2",  "deepseek_v2_lite",
+                                     "deepseek_v3",  "deepseek_v3_small",
+                                     "deepseek_v32", "llama",
+                                     "qwen2",        "qwen3"};
 std::string family_dir(const std::string& name) {
   return "tests/goldens/families/" + name;
 }

@@ -116,7 +116,7 @@ TEST(RecordedSteps, OfDeepSeeksModelsAreOneKernel) {
 }
 
 TEST(RecordedSteps, HaveTheBitsOfPlainOnesAsOneKernel) {
-  for (const char* family : {"llama", "qwen2", "deepseek_v2_lite", "deepseek_v3"}) {
+  for (const char* family : {"llama", "qwen2", "qwen3", "deepseek_v2_lite", "deepseek_v3"}) {
     for (const bool deterministic : {true, false}) {
       SCOPED_TRACE(std::string(family) + (deterministic ? ", deterministic" : ", loose"));
       expect_plain_bits(*load_checkpoint(std::string("tests/goldens/families/") + family,

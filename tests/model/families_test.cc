@@ -240,9 +240,9 @@ TEST_P(Families, ASizeThatDoesNotCutItIsRefusedWithTheNumbers) {
 INSTANTIATE_TEST_SUITE_P(
     All, Families,
     testing::Values(FamilyCase{"llama", {2, 4, 8}}, FamilyCase{"qwen2", {2, 4}},
-                    FamilyCase{"deepseek_v2_lite", {2, 4}}, FamilyCase{"deepseek_v2", {2, 4}},
-                    FamilyCase{"deepseek_v3", {2, 4}}, FamilyCase{"deepseek_v3_small", {2, 4}},
-                    FamilyCase{"deepseek_v32", {2, 4}}),
+                    FamilyCase{"qwen3", {2, 4, 8}}, FamilyCase{"deepseek_v2_lite", {2, 4}},
+                    FamilyCase{"deepseek_v2", {2, 4}}, FamilyCase{"deepseek_v3", {2, 4}},
+                    FamilyCase{"deepseek_v3_small", {2, 4}}, FamilyCase{"deepseek_v32", {2, 4}}),
     [](const auto& family) { return std::string(family.param.name); });
 
 }  // namespace

@@ -97,6 +97,7 @@ class CountingBackend final : public device::Backend {
     inner_->gather_columns(ranks, p);
   }
   void kv_write(const kernels::KvWriteParams& p) override { inner_->kv_write(p); }
+  void norm_heads(const kernels::NormHeadsParams& p) override { inner_->norm_heads(p); }
   void kv_write_heads(const kernels::KvWriteHeadsParams& p) override { inner_->kv_write_heads(p); }
   void latent_read(const kernels::LatentReadParams& p) override { inner_->latent_read(p); }
   void heads_expand(const kernels::HeadsExpandParams& p) override { inner_->heads_expand(p); }
@@ -259,7 +260,8 @@ INSTANTIATE_TEST_SUITE_P(
     Checkpoints, Sizing,
     testing::Values("models/deepseek-tiny", "tests/goldens/fp8-tiny",
                     "tests/goldens/families/llama", "tests/goldens/families/qwen2",
-                    "tests/goldens/families/deepseek_v2_lite", "tests/goldens/families/deepseek_v2",
+                    "tests/goldens/families/qwen3", "tests/goldens/families/deepseek_v2_lite",
+                    "tests/goldens/families/deepseek_v2",
                     "tests/goldens/families/deepseek_v3_small",
                     "tests/goldens/families/deepseek_v3", "tests/goldens/families/deepseek_v32"),
     [](const auto& checkpoint) {

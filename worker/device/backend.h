@@ -161,6 +161,7 @@ class Backend {
   // Collective, as add_over_ranks(): to rank 0. A rank without others (kv_room.h) has no y.
   virtual void gather_columns(comm::Communicator& ranks, const RankColumnsParams& params) = 0;
 
+  virtual void norm_heads(const kernels::NormHeadsParams& params) = 0;
   virtual void kv_write(const kernels::KvWriteParams& params) = 0;
   virtual void kv_write_heads(const kernels::KvWriteHeadsParams& params) = 0;
   virtual void latent_read(const kernels::LatentReadParams& params) = 0;

@@ -232,6 +232,11 @@ class CpuBackend final : public Backend {
           [&](int begin, int end) { ops_.heads_expand(p, begin, end); });
   }
 
+  void norm_heads(const NormHeadsParams& p) override {
+    light(p.tokens, (p.queries + p.keys) * p.dim,
+          [&](int begin, int end) { ops_.norm_heads(p, begin, end); });
+  }
+
   void rope_query(const RopeQueryParams& p) override {
     light(p.tokens, p.heads * p.rope.pairs,
           [&](int begin, int end) { ops_.rope_query(p, begin, end); });

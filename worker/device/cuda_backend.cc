@@ -243,6 +243,11 @@ class CudaBackend final : public Backend {
     joined_.gather_columns(ranks, p);
   }
 
+  void norm_heads(const NormHeadsParams& p) override {
+    if (p.tokens == 0) return;
+    launch([&] { cuda::norm_heads(p, stream_.get()); });
+  }
+
   void kv_write(const KvWriteParams& params) override {
     if (params.tokens == 0) return;
     KvWriteParams p = params;

@@ -43,6 +43,23 @@ TEST_F(BackendTest, NormsAreNear) {
   }
 }
 
+TEST_F(BackendTest, NormsOfHeadsAreNear) {
+  for (const int dim : {16, 48, 128, 256}) {
+    constexpr int kTokens = 5, kQueries = 3, kKeys = 2;
+    const int ld = (kQueries + 2 * kKeys) * dim;
+    const auto x = random_floats(size(kTokens) * size(ld), 2, 3.0F);
+    const auto query = random_floats(size(dim), 3);
+    const auto key = random_floats(size(dim), 4);
+    const auto run = [&](const Side& side) {
+      auto* y = side.put(x);
+      side.backend->norm_heads(
+          {y, ld, side.put(query), side.put(key), kTokens, kQueries, kKeys, dim, 1e-6F});
+      return side.get(y, x.size());
+    };
+    expect_near(run(device_), run(cpu_), 2e-5, "head of " + std::to_string(dim));
+  }
+}
+
 TEST_F(BackendTest, RoundingToFp8IsExact) {
   const int width = 300;
   const auto x = random_floats(size(5) * size(width), 4);

@@ -109,9 +109,9 @@ void read_llama(const Fields& fields, ModelConfig& c) {
   c.first_dense_layers = c.num_layers;
 }
 
-void read_qwen2(const Fields& fields, ModelConfig& c) {
+// What Qwen2 and Qwen3 have alike.
+void read_qwen(const Fields& fields, ModelConfig& c) {
   read_grouped_attention(fields, c);
-  c.qkv_bias = true;
   // Layers from max_window_layers on would have the window.
   need(!fields.boolean_or("use_sliding_window", false) ||
            fields.integer_or("max_window_layers", 0, config_detail::kMaxDimension, 0) >=
@@ -123,9 +123,22 @@ void read_qwen2(const Fields& fields, ModelConfig& c) {
            "option layer_types with " + type.dump() + " is not supported, only full_attention");
     }
   }
+  c.first_dense_layers = c.num_layers;
+}
+
+void read_qwen2(const Fields& fields, ModelConfig& c) {
+  read_qwen(fields, c);
+  c.qkv_bias = true;
   c.rope = read_rope(fields, {RopeType::kDefault});
   c.rope.halves = true;
-  c.first_dense_layers = c.num_layers;
+}
+
+void read_qwen3(const Fields& fields, ModelConfig& c) {
+  fields.only_if_said("attention_bias", false);
+  read_qwen(fields, c);
+  c.head_norms = true;
+  c.rope = read_rope(fields, {RopeType::kDefault, RopeType::kPlainYarn});
+  c.rope.halves = true;
 }
 
 void read_deepseek_v2(const Fields& fields, ModelConfig& c) {
@@ -182,6 +195,7 @@ struct Family {
 constexpr std::array kFamilies = {
     Family{"llama", "LlamaForCausalLM", read_llama},
     Family{"qwen2", "Qwen2ForCausalLM", read_qwen2},
+    Family{"qwen3", "Qwen3ForCausalLM", read_qwen3},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3},
     Family{"deepseek_v32", "DeepseekV32ForCausalLM", read_deepseek_v32}};

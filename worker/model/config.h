@@ -1,4 +1,4 @@
-// config.json of a checkpoint as typed values, for the families llama, qwen2, deepseek_v2,
+// config.json of a checkpoint as typed values, for the families llama, qwen2, qwen3, deepseek_v2,
 // deepseek_v3 and deepseek_v32. Only what the graph of worker/model computes is accepted: an
 // unknown architecture or option is refused by its name. No size has a built-in value; an option
 // that is absent has the value that its family gives it.
@@ -25,6 +25,7 @@ struct YarnConfig {
   double beta_slow = 0;
   double mscale = 0;
   double mscale_all_dim = 0;
+  double attention_factor = 1;  // of sines and cosines, beside what mscale gives
   int original_max_position = 0;
 };
 
@@ -74,6 +75,7 @@ struct ModelConfig {
   int num_heads = 0;
   int num_kv_heads = 0;  // kLatent: as num_heads, which is how its heads are cut
   bool qkv_bias = false;
+  bool head_norms = false;   // kGrouped: of each head of queries and keys, before it is rotated
   int q_lora_rank = 0;       // kLatent; 0: queries are projected directly
   int kv_lora_rank = 0;      // kLatent: latent width in the KV cache
   int qk_nope_head_dim = 0;  // kLatent: the part of a head that is not rotated

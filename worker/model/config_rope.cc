@@ -5,7 +5,7 @@
 namespace dsm::model::config_detail {
 namespace {
 
-constexpr std::array kNames = {"default", "linear", "llama3", "yarn"};  // by RopeType
+constexpr std::array kNames = {"default", "linear", "llama3", "yarn", "yarn"};  // by RopeType
 
 YarnConfig read_yarn(const Fields& fields, const std::string& prefix) {
   fields.refuse("attention_factor");
@@ -16,6 +16,27 @@ YarnConfig read_yarn(const Fields& fields, const std::string& prefix) {
   yarn.beta_slow = fields.positive("beta_slow");
   yarn.mscale = fields.positive("mscale");
   yarn.mscale_all_dim = fields.positive("mscale_all_dim");
+  yarn.original_max_position = fields.integer("original_max_position_embeddings", 1);
+  need(yarn.factor >= 1, "field " + prefix + "factor is below 1");
+  return yarn;
+}
+
+// attention_factor replaces the paper's temperature of sines and cosines, 0.1 ln(factor) + 1.
+// attn_factor multiplies it, as vLLM has it: R1-0528-Qwen3-8B says what makes it 1. (transformers
+// does not read that one.)
+YarnConfig read_plain_yarn(const Fields& fields, const std::string& prefix) {
+  fields.only_if_said("truncate", true);
+  fields.refuse("mscale");
+  fields.refuse("mscale_all_dim");
+  const auto positive_or = [&](const char* key, double otherwise) {
+    return fields.has(key) ? fields.positive(key) : otherwise;
+  };
+  YarnConfig yarn;
+  yarn.factor = fields.positive("factor");
+  yarn.beta_fast = positive_or("beta_fast", 32);
+  yarn.beta_slow = positive_or("beta_slow", 1);
+  yarn.mscale = fields.has("attention_factor") ? 0 : 1;
+  yarn.attention_factor = positive_or("attention_factor", 1) * positive_or("attn_factor", 1);
   yarn.original_max_position = fields.integer("original_max_position_embeddings", 1);
   need(yarn.factor >= 1, "field " + prefix + "factor is below 1");
   return yarn;
@@ -68,6 +89,9 @@ RopeConfig read_rope(const Fields& fields, const std::vector<RopeType>& types) {
       break;
     case RopeType::kYarn:
       rope.yarn = read_yarn(inner, prefix);
+      break;
+    case RopeType::kPlainYarn:
+      rope.yarn = read_plain_yarn(inner, prefix);
       break;
   }
   return rope;

@@ -8,7 +8,9 @@
 
 namespace dsm::model::config_detail {
 
-enum class RopeType { kDefault, kLinear, kLlama3, kYarn };
+// kYarn is DeepSeek's, whose temperatures are always said; kPlainYarn has those of YaRN's paper
+// where nothing else is said.
+enum class RopeType { kDefault, kLinear, kLlama3, kYarn, kPlainYarn };
 
 // Reads rope_theta and rope_scaling, or rope_parameters as newer checkpoints write both in one.
 // A type that is not in `types` is refused by name.

@@ -136,6 +136,30 @@ TEST(ModelConfig, ReadsQwen2AndRefusesASlidingWindowThatIsUsed) {
   EXPECT_THAT(message_of(json), HasSubstr("layer_types with \"sliding_attention\""));
 }
 
+TEST(ModelConfig, ReadsQwen3WithTheYarnOfR1) {
+  auto json = family("qwen3");
+  auto config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_TRUE(config->head_norms);
+  EXPECT_FALSE(config->qkv_bias);
+  ASSERT_TRUE(config->rope.yarn);
+  EXPECT_EQ(config->rope.yarn->beta_fast, 32);
+  EXPECT_EQ(config->rope.yarn->mscale, 1);
+  EXPECT_EQ(config->rope.yarn->attention_factor, 0.8782488562869419);
+  json["rope_scaling"].erase("attn_factor");
+  json["rope_scaling"]["attention_factor"] = 1.5;
+  config = parse_model_config(json.dump(), "config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->rope.yarn->mscale, 0) << "no temperature but what is said";
+  EXPECT_EQ(config->rope.yarn->attention_factor, 1.5);
+  json["rope_scaling"]["mscale"] = 1.0;
+  EXPECT_THAT(message_of(json), HasSubstr("rope_scaling.mscale"));
+  json.erase("rope_scaling");
+  EXPECT_EQ(message_of(json), "accepted");
+  json["attention_bias"] = true;
+  EXPECT_THAT(message_of(json), HasSubstr("attention_bias = true is not supported"));
+}
+
 TEST(ModelConfig, ReadsDeepseekV2) {
   auto json = family("deepseek_v2");
   auto config = *parse_model_config(json.dump(), "config.json");

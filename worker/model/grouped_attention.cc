@@ -33,6 +33,17 @@ void GroupedAttention::run(Step& step, int layer, const LayerWeights& weights) {
   step.norm(weights.attention_norm, step.next(w.qkv));
   step.linear({.x = step.normed, .w = &w.qkv, .bias = w.bias, .y = qkv_, .ldy = ld});
   step.adapted.linear(layer, &AdapterLayer::qkv, step.normed, step.c.hidden_size, qkv_, ld);
+  if (w.query_norm != nullptr) {
+    backend.norm_heads({.x = qkv_,
+                        .ldx = ld,
+                        .query_weight = w.query_norm,
+                        .key_weight = w.key_norm,
+                        .tokens = step.tokens,
+                        .queries = heads_,
+                        .keys = kv_heads_,
+                        .dim = kv.key_dim,
+                        .eps = static_cast<float>(step.c.rms_eps)});
+  }
   const float* k = qkv_ + q_width;
   const float* v = k + kv_heads_ * kv.key_dim;
   backend.kv_write_heads({k, v, ld, step.places, kv, step.rope, step.tokens});

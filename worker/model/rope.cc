@@ -55,7 +55,8 @@ RopeAngles rope_angles(const ModelConfig& c) {
   const auto frequency = frequencies(c.qk_rope_head_dim, c.rope);
   const auto& yarn = c.rope.yarn;
   const double scale = yarn ? temperature(yarn->factor, yarn->mscale) /
-                                  temperature(yarn->factor, yarn->mscale_all_dim)
+                                  temperature(yarn->factor, yarn->mscale_all_dim) *
+                                  yarn->attention_factor
                             : 1.0;
   RopeAngles angles;
   angles.cos.reserve(static_cast<std::size_t>(c.max_positions) * frequency.size());

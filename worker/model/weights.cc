@@ -167,6 +167,10 @@ class Reader {
     GroupedWeights w;
     w.qkv = loader_.pack(pieces);
     if (c_.qkv_bias) w.bias = loader_.vectors(biases);
+    if (c_.head_norms) {
+      w.query_norm = loader_.vector(prefix + "q_norm.weight", dim);
+      w.key_norm = loader_.vector(prefix + "k_norm.weight", dim);
+    }
     return w;
   }
 

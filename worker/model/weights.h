@@ -65,8 +65,10 @@ struct LatentWeights {
 };
 
 struct GroupedWeights {
-  kernels::PackedMatrix qkv;    // hidden -> (local heads | local KV heads twice) * head
-  const float* bias = nullptr;  // [qkv.n]; null: none
+  kernels::PackedMatrix qkv;          // hidden -> (local heads | local KV heads twice) * head
+  const float* bias = nullptr;        // [qkv.n]; null: none
+  const float* query_norm = nullptr;  // [head], of each; null: none
+  const float* key_norm = nullptr;    // [head]
 };
 
 struct LayerWeights {
