@@ -138,6 +138,7 @@ void expect_same(const Shape& s, const ModelConfig& c) {
   EXPECT_EQ(s.heads, c.num_heads);
   EXPECT_EQ(s.kv_heads, c.num_kv_heads);
   EXPECT_EQ(s.qkv_bias, c.qkv_bias);
+  EXPECT_EQ(s.head_norms, c.head_norms);
   EXPECT_EQ(s.q_lora, c.q_lora_rank);
   EXPECT_EQ(s.kv_lora, c.kv_lora_rank);
   EXPECT_EQ(s.nope, c.qk_nope_head_dim);
@@ -333,9 +334,9 @@ TEST_P(Sizing, of_weights_in_integers_is_what_is_allocated) {
 }
 
 TEST(SizingOfPublicModels, reads_what_the_worker_reads) {
-  for (const char* model :
-       {"deepseek-llm-7b", "r1-distill-qwen-7b", "llama-2-13b", "deepseek-v2-lite",
-        "r1-distill-qwen-32b", "r1-distill-llama-70b", "deepseek-v2", "deepseek-v3"}) {
+  for (const char* model : {"deepseek-llm-7b", "r1-distill-qwen-7b", "r1-0528-qwen3-8b",
+                            "llama-2-13b", "deepseek-v2-lite", "r1-distill-qwen-32b",
+                            "r1-distill-llama-70b", "deepseek-v2", "deepseek-v3"}) {
     SCOPED_TRACE(model);
     const std::string path = std::string("sizing/models/") + model + ".json";
     const auto config = parse_model_config(text_of(path), path);
