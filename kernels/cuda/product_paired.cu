@@ -301,16 +301,7 @@ void launch_pairs(const WideProducts& wide, Stream stream) {
 }  // namespace
 
 void paired_products(const WideProducts& wide, Stream stream) {
-  switch (wide.dtype) {
-    case DType::kF8E4M3:
-      return launch_pairs<DType::kF8E4M3>(wide, stream);
-    case DType::kInt8:
-      return launch_pairs<DType::kInt8>(wide, stream);
-    case DType::kInt4:
-      return launch_pairs<DType::kInt4>(wide, stream);
-    default:
-      return launch_pairs<DType::kBF16>(wide, stream);
-  }
+  by_weights(wide.dtype, [&]<DType kType>() { launch_pairs<kType>(wide, stream); });
 }
 
 }  // namespace dsm::kernels::cuda

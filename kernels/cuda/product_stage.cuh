@@ -10,4 +10,19 @@ namespace dsm::kernels::cuda {
 inline constexpr int kStageSteps = kWideInputs / 16;
 inline constexpr int kStageRowBytes = kWideInputs * 2;
 
+// Calls launch<type>() for the weights' type, of those that become BF16 on their way.
+template <class Launch>
+void by_weights(DType type, const Launch& launch) {
+  switch (type) {
+    case DType::kF8E4M3:
+      return launch.template operator()<DType::kF8E4M3>();
+    case DType::kInt8:
+      return launch.template operator()<DType::kInt8>();
+    case DType::kInt4:
+      return launch.template operator()<DType::kInt4>();
+    default:
+      return launch.template operator()<DType::kBF16>();
+  }
+}
+
 }  // namespace dsm::kernels::cuda

@@ -416,19 +416,7 @@ void pack_wide_rows(const WideProducts& wide, Stream stream) {
 
 void wide_products(const WideProducts& wide, Stream stream) {
   if (wide.params.tile_rows == kPairedRows) return paired_products(wide, stream);
-  switch (wide.dtype) {
-    case DType::kF8E4M3:
-      launch_type<DType::kF8E4M3>(wide, stream);
-      break;
-    case DType::kInt8:
-      launch_type<DType::kInt8>(wide, stream);
-      break;
-    case DType::kInt4:
-      launch_type<DType::kInt4>(wide, stream);
-      break;
-    default:
-      launch_type<DType::kBF16>(wide, stream);
-  }
+  by_weights(wide.dtype, [&]<DType kType>() { launch_type<kType>(wide, stream); });
   if (wide.params.partial != nullptr) finish_products(wide.params, stream);
 }
 
