@@ -35,21 +35,6 @@ class WideBackendTest : public BackendTest {
   }
 };
 
-std::vector<float> linear(const Side& side, const PackedMatrix& w, const std::vector<float>& x,
-                          int ldx, int rows, bool adds) {
-  const std::int64_t ldy = w.n + 1;
-  auto* y = side.put(random_floats(size(rows * ldy), 5));
-  side.backend->linear({.x = side.put(x),
-                        .ldx = ldx,
-                        .w = &w,
-                        .bias = adds ? side.put(random_floats(size(w.n), 6)) : nullptr,
-                        .y = y,
-                        .ldy = ldy,
-                        .rows = rows,
-                        .accumulate = adds});
-  return side.get(y, size(rows * ldy));
-}
-
 TEST_F(WideBackendTest, LinearIsNearForEveryShape) {
   unsigned seed = 70;
   // Columns: parts of a panel, of a warpgroup and of a thread block, and more of each. Inputs: odd,
@@ -72,79 +57,32 @@ TEST_F(WideBackendTest, LinearIsNearForEveryShape) {
       const int ldx = k + (rows % 2 == 0 ? (4 - k % 4) % 4 : 3);  // pairs can be loaded, or not
       const auto x = random_floats(size(rows) * size(ldx), ++seed);
       const bool adds = rows == 33 || rows == 129;
+      const auto run = [&](const Side& side, const PackedMatrix& packed) {
+        return linear(side, packed, {side.put(x), ldx}, rows, n + 1, adds);
+      };
       expect_near(
-          linear(device_, on_device, x, ldx, rows, adds), linear(cpu_, on_cpu, x, ldx, rows, adds),
-          bound(k),
+          run(device_, on_device), run(cpu_, on_cpu), bound(k),
           "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
       if (HasFatalFailure()) return;
     }
   }
 }
 
-// Groups of all tokens, of more than a tile, of too few rows for the kernel and of none; gates of
-// 32 columns beside what they gate.
+// Gates of 32 columns beside what they gate.
 TEST_F(WideBackendTest, GroupsOfTokensAreNear) {
-  constexpr int kInputs = 160;
-  const std::vector<int> counts = {150, 70, 5, 0, 40};
-  std::vector<Group> groups;
-  std::vector<std::int32_t> token;
-  for (const int count : counts) {
-    const auto begin = static_cast<int>(token.size());
-    for (int t = 0; t < count; ++t) token.push_back(t * (150 / std::max(count, 1)));
-    groups.push_back({begin, static_cast<int>(token.size())});
-  }
-  std::vector<Weight> weights;
-  weights.reserve(groups.size());
-  for (unsigned g = 0; g < groups.size(); ++g) {
-    weights.push_back(plain_weight(g == 0 ? 320 : 128, kInputs, DType::kBF16, 90 + g));
-  }
-  const auto x = random_floats(size(150) * kInputs, 91);
-  const auto factors = random_floats(token.size(), 92, 0.3F);
-  const auto start = random_floats(size(150) * 320, 93);
-  const auto run = [&](const Side& side) {
-    std::vector<PackedMatrix> w;
-    w.reserve(weights.size());
-    for (const Weight& weight : weights) w.push_back(load(side, weight));
-    auto* h = allocate<float>(*side.backend, token.size() * 160);
-    side.backend->clear(h, token.size() * 160);
-    side.backend->gate_up({.x = side.put(x),
-                           .ldx = kInputs,
-                           .token = token.data(),
-                           .weight = factors.data(),
-                           .groups = groups.data(),
-                           .w = w.data(),
-                           .group_count = static_cast<int>(groups.size()),
-                           .h = h,
-                           .ldh = 160,
-                           .start = side.put(start),
-                           .lds = 320});
-    return side.get(h, token.size() * 160);
-  };
-  // Of products of two sums of up to 5, each within bound(kInputs).
+  const GatedProducts products = products_of_groups(
+      90, [](int n, unsigned seed) { return plain_weight(n, 160, DType::kBF16, seed); });
+  const auto x = random_floats(size(150) * 160, 91);
+  const auto run = [&](const Side& side) { return products.of(side, {side.put(x), 160}, 160); };
+  // Of products of two sums of up to 5, each within bound(160).
   expect_near(run(device_), run(cpu_), 0.1, "h");
 }
 
 TEST_F(WideBackendTest, ARowParallelProductAddsWhatWasThere) {
-  constexpr int kRows = 66;
   const Weight w = plain_weight(200, 1500, DType::kBF16, 95);
-  const auto h = random_floats(size(kRows) * 1500, 96);
-  const Group everyone{0, kRows};
-  std::vector<std::int32_t> token(size(kRows));
-  for (int t = 0; t < kRows; ++t) token[size(t)] = t;
+  const auto h = random_floats(size(66) * 1500, 96);
   const auto run = [&](const Side& side) {
-    const SegmentedMatrix packed = load_whole(side, w);
-    auto* y = side.put(random_floats(size(kRows) * 200, 97));
-    side.backend->row_parallel({.h = side.put(h),
-                                .ldh = 1500,
-                                .token = token.data(),
-                                .groups = &everyone,
-                                .w = &packed,
-                                .group_count = 1,
-                                .tokens = kRows,
-                                .residual = y,
-                                .y = y,
-                                .ldy = 200});
-    return side.get(y, size(kRows) * 200);
+    return row_parallel(side, w, {side.put(h), 1500}, 66, 97);
   };
   expect_near(run(device_), run(cpu_), bound(1500), "y");
 }
@@ -178,9 +116,11 @@ TEST_F(PairedBackendTest, LinearIsNearForEveryShape) {
     const bool adds = ++seed % 2 == 0;
     const int ldx = k + (adds ? 3 : (4 - k % 4) % 4);
     const auto x = random_floats(size(rows) * size(ldx), seed);
+    const auto run = [&](const Side& side, const PackedMatrix& packed) {
+      return linear(side, packed, {side.put(x), ldx}, rows, n + 1, adds);
+    };
     expect_near(
-        linear(device_, on_device, x, ldx, rows, adds), linear(cpu_, on_cpu, x, ldx, rows, adds),
-        bound(k),
+        run(device_, on_device), run(cpu_, on_cpu), bound(k),
         "n " + std::to_string(n) + " k " + std::to_string(k) + " rows " + std::to_string(rows));
     if (HasFatalFailure()) return;
   }
@@ -188,32 +128,12 @@ TEST_F(PairedBackendTest, LinearIsNearForEveryShape) {
 
 TEST_F(PairedBackendTest, GatesAreBesideWhatTheyGate) {
   const auto [n, k, rows] = !kOnGpu ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 500};
-  const int tokens = rows + 500;
-  expect_paired(n, tokens);
-  const Weight w = plain_weight(n, k, DType::kBF16, 870);
-  const Group everyone{0, tokens};
-  std::vector<std::int32_t> token(size(tokens));
-  for (int t = 0; t < tokens; ++t) token[size(t)] = (t * 7) % rows;
   const auto x = random_floats(size(rows) * size(k), 871);
-  const auto factors = random_floats(token.size(), 872, 0.3F);
-  const auto start = random_floats(size(tokens) * size(n), 873);
   for (const bool begun : {false, true}) {
-    const auto run = [&](const Side& side) {
-      const PackedMatrix packed = load(side, w);
-      auto* h = allocate<float>(*side.backend, size(tokens) * size(n / 2));
-      side.backend->gate_up({.x = side.put(x),
-                             .ldx = k,
-                             .token = token.data(),
-                             .weight = factors.data(),
-                             .groups = &everyone,
-                             .w = &packed,
-                             .group_count = 1,
-                             .h = h,
-                             .ldh = n / 2,
-                             .start = begun ? side.put(start) : nullptr,
-                             .lds = n});
-      return side.get(h, size(tokens) * size(n / 2));
-    };
+    const GatedProducts products =
+        products_of_all(plain_weight(n, k, DType::kBF16, 870), rows, begun, 872);
+    expect_paired(n, static_cast<int>(products.token.size()));
+    const auto run = [&](const Side& side) { return products.of(side, {side.put(x), k}, n / 2); };
     expect_near(run(device_), run(cpu_), 0.15, begun ? "begun" : "h");
   }
 }
@@ -223,23 +143,8 @@ TEST_F(PairedBackendTest, ResidualsAreAdded) {
   expect_paired(n, rows);
   const Weight w = plain_weight(n, k, DType::kBF16, 880);
   const auto h = random_floats(size(rows) * size(k), 881);
-  const Group everyone{0, rows};
-  std::vector<std::int32_t> token(size(rows));
-  for (int t = 0; t < rows; ++t) token[size(t)] = t;
   const auto run = [&](const Side& side) {
-    const SegmentedMatrix packed = load_whole(side, w);
-    auto* y = side.put(random_floats(size(rows) * size(n), 882));
-    side.backend->row_parallel({.h = side.put(h),
-                                .ldh = k,
-                                .token = token.data(),
-                                .groups = &everyone,
-                                .w = &packed,
-                                .group_count = 1,
-                                .tokens = rows,
-                                .residual = y,
-                                .y = y,
-                                .ldy = n});
-    return side.get(y, size(rows) * size(n));
+    return row_parallel(side, w, {side.put(h), k}, rows, 882);
   };
   expect_near(run(device_), run(cpu_), bound(k), "y");
 }

@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/product_wide.h"
 #include "worker/device/backend_fixture.h"
+#include "worker/device/many_rows_fixture.h"
 #include "worker/device/paired_fixture.h"
 #include "worker/device/weights_fixture.h"
 
@@ -36,46 +37,27 @@ class WideFp8BackendTest : public BackendTest {
 
 // Rows rounded to FP8. Where a backend takes FP8, the same in FP32 are not numbers: nobody may have
 // read them.
-struct RoundedRows {
-  float* x = nullptr;
-  Fp8Rows fp8 = {};
-};
-RoundedRows rounded(const Side& side, const std::vector<float>& x, int rows, int width) {
-  RoundedRows to{.x = side.put(x)};
+InputRows rounded(const Side& side, const std::vector<float>& values, int rows, int width) {
+  float* x = side.put(values);
+  InputRows to{.x = x, .ld = width};
   const std::int64_t ld = round_up(width, kScaleBlock);
   if (side.backend->takes_fp8()) {
     to.fp8 = {allocate<std::uint8_t>(*side.backend, size(rows * ld)),
               allocate<float>(*side.backend, size(rows * ld / kScaleBlock)), ld};
   }
-  side.backend->quantise({.x = to.x,
-                          .ldx = width,
-                          .y = to.x,
-                          .ldy = width,
-                          .rows = rows,
-                          .width = width,
-                          .y_fp8 = to.fp8});
+  side.backend->quantise(
+      {.x = x, .ldx = width, .y = x, .ldy = width, .rows = rows, .width = width, .y_fp8 = to.fp8});
   if (side.backend->takes_fp8()) {
-    const std::vector<float> nothing(x.size(), std::numeric_limits<float>::quiet_NaN());
+    const std::vector<float> nothing(values.size(), std::numeric_limits<float>::quiet_NaN());
     side.backend->wait();
-    side.backend->write(to.x, nothing.data(), nothing.size() * sizeof(float));
+    side.backend->write(x, nothing.data(), nothing.size() * sizeof(float));
   }
   return to;
 }
 
 std::vector<float> linear(const Side& side, const PackedMatrix& w, const std::vector<float>& x,
                           int rows, std::int64_t ldy, bool adds) {
-  const RoundedRows in = rounded(side, x, rows, w.k);
-  auto* y = side.put(random_floats(size(rows * ldy), 5));
-  side.backend->linear({.x = in.x,
-                        .ldx = w.k,
-                        .w = &w,
-                        .bias = adds ? side.put(random_floats(size(w.n), 6)) : nullptr,
-                        .y = y,
-                        .ldy = ldy,
-                        .rows = rows,
-                        .accumulate = adds,
-                        .x_fp8 = in.fp8});
-  return side.get(y, size(rows * ldy));
+  return linear(side, w, rounded(side, x, rows, w.k), rows, ldy, adds);
 }
 
 TEST_F(WideFp8BackendTest, LinearIsNearForEveryShape) {
@@ -118,80 +100,28 @@ TEST_F(WideFp8BackendTest, BiasAndWhatWasThereAreAddedFourAtATime) {
   expect_near(run(device_), run(cpu_), bound(200), "y");
 }
 
-// The same rows by other weights, as experts and adapters have them: groups of all tokens, of more
-// than a tile, of too few rows for the kernel and of none; gates of 32 columns beside what they
-// gate.
+// The same rows by other weights, as experts and adapters have them; gates of 32 columns beside
+// what they gate.
 TEST_F(WideFp8BackendTest, GroupsOfTokensAreNear) {
-  constexpr int kInputs = 160;
-  const std::vector<int> counts = {150, 70, 5, 0, 40};
-  std::vector<Group> groups;
-  std::vector<std::int32_t> token;
-  for (const int count : counts) {
-    const auto begin = static_cast<int>(token.size());
-    for (int t = 0; t < count; ++t) token.push_back(t * (150 / std::max(count, 1)));
-    groups.push_back({begin, static_cast<int>(token.size())});
-  }
-  std::vector<Weight> weights;
-  weights.reserve(groups.size());
-  for (unsigned g = 0; g < groups.size(); ++g) {
-    weights.push_back(fp8_weight(g == 0 ? 320 : 128, kInputs, 0, 192 + 2 * g));
-  }
-  const auto x = random_floats(size(150) * kInputs, 191);
-  const auto factors = random_floats(token.size(), 192, 0.3F);
-  const auto start = random_floats(size(150) * 320, 193);
+  const GatedProducts products =
+      products_of_groups(192, [](int n, unsigned seed) { return fp8_weight(n, 160, 0, 2 * seed); });
+  const auto x = random_floats(size(150) * 160, 191);
   for (const std::int64_t ld : {160, 163}) {  // of what four can be stored at a time, or not
     const auto run = [&](const Side& side) {
-      std::vector<PackedMatrix> w;
-      w.reserve(weights.size());
-      for (const Weight& weight : weights) w.push_back(load(side, weight));
-      const RoundedRows in = rounded(side, x, 150, kInputs);
-      auto* h = allocate<float>(*side.backend, token.size() * size(ld));
-      side.backend->clear(h, token.size() * size(ld));
-      side.backend->gate_up({.x = in.x,
-                             .ldx = kInputs,
-                             .token = token.data(),
-                             .weight = factors.data(),
-                             .groups = groups.data(),
-                             .w = w.data(),
-                             .group_count = static_cast<int>(groups.size()),
-                             .h = h,
-                             .ldh = ld,
-                             .start = side.put(start),
-                             .lds = 320,
-                             .x_fp8 = in.fp8});
-      return side.get(h, token.size() * size(ld));
+      return products.of(side, rounded(side, x, 150, 160), ld);
     };
-    // Of products of two sums of up to 5, each within bound(kInputs).
+    // Of products of two sums of up to 5, each within bound(160).
     expect_near(run(device_), run(cpu_), 0.02, "h");
   }
 }
 
 TEST_F(WideFp8BackendTest, ARowParallelProductAddsWhatWasThere) {
-  constexpr int kRows = 66;
-  constexpr int kInputs = 1536;
-  const Weight w = fp8_weight(200, kInputs, 0, 195);
-  const auto h = random_floats(size(kRows) * kInputs, 196);
-  const Group everyone{0, kRows};
-  std::vector<std::int32_t> token(size(kRows));
-  for (int t = 0; t < kRows; ++t) token[size(t)] = t;
+  const Weight w = fp8_weight(200, 1536, 0, 195);
+  const auto h = random_floats(size(66) * 1536, 196);
   const auto run = [&](const Side& side) {
-    const SegmentedMatrix packed = load_whole(side, w);
-    const RoundedRows in = rounded(side, h, kRows, kInputs);
-    auto* y = side.put(random_floats(size(kRows) * 200, 197));
-    side.backend->row_parallel({.h = in.x,
-                                .ldh = kInputs,
-                                .token = token.data(),
-                                .groups = &everyone,
-                                .w = &packed,
-                                .group_count = 1,
-                                .tokens = kRows,
-                                .residual = y,
-                                .y = y,
-                                .ldy = 200,
-                                .h_fp8 = in.fp8});
-    return side.get(y, size(kRows) * 200);
+    return row_parallel(side, w, rounded(side, h, 66, 1536), 66, 197);
   };
-  expect_near(run(device_), run(cpu_), bound(kInputs), "y");
+  expect_near(run(device_), run(cpu_), bound(1536), "y");
 }
 
 // Pairs of thread blocks beside the kernel above: sums have the same bits.
@@ -231,25 +161,8 @@ TEST_F(PairedFp8BackendTest, ResidualsAreAdded) {
   expect_paired(n, rows);
   const Weight w = fp8_weight(n, k, 0, 420);
   const auto h = random_floats(size(rows) * size(k), 421);
-  const Group everyone{0, rows};
-  std::vector<std::int32_t> token(size(rows));
-  for (int t = 0; t < rows; ++t) token[size(t)] = t;
   const auto run = [&](const Side& side) {
-    const SegmentedMatrix packed = load_whole(side, w);
-    const RoundedRows in = rounded(side, h, rows, k);
-    auto* y = side.put(random_floats(size(rows) * size(n), 422));
-    side.backend->row_parallel({.h = in.x,
-                                .ldh = k,
-                                .token = token.data(),
-                                .groups = &everyone,
-                                .w = &packed,
-                                .group_count = 1,
-                                .tokens = rows,
-                                .residual = y,
-                                .y = y,
-                                .ldy = n,
-                                .h_fp8 = in.fp8});
-    return side.get(y, size(rows) * size(n));
+    return row_parallel(side, w, rounded(side, h, rows, k), rows, 422);
   };
   EXPECT_EQ(run(paired_), run(device_));
 }
@@ -258,35 +171,12 @@ TEST_F(PairedFp8BackendTest, ResidualsAreAdded) {
 // time and not; the last panels are not a pair's.
 TEST_F(PairedFp8BackendTest, GatesAreBesideWhatTheyGate) {
   const auto [n, k, rows] = !kOnGpu ? PairedShape{704, 130, 520} : PairedShape{4032, 130, 500};
-  const int tokens = rows + 500;
-  expect_paired(n, tokens);
-  const Weight w = fp8_weight(n, k, 0, 430);
-  const Group everyone{0, tokens};
-  std::vector<std::int32_t> token(size(tokens));
-  for (int t = 0; t < tokens; ++t) token[size(t)] = (t * 7) % rows;
   const auto x = random_floats(size(rows) * size(k), 431);
-  const auto factors = random_floats(token.size(), 432, 0.3F);
-  const auto start = random_floats(size(tokens) * size(n), 433);
   for (const bool begun : {false, true}) {
-    const std::int64_t ldh = n / 2 + (begun ? 1 : 0);
+    const GatedProducts products = products_of_all(fp8_weight(n, k, 0, 430), rows, begun, 432);
+    expect_paired(n, static_cast<int>(products.token.size()));
     const auto run = [&](const Side& side) {
-      const PackedMatrix packed = load(side, w);
-      const RoundedRows in = rounded(side, x, rows, k);
-      auto* h = allocate<float>(*side.backend, size(tokens) * size(ldh));
-      side.backend->clear(h, size(tokens) * size(ldh));
-      side.backend->gate_up({.x = in.x,
-                             .ldx = k,
-                             .token = token.data(),
-                             .weight = factors.data(),
-                             .groups = &everyone,
-                             .w = &packed,
-                             .group_count = 1,
-                             .h = h,
-                             .ldh = ldh,
-                             .start = begun ? side.put(start) : nullptr,
-                             .lds = n,
-                             .x_fp8 = in.fp8});
-      return side.get(h, size(tokens) * size(ldh));
+      return products.of(side, rounded(side, x, rows, k), n / 2 + (begun ? 1 : 0));
     };
     // Sums have the same bits, gates the device's exponential and quotient.
     expect_near(run(paired_), run(device_), 1e-4, begun ? "begun" : "h");
