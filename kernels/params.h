@@ -110,14 +110,17 @@ struct SegmentedMatrix {
   int count = 0;  // this rank's segments: a power of two
 };
 
-// Rows of a table; a negative token has a row of zeros.
+// Rows of a table; a negative token has a row of zeros. In integers the table is a packed matrix of
+// `width` inputs and no scale_phase, of which a column is a row here: its numbers times their
+// scales, as products have them.
 struct EmbeddingParams {
   const std::int32_t* tokens = nullptr;  // [rows]
-  const void* table = nullptr;           // [vocab, width], BF16 or F32
+  const void* table = nullptr;           // [vocab, width] in BF16 or F32, or integers
   DType dtype = DType::kBF16;
   float* y = nullptr;  // [rows, width]
   int rows = 0;
   int width = 0;
+  const float* scales = nullptr;  // of integers: the packed matrix's
 };
 
 // What products take of rows that an operator makes: the rows, or what quantise makes of them.

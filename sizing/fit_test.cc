@@ -40,16 +40,35 @@ TEST(Weights, are_those_of_public_models) {
   }
 }
 
-// Of 6.91 billion weights 0.84 are in the embedding and the head, which stay in BF16.
+// Of 6.91 billion weights 0.84 are in the embedding and the head, which become INT8.
 TEST(Weights, that_are_rounded_take_their_bits_and_a_scale_for_each_128) {
   const Shape shape = public_shape("deepseek-llm-7b");
   constexpr double kRounded = 6.91 - 0.84;
   for (const Device device : {Device::kGpu, Device::kCpu}) {
     for (const int bits : {8, 4}) {
       const auto bytes = static_cast<double>(weight_bytes(shape, {.weight_bits = bits}, device));
-      EXPECT_NEAR(bytes / 1e9, 0.84 * 2 + kRounded * (bits / 8.0 + 4.0 / 128), 0.1) << bits;
+      const double tokens = 0.84 * (1 + 4.0 / 128);
+      EXPECT_NEAR(bytes / 1e9, tokens + kRounded * (bits / 8.0 + 4.0 / 128), 0.1) << bits;
     }
   }
+}
+
+// In BF16 it is there as a table and as a matrix.
+TEST(Weights, of_a_head_that_is_the_embedding_are_there_once_if_rounded) {
+  Shape shape = public_shape("deepseek-llm-7b");  // 102,400 tokens
+  const auto bytes = [&](bool tied, const WeightCut& cut) {
+    shape.tied = tied;
+    return weight_bytes(shape, cut, Device::kGpu);
+  };
+  EXPECT_EQ(bytes(true, {}), bytes(false, {}));
+  for (const std::int64_t ranks : {1, 8}) {
+    const WeightCut cut{.tensor = ranks, .weight_bits = 4};
+    EXPECT_NEAR(static_cast<double>(bytes(false, cut) - bytes(true, cut)),
+                102400.0 / static_cast<double>(ranks) * 4096 * (1 + 4.0 / 128), 1e6);
+  }
+  shape.vocab = 102408;  // an eighth of it is not a number of whole panels
+  const WeightCut cut{.tensor = 8, .weight_bits = 4};
+  EXPECT_EQ(bytes(true, cut), bytes(false, cut));
 }
 
 TEST(Weights, of_a_rank_are_its_share_and_what_stands_on_each) {

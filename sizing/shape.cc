@@ -126,6 +126,7 @@ Status read(const Json& json, Shape& s) {
         "model_type is none of llama, qwen2, qwen3, deepseek_v2, deepseek_v3, deepseek_v32");
   }
   s.model_type = type;
+  s.tied = has(json, "tie_word_embeddings") && json.at("tie_word_embeddings") == true;
   if (auto stored = read_stored(json, s); !stored) return stored;
   Numbers numbers(json);
   numbers.read("vocab_size", 1, kMostVocab, s.vocab);

@@ -23,6 +23,7 @@ struct Shape {
   std::int64_t layers = 0;
   std::int64_t max_positions = 0;
   Stored stored = Stored::kBf16;
+  bool tied = false;  // the head is the embedding
   bool fp8 = false;   // matrices of layers, in blocks of 128 x 128 with a scale each
   Integers integers;  // matrices that somebody else has rounded
 

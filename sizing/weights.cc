@@ -10,6 +10,8 @@ namespace {
 constexpr std::int64_t kPanel = 64;
 constexpr std::int64_t kScaleBlock = 128;
 constexpr std::int64_t kSegments = 8;
+// Of embedding and head, where weights are rounded (worker/model/weights.h).
+constexpr int kRoundedHeadBits = 8;
 
 constexpr std::int64_t blocks(std::int64_t extent, std::int64_t block) {
   return (extent + block - 1) / block;
@@ -31,7 +33,20 @@ class Counter {
   // FP16 is computed with as FP32.
   bool bf16() const { return s_.stored == Stored::kBf16; }
 
-  std::int64_t table() const { return s_.vocab * s_.hidden * (bf16() ? 2 : 4); }
+  // The embedding. Rounded it is a matrix.
+  std::int64_t table() const {
+    if (cut_.weight_bits != 0) return in_integers(s_.vocab, s_.hidden, kRoundedHeadBits);
+    return s_.vocab * s_.hidden * (bf16() ? 2 : 4);
+  }
+  // This rank's part of it. Tied to a rounded embedding it is a part of its memory, if panels hold
+  // parts of one rank alone.
+  std::int64_t head() const {
+    const std::int64_t local = s_.vocab / cut_.tensor;
+    if (s_.integers.head) return in_integers(local, s_.hidden, s_.integers.bits);
+    if (cut_.weight_bits == 0) return plain(local, s_.hidden, false);
+    if (s_.tied && (cut_.tensor == 1 || local % kPanel == 0)) return 0;
+    return in_integers(local, s_.hidden, kRoundedHeadBits);
+  }
   static std::int64_t vector(std::int64_t size) { return size * 4; }
 
   // A matrix of n outputs and k inputs that is kept in BF16 or FP32. What is stored in integers
@@ -167,8 +182,7 @@ class Counter::Layer {
 };
 
 std::int64_t Counter::all() const {
-  std::int64_t sum =
-      table() + plain(s_.vocab / cut_.tensor, s_.hidden, s_.integers.head) + vector(s_.hidden);
+  std::int64_t sum = table() + head() + vector(s_.hidden);
   for (std::int64_t i = 0; i < s_.layers; ++i) sum += Layer(*this, i).all();
   if (cut_.drafts && s_.mtp_layers > 0) {
     sum += 3 * vector(s_.hidden) + plain(s_.hidden, 2 * s_.hidden, false) +

@@ -25,7 +25,8 @@ struct WeightCut {
   // Ranks have latent attention whole, and a KV cache each for sequences of their own.
   bool data_parallel_attention = false;
   // 8 or 4: matrices of attention and MLPs are rounded to integers of so many bits, with an FP32
-  // scale for each 128 inputs of an output; 0: they stay as they are stored.
+  // scale for each 128 inputs of an output, embedding and head to 8 bits; 0: they stay as they are
+  // stored.
   int weight_bits = 0;
 };
 

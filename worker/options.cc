@@ -75,8 +75,8 @@ void declare(Flags& flags, Options& o, std::string& modules) {
   flags.add(
       "weight-quantization", &o.weight_quantization,
       "Weights of attention and MLPs: auto (as the checkpoint has them), int8 or int4 (rounded "
-      "when they are loaded, a scale for each 128 inputs, unless they are already); none or fp8: "
-      "as auto, but the checkpoint must be unquantised, or in FP8");
+      "when they are loaded, a scale for each 128 inputs, unless they are already, and embedding "
+      "and head to int8); none or fp8: as auto, but the checkpoint must be unquantised, or in FP8");
   flags.add("device", &o.device,
             "What computes: cpu, cuda (a GPU, in a program built with it) or auto (a GPU where "
             "there is one that can be used)");

@@ -22,12 +22,38 @@ template <class V>
 struct Kernels {
   using F = typename V::F;
 
+  // A column of the packed matrix, whose words and scales stand kPanel apart.
+  template <DType kType>
+  static void embedding_of_integers(const EmbeddingParams& p, std::int64_t row, float* y) {
+    constexpr int kInputs = inputs_per_word(kType);
+    constexpr int kBits = 32 / kInputs;
+    constexpr int kZero = kType == DType::kInt4 ? 8 : 0;
+    const PackedMatrix w{.dtype = kType, .k = p.width};
+    const std::int64_t panel = row / kPanel * kPanel;
+    const std::int64_t lane = row % kPanel;
+    const auto* word = static_cast<const std::uint32_t*>(p.table) + panel * words_of(w) + lane;
+    const float* scales = p.scales + panel * scale_blocks(w) + lane;
+    for (int i = 0; i < p.width; i += kInputs, word += kPanel) {
+      const float scale = scales[i / kScaleBlock * kPanel];
+      for (int number = 0; number < kInputs && i + number < p.width; ++number) {
+        const std::uint32_t bits = *word >> place_in_word(kType, number) * kBits;
+        const int value = kType == DType::kInt8 ? static_cast<std::int8_t>(bits & 255U)
+                                                : static_cast<int>(bits & 15U) - kZero;
+        y[i + number] = static_cast<float>(value) * scale;
+      }
+    }
+  }
+
   static void embedding(const EmbeddingParams& p, int begin, int end) {
     for (int r = begin; r < end; ++r) {
       const std::int64_t from = static_cast<std::int64_t>(p.tokens[r]) * p.width;
       float* y = p.y + static_cast<std::int64_t>(r) * p.width;
       if (p.tokens[r] < 0) {
         for (int i = 0; i < p.width; ++i) y[i] = 0.0F;
+      } else if (p.dtype == DType::kInt8) {
+        embedding_of_integers<DType::kInt8>(p, p.tokens[r], y);
+      } else if (p.dtype == DType::kInt4) {
+        embedding_of_integers<DType::kInt4>(p, p.tokens[r], y);
       } else if (p.dtype == DType::kBF16) {
         const auto* row = static_cast<const std::uint16_t*>(p.table) + from;
         for (int i = 0; i < p.width; ++i) {

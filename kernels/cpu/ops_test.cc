@@ -171,6 +171,47 @@ TEST_P(OpsTest, NormHeadsNormsQueriesAndKeysAndLeavesValues) {
   }
 }
 
+// Rows of a table in integers are the weights of the same matrix: what a product with one input of
+// 1 gives.
+TEST_P(OpsTest, EmbeddingOfIntegersIsWhatProductsMultiplyBy) {
+  for (const DType dtype : {DType::kInt8, DType::kInt4}) {
+    for (const auto& [vocab, width] : {std::array{70, 32}, {1, 1}, {64, 129}, {200, 300}}) {
+      const auto values = random_floats(static_cast<std::size_t>(vocab * width), 11);
+      const WeightPiece piece{.data = reinterpret_cast<const std::byte*>(values.data()),
+                              .dtype = DType::kF32,
+                              .n_stride = width,
+                              .k_stride = 1,
+                              .n = vocab,
+                              .k = width,
+                              .round_to = dtype};
+      std::vector<std::byte> storage(packed_bytes(dtype, vocab, width));
+      const PackedMatrix w = pack({&piece, 1}, storage.data());
+      ASSERT_EQ(w.dtype, dtype);
+      std::vector<float> weights(static_cast<std::size_t>(vocab * width));
+      for (int i = 0; i < width; ++i) {
+        std::vector<float> x(static_cast<std::size_t>(width));
+        x[static_cast<std::size_t>(i)] = 1;
+        std::vector<float> y(static_cast<std::size_t>(vocab));
+        const LinearParams p{
+            .x = x.data(), .ldx = width, .w = &w, .y = y.data(), .ldy = vocab, .rows = 1};
+        for (int panel = 0; panel < panels_of(w); ++panel) ops().linear(p, 0, 0, 1, panel);
+        for (int token = 0; token < vocab; ++token) {
+          weights[static_cast<std::size_t>(token * width + i)] = y[static_cast<std::size_t>(token)];
+        }
+      }
+      std::vector<std::int32_t> tokens;
+      for (int token = -1; token < vocab; ++token) tokens.push_back(token);
+      std::vector<float> y(static_cast<std::size_t>((vocab + 1) * width) + 1, 77.0F);
+      ops().embedding({tokens.data(), w.data, dtype, y.data(), vocab + 1, width, w.scales}, 0,
+                      vocab + 1);
+      EXPECT_EQ(y.back(), 77.0F) << "written past the end";
+      y.pop_back();
+      weights.insert(weights.begin(), static_cast<std::size_t>(width), 0.0F);
+      EXPECT_EQ(y, weights) << vocab << " x " << width;
+    }
+  }
+}
+
 TEST_P(OpsTest, RmsNormDividesByTheRootMeanSquare) {
   const auto x = random_floats(3 * 48, 3);
   const auto weight = random_floats(48, 4);

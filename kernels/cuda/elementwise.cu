@@ -36,6 +36,38 @@ __global__ void embedding_kernel(const EmbeddingParams p) {
   p.y[item] = value;
 }
 
+template <DType kType>
+constexpr int kInputsPerWord = inputs_per_word(kType);
+
+// A row is a column of a packed matrix, whose words and scales stand kPanel apart.
+template <DType kType>
+__global__ void embedding_of_integers_kernel(const EmbeddingParams p) {
+  follow_previous_kernel();
+  constexpr int kInputs = kInputsPerWord<kType>;
+  constexpr int kBits = 32 / kInputs;
+  const std::int64_t item = this_item();
+  if (item >= static_cast<std::int64_t>(p.rows) * p.width) return;
+  const std::int64_t token = p.tokens[item / p.width];
+  const auto i = static_cast<int>(item % p.width);
+  float value = 0.0F;
+  if (token >= 0) {
+    const std::int64_t panel = token / kPanel * kPanel;
+    const std::int64_t lane = token % kPanel;
+    const int words = (p.width + kInputs - 1) / kInputs;
+    const int scales = (p.width + kScaleBlock - 1) / kScaleBlock;
+    const std::uint32_t word = static_cast<const std::uint32_t*>(
+        p.table)[panel * words + std::int64_t{i / kInputs} * kPanel + lane];
+    const float scale = p.scales[panel * scales + std::int64_t{i / kScaleBlock} * kPanel + lane];
+    const int number = i % kInputs;
+    const int place = number / 2 + number % 2 * (kInputs / 2);  // place_in_word()
+    const std::uint32_t bits = word >> (place * kBits);
+    const int whole = kType == DType::kInt8 ? static_cast<std::int8_t>(bits & 255U)
+                                            : static_cast<int>(bits & 15U) - 8;
+    value = static_cast<float>(whole) * scale;
+  }
+  p.y[item] = value;
+}
+
 __global__ void tree_sum_kernel(const TreeSumParams p) {
   follow_previous_kernel();
   const std::int64_t item = this_item();
@@ -146,7 +178,16 @@ dim3 quantise_blocks(const QuantiseParams& p) {
 
 void embedding(const EmbeddingParams& p, Stream stream) {
   const auto items = static_cast<std::int64_t>(p.rows) * p.width;
-  launch_early(embedding_kernel, blocks_for(items), kThreads, 0, stream, p);
+  const auto launch = [&](auto kernel) {
+    launch_early(kernel, blocks_for(items), kThreads, 0, stream, p);
+  };
+  if (p.dtype == DType::kInt8) {
+    launch(embedding_of_integers_kernel<DType::kInt8>);
+  } else if (p.dtype == DType::kInt4) {
+    launch(embedding_of_integers_kernel<DType::kInt4>);
+  } else {
+    launch(embedding_kernel);
+  }
 }
 
 void tree_sum(const TreeSumParams& p, Stream stream) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,11 @@ void expect_taken(std::int64_t taken, std::int64_t counted, const ModelConfig& c
   EXPECT_LT(taken, counted + most_pieces(c) * kAlignment) << what;
 }
 
+int bits_of(std::optional<kernels::DType> round_to) {
+  if (!round_to) return 0;
+  return *round_to == kernels::DType::kInt8 ? 8 : 4;
+}
+
 // A way of running a model.
 struct Way {
   int ranks = 1;
@@ -54,6 +60,7 @@ struct Way {
   bool drafts = false;
   bool whole_experts = false;
   bool whole_attention = false;
+  std::optional<kernels::DType> round_to = {};
 };
 
 class GpuSizing : public testing::TestWithParam<const char*> {
@@ -64,18 +71,21 @@ class GpuSizing : public testing::TestWithParam<const char*> {
   void expect_bytes(const Way& way) {
     SCOPED_TRACE(std::to_string(way.ranks) + " ranks" + (way.exact ? "" : ", loose") +
                  (way.drafts ? ", drafts" : "") + (way.whole_experts ? ", whole experts" : "") +
-                 (way.whole_attention ? ", whole attention" : ""));
+                 (way.whole_attention ? ", whole attention" : "") +
+                 (way.round_to ? ", rounded" : ""));
     const WeightSlice slice{.ranks = way.ranks,
                             .mtp = way.drafts,
                             .segmented = cuts_segments(device::Device::kCuda, way.exact),
                             .expands = !way.exact,
                             .expert_parallel = way.whole_experts,
-                            .data_parallel_attention = way.whole_attention};
+                            .data_parallel_attention = way.whole_attention,
+                            .round_to = way.round_to};
     const sizing::WeightCut cut{.tensor = way.ranks,
                                 .drafts = way.drafts,
                                 .deterministic = way.exact,
                                 .expert_parallel = way.whole_experts,
-                                .data_parallel_attention = way.whole_attention};
+                                .data_parallel_attention = way.whole_attention,
+                                .weight_bits = bits_of(way.round_to)};
     const auto backend =
         device::make_backend({.device = device::Device::kCuda, .exact = way.exact});
     const std::int64_t at_first = free_gpu_bytes();
@@ -123,6 +133,9 @@ TEST_P(GpuSizing, is_what_the_backend_takes) {
     if (!check_tensor_parallel(config_, ranks)) continue;
     for (const bool exact : {true, false}) {
       expect_bytes({.ranks = ranks, .exact = exact});
+      expect_bytes({.ranks = ranks,
+                    .exact = exact,
+                    .round_to = exact ? kernels::DType::kInt8 : kernels::DType::kInt4});
       if (check_data_parallel_attention(config_)) {
         expect_bytes({.ranks = ranks, .exact = exact, .whole_attention = true});
       }

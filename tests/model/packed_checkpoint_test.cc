@@ -129,7 +129,16 @@ TEST(PackedCheckpointModes, ItsDraftLayerIsLoadedAsWell) {
                    logits_of(pair.dequantised.path(), {}));
 }
 
-// INT4 asked for: the matrices that are integers stay, the others are rounded.
+// Embedding and head as the loader rounds them.
+void round_tokens(TestTensors& tensors) {
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
+    const auto shape = tensors.at(name).shape;
+    tensors[name] = in_fp32(shape, rounded(values_of(tensors, name), shape[1], DType::kInt8));
+  }
+}
+
+// INT4 asked for: the matrices that are integers stay, the others are rounded, embedding and head
+// among them.
 TEST(PackedCheckpointRounding, IsOfTheMatricesThatAreNotIntegersYet) {
   const PackedForm& form = kPackedForms[0];
   const Pair pair(kTinyModel, form, is_of_mlp);
@@ -143,12 +152,16 @@ TEST(PackedCheckpointRounding, IsOfTheMatricesThatAreNotIntegersYet) {
           in_fp32(tensor.shape, rounded(values_of(tensors, name), tensor.shape[1], DType::kInt4));
     }
   }
+  round_tokens(tensors);
   pair.dequantised.write("model.safetensors", safetensors_bytes(tensors));
   expect_same_bits(logits_of(pair.packed.path(), {.round_weights = DType::kInt4}),
                    logits_of(pair.dequantised.path(), {}));
   const Pair all(kTinyModel, form, is_matrix);
+  tensors = read_safetensors(all.dequantised.path() / "model.safetensors");
+  round_tokens(tensors);
+  all.dequantised.write("model.safetensors", safetensors_bytes(tensors));
   expect_same_bits(logits_of(all.packed.path(), {.round_weights = DType::kInt4}),
-                   logits_of(all.packed.path(), {}));
+                   logits_of(all.dequantised.path(), {}));
   const auto config = load_model_config(pair.packed.path());
   ASSERT_TRUE(config);
   const auto twice = RankModel::load(pair.packed.path(), *config, {.round_weights = DType::kInt8},
@@ -163,8 +176,11 @@ TEST(PackedCheckpointRounding, IsOfTheMatricesThatAreNotIntegersYet) {
 // With zero points they are INT8 here: so is what else is rounded.
 TEST(PackedCheckpointRounding, BesideZeroPointsIsToInt8) {
   const Pair pair(kTinyModel, kPackedForms[8], is_matrix);
+  TestTensors tensors = read_safetensors(pair.dequantised.path() / "model.safetensors");
+  round_tokens(tensors);
+  pair.dequantised.write("model.safetensors", safetensors_bytes(tensors));
   expect_same_bits(logits_of(pair.packed.path(), {.round_weights = DType::kInt8}),
-                   logits_of(pair.packed.path(), {}));
+                   logits_of(pair.dequantised.path(), {}));
   const auto config = load_model_config(pair.packed.path());
   ASSERT_TRUE(config);
   const auto twice = RankModel::load(pair.packed.path(), *config, {.round_weights = DType::kInt4},

@@ -119,7 +119,11 @@ class CpuBackend final : public Backend {
 
   void clear(float* to, std::size_t count) override { std::fill_n(to, count, 0.0F); }
 
-  void embedding(const EmbeddingParams& p) override { ops_.embedding(p, 0, p.rows); }
+  // A row of a table in integers is a cache line for each word.
+  void embedding(const EmbeddingParams& p) override {
+    light(p.rows, is_integer(p.dtype) ? p.width * 2 : p.width / 2,
+          [&](int begin, int end) { ops_.embedding(p, begin, end); });
+  }
 
   void rms_norm(const RmsNormParams& p) override {
     light(p.rows, p.width, [&](int begin, int end) { ops_.rms_norm(p, begin, end); });

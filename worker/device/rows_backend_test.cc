@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "worker/device/backend_fixture.h"
+#include "worker/device/weights_fixture.h"
 
 namespace dsm::device {
 namespace {
@@ -22,6 +23,26 @@ TEST_F(BackendTest, EmbeddingIsExact) {
     return side.get(y, tokens.size() * 96);
   };
   EXPECT_EQ(run(device_), run(cpu_));
+}
+
+TEST_F(BackendTest, EmbeddingOfIntegersIsExact) {
+  for (const DType dtype : {DType::kInt8, DType::kInt4}) {
+    for (const int width : {8, 96, 300}) {
+      Weight w = plain_weight(150, width, DType::kBF16, 4);
+      w.piece.round_to = dtype;
+      const std::vector<std::int32_t> tokens = {3, -1, 149, 0, 3, 64, 127};
+      const auto run = [&](const Side& side) {
+        const PackedMatrix table = load(side, w);
+        auto* y = allocate<float>(*side.backend, tokens.size() * size(width));
+        side.backend->embedding(
+            {tokens.data(), table.data, table.dtype, y, 7, width, table.scales});
+        return side.get(y, tokens.size() * size(width));
+      };
+      const auto got = run(device_);
+      EXPECT_EQ(got, run(cpu_));
+      EXPECT_NE(got[size(width) - 1], 0);
+    }
+  }
 }
 
 TEST_F(BackendTest, NormsAreNear) {

@@ -139,7 +139,7 @@ void Mtp::run_layer() {
   }
   stage(step_, attention_, wanted_);
   step_.backend.embedding({step_.token_ids, weights_.embedding, weights_.embedding_dtype, step_.x,
-                           step_.tokens, width});
+                           step_.tokens, width, weights_.embedding_scales});
   step_.backend.rms_norm(
       {step_.x, width, nullptr, mtp_.embedding_norm, joined_, 2 * width, step_.tokens, width, eps});
   step_.backend.rms_norm({states_, width, nullptr, mtp_.state_norm, joined_ + width, 2 * width,

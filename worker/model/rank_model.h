@@ -63,7 +63,7 @@ struct RankSpec {
   bool data_parallel_attention = false;
   // Round what goes into products with FP8 weights to FP8 as well (activations.h).
   bool fp8_activations = false;
-  // kInt8 or kInt4: matrices of attention and MLPs are rounded to integers when they are loaded
+  // kInt8 or kInt4: matrices of attention, MLPs, embedding and head are rounded to integers at load
   // (WeightSlice::round_to); a row's logits are those of other weights then, but as reproducible.
   std::optional<kernels::DType> round_weights = {};
   // Where the adapters that rows name are found; null: no row names one. Outlives the model.

@@ -136,7 +136,7 @@ Head::Wanted RankModel::Impl::wanted_from(std::size_t begin) const {
 
 void RankModel::Impl::compute() {
   backend->embedding({step.token_ids, weights.embedding, weights.embedding_dtype, step.x,
-                      step.tokens, c.hidden_size});
+                      step.tokens, c.hidden_size, weights.embedding_scales});
   for (int i = 0; i < c.num_layers; ++i) layer(i, weights.layers[static_cast<std::size_t>(i)]);
   if (!wanted.empty()) head.compute(step, wanted_from(0), 0, weights.final_norm);
 }

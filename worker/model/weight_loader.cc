@@ -216,6 +216,17 @@ const float* WeightLoader::vectors(std::span<const VectorPart> parts) {
   return values;
 }
 
+WeightPiece WeightLoader::plain(const std::string& name, int rows, int columns) {
+  const auto view = get_plain(name, {rows, columns});
+  bytes_ += static_cast<std::int64_t>(view.bytes.size());
+  return {.data = view.bytes.data(),
+          .dtype = view.dtype,
+          .n_stride = columns,
+          .k_stride = 1,
+          .n = rows,
+          .k = columns};
+}
+
 std::pair<const void*, DType> WeightLoader::table(const std::string& name, std::int64_t rows,
                                                   std::int64_t columns) {
   const auto view = get_plain(name, {rows, columns});

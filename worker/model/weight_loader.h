@@ -84,6 +84,9 @@ class WeightLoader {
   };
   const float* vectors(std::span<const VectorPart> parts);
 
+  // All of a tensor that does not stand in integers or FP8.
+  kernels::WeightPiece plain(const std::string& name, int rows, int columns);
+
   // A table whose rows are looked up: BF16 as it is, else FP32.
   std::pair<const void*, kernels::DType> table(const std::string& name, std::int64_t rows,
                                                std::int64_t columns);

@@ -12,6 +12,8 @@ using kernels::PackedMatrix;
 using kernels::SegmentedMatrix;
 using kernels::WeightPiece;
 
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
 // One pass over everything that a rank takes.
 class Reader {
  public:
@@ -24,19 +26,46 @@ class Reader {
 
   ModelWeights read() {
     ModelWeights w;
-    std::tie(w.embedding, w.embedding_dtype) =
-        loader_.table("model.embed_tokens.weight", c_.vocab_size, c_.hidden_size);
+    const PackedMatrix embedding = take_embedding(w);
     for (int i = 0; i < c_.num_layers && !loader_.error(); ++i) w.layers.push_back(layer(i));
     w.final_norm = loader_.vector("model.norm.weight", c_.hidden_size);
-    const Share share = share_of(c_.vocab_size, slice_.rank, slice_.ranks);
-    w.head = loader_.pack(
-        loader_.slice(c_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
-                      c_.vocab_size, c_.hidden_size, share.begin, share.size(), 0, c_.hidden_size));
+    w.head = head(embedding);
     if (slice_.mtp) w.mtp = mtp();
     return w;
   }
 
  private:
+  std::optional<kernels::DType> head_rounding() const {
+    return slice_.round_to ? std::optional(kRoundedHead) : std::nullopt;
+  }
+
+  // Rounded it is a matrix, of which a column is what is looked up of a token.
+  PackedMatrix take_embedding(ModelWeights& w) {
+    if (!slice_.round_to) {
+      std::tie(w.embedding, w.embedding_dtype) =
+          loader_.table(kEmbedding, c_.vocab_size, c_.hidden_size);
+      return {};
+    }
+    const PackedMatrix matrix = loader_.pack(
+        rounded(loader_.plain(kEmbedding, c_.vocab_size, c_.hidden_size), head_rounding()));
+    w.embedding = matrix.data;
+    w.embedding_dtype = matrix.dtype;
+    w.embedding_scales = matrix.scales;
+    return matrix;
+  }
+
+  PackedMatrix head(const PackedMatrix& embedding) {
+    const Share share = share_of(c_.vocab_size, slice_.rank, slice_.ranks);
+    const bool panels = slice_.ranks == 1 || share.size() % kernels::kPanel == 0;
+    if (c_.tied_embeddings && slice_.round_to && panels) {
+      return kernels::columns_of(embedding, share.begin, share.size());
+    }
+    const WeightPiece piece =
+        loader_.slice(c_.tied_embeddings ? kEmbedding : "lm_head.weight", c_.vocab_size,
+                      c_.hidden_size, share.begin, share.size(), 0, c_.hidden_size);
+    return loader_.pack(rounded(piece, head_rounding()));
+  }
+
   // Checkpoints repeat embed_tokens and shared_head.head, which are the main model's.
   MtpWeights mtp() {
     const std::string prefix = "model.layers." + std::to_string(c_.num_layers) + ".";
@@ -85,11 +114,11 @@ class Reader {
   }
 
   // In integers, if it is stored so or is to be rounded to them.
-  WeightPiece rounded(WeightPiece piece) const {
-    piece.round_to =
-        kernels::is_integer(piece.dtype) ? std::optional(piece.dtype) : slice_.round_to;
+  static WeightPiece rounded(WeightPiece piece, std::optional<kernels::DType> to) {
+    piece.round_to = kernels::is_integer(piece.dtype) ? std::optional(piece.dtype) : to;
     return piece;
   }
+  WeightPiece rounded(const WeightPiece& piece) const { return rounded(piece, slice_.round_to); }
 
   LatentWeights latent(const std::string& prefix) {
     LatentWeights w;

@@ -95,12 +95,15 @@ struct MtpWeights {
 };
 
 struct ModelWeights {
-  const void* embedding = nullptr;  // [vocab, hidden]
+  const void* embedding = nullptr;  // [vocab, hidden], as EmbeddingParams has it
   kernels::DType embedding_dtype = kernels::DType::kBF16;
+  const float* embedding_scales = nullptr;
   std::vector<LayerWeights> layers;
   const float* final_norm = nullptr;  // [hidden]
   std::optional<MtpWeights> mtp;
-  kernels::PackedMatrix head;  // hidden -> this rank's part of the vocabulary
+  // hidden -> this rank's part of the vocabulary. Its memory may be a part of the embedding's,
+  // where both are the same in integers.
+  kernels::PackedMatrix head;
 };
 
 // What a rank takes.
@@ -109,6 +112,10 @@ struct ModelWeights {
 constexpr bool cuts_segments(device::Device device, bool deterministic) {
   return deterministic && device == device::Device::kCpu;
 }
+
+// What embedding and head become with the others, also beside INT4: with 4 bits of the head logits
+// of tokens that are about as likely change places.
+inline constexpr kernels::DType kRoundedHead = kernels::DType::kInt8;
 
 struct WeightSlice {
   int rank = 0;
@@ -120,11 +127,11 @@ struct WeightSlice {
   bool expert_parallel = false;  // whole experts, by experts_of(); not `segmented`
   bool data_parallel_attention = false;  // latent attention whole
   // kInt8 or kInt4: the projections of attention and the matrices of MLPs and experts are rounded
-  // to integers (kernels/cpu/integers.h). The rest stays as it is stored: embedding, head, norms,
-  // router and indexer decide tokens, experts and positions, and are a small part of the bytes;
-  // kv_b_proj is used along its rows and along its columns, and scales run along rows only. Those
-  // of these matrices that the checkpoint has in integers are kept so; the rest of what it has in
-  // integers becomes FP32.
+  // to integers (kernels/cpu/integers.h), and embedding and head to kRoundedHead. The rest stays as
+  // it is stored: norms, router and indexer decide experts and positions, and are a small part of
+  // the bytes; kv_b_proj is used along its rows and along its columns, and scales run along rows
+  // only. Those of these matrices that the checkpoint has in integers are kept so, the head among
+  // them, whatever is asked for; the rest of what it has in integers becomes FP32.
   std::optional<kernels::DType> round_to = {};
 };
 
