@@ -73,7 +73,7 @@ inline const char* values_of(const KvLayer& kv, std::int64_t block, int seen, ch
   return made;
 }
 
-// 2^x for x <= 0, to 3e-6 of it: of the nearest whole number, and a polynomial of what is left.
+// 2^x, to 3e-6 of it: of the nearest whole number, and a polynomial of what is left.
 inline __m512 power_of_two(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 rest = _mm512_sub_ps(x, whole);
@@ -127,17 +127,10 @@ inline void share_out(AttendedRows& rows, int r, std::uint64_t mask, float scale
 inline void add_values(AttendedRows& rows, int tiles, const char* values, int steps, int width) {
   constexpr std::int64_t kStride = kBlockSteps * kTileRows * kStepInputs;
   for (int column = 0; column < width; column += 2 * kLanes) {
-    const RightHand b{values + column * 4, width * 4};
     Prefetched none;
-    int tile = 0;
-    for (; tile + 2 <= tiles; tile += 2) {
-      multiply_tiles<true>(rows.share[tile][0][0], kStride, b, steps,
-                           {rows.sums + tile * kTileRows * width + column, width}, true, none);
-    }
-    if (tile < tiles) {
-      multiply_tiles<false>(rows.share[tile][0][0], kStride, b, steps,
-                            {rows.sums + tile * kTileRows * width + column, width}, true, none);
-    }
+    multiply_columns<Rows::kStay>(rows.share[0][0][0], kStride, tiles,
+                                  {values + column * 4, width * 4}, steps,
+                                  sums_in_rows(rows.sums + column, width), true, none);
   }
 }
 
@@ -192,8 +185,9 @@ inline void attend(const AttentionParams& p, int first, int items) {
     const std::int64_t block =
         static_cast<std::int64_t>(item.block_table[b]) * p.kv.heads + item.kv_head;
     const int seen = last - b * kKvBlock + 1 < kKvBlock ? last - b * kKvBlock + 1 : kKvBlock;
-    multiply_panel(rows.query, queries.tile(1) - queries.tile(0), tiles,
-                   keys_of(p.kv, block, made_keys), steps, rows.score[0], false, nullptr);
+    multiply_panel<Rows::kStay>(
+        rows.query, queries.tile(1) - queries.tile(0), tiles, keys_of(p.kv, block, made_keys),
+        steps, sums_in_rows(rows.score[0], kKvBlock), kKvBlock / 2, false, nullptr);
     for (int r = 0; r < count; ++r) share_out(rows, r, mask[r], scale, width);
     add_values(rows, tiles, values_of(p.kv, block, seen, made_values), steps_of(seen), width);
   }

@@ -55,26 +55,36 @@ struct RightHand {
 };
 struct TileSums {
   float* at;
-  std::int64_t row;  // floats from one row to the next
+  std::int64_t row;    // floats from one row to the next
+  std::int64_t right;  // to the next 16 columns
+  std::int64_t below;  // to the next 16 rows
 };
+constexpr TileSums sums_in_rows(float* at, std::int64_t row) {
+  return {at, row, kLanes, kTileRows * row};
+}
+
+// Where rows' operands are kept once they have been read. In the first-level cache where there are
+// few and they are wanted again soon; those that only pass by would push out the weights, which are
+// wanted again, so they are asked for as TILELOADDT1 does: in the second-level one.
+enum class Rows : std::uint8_t { kStay, kPass };
 
 // 16 rows of operands by 32 columns. kTwo: 32 rows, `stride` from one tile of operands to the next;
 // each operand is loaded once for two products.
-template <bool kTwo>
+template <bool kTwo, Rows kRows>
 inline __attribute__((always_inline)) void multiply_tiles(const std::uint16_t* a,
                                                           std::int64_t stride, RightHand b,
-                                                          int steps, TileSums to, bool go_on,
+                                                          int steps, const TileSums& to, bool go_on,
                                                           Prefetched& prefetched) {
   constexpr int kRowBytes = kStepInputs * 2;
   const std::int64_t sum_bytes = to.row * 4;
   float* const sums = to.at;
-  float* const below = sums + kTileRows * to.row;
+  float* const below = sums + to.below;
   if (go_on) {
     _tile_loadd(0, sums, sum_bytes);
-    _tile_loadd(1, sums + kLanes, sum_bytes);
+    _tile_loadd(1, sums + to.right, sum_bytes);
     if constexpr (kTwo) {
       _tile_loadd(2, below, sum_bytes);
-      _tile_loadd(3, below + kLanes, sum_bytes);
+      _tile_loadd(3, below + to.right, sum_bytes);
     }
   } else {
     _tile_zero(0);
@@ -86,13 +96,21 @@ inline __attribute__((always_inline)) void multiply_tiles(const std::uint16_t* a
   }
   for (int step = 0; step < steps; ++step) {
     prefetched.some();
-    _tile_loadd(4, a, kRowBytes);
+    if constexpr (kRows == Rows::kPass) {
+      _tile_stream_loadd(4, a, kRowBytes);
+    } else {
+      _tile_loadd(4, a, kRowBytes);
+    }
     _tile_loadd(6, b.at, b.pair_bytes);
     _tile_dpbf16ps(0, 4, 6);
     _tile_loadd(7, b.at + kRowBytes, b.pair_bytes);
     _tile_dpbf16ps(1, 4, 7);
     if constexpr (kTwo) {
-      _tile_loadd(5, a + stride, kRowBytes);
+      if constexpr (kRows == Rows::kPass) {
+        _tile_stream_loadd(5, a + stride, kRowBytes);
+      } else {
+        _tile_loadd(5, a + stride, kRowBytes);
+      }
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
@@ -100,34 +118,39 @@ inline __attribute__((always_inline)) void multiply_tiles(const std::uint16_t* a
     b.at += kStepInputs / 2 * b.pair_bytes;
   }
   _tile_stored(0, sums, sum_bytes);
-  _tile_stored(1, sums + kLanes, sum_bytes);
+  _tile_stored(1, sums + to.right, sum_bytes);
   if constexpr (kTwo) {
     _tile_stored(2, below, sum_bytes);
-    _tile_stored(3, below + kLanes, sum_bytes);
+    _tile_stored(3, below + to.right, sum_bytes);
   }
 }
 
-// Tiles of rows by steps of a panel, begun at zero or, with go_on, at what sums [tiles * 16][64]
-// hold. `next`: where as many steps stand that come after these; null: nowhere.
+// All tiles of rows by 32 columns.
+template <Rows kRows>
+inline void multiply_columns(const std::uint16_t* rows, std::int64_t stride, int tiles, RightHand b,
+                             int steps, TileSums to, bool go_on, Prefetched& prefetched) {
+  int tile = 0;
+  for (; tile + 2 <= tiles; tile += 2, to.at += 2 * to.below) {
+    multiply_tiles<true, kRows>(rows + tile * stride, stride, b, steps, to, go_on, prefetched);
+  }
+  if (tile < tiles) {
+    multiply_tiles<false, kRows>(rows + tile * stride, stride, b, steps, to, go_on, prefetched);
+  }
+}
+
+// Tiles of rows by steps of a panel, begun at zero or, with go_on, at what the sums hold; `half`:
+// floats from the first 32 columns' to the others'. `next`: where as many steps stand that come
+// after these; null: nowhere.
+template <Rows kRows>
 inline void multiply_panel(const std::uint16_t* rows, std::int64_t stride, int tiles,
-                           const char* panel, int steps, float* sums, bool go_on,
-                           const char* next) {
-  constexpr int kHalfBytes = kPanel * 2;
+                           const char* panel, int steps, TileSums sums, std::int64_t half,
+                           bool go_on, const char* next) {
   // A step's lines are divided among the pairs of tiles of both halves.
   const int turns = (tiles + 1) / 2 * 2;
   Prefetched prefetched{next, next != nullptr ? (kStepBytes / 64 + turns - 1) / turns : 0};
-  for (int half = 0; half < 2; ++half) {
-    const RightHand b{panel + half * kHalfBytes, kPanel * 4};
-    float* const to = sums + half * 2 * kLanes;
-    int tile = 0;
-    for (; tile + 2 <= tiles; tile += 2) {
-      multiply_tiles<true>(rows + tile * stride, stride, b, steps,
-                           {to + tile * kTileRows * kPanel, kPanel}, go_on, prefetched);
-    }
-    if (tile < tiles) {
-      multiply_tiles<false>(rows + tile * stride, stride, b, steps,
-                            {to + tile * kTileRows * kPanel, kPanel}, go_on, prefetched);
-    }
+  for (int i = 0; i < 2; ++i, sums.at += half) {
+    multiply_columns<kRows>(rows, stride, tiles, {panel + i * kPanel * 2, kPanel * 4}, steps, sums,
+                            go_on, prefetched);
   }
 }
 

@@ -17,13 +17,17 @@ inline __mmask16 first_lanes(int count) {
   return count <= 0 ? __mmask16{0} : static_cast<__mmask16>((1U << count) - 1);
 }
 
+inline void store_step(__m512 low, __m512 high, std::uint16_t* to) {
+  _mm512_store_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+}
+
 // Inputs of a row, 32 of them or the first `count`, as operands.
 inline void pack_step(const float* x, int count, std::uint16_t* to) {
   const __m512 low = _mm512_maskz_loadu_ps(first_lanes(count), x);
   const __m512 high = count > kLanes
                           ? _mm512_maskz_loadu_ps(first_lanes(count - kLanes), x + kLanes)
                           : _mm512_setzero_ps();
-  _mm512_store_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  store_step(low, high, to);
 }
 
 inline void pack_row(const float* x, int k, std::uint16_t* to) {

@@ -59,8 +59,10 @@ struct Bf16Ops {
   void (*pack)(const RowsToPack&, int tile_begin, int tile_end);
   void (*linear)(const LinearParams&, int product, const OperandRows& rows, int row_begin,
                  int row_end, int panel_begin, int panel_end);
+  // `kept`, if it has data: where its slots, from slot 0 on, become operands of the next product in
+  // place of rows of h.
   void (*gate_up)(const GateUpParams&, int group, const OperandRows& rows, int slot_begin,
-                  int slot_end, int panel_begin, int panel_end);
+                  int slot_end, int panel_begin, int panel_end, const OperandRows& kept);
   // Adds what slots of a group give to their tokens' y, or with the first group, of which slot t is
   // token t, begins it with the residual.
   void (*row_parallel)(const RowParallelParams&, int group, const OperandRows& rows, int slot_begin,

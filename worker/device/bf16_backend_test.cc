@@ -223,6 +223,68 @@ TEST_F(Bf16BackendTest, RowParallelSumsAreNearInSegments) {
   }
 }
 
+// What a row-parallel product alone reads need not be written: the same bits, wherever the segments
+// of its inputs begin.
+TEST_F(Bf16BackendTest, RowsThatAProductAloneReadsAreKeptAsItsOperands) {
+  constexpr int kInputs = 70;
+  constexpr int kWidth = 168;
+  constexpr int kStride = 192;
+  constexpr int kOut = 80;
+  constexpr float kUntouched = 7.0F;
+  const Weight up = plain_weight(2 * kWidth, kInputs, DType::kBF16, 80);
+  for (const int tokens : {16, 45, 600}) {
+    std::vector<std::int32_t> token(size(tokens));
+    std::iota(token.begin(), token.end(), 0);
+    const std::vector<float> ones(size(tokens), 1.0F);
+    const Group group{0, tokens};
+    const auto x = random_floats(size(tokens) * kInputs, 81);
+    for (const std::vector<int>& widths :
+         {std::vector<int>{168}, {64, 96, 8}, {33, 64, 1, 70}, {96}}) {
+      const auto run = [&](int for_products, bool& written) {
+        const PackedMatrix gate_up = load(device_, up);
+        SegmentedMatrix down;
+        for (const int width : widths) {
+          const int at = down.count;
+          const auto seed = 82 + static_cast<unsigned>(width);
+          down.offset[at] = at == 0 ? 0 : down.offset[at - 1] + down.part[at - 1].k;
+          down.part[down.count++] = load(device_, plain_weight(kOut, width, DType::kBF16, seed));
+        }
+        float* const h = device_.put(std::vector<float>(size(tokens) * kStride, kUntouched));
+        float* const y = allocate<float>(*device_.backend, size(tokens) * kOut);
+        device_.backend->gate_up({.x = device_.put(x),
+                                  .ldx = kInputs,
+                                  .token = token.data(),
+                                  .weight = ones.data(),
+                                  .groups = &group,
+                                  .w = &gate_up,
+                                  .group_count = 1,
+                                  .h = h,
+                                  .ldh = kStride,
+                                  .for_products = for_products});
+        device_.backend->row_parallel({.h = h,
+                                       .ldh = kStride,
+                                       .token = token.data(),
+                                       .groups = &group,
+                                       .w = &down,
+                                       .group_count = 1,
+                                       .tokens = tokens,
+                                       .y = y,
+                                       .ldy = kOut});
+        written = device_.get(h, 1)[0] != kUntouched;
+        return device_.get(y, size(tokens) * kOut);
+      };
+      const std::string what =
+          std::to_string(tokens) + " tokens, " + std::to_string(widths.size()) + " segments";
+      bool written = false;
+      bool written_alone = false;
+      const auto wanted = run(0, written);
+      EXPECT_EQ(run(1, written_alone), wanted) << what;
+      EXPECT_TRUE(written) << what;
+      EXPECT_FALSE(written_alone) << what;
+    }
+  }
+}
+
 // Whatever stands beside it, in every place of a tile and of a work item.
 TEST_F(Bf16BackendTest, ARowDoesNotDependOnTheOthers) {
   constexpr int kRows = 300;

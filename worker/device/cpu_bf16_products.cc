@@ -32,14 +32,27 @@ constexpr int attended_from(DType dtype) {
   return dtype == DType::kBF16 ? 4 : 12;
 }
 
+// From so many rows on row_parallel is taken, whatever its weights' type is.
+constexpr int kKeptRows =
+    std::max({from_rows(DType::kBF16), from_rows(DType::kF8E4M3), from_rows(DType::kInt8)});
+
 int rows_of(const Group& group) {
   return group.end - group.begin;
 }
 
 }  // namespace
 
-void CpuBf16Products::Free::operator()(std::uint16_t* memory) const {
+void CpuBf16Products::Operands::Free::operator()(std::uint16_t* memory) const {
   ::operator delete[](memory, kAlignment);
+}
+
+std::uint16_t* CpuBf16Products::Operands::take(std::int64_t count) {
+  if (count > count_) {
+    memory_.reset();  // before there are more
+    memory_.reset(new (kAlignment) std::uint16_t[static_cast<std::size_t>(count)]);
+    count_ = count;
+  }
+  return memory_.get();
 }
 
 void CpuBf16Products::add_chunks(int which, int begin, int end, int steps, int rows_each) {
@@ -65,12 +78,7 @@ std::size_t CpuBf16Products::take(std::size_t first) {
   while (end < chunks_.size() && count + count_of(chunks_[end]) <= kMostOperands) {
     count += count_of(chunks_[end++]);
   }
-  if (count > taken_) {
-    operands_.reset();  // before there are more
-    operands_.reset(new (kAlignment) std::uint16_t[static_cast<std::size_t>(count)]);
-    taken_ = count;
-  }
-  std::uint16_t* at = operands_.get();
+  std::uint16_t* at = operands_.take(count);
   for (std::size_t i = first; i < end; ++i) {
     chunks_[i].rows.data = at;
     at += count_of(chunks_[i]);
@@ -79,31 +87,74 @@ std::size_t CpuBf16Products::take(std::size_t first) {
 }
 
 void CpuBf16Products::run(const Work& work) {
+  if (work.made.data != nullptr) {
+    for (Chunk& chunk : chunks_) chunk.rows.data = work.made.tile(chunk.begin / kTileRows);
+    return multiply(work, chunks_);
+  }
   std::size_t end = 0;
   for (std::size_t first = 0; first < chunks_.size(); first = end) {
     end = take(first);
     const std::span some(chunks_.data() + first, end - first);
-    const auto count = static_cast<int>(some.size());
-    pool_.run(count * kPackItems, [&](int item) {
+    pool_.run(static_cast<int>(some.size()) * kPackItems, [&](int item) {
       const Chunk& chunk = some[static_cast<std::size_t>(item / kPackItems)];
       const int tile = item % kPackItems * kPackedTiles;
       const int tiles = tiles_of(chunk.end - chunk.begin);
       if (tile < tiles) ops_.pack(work.rows(chunk), tile, std::min(tiles, tile + kPackedTiles));
     });
-    // As many panels side by side as leave each thread several items, so that none waits long for
-    // the others. Neighbouring items share weights.
-    const int beside = work.in_turn ? 1 : count;
-    const int each = std::clamp(work.panels * beside / (4 * pool_.threads()), 1, kItemPanels);
-    const int parts = (work.panels + each - 1) / each;
-    pool_.run(parts * beside, [&](int item) {
-      const int panel = item / beside * each;
-      const int panel_end = std::min(work.panels, panel + each);
-      if (!work.in_turn) {
-        return work.multiply(some[static_cast<std::size_t>(item % beside)], panel, panel_end);
-      }
-      for (const Chunk& chunk : some) work.multiply(chunk, panel, panel_end);
-    });
+    multiply(work, some);
   }
+}
+
+void CpuBf16Products::multiply(const Work& work, std::span<const Chunk> chunks) {
+  // As many panels side by side as leave each thread several items, so that none waits long for
+  // the others. Neighbouring items share weights.
+  const int beside = work.in_turn ? 1 : static_cast<int>(chunks.size());
+  const int each = std::clamp(work.panels * beside / (4 * pool_.threads()), 1, kItemPanels);
+  const int parts = (work.panels + each - 1) / each;
+  pool_.run(parts * beside, [&](int item) {
+    const int panel = item / beside * each;
+    const int panel_end = std::min(work.panels, panel + each);
+    if (!work.in_turn) {
+      return work.multiply(chunks[static_cast<std::size_t>(item % beside)], panel, panel_end);
+    }
+    for (const Chunk& chunk : chunks) work.multiply(chunk, panel, panel_end);
+  });
+}
+
+OperandRows CpuBf16Products::keep(const GateUpParams& p, int panels) {
+  const int rows = p.group_count == 1 ? p.groups[0].end : 0;
+  const std::int64_t count = operands_of(tiles_of(rows), panels);
+  // row_parallel takes so many rows by weights of any type that for_products stands for.
+  const bool taken = rows >= kKeptRows && p.groups[0].begin == 0 && count <= kMostOperands;
+  if (p.for_products != 1 || p.taken != RowsTaken::kAsTheyAre || !taken) return {};
+  kept_ = {p.h, rows, {kept_memory_.take(count), panels}};
+  return kept_.operands;
+}
+
+OperandRows CpuBf16Products::in_segments(const Kept& kept, const SegmentedMatrix& w) {
+  const OperandRows& from = kept.operands;
+  bool as_they_are = true;
+  for (int s = 0, step = 0; s < w.count; step += steps_of(w.part[s++].k)) {
+    as_they_are = as_they_are && w.offset[s] == step * kStepInputs;
+  }
+  if (as_they_are && steps_of(w) == from.steps) return from;
+  const int tiles = tiles_of(kept.rows);
+  const OperandRows to{operands_.take(operands_of(tiles, steps_of(w))), steps_of(w)};
+  const auto place = [](const OperandRows& rows, int tile, int row, int input) {
+    return rows.tile(tile) + operands_of(1, input / kStepInputs) + row * kStepInputs +
+           input % kStepInputs;
+  };
+  pool_.run(tiles, [&](int tile) {
+    std::fill_n(to.tile(tile), operands_of(1, to.steps), std::uint16_t{0});
+    for (int row = 0; row < kTileRows; ++row) {
+      for (int s = 0, begin = 0; s < w.count; begin += steps_of(w.part[s++].k) * kStepInputs) {
+        for (int i = 0; i < w.part[s].k; ++i) {
+          *place(to, tile, row, begin + i) = *place(from, tile, row, w.offset[s] + i);
+        }
+      }
+    }
+  });
+  return to;
 }
 
 bool CpuBf16Products::linear(const LinearParams& p) {
@@ -129,6 +180,7 @@ bool CpuBf16Products::linear(const LinearParams& p) {
 }
 
 bool CpuBf16Products::gate_up(const GateUpParams& p) {
+  kept_ = {};
   chunks_.clear();
   int slots = 0;
   int groups = 0;
@@ -147,6 +199,7 @@ bool CpuBf16Products::gate_up(const GateUpParams& p) {
   const bool taken = std::ranges::all_of(
       chunks_, [&](const Chunk& chunk) { return pays(p.w[chunk.which], slots, groups); });
   if (!taken) return false;
+  const OperandRows kept = keep(p, panels);
   run({.rows =
            [&](const Chunk& chunk) {
              return RowsToPack{.x = p.x,
@@ -160,7 +213,8 @@ bool CpuBf16Products::gate_up(const GateUpParams& p) {
            [&](const Chunk& chunk, int panel_begin, int panel_end) {
              const int end = std::min(panel_end, panels_of(p.w[chunk.which]));
              if (panel_begin >= end) return;
-             ops_.gate_up(p, chunk.which, chunk.rows, chunk.begin, chunk.end, panel_begin, end);
+             ops_.gate_up(p, chunk.which, chunk.rows, chunk.begin, chunk.end, panel_begin, end,
+                          kept);
            },
        .panels = panels});
   return true;
@@ -188,6 +242,9 @@ bool CpuBf16Products::row_parallel(const RowParallelParams& p) {
                        [&](const PackedMatrix& part) { return pays(part, slots, groups); });
   });
   if (!taken) return false;
+  OperandRows made;
+  if (p.h == kept_.of) made = in_segments(kept_, p.w[0]);
+  kept_ = {};
   run({.rows =
            [&](const Chunk& chunk) {
              return RowsToPack{.x = p.h + chunk.begin * p.ldh,
@@ -202,7 +259,8 @@ bool CpuBf16Products::row_parallel(const RowParallelParams& p) {
                                panel_end);
            },
        .panels = panels_of(p.w[0].part[0]),
-       .in_turn = groups > 1});
+       .in_turn = groups > 1,
+       .made = made});
   return true;
 }
 
