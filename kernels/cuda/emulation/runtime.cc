@@ -1,15 +1,20 @@
 // The device, errors, and what a launch may ask for.
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <ranges>
 #include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "kernels/cuda/emulation/block.h"
+#include "kernels/cuda/emulation/gpu_file.h"
 #include "kernels/cuda/emulation/gpus.h"
 #include "kernels/cuda/emulation/graph.h"
 #include "kernels/cuda/emulation/stream.h"
@@ -51,18 +56,38 @@ std::size_t allowed_bytes(const void* kernel) {
   return found != allowed().bytes.end() ? found->second : kPlainSharedBytes;
 }
 
+std::vector<std::string> listed_gpus() {
+  const char* variable = std::getenv("DSM_EMULATED_GPUS");
+  const std::string said = variable != nullptr ? variable : "1";
+  std::vector<std::string> all;
+  if (said.contains(':')) {
+    for (const auto part : std::views::split(said, ',')) all.emplace_back(part.begin(), part.end());
+    return all;
+  }
+  for (int gpu = 0; gpu < std::atoi(said.c_str()); ++gpu) {
+    std::array<char, 32> address{};
+    std::snprintf(address.data(), address.size(), "0000:%02X:00.0", gpu + 1);
+    all.emplace_back(address.data());
+  }
+  return all;
+}
+
 }  // namespace
 
 static_assert(dsm::emulation::kMostTogether == 2 * kProcessors);
 
 namespace dsm::emulation {
 
-int gpus() {
-  static const int count = [] {
-    const char* said = std::getenv("DSM_EMULATED_GPUS");
-    return said != nullptr ? std::atoi(said) : 1;
+const std::vector<std::string>& gpu_addresses() {
+  static const std::vector<std::string> found = [] {
+    std::vector<std::string> all = listed_gpus();
+    std::erase_if(all, [](const std::string& address) {
+      const auto file = read_gpu_file(address);
+      return file && file->lost();
+    });
+    return all;
   }();
-  return count;
+  return found;
 }
 
 cudaError_t set_error(cudaError_t error) {
@@ -126,6 +151,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid configuration argument";
     case cudaErrorInsufficientDriver:
       return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
     case cudaErrorNotReady:
@@ -140,6 +167,14 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = dsm::emulation::gpus();
+  return *count > 0 ? cudaSuccess : dsm::emulation::set_error(cudaErrorNoDevice);
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* address, int bytes, int device) {
+  const cudaError_t known = known_gpu(device);
+  if (known != cudaSuccess) return known;
+  const std::string& found = dsm::emulation::gpu_addresses()[static_cast<std::size_t>(device)];
+  std::snprintf(address, static_cast<std::size_t>(bytes), "%s", found.c_str());
   return cudaSuccess;
 }
 
