@@ -4,10 +4,13 @@ trials of kernels to an answer. What its parts do by themselves is tested beside
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import struct
+import urllib.request
 
+import openai
 import pytest
 from conftest import MODEL, ROOT, Worker, wait_for
 from test_process import internal
@@ -16,7 +19,7 @@ from test_sleep import readiness, tell
 FAMILY = ROOT / "tests" / "goldens" / "families" / "qwen2"
 VOCABULARY = 1536  # of the default model's tokenizer
 BUILD = ROOT / "build" / "dev"
-GPUS = {"DSM_EMULATED_GPUS": "2", "LD_LIBRARY_PATH": str(BUILD / "emulated-nccl")}
+GPUS = {"DSM_EMULATED_GPUS": "2", "LD_LIBRARY_PATH": f"{BUILD / 'emulated-nccl'}:{BUILD / 'emulated-nvml'}"}
 
 
 def read_tensors(path):
@@ -60,11 +63,11 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def on_gpu(model, start_worker):
-    def start(*arguments):
+    def start(*arguments, **variables):
         # The largest steps run at a start; with 16 tokens there is one kernel to try.
         return start_worker("--device", "cuda", "--device-check", "off", "--deterministic", "true",
                             "--max-num-batched-tokens", "16", *arguments,
-                            model=model, binary=BUILD / "deepseek-worker-emulated", env={**os.environ, **GPUS})
+                            model=model, binary=BUILD / "deepseek-worker-emulated", env={**os.environ, **GPUS, **variables})
 
     return start
 
@@ -146,5 +149,107 @@ def test_a_request_goes_on_when_a_pod_of_its_group_is_lost_and_comes_again(on_gp
     again = on_gpu(*arguments, "--pod-index", "1")
     assert begun + list(tokens) == undisturbed
     leader.wait_for_log("group formed .*epoch=2")
+    assert leader.stop() == 0
+    assert again.stop() == 0
+
+
+@pytest.fixture
+def node(tmp_path):
+    """What the drivers of two GPUs say: a file each, by its PCI address."""
+    files = [tmp_path / f"0000:0{number + 1}:00.0" for number in range(2)]
+    for number, file in enumerate(files):
+        file.write_text(f"minor {number + 4}\n")
+    return files
+
+
+def say(gpu, *lines):
+    with open(gpu, "a") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def of_gpu(worker, metric, gpu):
+    """A metric's value, of one that is there once."""
+    text = urllib.request.urlopen(worker.url + "/metrics").read().decode()
+    (value,) = re.findall(rf'^{metric}\{{[^}}]*gpu="{gpu}"[^}}]*\}} (\S+)$', text, re.M)
+    return float(value)
+
+
+def next_line(stream, wanted):
+    """The next one of the status stream that is as wanted."""
+    for line in stream:
+        if wanted(said := json.loads(line)):
+            return said
+
+
+def test_it_tells_how_its_gpus_are_and_goes_on_with_one_that_is_only_sick(on_gpu, model, cpus_answer, node, token_file):
+    say(node[1], "utilisation 87", "temperature 61", "power 412500", "memory_used 5000", "clock_reasons 4")
+    worker = on_gpu("--kernels", "proven", "--kv-cache-tokens", "2048", "--tensor-parallel", "2", "--internal-port", "0",
+                    "--internal-token-file", token_file, DSM_EMULATED_NVML=str(node[0].parent)).ready()
+    assert of_gpu(worker, "dsm_gpu_utilisation_ratio", "GPU 5") == 0.87
+    assert of_gpu(worker, "dsm_gpu_temperature_celsius", "GPU 5") == 61
+    assert of_gpu(worker, "dsm_gpu_power_watts", "GPU 5") == 412.5
+    assert of_gpu(worker, "dsm_gpu_memory_used_bytes", "GPU 5") == 5000
+    assert of_gpu(worker, "dsm_gpu_nvlinks_up", "GPU 4") == 18
+    assert wait_for(lambda: of_gpu(worker, "dsm_gpu_memory_allocated_bytes", "GPU 4") > 0), "the rank's own"
+    text = urllib.request.urlopen(worker.url + "/metrics").read().decode()
+    labels = 'bus="0000:02:00.0",gpu="GPU 5",rank="1"'
+    assert f'dsm_gpu_throttled{{{labels},reason="power_cap"}} 1' in text
+
+    stream = internal(worker, "/internal/status")
+    ranks = next_line(stream, lambda line: line["phase"] == "Ready")["ranks"]
+    assert [rank["device"]["health"] for rank in ranks] == ["Healthy", "Healthy"]
+    assert ranks[1]["device"]["temperatureCelsius"] == 61
+    # The fault of a program, which the driver tells as well, and a row that is to be replaced.
+    say(node[1], "xid 31", "xid 63", "row_pending 1")
+    sick = next_line(stream, lambda line: line["ranks"][1]["device"]["health"] == "Degraded")
+    assert sick["phase"] == "Ready"
+    assert sick["ranks"][0]["device"]["health"] == "Healthy"
+    both = next_line(stream, lambda line: len(line["ranks"][1]["device"]["problems"]) == 2)["ranks"][1]["device"]
+    assert both["problems"] == ["RowRemapPending", "Xid63"]
+    assert both["message"].startswith("GPU 5: a memory row waits to be remapped: reset the GPU")
+    assert both["xids"] == [31, 63]
+    assert of_gpu(worker, "dsm_gpu_health", "GPU 5") == 1
+    assert answer(worker, model)[0] == cpus_answer[0]
+    assert worker.stop() == 0
+
+
+ASK = {"prompt": [7, 300, 12], "max_tokens": 48, "temperature": 0, "logprobs": 1, "stream": True}
+
+
+def test_a_fatal_error_of_a_gpu_ends_the_process_in_the_middle_of_a_request_and_is_its_last_word(on_gpu, model, node):
+    worker = on_gpu("--kernels", "proven", "--kv-cache-tokens", "2048", "--tensor-parallel", "2",
+                    DSM_EMULATED_NVML=str(node[0].parent)).ready()
+    tokens = tokens_of(worker.client().completions.create(model=model.name, **ASK))
+    next(tokens)
+    # As the driver does: the error first, then nothing that it is asked.
+    say(node[1], "xid 79", "lost 1")
+    with pytest.raises(openai.APIError):
+        list(tokens)
+    assert worker.process.wait(60) == 1
+    last = "DeviceLost: rank 1: GPU 5: Xid 79 (GPU has fallen off the bus): restart the node; if it comes back, replace the GPU"
+    assert [line for line in worker.log if line][-1].endswith(last)
+
+    # What the kubelet starts again meets the same GPU.
+    again = on_gpu("--kernels", "proven", "--kv-cache-tokens", "2048", "--tensor-parallel", "2",
+                   DSM_EMULATED_NVML=str(node[0].parent))
+    assert again.process.wait(60) == 1
+    assert "2 ranks and sees 1 GPUs" in [line for line in again.log if line][-1]
+
+
+def test_a_request_goes_on_when_a_pod_gets_another_gpu_for_one_that_is_lost(on_gpu, model, group, node):
+    arguments = ("--kernels", "proven", "--kv-cache-fraction", "0.001", *group)
+    folder = str(node[0].parent)
+    follower = on_gpu(*arguments, "--pod-index", "1", DSM_EMULATED_GPUS=node[1].name, DSM_EMULATED_NVML=folder)
+    leader = on_gpu(*arguments, "--pod-index", "0", DSM_EMULATED_GPUS=node[0].name, DSM_EMULATED_NVML=folder).ready()
+    undisturbed = list(tokens_of(leader.client().completions.create(model=model.name, **ASK)))
+    tokens = tokens_of(leader.client().completions.create(model=model.name, **ASK))
+    begun = [next(tokens)]
+    say(node[1], "xid 79", "lost 1")
+    assert follower.process.wait(60) == 1
+    assert "DeviceLost: rank 1: GPU 5: Xid 79" in [line for line in follower.log if line][-1]
+    another = node[1].with_name("0000:03:00.0")
+    another.write_text("minor 6\n")
+    again = on_gpu(*arguments, "--pod-index", "1", DSM_EMULATED_GPUS=another.name, DSM_EMULATED_NVML=folder)
+    assert begun + list(tokens) == undisturbed
     assert leader.stop() == 0
     assert again.stop() == 0

@@ -44,8 +44,8 @@ inline constexpr int kSmClock = 1;
 inline constexpr int kMemoryClock = 2;
 inline constexpr int kCorrected = 0;
 inline constexpr int kUncorrected = 1;
-inline constexpr int kSinceDriverLoad = 0;  // as opposed to the device's whole life
-inline constexpr unsigned kMostLinks = 36;  // 18 up to CUDA 13.0
+inline constexpr int kSinceDriverLoad = 0;           // as opposed to the device's whole life
+inline constexpr unsigned kMostLinks = 36;           // 18 up to CUDA 13.0
 inline constexpr int kLinkErrorKinds[] = {0, 1, 2};  // replays, recoveries, checksums of flits
 
 struct Api {

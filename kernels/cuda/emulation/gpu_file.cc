@@ -16,14 +16,14 @@ const Values& of_one_that_is_well() {
       {"minor", 0},
       {"lost", 0},
       {"reset_required", 0},
-      {"utilisation", 0},         // percent
+      {"utilisation", 0},  // percent
       {"memory_total", 80ULL << 30},
       {"memory_used", 0},
-      {"temperature", 45},        // Celsius
-      {"power", 120'000},         // mW
-      {"sm_clock", 1980},         // MHz
+      {"temperature", 45},  // Celsius
+      {"power", 120'000},   // mW
+      {"sm_clock", 1980},   // MHz
       {"memory_clock", 2619},
-      {"clock_reasons", 0},       // why clocks are lowered: NVML's bits
+      {"clock_reasons", 0},  // why clocks are lowered: NVML's bits
       {"ecc_corrected", 0},
       {"ecc_uncorrected", 0},
       {"rows_corrected", 0},
@@ -32,7 +32,7 @@ const Values& of_one_that_is_well() {
       {"row_failed", 0},
       {"links", 18},
       {"links_up", 18},
-      {"link_errors", 0},         // of each kind, on each link
+      {"link_errors", 0},  // of each kind, on each link
   };
   return values;
 }

@@ -17,7 +17,14 @@ namespace dsm::emulation {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kTotalBytes = std::size_t{4} << 30;
+// 4 GiB, or as many MiB as the variable DSM_EMULATED_MIB says, of all GPUs together.
+std::size_t total_bytes() {
+  static const std::size_t bytes = [] {
+    const char* said = std::getenv("DSM_EMULATED_MIB");
+    return std::strtoull(said != nullptr ? said : "4096", nullptr, 10) << 20;
+  }();
+  return bytes;
+}
 
 struct Device {
   std::mutex mutex;
@@ -100,7 +107,7 @@ DeviceAccess::~DeviceAccess() {
 bool take_room(std::size_t bytes) {
   Device& all = device();
   const std::lock_guard lock(all.mutex);
-  if (bytes > kTotalBytes - all.bytes) return false;
+  if (bytes > total_bytes() - all.bytes) return false;
   all.bytes += bytes;
   return true;
 }
@@ -146,7 +153,7 @@ namespace {
 cudaError_t take(void** memory, std::size_t bytes) {
   Device& all = device();
   const std::lock_guard lock(all.mutex);
-  *memory = bytes <= kTotalBytes - all.bytes ? allocate(bytes) : nullptr;
+  *memory = bytes <= total_bytes() - all.bytes ? allocate(bytes) : nullptr;
   if (*memory == nullptr) return set_error(cudaErrorMemoryAllocation);
   const auto* begin = static_cast<const std::byte*>(*memory);
   all.allocations[begin] = bytes;
@@ -210,8 +217,8 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   Device& all = device();
   const std::lock_guard lock(all.mutex);
-  *total = kTotalBytes;
-  *free = kTotalBytes - all.bytes;
+  *total = total_bytes();
+  *free = total_bytes() - all.bytes;
   return cudaSuccess;
 }
 

@@ -23,10 +23,10 @@ struct nvmlEventSet_st {
 
 namespace {
 
-// Handles are valid to the end of the process, as NVML's are while it is initialised.
+// Handles are valid while the library is loaded.
 nvmlDevice_t device_at(const std::string& address) {
   static std::mutex mutex;
-  static auto& devices = *new std::map<std::string, std::unique_ptr<nvmlDevice_st>>;
+  static std::map<std::string, std::unique_ptr<nvmlDevice_st>> devices;
   const std::lock_guard lock(mutex);
   auto& device = devices[address];
   if (!device) device = std::make_unique<nvmlDevice_st>(nvmlDevice_st{address});
@@ -114,8 +114,8 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 }
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t* memory) {
-  const nvmlReturn_t told = all({tell(device, "memory_total", &memory->total),
-                                 tell(device, "memory_used", &memory->used)});
+  const nvmlReturn_t told = all(
+      {tell(device, "memory_total", &memory->total), tell(device, "memory_used", &memory->used)});
   memory->free = memory->total - memory->used;
   return told;
 }

@@ -42,7 +42,8 @@ XidEvents::Event XidEvents::look() {
 }
 
 bool XidEvents::wait_for_change(std::chrono::steady_clock::time_point until) const {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
   pollfd change{.fd = changes_, .events = POLLIN, .revents = 0};
   if (left.count() <= 0 || poll(&change, 1, static_cast<int>(left.count())) <= 0) return false;
   std::array<char, 4096> what{};
