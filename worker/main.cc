@@ -157,6 +157,7 @@ std::string failure_of(const Group& group) {
     if (rank.phase != group::Phase::kFailed) continue;
     const std::string which = "rank " + std::to_string(rank.rank);
     if (rank.reason == "LoadFailed") return which + " cannot load the model: " + rank.error;
+    if (health::is_lost(rank.device)) return "DeviceLost: " + which + ": " + rank.error;
     return rank.reason + ": " + which + ": " + rank.error;
   }
   return state.reason + ": " + state.message;

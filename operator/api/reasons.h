@@ -39,6 +39,7 @@ inline constexpr std::string_view kOOMKilled = "OOMKilled";
 inline constexpr std::string_view kWorkerFailed = "WorkerFailed";  // the leader says Failed
 inline constexpr std::string_view kProbeFailed = "ProbeFailed";    // its answers are wrong
 inline constexpr std::string_view kDeviceError = "DeviceError";    // of a rank, as it says itself
+inline constexpr std::string_view kDeviceLost = "DeviceLost";      // no restart mends its GPU
 inline constexpr std::string_view kDeviceDegraded = "DeviceDegraded";  // the same, and it serves
 inline constexpr std::string_view kPodLost = "PodLost";
 inline constexpr std::string_view kNodeLost = "NodeLost";            // a pod that cannot be ended
@@ -73,7 +74,7 @@ inline constexpr std::string_view kInvalidKeys = "InvalidKeys";
 
 // Those that a worker gives itself: in its status line, and before a colon at the beginning of its
 // termination message.
-inline constexpr std::array kWorkerReasons = {kProbeFailed, kDeviceError};
+inline constexpr std::array kWorkerReasons = {kProbeFailed, kDeviceError, kDeviceLost};
 
 inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kAllGroupsReady,
@@ -104,6 +105,7 @@ inline constexpr std::array kAllReasons = {kFirstVisit,
                                            kWorkerFailed,
                                            kProbeFailed,
                                            kDeviceError,
+                                           kDeviceLost,
                                            kDeviceDegraded,
                                            kPodLost,
                                            kNodeLost,

@@ -182,6 +182,7 @@ class PodPlanner {
     bool first = true;
     for (const PodView* pod : group.pods) {
       if (pod == nullptr || pod->deletion) continue;
+      if (lost_gpu(*pod)) tell_lost_gpu(*pod);
       remove(*pod, going.why);
       if (first && leader != nullptr && !leader->deletion) {
         plan_.events.push_back({false, "GroupRemoved", "Remove",
@@ -212,6 +213,8 @@ class PodPlanner {
         } else {
           look_again_in(plan_, due - look_.observed.now);
         }
+      } else if (lost_gpu(*pod)) {
+        give_up_gpu(group, *pod);
       } else if (pod->deletion) {
         look_again_in(plan_, *pod->deletion + kStuckAfter + Seconds(1) - look_.observed.now);
       }
@@ -250,6 +253,20 @@ class PodPlanner {
       if (pod == nullptr || pod->node.empty()) continue;
       if (std::ranges::find(avoid_, pod->node) == avoid_.end()) avoid_.push_back(pod->node);
     }
+  }
+
+  // Its words are gone with the pod.
+  void tell_lost_gpu(const PodView& pod) {
+    plan_.events.push_back({true, "PodReplaced", "Mend",
+                            "pod " + pod.name + " on node " + pod.node +
+                                " is made again, to have another GPU: " + pod.exit_message});
+  }
+
+  void give_up_gpu(const Group& group, const PodView& pod) {
+    const WallTime due = pod.created + mend_wait(group.restarts.recent);
+    if (due > look_.observed.now) return look_again_in(plan_, due - look_.observed.now);
+    tell_lost_gpu(pod);
+    remove(pod, "its GPU is lost");
   }
 
   void remove(const PodView& pod, std::string_view why) {

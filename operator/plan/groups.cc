@@ -18,7 +18,7 @@ bool ended(const PodView& pod) {
 }
 
 bool stays(const PodView* pod) {
-  return pod != nullptr && !pod->deletion && !ended(*pod);
+  return pod != nullptr && !pod->deletion && !ended(*pod) && !lost_gpu(*pod);
 }
 
 bool one_of(std::string_view text, std::initializer_list<std::string_view> list) {
@@ -83,6 +83,10 @@ std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
                                 : pod.status_reason + ": " + pod.status_message;
     return Cause{"Pending", api::kPodLost, name + " has ended (" + why + "); it is made again",
                  true};
+  }
+  if (lost_gpu(pod)) {
+    return Cause{"Starting", api::kDeviceLost,
+                 name + " is made again, to have another GPU: " + pod.exit_message, true};
   }
   if (!pod.gate.empty()) return gate_cause(pod, observed);
   if (pod.unschedulable_since) return scheduling_cause(pod);
@@ -254,7 +258,8 @@ void find_failed_nodes(Group& group, const Observed& observed) {
   for (const PodView* pod : group.pods) {
     if (pod == nullptr || pod->node.empty()) continue;
     const bool failing = pod->waiting_reason == "CrashLoopBackOff" || pod->restarts == most;
-    if (pod_stuck(*pod, observed) || refused_by_node(*pod) || (group.restarts.spent && failing)) {
+    if (pod_stuck(*pod, observed) || refused_by_node(*pod) || lost_gpu(*pod) ||
+        (group.restarts.spent && failing)) {
       group.failed_nodes.push_back(pod->node);
     }
   }
@@ -331,7 +336,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   group.unheard = may_serve_unheard(group, observed);
   group.ended = !any_stays;
   group.fallen = group.ended && std::ranges::any_of(group.pods, [](const PodView* pod) {
-                   return pod != nullptr && !pod->deletion && failed(*pod);
+                   return pod != nullptr && !pod->deletion && (failed(*pod) || lost_gpu(*pod));
                  });
   group.leader_going = leader == nullptr || leader->deletion.has_value();
   group.served = group.ready || (before != nullptr && before->served);

@@ -32,7 +32,7 @@ struct Group {
   bool unheard = false;       // it may serve or sleep: its leader has told the operator nothing yet
   bool rests = false;         // it sleeps, or wakes
   bool ended = false;         // no pod is left that stays: it cannot be mended
-  bool fallen = false;        // and nobody asked for that: see failed()
+  bool fallen = false;        // and nobody asked for that: see failed() and lost_gpu()
   bool leader_going = false;  // its leader is being deleted or is gone
   bool stuck = false;         // a pod that is deleted does not end: its node does not answer
   bool served = false;        // it has been ready

@@ -5,6 +5,7 @@
 #include <set>
 #include <string_view>
 
+#include "operator/api/reasons.h"
 #include "operator/plan/groups.h"
 
 namespace dsm::plan {
@@ -41,6 +42,10 @@ bool refused_by_node(const PodView& pod) {
          (pod.status_reason.starts_with("OutOf") || one_of(pod.status_reason, kNotTaken));
 }
 
+bool lost_gpu(const PodView& pod) {
+  return pod.exit_why == api::kDeviceLost && !pod.ready && !pod.deletion;
+}
+
 Seconds mend_wait(int recent_restarts) {
   if (recent_restarts <= 1) return Seconds(0);
   return std::min(kMendLongestWait, kMendFirstWait * (1 << std::min(recent_restarts - 2, 8)));
@@ -62,7 +67,9 @@ RestartCount count_restarts(const std::vector<const PodView*>& pods, const api::
   for (const PodView* pod : pods) {
     all_run = all_run && pod != nullptr && pod->running && pod->started && !failed(*pod);
     if (pod == nullptr) continue;
-    count.all += pod->restarts + (failed(*pod) ? 1 : 0);
+    // The kubelet may have started the container again already.
+    count.all += lost_gpu(*pod) ? std::max(pod->restarts, 1) : pod->restarts;
+    count.all += failed(*pod) ? 1 : 0;
     looping = looping || pod->waiting_reason == "CrashLoopBackOff";
     if (pod->started) last_start = std::max(last_start, *pod->started);
   }

@@ -31,13 +31,18 @@ bool failed(const PodView& pod);
 // not there yet after a reboot, a node that has changed meanwhile.
 bool refused_by_node(const PodView& pod);
 
+// The GPU of a rank is lost, as its container said last, and nothing but a person or a restart of
+// the node mends it. A container that starts again has the same GPU; a pod that is made again has
+// another one, because the device plugin gives out no GPU that it knows to be lost.
+bool lost_gpu(const PodView& pod);
+
 // How long a pod that has failed stays, counted from its making, before it is made again.
 Seconds mend_wait(int recent_restarts);
 
 struct RestartCount {
-  int all = 0;                        // as the kubelets count them, and pods that have failed
-  int recent = 0;                     // since the group was last stable
-  bool spent = false;                 // more than are put up with
+  int all = 0;         // as the kubelets count them, and pods that have failed or lost a GPU
+  int recent = 0;      // since the group was last stable
+  bool spent = false;  // more than are put up with
   std::optional<WallTime> stable_at;  // all containers run, and have run for the window then
 };
 
@@ -48,7 +53,7 @@ RestartCount count_restarts(const std::vector<const PodView*>& pods, const api::
 struct Group;
 
 // Nodes that new pods should rather not go to: those known before for as long as was said, and
-// those on which a group was spent or that do not answer.
+// those on which a group was spent or a GPU is lost, or that do not answer.
 std::vector<api::AvoidedNode> avoided_nodes(const std::vector<api::AvoidedNode>& before,
                                             const std::vector<Group>& groups, WallTime now);
 

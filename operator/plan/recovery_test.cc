@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "operator/api/reasons.h"
 #include "operator/plan/groups.h"
 
 namespace dsm::plan {
@@ -111,6 +112,23 @@ TEST(Failed, is_the_nodes_doing_when_its_kubelet_did_not_take_the_pod) {
   for (const char* reason : {"Evicted", "Terminated", ""}) {
     EXPECT_FALSE(refused_by_node(ended_for(reason))) << reason;
   }
+}
+
+TEST(LostGpu, counts_as_one_restart_whether_or_not_its_container_has_started_again) {
+  PodView pod = looping(0);
+  pod.exit_why = api::kDeviceLost;
+  ASSERT_TRUE(lost_gpu(pod));
+  EXPECT_EQ(count_restarts({&pod}, nullptr, kRule, kNow).all, 1);
+  pod.restarts = 1;
+  EXPECT_EQ(count_restarts({&pod}, nullptr, kRule, kNow).all, 1);
+  pod.ready = true;  // it was mended meanwhile
+  EXPECT_FALSE(lost_gpu(pod));
+  pod.ready = false;
+  pod.deletion = kNow;
+  EXPECT_FALSE(lost_gpu(pod)) << "it goes already";
+  PodView other = looping(1);
+  other.exit_why = api::kDeviceError;
+  EXPECT_FALSE(lost_gpu(other));
 }
 
 TEST(Failed, pods_count_as_restarts_each_once) {

@@ -59,8 +59,9 @@ class Simulation : public SimulatedCluster {
   void scale(int replicas) { edit({{"replicas", replicas}}); }
   void remove_pod(const std::string& short_name);  // kubectl delete pod
   void fail_pod(const std::string& short_name);    // evicted
-  void crash_pod(const std::string& short_name);   // its container dies once
-  void lose_node(const std::string& short_name);   // its node stops answering; the pod is evicted
+  // Its container dies once, with these last words.
+  void crash_pod(const std::string& short_name, const std::string& words = "killed");
+  void lose_node(const std::string& short_name);  // its node stops answering; the pod is evicted
   void drift(const std::string& service, const nlohmann::json& merge_patch);  // kubectl patch
   void delete_model();
   void drain(const std::string& group, bool asked = true);  // dsmctl drain; "A0"

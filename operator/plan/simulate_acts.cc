@@ -32,8 +32,8 @@ void Simulation::fail_pod(const std::string& name) {
   fail(find(name));
 }
 
-void Simulation::crash_pod(const std::string& name) {
-  crash(find(name));
+void Simulation::crash_pod(const std::string& name, const std::string& words) {
+  crash(find(name), words);
 }
 
 void Simulation::lose_node(const std::string& name) {

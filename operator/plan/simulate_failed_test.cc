@@ -22,6 +22,36 @@ TEST_F(History, a_pod_that_a_node_does_not_take_goes_to_another_one) {
   EXPECT_THAT(sim.history(), Not(Contains(HasSubstr("-A0.0"))));
 }
 
+constexpr const char* kLostGpu =
+    "DeviceLost: rank 1: GPU 3: Xid 79 (GPU has fallen off the bus): restart the node";
+
+TEST_F(History, a_pod_whose_gpu_is_lost_is_made_again_at_once_and_its_group_keeps_the_others) {
+  ready();
+  sim.crash_pod("A0.1", kLostGpu);
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+  EXPECT_EQ(sim.pod("A0.1")["spec"]["nodeName"], "spare-0");
+  EXPECT_EQ(sim.pod("A0.1")["status"]["containerStatuses"][0]["restartCount"], 0);
+  EXPECT_EQ(sim.status()["avoidedNodes"][0]["name"], "node-0");
+  EXPECT_THAT(sim.history(), Not(Contains(HasSubstr("-A0.0"))));
+  EXPECT_THAT(sim.events(), Contains("PodReplaced"));
+}
+
+TEST_F(History, groups_whose_gpus_are_all_lost_are_made_anew_ever_more_seldom) {
+  sim.edit({{"parallelism", {{"tensor", 2}, {"ranksPerPod", 2}}}});
+  ready();
+  sim.last_words = kLostGpu;
+  sim.bad_nodes = {"node-0", "node-1", "spare-0", "spare-1", "node-2", "spare-2"};
+  sim.run(60);
+  EXPECT_THAT(sim.message("Degraded"), HasSubstr("Xid 79"));
+  sim.run(540);
+  EXPECT_GE(made(sim, "A"), 6);
+  EXPECT_LE(made(sim, "A"), 12) << "two groups, later each time";
+  sim.bad_nodes.clear();
+  sim.run(400);
+  EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+}
+
 TEST_F(History, a_pod_that_fails_everywhere_is_made_ever_more_seldom_and_then_its_group_anew) {
   ready();
   sim.refusing_nodes = {"node-0", "spare-0"};

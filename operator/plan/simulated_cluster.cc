@@ -57,11 +57,11 @@ void SimulatedCluster::fail(Pod& pod) {
   dirty_ = true;
 }
 
-void SimulatedCluster::crash(Pod& pod) {
+void SimulatedCluster::crash(Pod& pod, const std::string& words) {
   json& container = pod.object["status"]["containerStatuses"][0];
   container["state"] = {{"waiting", {{"reason", "CrashLoopBackOff"}}}};
   container["lastState"] = {
-      {"terminated", {{"exitCode", 9}, {"reason", "Error"}, {"message", "killed"}}}};
+      {"terminated", {{"exitCode", 9}, {"reason", "Error"}, {"message", words}}}};
   set_condition(pod.object, "Ready", false, "", "", now());
   pod.started = -1;
   pod.back_at = now_s_ + 3;

@@ -55,8 +55,8 @@ class SimulatedCluster {
   // What the API server tells kubelets.
   void remove(Pod& pod, int grace_s);
   // What goes wrong.
-  void fail(Pod& pod);       // evicted
-  void crash(Pod& pod);      // its container dies once
+  void fail(Pod& pod);                                        // evicted
+  void crash(Pod& pod, const std::string& words = "killed");  // its container dies once
   void lose_node(Pod& pod);  // its node stops answering; the pod is evicted
   // What happens to nodes.
   void cordon(const std::string& node, bool cordoned = true);

@@ -133,4 +133,13 @@ DeviceHealth judge(const Reading& reading, const History& history) {
   return health;
 }
 
+bool is_lost(const DeviceHealth& health) {
+  if (health.level != Level::kFatal) return false;
+  return std::ranges::none_of(health.xids, [&](std::uint64_t number) {
+    const Xid* const xid = find_xid(number);
+    return xid != nullptr && restart_mends(*xid) &&
+           problem_of(*xid).name == health.problems.front();
+  });
+}
+
 }  // namespace dsm::health

@@ -60,4 +60,7 @@ inline constexpr const char* kPowerBraked = "PowerBraked";
 
 DeviceHealth judge(const Reading& reading, const History& history);
 
+// It is kFatal, and no process that starts again on this GPU finds it well.
+bool is_lost(const DeviceHealth& health);
+
 }  // namespace dsm::health

@@ -133,5 +133,21 @@ TEST(Xids, end_the_process_as_the_catalogue_says) {
   }
 }
 
+TEST(Lost, is_a_gpu_that_no_new_process_mends) {
+  const auto with_xids = [](std::initializer_list<std::uint64_t> numbers) {
+    History history;
+    for (const std::uint64_t number : numbers) xid(history, number);
+    return judge(healthy(), history);
+  };
+  EXPECT_TRUE(is_lost(with_xids({79})));
+  EXPECT_TRUE(is_lost(with_xids({48, 94})));
+  EXPECT_FALSE(is_lost(with_xids({94}))) << "the next process leaves out that memory";
+  EXPECT_FALSE(is_lost(with_xids({63}))) << "it computes";
+  EXPECT_FALSE(is_lost(with_xids({})));
+  Reading gone = healthy();
+  gone.lost = true;
+  EXPECT_TRUE(is_lost(judge(gone, History())));
+}
+
 }  // namespace
 }  // namespace dsm::health

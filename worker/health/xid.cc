@@ -56,6 +56,10 @@ const Xid* find_xid(std::uint64_t number) {
   return found == kXids.end() ? nullptr : found;
 }
 
+bool restart_mends(const Xid& xid) {
+  return xid.remedy == kRestart;
+}
+
 std::string sentence(const Xid& xid) {
   return "Xid " + std::to_string(xid.number) + " (" + std::string(xid.what) +
          "): " + std::string(xid.remedy);

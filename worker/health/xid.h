@@ -24,6 +24,9 @@ std::span<const Xid> known_xids();
 // nullptr: a fault of a program, or not known here.
 const Xid* find_xid(std::uint64_t number);
 
+// A process that starts again can use the GPU, as it is.
+bool restart_mends(const Xid& xid);
+
 // "Xid 79 (GPU has fallen off the bus): restart the node".
 std::string sentence(const Xid& xid);
 
