@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REPORT_FOLDER = Path(os.environ.get("DSM_REPORT_FOLDER", ROOT / ".local" / "report"))
 
 CUDA_ARCHIVE = ROOT / "build" / "deepseek-worker-cuda.tar"
+EMULATED_ARCHIVE = ROOT / "build" / "deepseek-worker-emulated.tar"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Environment:
     cluster_ctl: str
     # Name of the worker's image for GPUs, which scripts/images has put into CUDA_ARCHIVE; empty: its tests are left out.
     cuda_image: str
+    # The same of the worker on the emulated GPU (scripts/emulated-image).
+    emulated_image: str
     # Folder with Kueue's program and manifests (scripts/go-program); empty: its test is left out.
     kueue: str
     # The same of the scheduler with the coscheduling plugin.
@@ -47,6 +50,7 @@ class Environment:
             worker_image=need("DSM_WORKER_IMAGE"),
             cluster_ctl=os.environ.get("DSM_CLUSTER_CTL", ""),
             cuda_image=os.environ.get("DSM_CUDA_IMAGE", ""),
+            emulated_image=os.environ.get("DSM_EMULATED_IMAGE", ""),
             kueue=os.environ.get("DSM_KUEUE", ""),
             coscheduling=os.environ.get("DSM_COSCHEDULING", ""),
         )
