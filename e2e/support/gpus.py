@@ -19,6 +19,7 @@ RESOURCE = "nvidia.com/gpu"
 FOLDER = Path("/var/lib/kubelet/device-plugins")
 SOCKET = "dsm-emulated-gpus.sock"
 MOUNTED = "/run/emulated-gpus"
+LINKS = "/run/emulated-links"
 LOCAL = [("grpc.enable_http_proxy", 0)]
 
 
@@ -26,15 +27,17 @@ class Gpus(services.DevicePluginServicer):
     """Each is named by its PCI address."""
 
     def __init__(self, folder: Path, count: int):
-        self.folder = folder
-        folder.chmod(0o755)
+        self.folder, self.links = folder / "gpus", folder / "links"
+        for part, mode in ((folder, 0o755), (self.folder, 0o755), (self.links, 0o777)):
+            part.mkdir(exist_ok=True)
+            part.chmod(mode)
         self.changed = threading.Condition()
         self.well: dict[str, bool] = {}
         self.given: list[list[str]] = []
         self.ended = False
         for number in range(count):
             address = f"0000:{number + 1:02X}:00.0"
-            (folder / address).write_text(f"minor {number}\n")
+            (self.folder / address).write_text(f"minor {number}\n")
             self.well[address] = True
         self.server: grpc.Server | None = None
 
@@ -71,7 +74,7 @@ class Gpus(services.DevicePluginServicer):
 
     def replace(self, address: str) -> None:
         """Another GPU in its place."""
-        self.say(address, "lost 0")
+        self.say(address, "lost 0", "row_pending 0")
         self._mark(address, True)
 
     def _mark(self, address: str, well: bool) -> None:
@@ -102,8 +105,9 @@ class Gpus(services.DevicePluginServicer):
             self.given.append(addresses)
             answer.container_responses.append(messages.ContainerAllocateResponse(
                 envs={"NVIDIA_VISIBLE_DEVICES": ",".join(addresses), "DSM_EMULATED_GPUS": ",".join(addresses),
-                      "DSM_EMULATED_NVML": MOUNTED, "DSM_EMULATED_MIB": "200"},
-                mounts=[messages.Mount(container_path=MOUNTED, host_path=str(self.folder), read_only=True)]))
+                      "DSM_EMULATED_NVML": MOUNTED, "DSM_EMULATED_NCCL": LINKS, "DSM_EMULATED_MIB": "200"},
+                mounts=[messages.Mount(container_path=MOUNTED, host_path=str(self.folder), read_only=True),
+                        messages.Mount(container_path=LINKS, host_path=str(self.links))]))
         return answer
 
 

@@ -156,9 +156,11 @@ std::optional<Cause> leader_cause(const LeaderStatus& status) {
                  false};
   }
   if (status.phase == "Rendezvous") {
-    return Cause{"Starting", api::kRendezvous,
-                 status.message.empty() ? "the leader waits for the other ranks" : status.message,
-                 false};
+    std::string words =
+        status.message.empty() ? "the leader waits for the other ranks" : status.message;
+    // Else a network on which they never meet has no name.
+    if (!status.last_error.empty()) words += "; the last time: " + status.last_error;
+    return Cause{"Starting", api::kRendezvous, std::move(words), false};
   }
   if (auto asleep = sleep_cause(status)) return asleep;
   if (status.phase == "Draining") {

@@ -5,15 +5,26 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <random>
 
 namespace dsm::emulation {
+
+namespace {
+
+// Where processes meet that do not see the same /dev/shm, as those of two pods.
+std::string folder() {
+  const char* said = std::getenv("DSM_EMULATED_NCCL");
+  return said != nullptr ? said : "/dev/shm";
+}
+
+}  // namespace
 
 std::string World::make() {
   std::random_device random;
   const std::string name =
       "/dsm-emulated-nccl-" + std::to_string(random()) + "-" + std::to_string(random());
-  const int file = shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
+  const int file = ::open((folder() + name).c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
   // Zeros, of which pages are taken as they are written.
   const bool made = file >= 0 && ftruncate(file, sizeof(Shared)) == 0;
   if (file >= 0) close(file);
@@ -21,13 +32,13 @@ std::string World::make() {
 }
 
 std::shared_ptr<World> World::open(const std::string& name, int ranks) {
-  const int file = shm_open(name.c_str(), O_RDWR, 0600);
+  const int file = ::open((folder() + name).c_str(), O_RDWR | O_CLOEXEC);
   if (file < 0) return nullptr;
   void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   if (memory == MAP_FAILED) return nullptr;
   auto* shared = static_cast<Shared*>(memory);
-  if (++shared->came == ranks) shm_unlink(name.c_str());
+  if (++shared->came == ranks) unlink((folder() + name).c_str());
   return std::shared_ptr<World>(new World(shared, ranks));
 }
 
