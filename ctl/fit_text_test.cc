@@ -62,14 +62,22 @@ TEST(Fit, of_weights_in_integers_is_not_of_others) {
     const FitCommand command{.tensor = 1, .weight_bits = bits};
     return fitted(sizing::testing::shape_of(config), command, 16 * kGiB).ranks[0];
   };
+  // Where integers are asked for, embedding and head become INT8: a byte less each for most of
+  // both.
+  const std::int64_t spared = std::int64_t{2} * 102400 * 4096;
+  const auto expect_tables_alone_rounded = [&](int bits) {
+    const std::int64_t less = ranks(0).fit.parts.weights - ranks(bits).fit.parts.weights;
+    EXPECT_LT(less, spared);
+    EXPECT_GT(less, spared * 9 / 10);
+  };
   EXPECT_TRUE(ranks(0).mistake.empty());
-  EXPECT_EQ(ranks(0).fit.parts.weights, ranks(4).fit.parts.weights);
+  expect_tables_alone_rounded(4);
   EXPECT_EQ(ranks(8).mistake,
             "the checkpoint's weights are integers of 4 bits already (quantization_config), and "
             "rounding twice is worse than once");
   config["quantization_config"] = {
       {"quant_method", "awq"}, {"bits", 4}, {"group_size", 128}, {"zero_point", true}};
-  EXPECT_EQ(ranks(0).fit.parts.weights, ranks(8).fit.parts.weights);
+  expect_tables_alone_rounded(8);
 }
 
 TEST(Fit, of_attention_on_each_rank_has_room_for_more_tokens) {

@@ -3,7 +3,6 @@ are well, and gives a container those that the kubelet has chosen.
 
 How a GPU is stands in a file that the plugin mounts into the container (kernels/cuda/emulation/gpu_file.h)."""
 
-import os
 import sys
 import threading
 from concurrent import futures
@@ -109,7 +108,3 @@ class Gpus(services.DevicePluginServicer):
                 mounts=[messages.Mount(container_path=MOUNTED, host_path=str(self.folder), read_only=True),
                         messages.Mount(container_path=LINKS, host_path=str(self.links))]))
         return answer
-
-
-def kubelet_is_there() -> bool:
-    return os.path.exists(FOLDER / "kubelet.sock")
