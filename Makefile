@@ -37,15 +37,16 @@ images-cuda: ## The image of the worker for GPUs, build/deepseek-worker-cuda.tar
 install: build ## dsmctl, also as kubectl-dsm, into PREFIX/bin (/usr/local)
 	@cmake --install build/release --component dsmctl --prefix $(PREFIX)
 
-# End-to-end tests mostly wait for a cluster, and the others for a core: side by side, which spares a fifth of the time. What
-# both compile is compiled before. A part's output comes when it ends; if one fails, the other still runs to its end.
+# End-to-end tests mostly wait for a cluster, and the others for a core: side by side. What both compile is compiled before,
+# and tests that wait for processes come when the images are built. A part's output comes when it ends; if one fails, the
+# other still runs to its end.
 .PHONY: test
 test: lint unit build ## Everything: lint, unit, integration, threads, CUDA compiled, end to end
 	@$(MAKE) -j 2 --output-sync=target e2e beside-e2e
 
 .PHONY: beside-e2e
 beside-e2e:
-	@for part in integration threads build-cuda; do nice $(MAKE) -j 1 $$part || exit; done
+	@for part in build-cuda threads integration; do $(MAKE) -j 1 $$part || exit; done
 
 .PHONY: dev
 dev:

@@ -99,7 +99,7 @@ void linear(const LinearParams& p, int which, const OperandRows& rows, int row_b
            });
 }
 
-// x / (1 + 2^(-x log2 e)), to 1e-6 of it.
+// x / (1 + 2^(-x log2 e)), to 3e-6 of it, as power_of_two().
 inline __m512 silu(__m512 x) {
   // Beyond 2^120 it is as good as zero.
   const __m512 power =

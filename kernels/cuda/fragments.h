@@ -204,7 +204,7 @@ DSM_HOST_DEVICE FragmentB operand(const Fp8Words<4>& words) {
   return b;
 }
 DSM_HOST_DEVICE const FragmentB& operand(const FragmentB& b) {
-  return b;
+  return b;  // NOLINT(bugprone-return-const-ref-from-parameter): callers have it in a variable
 }
 
 // A step of 32 inputs, as it is: each column's bytes of four inputs in a register.

@@ -193,7 +193,7 @@ Result<ModelLocation> parse_uri(std::string_view uri);
 
 // The part of the spec that shapes pods (all but replicas, sleep, scaling, rollout, recovery and
 // sizing) as JSON with every default left out, so that a field added by a later release does not
-// change the text of an older spec. parse_spec() reads it back.
+// change the text of an older spec. parse_pod_shape() reads it back.
 nlohmann::json pod_shape(const Spec& spec);
 
 // Reads what pod_shape() of this release or an older one has written: where ranksPerPod is absent

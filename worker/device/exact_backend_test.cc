@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -161,27 +160,12 @@ TEST_F(ExactBackendTest, GroupsHaveTheSameBits) {
 
 // Also where several pairs of blocks have a row's spans.
 TEST_F(ExactBackendTest, ResidualsAreAddedToTheSameBits) {
-  for (const auto& [n, k, rows] : {Shape{200, 1500, 66}, Shape{520, 400, 130}}) {
-    const Weight w = plain_weight(n, k, DType::kBF16, 95);
-    const auto h = random_floats(size(rows) * size(k), 96);
-    const Group everyone{0, rows};
-    std::vector<std::int32_t> token(size(rows));
-    std::iota(token.begin(), token.end(), 0);
+  for (const Shape& shape : {Shape{200, 1500, 66}, Shape{520, 400, 130}}) {
+    const Weight w = plain_weight(shape.n, shape.k, DType::kBF16, 95);
+    const auto h = random_floats(size(shape.rows) * size(shape.k), 96);
     expect_same(
         [&](const Side& side) {
-          const SegmentedMatrix packed = load_whole(side, w);
-          auto* y = side.put(random_floats(size(rows) * size(n), 97));
-          side.backend->row_parallel({.h = side.put(h),
-                                      .ldh = k,
-                                      .token = token.data(),
-                                      .groups = &everyone,
-                                      .w = &packed,
-                                      .group_count = 1,
-                                      .tokens = rows,
-                                      .residual = y,
-                                      .y = y,
-                                      .ldy = n});
-          return side.get(y, size(rows) * size(n));
+          return row_parallel(side, w, {side.put(h), shape.k}, shape.rows, 97);
         },
         "y");
   }
