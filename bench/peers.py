@@ -5,8 +5,9 @@ docs/benchmarks.md ("Beside vLLM and llama.cpp") says how to get the two.
     bench/same_weights.py FOLDER --layers 8 --types BF16 Q8_0 Q4_0
     bench/peers.py FOLDER [--vllm PYTHON] [--llama LLAMA_SERVER] [--weights BF16] [--rounds 2]
 
-All servers are up, and take turns (A B C A B C) load by load, so that what else the machine does hits them alike. Each
-line of JSON is a load on a server in a round; the table at the end puts all rounds' requests together.
+All servers are up, and take turns (A B C A B C) load by load, so that what else the machine does hits them alike; those
+whose turn it is not are stopped, since threads that wait by spinning would share the cores. Each line of JSON is a load on
+a server in a round; the table at the end puts all rounds' requests together.
 """
 import argparse
 import asyncio
@@ -81,6 +82,7 @@ def running(name: str, command: list[str], environment: dict[str, str], health: 
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGCONT)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
@@ -88,12 +90,35 @@ def running(name: str, command: list[str], environment: dict[str, str], health: 
                 process.wait()
 
 
+def processes(session: int) -> list[pathlib.Path]:
+    """All of a server's, as folders of /proc."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(folder.name)) == session:
+                found.append(folder)
+    return found
+
+
+@contextlib.contextmanager
+def its_turn(session: int):
+    """A server goes on, and is stopped afterwards."""
+    def tell_all(what: signal.Signals) -> None:
+        for folder in processes(session):
+            with contextlib.suppress(OSError):
+                os.kill(int(folder.name), what)
+    tell_all(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        tell_all(signal.SIGSTOP)
+
+
 def of_all_processes(session: int, read) -> float:
     total = 0.0
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    for folder in processes(session):
         with contextlib.suppress(OSError, StopIteration):
-            if os.getsid(int(folder.name)) == session:
-                total += read(folder)
+            total += read(folder)
     return total
 
 
@@ -147,11 +172,14 @@ def main() -> None:
         return [serving.completion("m", number, prompt, vocabulary, tokens) for number in range(first, first + count)]
 
     pooled: dict[tuple[str, int, int], tuple[list[dict], float]] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # and so end what has been started
     with contextlib.ExitStack() as stack:
         started = {name: stack.enter_context(running(name, *server, arguments.patience)) for name, server in servers.items()}
 
         def drive(name: str, clients: int, asked: list[tuple[str, dict]]) -> tuple[list[dict], float]:
-            return asyncio.run(serving.load("127.0.0.1", started[name][1], clients, asked))
+            process, port = started[name]
+            with its_turn(process.pid):
+                return asyncio.run(serving.load("127.0.0.1", port, clients, asked))
 
         for name in started:  # not measured: what a server compiles at its first prompts
             for prompt in {load[0] for load in loads}:
