@@ -88,6 +88,10 @@ inline Columns panel_columns(const PackedMatrix& w, int panel) {
   return columns;
 }
 
+// So far ahead of their use weights are asked for: what processors fetch by themselves ends with
+// each page of 4 KiB. Past the end of all weights that does nothing.
+constexpr int kBytesAhead = 4096;
+
 // chain() over integers. As with FP8 a weight is rounded to FP32 after it was multiplied by its
 // scale, as if it had been packed so.
 template <class V, DType kType, int kRows, int kVectors>
@@ -108,7 +112,11 @@ inline __attribute__((always_inline)) void integer_chain(const Columns& columns,
     for (; i < k && i < end; w += columns.row_bytes, place = 0) {
       typename V::Words words[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) words[v] = V::load_words(w + v * kVectorBytes<kType>);
+      for (int v = 0; v < kVectors; ++v) {
+        const char* at = w + v * kVectorBytes<kType>;
+        words[v] = V::load_words(at);
+        __builtin_prefetch(at + kBytesAhead);
+      }
       const auto take = [&](int input, int number) __attribute__((always_inline)) {
         F b[kVectors];
 #pragma GCC unroll 4
@@ -173,7 +181,10 @@ inline __attribute__((always_inline)) void chain(const Columns& columns, int vec
       F even[kVectors];
       F odd[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) V::load_pairs(w + v * 64, even[v], odd[v]);
+      for (int v = 0; v < kVectors; ++v) {
+        V::load_pairs(w + v * 64, even[v], odd[v]);
+        __builtin_prefetch(w + v * 64 + kBytesAhead);
+      }
 #pragma GCC unroll 4
       for (int m = 0; m < kRows; ++m) {
         const F a = V::set(x[m][i]);

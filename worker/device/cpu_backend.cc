@@ -148,7 +148,7 @@ class CpuBackend final : public Backend {
     run(work, blocks * panels * p.batch, [&](int item) {
       // Neighbouring items share weights, not rows: the panel is the larger of the two.
       const int block = item % blocks;
-      const int panel = item / blocks % panels;
+      const int panel = apart(item / blocks % panels, panels);
       ops_.linear(p, item / blocks / panels, block * kRowBlock,
                   std::min(p.rows, (block + 1) * kRowBlock), panel);
     });
@@ -167,7 +167,9 @@ class CpuBackend final : public Backend {
       for (int g = 0; g < p.group_count; ++g) {
         if (p.groups[g].begin == p.groups[g].end) continue;
         const int panels = panels_of(p.w[g]);
-        if (item < panels) return ops_.gate_up(p, g, p.groups[g].begin, p.groups[g].end, item);
+        if (item < panels) {
+          return ops_.gate_up(p, g, p.groups[g].begin, p.groups[g].end, apart(item, panels));
+        }
         item -= panels;
       }
     });
@@ -186,7 +188,8 @@ class CpuBackend final : public Backend {
     }
     run(work, blocks * panels, [&](int item) {
       const int begin = item % blocks * kRowBlock;
-      ops_.row_parallel(p, begin, std::min(p.tokens, begin + kRowBlock), item / blocks);
+      const int end = std::min(p.tokens, begin + kRowBlock);
+      ops_.row_parallel(p, begin, end, apart(item / blocks, panels));
     });
   }
 
@@ -306,6 +309,13 @@ class CpuBackend final : public Backend {
   static int scored_blocks(const IndexSelectParams& p, int token) {
     const int seen = p.places[token].position + 1;
     return seen > p.top_k ? (seen + kKvBlock - 1) / kKvBlock : 0;
+  }
+  // The panel that is the number-th to be claimed. Threads that claim in turn read memory that is
+  // far apart, each in its order, which is quicker than neighbouring panels at a time.
+  int apart(int number, int panels) const {
+    const int each = panels / pool_.threads();
+    if (number >= each * pool_.threads()) return number;
+    return number % pool_.threads() * each + number / pool_.threads();
   }
   static int blocks_of(int rows) { return (rows + kRowBlock - 1) / kRowBlock; }
 
