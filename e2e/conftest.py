@@ -10,7 +10,7 @@ from kubernetes import client, config
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.environment import Environment  # noqa: E402
-from support.installation import NAMESPACE, install_present  # noqa: E402
+from support.installation import GPU_RUNTIME_CLASS, NAMESPACE, install_present  # noqa: E402
 from support.load import REPORTS  # noqa: E402
 from support.model import Model  # noqa: E402
 from support.nodes import cordoned  # noqa: E402
@@ -112,6 +112,21 @@ def make_tenant(env, operator):
     yield make
     for tenant in made:
         tenant.delete()
+
+
+@pytest.fixture(scope="module")
+def gpu_runtime(env):
+    """A runtime for GPUs, which is the one that all pods have. A run that was killed may have left one."""
+    runtimes = client.NodeV1Api()
+    try:
+        runtimes.create_runtime_class({"metadata": {"name": GPU_RUNTIME_CLASS}, "handler": "runc"})
+    except client.ApiException as error:
+        if error.status != 409:
+            raise
+        if runtimes.read_runtime_class(GPU_RUNTIME_CLASS).handler != "runc":
+            pytest.fail(f"RuntimeClass {GPU_RUNTIME_CLASS} is somebody else's")
+    yield
+    runtimes.delete_runtime_class(GPU_RUNTIME_CLASS)
 
 
 @pytest.fixture

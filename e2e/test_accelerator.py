@@ -5,6 +5,7 @@ import json
 import pytest
 from kubernetes import client
 from support.environment import CUDA_ARCHIVE
+from support.images import load_image
 from support.installation import GPU_RUNTIME_CLASS
 from support.load import ask
 from support.wait import until
@@ -14,12 +15,9 @@ PRODUCT_LABEL, PRODUCT = "nvidia.com/gpu.product", "NVIDIA-Test-1GB"
 
 
 @pytest.fixture
-def gpu_node(env):
-    """A node of a product, without GPUs at first; answers with its name and what gives it some. Its runtime for GPUs is the
-    one that all pods have."""
+def gpu_node(env, gpu_runtime):
+    """A node of a product, without GPUs at first; answers with its name and what gives it some."""
     core = client.CoreV1Api()
-    runtimes = client.NodeV1Api()
-    runtimes.create_runtime_class({"metadata": {"name": GPU_RUNTIME_CLASS}, "handler": "runc"})
     name = sorted(node.metadata.name for node in core.list_node().items)[-1]
     path = "/status/{}/" + GPU.replace("/", "~1")
 
@@ -32,7 +30,6 @@ def gpu_node(env):
     env.k("label", "node", name, f"{PRODUCT_LABEL}-")
     if GPU in core.read_node(name).status.capacity:
         patch_status({"op": "remove"})
-    runtimes.delete_runtime_class(GPU_RUNTIME_CLASS)
 
 
 def test_pods_go_where_the_gpus_are_and_wait_where_there_are_none(env, namespace, make_model, gpu_node):
@@ -61,10 +58,7 @@ def test_pods_go_where_the_gpus_are_and_wait_where_there_are_none(env, namespace
 @pytest.fixture(scope="module")
 def cuda_image(env):
     """The worker's image for GPUs, on every node: `make e2e-cuda-image`."""
-    if not env.cluster_ctl or not env.cuda_image:
-        pytest.skip("needs the image for GPUs: make e2e-cuda-image")
-    env.ctl("load-image", str(CUDA_ARCHIVE), timeout=600)
-    return env.cuda_image
+    return load_image(env, env.cuda_image, CUDA_ARCHIVE, "make e2e-cuda-image")
 
 
 def test_the_cuda_image_computes_on_cpus_with_the_same_bits(env, namespace, make_model, cuda_image):

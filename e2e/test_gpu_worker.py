@@ -7,7 +7,7 @@ import pytest
 from kubernetes import client
 from support.environment import EMULATED_ARCHIVE
 from support.gpus import RESOURCE, Gpus
-from support.installation import GPU_RUNTIME_CLASS
+from support.images import load_image
 from support.load import Load, ask, wait_answer
 from support.wait import until
 
@@ -19,22 +19,17 @@ ENGINE = {"threads": 1, "deterministic": True, "kvCacheTokens": 1024, "maxModelL
 
 @pytest.fixture(scope="module")
 def image(env):
-    if not env.cluster_ctl or not env.emulated_image:
-        pytest.skip("needs a cluster of its own and the worker on the emulated GPU: make e2e")
-    env.ctl("load-image", str(EMULATED_ARCHIVE), timeout=600)
-    return env.emulated_image
+    """The worker on the emulated GPU."""
+    return load_image(env, env.emulated_image, EMULATED_ARCHIVE, "make e2e")
 
 
 @pytest.fixture(scope="module")
-def gpus(operator, image, tmp_path_factory):
+def gpus(operator, image, gpu_runtime, tmp_path_factory):
     """Three on one node."""
-    runtimes = client.NodeV1Api()
-    runtimes.create_runtime_class({"metadata": {"name": GPU_RUNTIME_CLASS}, "handler": "runc"})
     plugin = Gpus(tmp_path_factory.mktemp("gpus"), 3)
     plugin.start()
     yield plugin
     plugin.stop()
-    runtimes.delete_runtime_class(GPU_RUNTIME_CLASS)
 
 
 def allocatable() -> int:
