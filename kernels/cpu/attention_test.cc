@@ -220,6 +220,43 @@ TEST_P(AttentionTest, GroupedAttentionGivesEachQueryHeadItsOwnKvHead) {
   for (const int rows : {1, 3, 7}) EXPECT_EQ(c.run(ops(), rows), out);
 }
 
+// Rows that begin and end inside of a block, and dimensions that fill no vector.
+TEST_P(AttentionTest, ExpandedHeadsAreBlocksOfACache) {
+  constexpr int kRows = kKvBlock + 37;
+  constexpr int kBegin = 5;
+  constexpr int kHeads = 2;
+  constexpr int kNope = 20;
+  constexpr int kRope = 8;
+  constexpr int kValue = 24;
+  constexpr float kUntouched = -7.0F;
+  const auto x = random_floats(std::size_t{kRows} * kHeads * (kNope + kValue), 50);
+  const auto rotated = random_floats(std::size_t{2} * kRope * kKvBlock, 51);
+  std::vector<float> keys(std::size_t{2} * kHeads * (kNope + kRope) * kKvBlock, kUntouched);
+  std::vector<float> values(std::size_t{2} * kHeads * kKvBlock * kValue, kUntouched);
+  auto wanted_keys = keys;
+  auto wanted_values = values;
+  for (int r = kBegin; r < kRows; ++r) {
+    for (int h = 0; h < kHeads; ++h) {
+      const float* from = x.data() + (r * kHeads + h) * (kNope + kValue);
+      const int block = r / kKvBlock;
+      const int slot = r % kKvBlock;
+      float* key = wanted_keys.data() + (block * kHeads + h) * (kNope + kRope) * kKvBlock + slot;
+      for (int i = 0; i < kNope; ++i) key[i * kKvBlock] = from[i];
+      for (int i = 0; i < kRope; ++i) {
+        key[(kNope + i) * kKvBlock] =
+            rotated[static_cast<std::size_t>((block * kRope + i) * kKvBlock + slot)];
+      }
+      float* value = wanted_values.data() + ((block * kHeads + h) * kKvBlock + slot) * kValue;
+      std::copy_n(from + kNope, kValue, value);
+    }
+  }
+  ops().heads_expand(
+      {x.data(), rotated.data(), keys.data(), values.data(), kRows, kHeads, kNope, kRope, kValue},
+      kBegin, kRows);
+  EXPECT_EQ(keys, wanted_keys);
+  EXPECT_EQ(values, wanted_values);
+}
+
 INSTANTIATE_TEST_SUITE_P(Tables, AttentionTest, all_tables(), table_name);
 
 }  // namespace

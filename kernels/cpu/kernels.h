@@ -317,23 +317,44 @@ struct Kernels {
     }
   }
 
+  static void copy(const float* from, int count, float* to) {
+    int i = 0;
+    for (; i + kLanes <= count; i += kLanes) V::store(to + i, V::load(from + i));
+    for (; i < count; ++i) to[i] = from[i];
+  }
+
+  // Some positions of a block at a time: a dimension of theirs is a cache line of keys.
   static void heads_expand(const HeadsExpandParams& p, int begin, int end) {
-    const int dim = p.nope + p.rope;
-    const float* x = p.x + std::int64_t{begin} * p.heads * (p.nope + p.value);
-    for (int r = begin; r < end; ++r) {
-      const int slot = r % kKvBlock;
-      const float* turned = p.rotated + std::int64_t{r / kKvBlock} * p.rope * kKvBlock;
-      for (int h = 0; h < p.heads; ++h, x += p.nope + p.value) {
-        const std::int64_t block = std::int64_t{r / kKvBlock} * p.heads + h;
-        float* keys = p.keys + block * dim * kKvBlock + slot;
-        for (int i = 0; i < p.nope; ++i) keys[i * kKvBlock] = x[i];
-        for (int i = 0; i < p.rope; ++i) {
-          keys[(p.nope + i) * kKvBlock] = turned[i * kKvBlock + slot];
-        }
-        float* values = p.values + (block * kKvBlock + slot) * p.value;
-        for (int i = 0; i < p.value; ++i) values[i] = x[p.nope + i];
+    int count = 0;
+    for (int r = begin; r < end; r += count) {
+      const int whole = kLanes - r % kLanes;
+      count = end - r < whole ? end - r : whole;
+      for (int h = 0; h < p.heads; ++h) expand_head(p, h, r, count);
+    }
+  }
+
+  // Rows [row, row + count), at most kLanes and of one block.
+  static void expand_head(const HeadsExpandParams& p, int head, int row, int count) {
+    const int width = p.nope + p.value;
+    const std::int64_t ldx = std::int64_t{p.heads} * width;
+    const float* x = p.x + row * ldx + std::int64_t{head} * width;
+    const std::int64_t block = std::int64_t{row / kKvBlock} * p.heads + head;
+    const int slot = row % kKvBlock;
+    float* keys = p.keys + block * (p.nope + p.rope) * kKvBlock + slot;
+    alignas(64) float turning[kLanes][kLanes];
+    for (int first = 0; first < p.nope; first += kLanes) {
+      const int dims = p.nope - first < kLanes ? p.nope - first : kLanes;
+      for (int r = 0; r < count; ++r) copy(x + r * ldx + first, dims, turning[r]);
+      for (int i = 0; i < dims; ++i) {
+        for (int r = 0; r < count; ++r) keys[(first + i) * kKvBlock + r] = turning[r][i];
       }
     }
+    const float* rotated = p.rotated + std::int64_t{row / kKvBlock} * p.rope * kKvBlock + slot;
+    for (int i = 0; i < p.rope; ++i) {
+      copy(rotated + i * kKvBlock, count, keys + (p.nope + i) * kKvBlock);
+    }
+    float* values = p.values + (block * kKvBlock + slot) * p.value;
+    for (int r = 0; r < count; ++r) copy(x + r * ldx + p.nope, p.value, values + r * p.value);
   }
 
   static void rope_query(const RopeQueryParams& p, int begin, int end) {
