@@ -12,6 +12,7 @@ struct Avx2 {
     __m256 lo;
     __m256 hi;
   };
+  static constexpr int short_rows(DType) { return 0; }
   static constexpr int kAccumulators = 4;  // 8 of the 16 registers
 
   static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }

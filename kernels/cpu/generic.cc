@@ -12,6 +12,7 @@ struct Generic {
   typedef std::uint32_t U __attribute__((vector_size(64)));
   typedef std::int32_t I __attribute__((vector_size(64)));
   using Words = U;
+  static constexpr int short_rows(DType) { return 0; }
   static constexpr int kAccumulators = 4;
 
   static F load(const float* p) {

@@ -273,8 +273,18 @@ std::vector<float> product(const Ops& ops, const PackedMatrix& w, const std::vec
   return y;
 }
 
-TEST_P(IntegerOps, GiveTheBitsOfTheSameWeightsInFp32) {
-  const Tensor tensor(170, 500, 9);
+// Values as another type has them: with the leading bits of their significands.
+Tensor shortened(Tensor tensor, std::uint32_t kept) {
+  for (float& value : tensor.values) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &value, 4);
+    bits &= kept;
+    std::memcpy(&value, &bits, 4);
+  }
+  return tensor;
+}
+
+void expect_bits_of_fp32(const Ops& ops, const Tensor& tensor) {
   std::mt19937 random(10);
   std::normal_distribution<float> normal;
   for (const DType dtype : kIntegers) {
@@ -292,7 +302,7 @@ TEST_P(IntegerOps, GiveTheBitsOfTheSameWeightsInFp32) {
         std::vector<float> x(static_cast<std::size_t>(rows) * static_cast<std::size_t>(k));
         for (float& value : x) value = normal(random);
         for (const bool accumulate : {false, true}) {
-          const auto got = product(*GetParam(), integers.matrix, x, rows, accumulate);
+          const auto got = product(ops, integers.matrix, x, rows, accumulate);
           const auto wanted = product(*available_ops()[0], plain.matrix, x, rows, accumulate);
           ASSERT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0)
               << n << " x " << k << ", " << rows << " rows";
@@ -300,6 +310,28 @@ TEST_P(IntegerOps, GiveTheBitsOfTheSameWeightsInFp32) {
       }
     }
   }
+}
+
+TEST_P(IntegerOps, GiveTheBitsOfTheSameWeightsInFp32) {
+  expect_bits_of_fp32(*GetParam(), Tensor(170, 500, 9));
+}
+
+// Scales of 8, 11 and 12 bits: a table may have a quicker way where they are short.
+TEST_P(IntegerOps, GiveTheSameBitsWithShortScales) {
+  for (const std::uint32_t kept : {0xffff0000U, 0xffffe000U, 0xfffff000U}) {
+    expect_bits_of_fp32(*GetParam(), shortened(Tensor(170, 500, 11), kept));
+  }
+}
+
+// Of the scales that are there some are long, negative, subnormal or huge.
+TEST_P(IntegerOps, GiveTheSameBitsWithScalesOfAllMagnitudes) {
+  Tensor tensor = shortened(Tensor(170, 500, 12), 0xffff0000U);
+  const float factors[] = {1, -1, 0x1p-120F, 0x1p96F, 0x1p110F, 0x1.fffffep0F};
+  for (std::size_t i = 0; i < tensor.values.size(); ++i) {
+    // Neighbouring panels and blocks of inputs have others.
+    tensor.values[i] *= factors[(i / 500 / 20 + i % 500 / 128) % std::size(factors)];
+  }
+  expect_bits_of_fp32(*GetParam(), tensor);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, IntegerOps, all_tables(), table_name);

@@ -92,54 +92,100 @@ inline Columns panel_columns(const PackedMatrix& w, int panel) {
 // each page of 4 KiB. Past the end of all weights that does nothing.
 constexpr int kBytesAhead = 4096;
 
+// Weights of integers: number times scale. A fused sum with zero costs no more than the product.
+template <class V, DType kType>
+struct PlainWeights {
+  typename V::F scale;
+  PlainWeights() = default;
+  explicit PlainWeights(typename V::F of_block) : scale(of_block) {}
+  typename V::F at(typename V::Words words, int place) const {
+    return V::fma(V::template whole_numbers<kType>(words, place), scale, V::set(0.0F));
+  }
+};
+
+// What a vector type makes of words: its own weights where the block's scales are short (V says
+// which are).
+template <class V, DType kType, bool kShort>
+struct WeightsOf {
+  using Type = PlainWeights<V, kType>;
+};
+template <class V, DType kType>
+struct WeightsOf<V, kType, true> {
+  using Type = typename V::template ShortWeights<kType>;
+};
+
+// Inputs i up to `end`, all of one block of scales, of which the first stands at `place` of its
+// word, which is at w. Where the next block's words begin.
+template <class V, DType kType, bool kShort, int kRows, int kVectors>
+inline __attribute__((always_inline)) const char* integer_block(
+    const char* w, std::int64_t row_bytes, const typename V::F (&scale)[kVectors], int place, int i,
+    int end, const float* const* x, typename V::F (&acc)[kRows][kVectors]) {
+  using F = typename V::F;
+  constexpr int kInputs = inputs_per_word(kType);
+  using Weights = typename WeightsOf<V, kType, kShort>::Type;
+  Weights weights[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) weights[v] = Weights(scale[v]);
+  for (; i < end; w += row_bytes, place = 0) {
+    typename V::Words words[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const char* at = w + v * kVectorBytes<kType>;
+      words[v] = V::load_words(at);
+      __builtin_prefetch(at + kBytesAhead);
+    }
+    const auto take = [&](int input, int number) __attribute__((always_inline)) {
+      F b[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v)
+        b[v] = weights[v].at(words[v], place_in_word(kType, number));
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) {
+        const F a = V::set(x[m][input]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) acc[m][v] = V::fma(a, b[v], acc[m][v]);
+      }
+    };
+    // Blocks end where words do: only the first and the last word may be cut short.
+    if (place == 0 && i + kInputs <= end) {
+#pragma GCC unroll 8
+      for (int number = 0; number < kInputs; ++number) take(i + number, number);
+      i += kInputs;
+    } else {
+      for (; place < kInputs && i < end; ++place, ++i) take(i, place);
+    }
+  }
+  return w;
+}
+
 // chain() over integers. As with FP8 a weight is rounded to FP32 after it was multiplied by its
-// scale, as if it had been packed so.
+// scale, as if it had been packed so; but a zero is never negative, whatever its scale's sign.
 template <class V, DType kType, int kRows, int kVectors>
 inline __attribute__((always_inline)) void integer_chain(const Columns& columns, int vector,
                                                          const float* const* x,
                                                          typename V::F (&acc)[kRows][kVectors]) {
-  using F = typename V::F;
-  constexpr int kInputs = inputs_per_word(kType);
   const char* w = columns.data + vector * kVectorBytes<kType>;
   const float* scales = columns.scales + vector * kLanes;
   const int k = columns.k;
   int place = columns.lead;  // in the word, of input i
-  int end = columns.first_block;
-  for (int i = 0; i < k; end += kScaleBlock, scales += kPanel) {
-    F scale[kVectors];
+  for (int i = 0, end = columns.first_block; i < k; end += kScaleBlock, scales += kPanel) {
+    typename V::F scale[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) scale[v] = V::load(scales + v * kLanes);
-    for (; i < k && i < end; w += columns.row_bytes, place = 0) {
-      typename V::Words words[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const char* at = w + v * kVectorBytes<kType>;
-        words[v] = V::load_words(at);
-        __builtin_prefetch(at + kBytesAhead);
-      }
-      const auto take = [&](int input, int number) __attribute__((always_inline)) {
-        F b[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-          b[v] = V::mul(V::template whole_numbers<kType>(words[v], place_in_word(kType, number)),
-                        scale[v]);
-        }
-#pragma GCC unroll 4
-        for (int m = 0; m < kRows; ++m) {
-          const F a = V::set(x[m][input]);
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) acc[m][v] = V::fma(a, b[v], acc[m][v]);
-        }
-      };
-      // Blocks end where words do: only the first and the last word may be cut short.
-      if (place == 0 && i + kInputs <= k) {
-#pragma GCC unroll 8
-        for (int number = 0; number < kInputs; ++number) take(i + number, number);
-        i += kInputs;
-      } else {
-        for (; place < kInputs && i < k; ++place, ++i) take(i, place);
+    const int last = end < k ? end : k;
+    if constexpr (kRows <= V::short_rows(kType)) {
+      if (V::short_scales(scale)) {
+        w = integer_block<V, kType, true, kRows, kVectors>(w, columns.row_bytes, scale, place, i,
+                                                           last, x, acc);
+        i = last;
+        place = 0;
+        continue;
       }
     }
+    w = integer_block<V, kType, false, kRows, kVectors>(w, columns.row_bytes, scale, place, i, last,
+                                                        x, acc);
+    i = last;
+    place = 0;
   }
 }
 
