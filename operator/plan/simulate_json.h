@@ -9,8 +9,12 @@
 
 namespace dsm::plan {
 
-inline std::string label(const nlohmann::json& pod, std::string_view key) {
-  return pod["metadata"]["labels"].value(std::string(key), "");
+// "" without it. No copy, since every second each pod is compared with every other.
+inline const std::string& label(const nlohmann::json& pod, std::string_view key) {
+  static const std::string kNone;
+  const nlohmann::json& labels = pod["metadata"]["labels"];
+  const auto at = labels.find(key);
+  return at == labels.end() ? kNone : at->get_ref<const std::string&>();
 }
 
 inline bool deleted(const nlohmann::json& pod) {
@@ -41,8 +45,10 @@ inline void set_condition(nlohmann::json& pod, const char* type, bool is, const 
 }
 
 inline bool is_ready(const nlohmann::json& pod) {
-  for (const nlohmann::json& condition :
-       pod["status"].value("conditions", nlohmann::json::array())) {
+  const nlohmann::json& status = pod["status"];
+  const auto conditions = status.find("conditions");
+  if (conditions == status.end()) return false;
+  for (const nlohmann::json& condition : *conditions) {
     if (condition["type"] == "Ready") return condition["status"] == "True";
   }
   return false;

@@ -209,8 +209,8 @@ void SimulatedCluster::start_or_crash(Pod& pod) {
 bool SimulatedCluster::group_loaded(const Pod& pod) const {
   int there = 0;
   for (const Pod& other : pods_) {
-    if (!same_group(other, pod) || other.started < 0) continue;
-    there += now_s_ >= other.started + load_s ? 1 : 0;
+    const bool loaded = other.started >= 0 && now_s_ >= other.started + load_s;
+    there += loaded && same_group(other, pod) ? 1 : 0;
   }
   const json& args = pod.object["spec"]["containers"][0]["args"];
   const auto at = std::ranges::find(args, json("--tensor-parallel"));
@@ -243,9 +243,9 @@ void SimulatedCluster::tell_sleep(Pod& leader, bool sleep) {
 
 // Its group has been told to, and does so at once.
 bool SimulatedCluster::sleeps(const Pod& pod) const {
-  return group_loaded(pod) && std::ranges::any_of(pods_, [&](const Pod& other) {
-           return other.told_to_sleep && same_group(other, pod);
-         });
+  const bool told = std::ranges::any_of(
+      pods_, [&](const Pod& other) { return other.told_to_sleep && same_group(other, pod); });
+  return told && group_loaded(pod);
 }
 
 bool SimulatedCluster::gone(const Pod& pod) const {
