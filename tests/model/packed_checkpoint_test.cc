@@ -58,13 +58,23 @@ struct Pair {
 
 class PackedCheckpoint : public testing::TestWithParam<const char*> {};
 
+// The default model is forty times as large as the others. Of what they prove in every combination,
+// it takes each form and each table once: its inputs alone are of many groups.
+bool is_large(const std::string& checkpoint) {
+  return checkpoint == kTinyModel;
+}
+
 TEST_P(PackedCheckpoint, GivesTheBitsOfItsWeightsInFp32) {
-  for (const PackedForm& form : kPackedForms) {
+  const auto tables = kernels::available_ops();
+  for (std::size_t at = 0; at < std::size(kPackedForms); ++at) {
+    const PackedForm& form = kPackedForms[at];
     SCOPED_TRACE(form.name);
     const Pair pair(GetParam(), form, is_matrix);
     ASSERT_GT(pair.count, 5);
     const auto wanted = logits_of(pair.dequantised.path(), {});
-    for (const kernels::Ops* ops : kernels::available_ops()) {
+    // By twos each of three tables has INT4 and INT8.
+    const auto some = is_large(GetParam()) ? tables.subspan(at / 2 % tables.size(), 1) : tables;
+    for (const kernels::Ops* ops : some) {
       expect_same_bits(logits_of(pair.packed.path(), {.ops = ops}), wanted);
     }
     expect_same_bits(logits_of(pair.packed.path(), {.threads = 3}), wanted);
@@ -81,6 +91,8 @@ TEST_P(PackedCheckpoint, IsTheSameForEveryNumberOfRanks) {
     const Pair pair(GetParam(), form, is_matrix);
     const auto wanted = logits_of(pair.packed.path(), {});
     for (const int size : {2, 4, 8}) {
+      // Whoever cuts into eight cuts where two and four are cut.
+      if (is_large(GetParam()) && size < 8) continue;
       if (!check_tensor_parallel(*config, size)) continue;
       expect_same_bits(logits_of_ranks(pair.packed.path(), {.size = size}), wanted);
     }
@@ -94,8 +106,13 @@ TEST_P(PackedCheckpoint, MayHaveAnyOfItsMatricesInIntegers) {
     return is_matrix(name) && name.find("up_proj") == std::string::npos &&
            name.find("v_proj") == std::string::npos;
   };
-  for (const Chosen& chosen : {Chosen(is_of_mlp), Chosen(is_linear), one_of_two}) {
-    for (const int form : {0, 3, 8}) {
+  const Chosen choices[] = {is_of_mlp, is_linear, one_of_two};
+  const int forms[] = {0, 3, 8};
+  for (std::size_t at = 0; at < std::size(choices); ++at) {
+    for (std::size_t other = 0; other < std::size(forms); ++other) {
+      if (is_large(GetParam()) && other != at) continue;
+      const Chosen& chosen = choices[at];
+      const int form = forms[other];
       const Pair pair(GetParam(), kPackedForms[form], chosen);
       expect_same_bits(logits_of(pair.packed.path(), {}), logits_of(pair.dequantised.path(), {}));
     }
