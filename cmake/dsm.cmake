@@ -47,23 +47,25 @@ function(dsm_executable)
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 endfunction()
 
-# dsm_test(NAME n SRCS ... [LIBS ...] [LABEL unit|integration|races] [ARGS ...] [THREADS])
+# dsm_test(NAME n SRCS ... [LIBS ...] [LABEL unit|integration|races] [ARGS ...] [THREADS] [LONG])
 # One GoogleTest program, run as one ctest test from the root of the repository. THREADS: it starts threads, so it is
 # also run under ThreadSanitizer (target thread_tests, label threads).
 # races: kernels on the emulated GPU whose threads are watched (target race_tests).
+# LONG: among the longest, so it is started first, and no core waits for it at the end.
 add_custom_target(thread_tests)
 add_custom_target(race_tests)
 function(dsm_test)
   if(NOT BUILD_TESTING)
     return()
   endif()
-  cmake_parse_arguments(A "THREADS" "NAME;LABEL" "SRCS;LIBS;ARGS" ${ARGN})
+  cmake_parse_arguments(A "THREADS;LONG" "NAME;LABEL" "SRCS;LIBS;ARGS" ${ARGN})
   if(NOT A_LABEL)
     set(A_LABEL unit)
   endif()
   find_package(GTest REQUIRED)
   add_executable(${A_NAME} ${A_SRCS})
-  target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS} GTest::gmock GTest::gtest GTest::gmock_main)
+  target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS} $<TARGET_NAME_IF_EXISTS:dsm_random_floats>
+    GTest::gmock GTest::gtest GTest::gmock_main)
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} ${A_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(A_LABEL STREQUAL "races")
     add_dependencies(race_tests ${A_NAME})
@@ -73,6 +75,9 @@ function(dsm_test)
     add_dependencies(thread_tests ${A_NAME})
   endif()
   set_tests_properties(${A_NAME} PROPERTIES LABELS "${A_LABEL}" TIMEOUT 300)
+  if(A_LONG)
+    set_tests_properties(${A_NAME} PROPERTIES COST 100)
+  endif()
 endfunction()
 
 # dsm_grpc_messages(NAME n PROTO file) compiles a .proto of the current room, included as "<room>/<file>.pb.h", like

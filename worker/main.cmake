@@ -10,7 +10,7 @@ if(TARGET dsm_model)
   if(DSM_CUDA_EMULATED)
     # Its own main() is the process that tries, too.
     dsm_test(NAME worker_kernel_trials_emulated_test
-      SRCS kernel_trials_emulated_test.cc LIBS dsm_device_emulated dsm_kernel_startup)
+      SRCS kernel_trials_emulated_test.cc LIBS dsm_device_emulated dsm_kernel_startup LONG)
   endif()
 endif()
 

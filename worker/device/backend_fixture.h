@@ -1,5 +1,5 @@
 // What tests of backends share: a backend with what is put there and read back, and the device that
-// is there beside the CPU's plain table.
+// is there beside the CPU.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,6 +21,13 @@ inline constexpr bool kEmulated = true;
 #else
 inline constexpr bool kEmulated = false;
 #endif
+
+// What the device is compared with: the CPU's plain table. Beside the emulated GPU the fastest one,
+// whose bits are the plain one's (kernels/cpu/ops_test.cc and its neighbours) and which sanitizers
+// do not slow down.
+inline const kernels::Ops& reference_ops() {
+  return kEmulated ? kernels::best_ops() : *kernels::available_ops()[0];
+}
 
 using kernels::random_floats;
 
@@ -48,7 +55,7 @@ struct Side {
 class BackendTest : public testing::Test {
  protected:
   BackendTest()
-      : cpu_{make_backend({.ops = kernels::available_ops()[0]})},
+      : cpu_{make_backend({.ops = &reference_ops()})},
         device_{make_backend({.device = *find_device("auto")})} {}
 
   void expect_near(const std::vector<float>& got, const std::vector<float>& wanted, double bound,

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <random>
 
 #include "kernels/cuda/emulation/memory.h"
 #include "kernels/cuda/emulation/stream.h"
