@@ -175,6 +175,17 @@ TEST(Fit, ranks_of_a_pod_share_its_memory_and_accelerators_have_their_own) {
   EXPECT_EQ(need_of(shape, ask, 0).weights, accelerator.weights);
 }
 
+TEST(Fit, a_cpu_in_the_loose_mode_keeps_rows_as_operands) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");
+  const auto scratch = [&](bool deterministic, std::int64_t tokens) {
+    return scratch_bytes(shape, {.deterministic = deterministic}, {.batch_tokens = tokens},
+                         Device::kCpu);
+  };
+  const std::int64_t row = 2 * 18944;  // the widest, as which SwiGLU leaves them, too
+  EXPECT_EQ(scratch(false, 100) - scratch(true, 100), 2 * 112 * row) << "whole tiles";
+  EXPECT_EQ(scratch(false, 8192) - scratch(true, 8192), 512 * row + (16 << 20));
+}
+
 TEST(Fit, attention_on_each_rank_takes_weights_and_caches_as_many_times_the_tokens) {
   const Shape shape = public_shape("deepseek-v3");
   Ask ask = ask_for(8192, 8);

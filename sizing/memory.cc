@@ -37,6 +37,13 @@ constexpr std::int64_t kChoiceLogits = 1024;
 // Of a row whose choice is narrowed: bins of tokens, and those of which it is not clear yet.
 constexpr std::int64_t kNarrowedValues = 3 * 2048 + 4096 + 16;
 
+// Of a CPU's loose mode (worker/device/cpu_bf16_products.cc): rows in BF16 that products read, so
+// much at a time unless those of one work item are more; and as much at most that SwiGLU leaves to
+// the next product.
+constexpr std::int64_t kCpuOperands = 16 * kMiB;
+constexpr std::int64_t kCpuItemRows = 512;
+constexpr std::int64_t kCpuTileRows = 16;
+
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
@@ -99,28 +106,23 @@ std::int64_t expanded_values(const Shape& s, const WeightCut& cut) {
          at_once * (s.kv_lora + s.rope);
 }
 
-}  // namespace
-
-std::int64_t cache_bytes_per_token(const Shape& s, const WeightCut& cut, KvType type) {
-  const std::int64_t value = type == KvType::kF32 ? kFloat : type == KvType::kBf16 ? 2 : 1;
-  const auto scales = [&](std::int64_t dims) {
-    return type == KvType::kFp8 ? (dims + kScaleBlock - 1) / kScaleBlock * kFloat : 0;
-  };
-  std::int64_t bytes = 0;
-  if (s.latent) {
-    // A latent twice: laid out for scores, and for sums. The indexer's keys are in FP32.
-    bytes = 2 * s.kv_lora * value + scales(s.kv_lora) + s.rope * std::max<std::int64_t>(value, 2) +
-            s.index_head * kFloat;
-  } else {
-    bytes = kv_heads_of(s, cut) * 2 * (s.head * value + scales(s.head));
-  }
-  return (s.layers + (cut.drafts && s.mtp_layers > 0 ? 1 : 0)) * bytes;
+// Inputs of a product whose rows become operands.
+std::int64_t widest_input(const Shape& s, const WeightCut& cut) {
+  return std::max(
+      {s.hidden, s.mlp / cut.tensor, s.q_lora, s.heads * s.value / attention_ranks(cut)});
 }
 
-std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step) {
+std::int64_t cpu_operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step) {
+  if (cut.deterministic) return 0;
+  const std::int64_t row = 2 * widest_input(s, cut);
+  const std::int64_t rows = round_up(step.batch_tokens, kCpuTileRows);
+  return std::min(rows * row, std::max(kCpuOperands, kCpuItemRows * row)) +
+         std::min(kCpuOperands, rows * 2 * (s.mlp / cut.tensor));
+}
+
+std::int64_t gpu_operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step) {
   const std::int64_t t = step.batch_tokens;
-  const std::int64_t widest =
-      std::max({s.hidden, s.mlp / cut.tensor, s.q_lora, s.heads * s.value / attention_ranks(cut)});
+  const std::int64_t widest = widest_input(s, cut);
   std::int64_t values = kPartialSums * (round_up(widest, kSpan) / kSpan + 1);
   // What each slot of a token adds to it.
   if (s.experts > 0) values += t * (1 + s.experts_per_token) * s.hidden;
@@ -141,6 +143,30 @@ std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize
          kLibrary + t * widest * 2;
 }
 
+}  // namespace
+
+std::int64_t cache_bytes_per_token(const Shape& s, const WeightCut& cut, KvType type) {
+  const std::int64_t value = type == KvType::kF32 ? kFloat : type == KvType::kBf16 ? 2 : 1;
+  const auto scales = [&](std::int64_t dims) {
+    return type == KvType::kFp8 ? (dims + kScaleBlock - 1) / kScaleBlock * kFloat : 0;
+  };
+  std::int64_t bytes = 0;
+  if (s.latent) {
+    // A latent twice: laid out for scores, and for sums. The indexer's keys are in FP32.
+    bytes = 2 * s.kv_lora * value + scales(s.kv_lora) + s.rope * std::max<std::int64_t>(value, 2) +
+            s.index_head * kFloat;
+  } else {
+    bytes = kv_heads_of(s, cut) * 2 * (s.head * value + scales(s.head));
+  }
+  return (s.layers + (cut.drafts && s.mtp_layers > 0 ? 1 : 0)) * bytes;
+}
+
+std::int64_t operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,
+                            Device device) {
+  return device == Device::kGpu ? gpu_operator_bytes(s, cut, step)
+                                : cpu_operator_bytes(s, cut, step);
+}
+
 std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize& step,
                            Device device) {
   const std::int64_t t = step.batch_tokens;
@@ -152,8 +178,7 @@ std::int64_t scratch_bytes(const Shape& s, const WeightCut& cut, const StepSize&
   const std::int64_t angles = s.max_positions * s.rope;  // sine and cosine of half as many pairs
   const std::int64_t values =
       t * width + expanded_values(s, cut) + lists + routing_values(s, cut, t) + angles;
-  return values * kFloat + indexer_bytes(s, t) +
-         (device == Device::kGpu ? operator_bytes(s, cut, step) : 0);
+  return values * kFloat + indexer_bytes(s, t) + operator_bytes(s, cut, step, device);
 }
 
 std::int64_t logit_bytes(const Shape& s, const WeightCut& cut, const StepSize& step, Device device,

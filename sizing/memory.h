@@ -38,8 +38,9 @@ struct StepSize {
 std::int64_t scratch_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
                            Device device);
 
-// Of it, what a GPU's operators take beside what they are given (worker/device), at most.
-std::int64_t operator_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step);
+// Of it, what operators take beside what they are given (worker/device), at most.
+std::int64_t operator_bytes(const Shape& shape, const WeightCut& cut, const StepSize& step,
+                            Device device);
 
 // Of a rank; the first one gathers all of them. On a CPU every token of a step may be asked for its
 // logits (prompt_logprobs), which are copied for that; on a GPU those copies are the host's.

@@ -115,7 +115,7 @@ class GpuSizing : public testing::TestWithParam<const char*> {
     constexpr std::int64_t kHostValues = 4 * kTokens;
     const std::int64_t counted =
         sizing::scratch_bytes(shape_, cut, size, Device::kGpu) -
-        sizing::operator_bytes(shape_, cut, size) +
+        sizing::operator_bytes(shape_, cut, size, Device::kGpu) +
         sizing::logit_bytes(shape_, cut, size, Device::kGpu, true) +
         blocks * sizing::kBlockTokens *
             sizing::cache_bytes_per_token(shape_, cut, sizing::KvType::kF32) -
@@ -173,7 +173,7 @@ TEST_P(GpuSizing, has_room_for_what_operators_take) {
                                  sizing::logit_bytes(shape_, cut, size, Device::kGpu, true);
     EXPECT_LE(steps, counted);
     // Of a model so small nearly all of it is lists, and what does not grow with the model.
-    EXPECT_GE(steps, counted - sizing::operator_bytes(shape_, cut, size) + 16 * kMiB);
+    EXPECT_GE(steps, counted - sizing::operator_bytes(shape_, cut, size, Device::kGpu) + 16 * kMiB);
   }
 }
 

@@ -213,10 +213,12 @@ void expect_bytes(const std::string& dir, const ModelConfig& config, const Weigh
   const bool first = slice.rank == 0;
   // Logits for the host are taken when they are asked for.
   const std::int64_t for_host = first ? std::int64_t{kTokens} * config.vocab_size * 4 : 0;
+  const sizing::StepSize size{.batch_tokens = kTokens};
   EXPECT_EQ(
       backend.taken() + for_host,
-      sizing::scratch_bytes(shape, cut, {.batch_tokens = kTokens}, Device::kCpu) +
-          sizing::logit_bytes(shape, cut, {.batch_tokens = kTokens}, Device::kCpu, first) +
+      sizing::scratch_bytes(shape, cut, size, Device::kCpu) -
+          sizing::operator_bytes(shape, cut, size, Device::kCpu) +
+          sizing::logit_bytes(shape, cut, size, Device::kCpu, first) +
           blocks * sizing::kBlockTokens * sizing::cache_bytes_per_token(shape, cut, cache.sized));
 }
 
