@@ -8,33 +8,17 @@
 #include <thread>
 #include <vector>
 
+#include "tests/gpu/counted_starts.h"
 #include "tests/model/model_fixture.h"
 #include "worker/comm/thread_comm.h"
 #include "worker/device/devices.h"
 #include "worker/model/lone_rank.h"
-
-#ifdef DSM_CUDA_EMULATED
-#include "kernels/cuda/emulation/graph.h"
-#endif
 
 namespace dsm::model {
 namespace {
 
 using Tokens = std::vector<engine::TokenId>;
 using Logits = std::vector<float>;
-
-// That were started on all devices of this process; a GPU does not count them.
-#ifdef DSM_CUDA_EMULATED
-std::uint64_t graphs_started() {
-  return emulation::graphs_started();
-}
-constexpr bool kCounted = true;
-#else
-std::uint64_t graphs_started() {
-  return 0;
-}
-constexpr bool kCounted = false;
-#endif
 
 constexpr std::size_t kSequences = 3;  // padded to four
 

@@ -3,39 +3,15 @@
 #include <cstdint>
 #include <string>
 
+#include "tests/gpu/counted_starts.h"
 #include "tests/model/model_fixture.h"
 #include "worker/device/devices.h"
-
-#ifdef DSM_CUDA_EMULATED
-#include "kernels/cuda/emulation/graph.h"
-#endif
 
 namespace dsm::model {
 namespace {
 
 using Tokens = std::vector<engine::TokenId>;
 using Logits = std::vector<float>;
-
-// That were started on all devices of this process; a GPU does not count them.
-std::uint64_t graphs_started() {
-#ifdef DSM_CUDA_EMULATED
-  return emulation::graphs_started();
-#else
-  return 0;
-#endif
-}
-std::uint64_t kernels_started() {
-#ifdef DSM_CUDA_EMULATED
-  return emulation::kernels_started();
-#else
-  return 0;
-#endif
-}
-#ifdef DSM_CUDA_EMULATED
-constexpr bool kCounted = true;
-#else
-constexpr bool kCounted = false;
-#endif
 
 // The last token of each sequence; `all` asks for a plain step.
 Logits decoded(RankModel& model, const std::vector<Tokens>& sequences, bool all) {
@@ -68,7 +44,7 @@ void expect_plain_bits(RankModel& model, const std::vector<std::size_t>& counts 
       const auto end = sequences.begin() + static_cast<std::ptrdiff_t>(count);
       const std::vector<Tokens> some(sequences.begin(), end);
       const Logits plain = decoded(model, some, true);
-      const std::uint64_t before = graphs_started();
+      [[maybe_unused]] const std::uint64_t before = graphs_started();
       EXPECT_EQ(decoded(model, some, false), plain) << count << " rows, step " << step;
       if (kCounted) {
         EXPECT_EQ(graphs_started() - before, step > 0 ? 1U : 0U) << "step " << step;
