@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -75,18 +76,23 @@ class Model:
                 and status.get("currentRevision") == status.get("updatedRevision")
                 and len(self.pods()) == groups * per_group)
 
-    def wait_settled(self, groups: int, timeout: float = 240) -> dict:
+    def wait(self, what: str, probe: Callable[[], object], timeout: float) -> None:
+        """until() that says at its end how the model and its pods are."""
         try:
-            until(f"{groups} settled groups of {self.name}", lambda: self.settled(groups), timeout)
+            until(what, probe, timeout)
         except TimeoutError as error:
             state = json.dumps(self.get().get("status", {}), indent=1)
             pods = self.env.k("get", "pods", "-n", self.namespace, "-o", "wide")
-            raise TimeoutError(f"{error}\n{state}\n{pods}") from error
+            events = self.env.k("get", "events", "-n", self.namespace, "--sort-by=.lastTimestamp")
+            raise TimeoutError(f"{error}\n{state}\n{pods}\n{events}") from error
+
+    def wait_settled(self, groups: int, timeout: float = 240) -> dict:
+        self.wait(f"{groups} settled groups of {self.name}", lambda: self.settled(groups), timeout)
         return self.get()
 
     def wait_told(self, words: str, timeout: float = 120) -> None:
         """Waits until a condition says what is wrong in these words."""
-        until(f"a condition that says {words}", lambda: any(
+        self.wait(f"a condition that says {words}", lambda: any(
             words in c.get("message", "") for c in self.get().get("status", {}).get("conditions", [])
             if c["type"] in ("Ready", "Degraded")), timeout)
 

@@ -120,11 +120,9 @@ class ChildPlanner {
   Plan& plan_;
 };
 
-Revision new_revision(const Look& look) {
-  Revision revision{
-      look.revision, *look.spec,
-      look.spec->image.empty() ? default_image(look.observed.config, *look.spec) : look.spec->image,
-      1};
+Revision new_revision(const Look& look, const api::Spec& spec) {
+  Revision revision{look.revision, spec,
+                    spec.image.empty() ? default_image(look.observed.config, spec) : spec.image, 1};
   for (const auto& [name, other] : look.revisions) {
     revision.number = std::max(revision.number, other.number + 1);
   }
@@ -134,7 +132,7 @@ Revision new_revision(const Look& look) {
 void plan_autoscaler(const Look& look, const std::vector<Group>& groups, ChildPlanner& children,
                      Plan& plan) {
   const AutoscalerWish wish = autoscaler_wish(look);
-  if (wish == AutoscalerWish::kWanted) {
+  if (look.spec && wish == AutoscalerWish::kWanted) {
     const bool custom = look.observed.metrics_api.state == MetricsApi::State::kCustom;
     children.want(autoscaler_json(look.owner, look.spec->scaling,
                                   custom ? MetricSource::kObject : MetricSource::kExternal,
@@ -182,7 +180,7 @@ class PodPlanner {
     bool first = true;
     for (const PodView* pod : group.pods) {
       if (pod == nullptr || pod->deletion) continue;
-      if (lost_gpu(*pod)) tell_lost_gpu(*pod);
+      if (lost_gpu(*pod, group.before)) tell_lost_gpu(group, *pod);
       remove(*pod, going.why);
       if (first && leader != nullptr && !leader->deletion) {
         plan_.events.push_back({false, "GroupRemoved", "Remove",
@@ -213,7 +211,7 @@ class PodPlanner {
         } else {
           look_again_in(plan_, due - look_.observed.now);
         }
-      } else if (lost_gpu(*pod)) {
+      } else if (lost_gpu(*pod, group.before)) {
         give_up_gpu(group, *pod);
       } else if (pod->deletion) {
         look_again_in(plan_, *pod->deletion + kStuckAfter + Seconds(1) - look_.observed.now);
@@ -256,16 +254,14 @@ class PodPlanner {
   }
 
   // Its words are gone with the pod.
-  void tell_lost_gpu(const PodView& pod) {
-    plan_.events.push_back({true, "PodReplaced", "Mend",
-                            "pod " + pod.name + " on node " + pod.node +
-                                " is made again, to have another GPU: " + pod.exit_message});
+  void tell_lost_gpu(const Group& group, const PodView& pod) {
+    plan_.events.push_back({true, "PodReplaced", "Mend", lost_gpu_words(pod, group.before)});
   }
 
   void give_up_gpu(const Group& group, const PodView& pod) {
     const WallTime due = pod.created + mend_wait(group.restarts.recent);
     if (due > look_.observed.now) return look_again_in(plan_, due - look_.observed.now);
-    tell_lost_gpu(pod);
+    tell_lost_gpu(group, pod);
     remove(pod, "its GPU is lost");
   }
 
@@ -362,8 +358,8 @@ Obstacles plan_children(const Look& look, const std::vector<Group>& groups, Plan
   bool revision = true;
   if (look.spec && !look.settles) {
     const Revision* there = look.wanted();
-    revision =
-        children.want(revision_json(look.owner, there != nullptr ? *there : new_revision(look)));
+    revision = children.want(
+        revision_json(look.owner, there != nullptr ? *there : new_revision(look, *look.spec)));
   }
   plan_autoscaler(look, groups, children, plan);
   for (json& budget : wanted_budgets(look, groups)) children.want(std::move(budget));

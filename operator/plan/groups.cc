@@ -17,8 +17,8 @@ bool ended(const PodView& pod) {
   return pod.phase == "Failed" || pod.phase == "Succeeded";
 }
 
-bool stays(const PodView* pod) {
-  return pod != nullptr && !pod->deletion && !ended(*pod) && !lost_gpu(*pod);
+bool stays(const PodView* pod, const api::GroupStatus* before) {
+  return pod != nullptr && !pod->deletion && !ended(*pod) && !lost_gpu(*pod, before);
 }
 
 bool one_of(std::string_view text, std::initializer_list<std::string_view> list) {
@@ -65,7 +65,8 @@ Cause gate_cause(const PodView& pod, const Observed& observed) {
 }
 
 // What is the matter with one pod that is there; nothing when it is only on its way.
-std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
+std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed,
+                               const api::GroupStatus* before) {
   const std::string name = "pod " + pod.name;
   if (pod.deletion) {
     if (pod_stuck(pod, observed)) {
@@ -84,9 +85,8 @@ std::optional<Cause> pod_cause(const PodView& pod, const Observed& observed) {
     return Cause{"Pending", api::kPodLost, name + " has ended (" + why + "); it is made again",
                  true};
   }
-  if (lost_gpu(pod)) {
-    return Cause{"Starting", api::kDeviceLost,
-                 name + " is made again, to have another GPU: " + pod.exit_message, true};
+  if (lost_gpu(pod, before)) {
+    return Cause{"Starting", api::kDeviceLost, lost_gpu_words(pod, before), true};
   }
   if (!pod.gate.empty()) return gate_cause(pod, observed);
   if (pod.unschedulable_since) return scheduling_cause(pod);
@@ -180,12 +180,11 @@ Cause cause_of_waiting(const Group& group, Cause first) {
   return first;
 }
 
-std::optional<Cause> diagnose(const Group& group, const Observed& observed,
-                              const api::GroupStatus* before) {
+std::optional<Cause> diagnose(const Group& group, const Observed& observed) {
   if (group.ready) return std::nullopt;
   for (const PodView* pod : group.pods) {
     if (pod == nullptr) continue;
-    auto cause = pod_cause(*pod, observed);
+    auto cause = pod_cause(*pod, observed, group.before);
     if (!cause) continue;
     const bool waits = pod->unschedulable_since && waits_for_another(pod->unschedulable_message);
     return waits ? cause_of_waiting(group, *std::move(cause)) : cause;
@@ -213,7 +212,7 @@ std::optional<Cause> diagnose(const Group& group, const Observed& observed,
   const PodView* leader = group.leader();
   const bool silent = group.leader_status == nullptr && leader != nullptr && leader->ready_at;
   if (!silent) {
-    if (auto cause = slept_cause(group.leader_status, before)) return cause;
+    if (auto cause = slept_cause(group.leader_status, group.before)) return cause;
   }
   if (group.leader_status != nullptr) {
     if (auto cause = leader_cause(*group.leader_status)) return cause;
@@ -260,7 +259,7 @@ void find_failed_nodes(Group& group, const Observed& observed) {
   for (const PodView* pod : group.pods) {
     if (pod == nullptr || pod->node.empty()) continue;
     const bool failing = pod->waiting_reason == "CrashLoopBackOff" || pod->restarts == most;
-    if (pod_stuck(*pod, observed) || refused_by_node(*pod) || lost_gpu(*pod) ||
+    if (pod_stuck(*pod, observed) || refused_by_node(*pod) || lost_gpu(*pod, group.before) ||
         (group.restarts.spent && failing)) {
       group.failed_nodes.push_back(pod->node);
     }
@@ -287,7 +286,7 @@ void find_half_placed(Group& group) {
   if (!group.incomplete_since) return;
   std::optional<WallTime> first;
   for (const PodView* pod : group.pods) {
-    if (!stays(pod) || pod->node.empty()) continue;
+    if (!stays(pod, group.before) || pod->node.empty()) continue;
     const WallTime placed = pod->scheduled.value_or(pod->created);
     first = std::min(first.value_or(placed), placed);
   }
@@ -305,15 +304,18 @@ bool may_serve_unheard(const Group& group, const Observed& observed) {
 
 void summarise(Group& group, const Observed& observed, const GroupContext& context,
                const std::map<std::string, Refusal>& refused) {
+  const api::GroupStatus* before = said_before(context.before, group.name);
+  group.before = before;
   bool whole = group.known;
   bool any_stays = false;
   for (const PodView* pod : group.pods) {
-    whole = whole && stays(pod) && pod->ready;
-    any_stays = any_stays || stays(pod);
+    const bool pod_stays = stays(pod, before);
+    whole = whole && pod_stays && pod->ready;
+    any_stays = any_stays || pod_stays;
     if (pod == nullptr) continue;
     group.bound_together = group.bound_together || pod->bound_together;
     group.stuck = group.stuck || pod_stuck(*pod, observed);
-    group.placed = group.placed || (stays(pod) && !pod->node.empty());
+    group.placed = group.placed || (pod_stays && !pod->node.empty());
     if (pod->unschedulable_since && !pod->deletion &&
         (!group.unschedulable_since || *pod->unschedulable_since < *group.unschedulable_since)) {
       group.unschedulable_since = pod->unschedulable_since;
@@ -329,7 +331,6 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
       group.work = it->second.running + it->second.queue_depth;
     }
   }
-  const api::GroupStatus* before = said_before(context.before, group.name);
   // The leader knows at once what the kubelet finds out some seconds later. A group becomes ready
   // by its leader's word; while the leader is not heard, it stays what it was.
   group.ready =
@@ -337,9 +338,10 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
                                                : before != nullptr && before->phase == "Ready");
   group.unheard = may_serve_unheard(group, observed);
   group.ended = !any_stays;
-  group.fallen = group.ended && std::ranges::any_of(group.pods, [](const PodView* pod) {
-                   return pod != nullptr && !pod->deletion && (failed(*pod) || lost_gpu(*pod));
-                 });
+  group.fallen =
+      group.ended && std::ranges::any_of(group.pods, [before](const PodView* pod) {
+        return pod != nullptr && !pod->deletion && (failed(*pod) || lost_gpu(*pod, before));
+      });
   group.leader_going = leader == nullptr || leader->deletion.has_value();
   group.served = group.ready || (before != nullptr && before->served);
   group.restarts = count_restarts(group.pods, before, context.recovery, observed.now);
@@ -347,7 +349,7 @@ void summarise(Group& group, const Observed& observed, const GroupContext& conte
   if (const auto revision = context.revisions.find(group.revision); group.known) {
     group.leaving = leaving(group.pods, observed, tolerations_of(revision->second.spec));
   }
-  group.cause = diagnose(group, observed, before);
+  group.cause = diagnose(group, observed);
   if (!group.ready && group.restarts.spent) group.cause = spent_cause(group, context.recovery);
   group.rests = group.cause && rests(*group.cause);
   group.stands = group.ready || (context.sleeps && group.cause && sleeps(*group.cause));

@@ -2,7 +2,8 @@
 // of every decision: it is created, made ready, mended, drained and replaced whole.
 //
 // A pod counts only when it is the model's (owner) and has the name that its labels promise; any
-// other pod only makes its name unusable. Groups point into the Observed they were made from.
+// other pod only makes its name unusable. Groups point into the Observed and the status they were
+// made from.
 #pragma once
 
 #include <optional>
@@ -50,6 +51,7 @@ struct Group {
   std::optional<WallTime> half_since;
   std::optional<Cause> cause;                   // absent when it is ready
   const LeaderStatus* leader_status = nullptr;  // nullptr: none, or stale
+  const api::GroupStatus* before = nullptr;     // what was said of it last; nullptr: it is new
 
   const PodView* leader() const { return pods.empty() ? nullptr : pods.front(); }
 };

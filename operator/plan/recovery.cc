@@ -28,6 +28,15 @@ bool one_of(std::string_view text, const auto& list) {
   return std::ranges::find(list, text) != list.end();
 }
 
+std::string lost_begin(const PodView& pod) {
+  return "pod " + pod.name + " on node " + pod.node + " is made again, to have another GPU: ";
+}
+
+bool said_lost(const PodView& pod, const api::GroupStatus* before) {
+  return before != nullptr && before->reason == api::kDeviceLost &&
+         before->message.contains(lost_begin(pod));
+}
+
 }  // namespace
 
 bool failed(const PodView& pod) {
@@ -42,8 +51,15 @@ bool refused_by_node(const PodView& pod) {
          (pod.status_reason.starts_with("OutOf") || one_of(pod.status_reason, kNotTaken));
 }
 
-bool lost_gpu(const PodView& pod) {
-  return pod.exit_why == api::kDeviceLost && !pod.ready && !pod.deletion;
+bool lost_gpu(const PodView& pod, const api::GroupStatus* before) {
+  if (pod.ready || pod.deletion) return false;
+  return pod.exit_why == api::kDeviceLost || (pod.restarts > 0 && said_lost(pod, before));
+}
+
+std::string lost_gpu_words(const PodView& pod, const api::GroupStatus* before) {
+  const std::string begin = lost_begin(pod);
+  if (pod.exit_why == api::kDeviceLost) return begin + pod.exit_message;
+  return before->message.substr(before->message.find(begin));
 }
 
 Seconds mend_wait(int recent_restarts) {
@@ -63,20 +79,25 @@ RestartCount count_restarts(const std::vector<const PodView*>& pods, const api::
   RestartCount count;
   bool all_run = true;
   bool looping = false;
+  bool waits_for_gpu = false;
   WallTime last_start{};
   for (const PodView* pod : pods) {
     all_run = all_run && pod != nullptr && pod->running && pod->started && !failed(*pod);
     if (pod == nullptr) continue;
     // The kubelet may have started the container again already.
-    count.all += lost_gpu(*pod) ? std::max(pod->restarts, 1) : pod->restarts;
+    const bool lost = lost_gpu(*pod, before);
+    count.all += lost ? std::max(pod->restarts, 1) : pod->restarts;
+    waits_for_gpu = waits_for_gpu || (lost && said_lost(*pod, before));
     count.all += failed(*pod) ? 1 : 0;
     looping = looping || pod->waiting_reason == "CrashLoopBackOff";
     if (pod->started) last_start = std::max(last_start, *pod->started);
   }
-  // A pod that was made again begins at zero.
+  // A pod that was made again begins at zero. What a container tries on a GPU that is lost, until
+  // its pod goes, says nothing new.
+  const bool nothing_new = waits_for_gpu || (before != nullptr && count.all <= before->restarts);
   count.recent = before == nullptr
                      ? count.all
-                     : before->recent_restarts + std::max(0, count.all - before->restarts);
+                     : before->recent_restarts + (nothing_new ? 0 : count.all - before->restarts);
   if (all_run) count.stable_at = last_start + rule.window;
   if (count.stable_at && *count.stable_at <= now) count.recent = 0;
   // A container that waits to be restarted has ended once more than it was restarted.

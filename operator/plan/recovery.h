@@ -33,8 +33,12 @@ bool refused_by_node(const PodView& pod);
 
 // The GPU of a rank is lost, as its container said last, and nothing but a person or a restart of
 // the node mends it. A container that starts again has the same GPU; a pod that is made again has
-// another one, because the device plugin gives out no GPU that it knows to be lost.
-bool lost_gpu(const PodView& pod);
+// another one, because the device plugin gives out no GPU that it knows to be lost. `before` is
+// what was said of its group last, nullptr when that is new: until the pod goes, its container may
+// start again, and ends with other words or cannot be made.
+bool lost_gpu(const PodView& pod, const api::GroupStatus* before);
+// What is the matter with such a pod, with its container's words of the loss.
+std::string lost_gpu_words(const PodView& pod, const api::GroupStatus* before);
 
 // How long a pod that has failed stays, counted from its making, before it is made again.
 Seconds mend_wait(int recent_restarts);

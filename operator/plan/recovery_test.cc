@@ -117,18 +117,49 @@ TEST(Failed, is_the_nodes_doing_when_its_kubelet_did_not_take_the_pod) {
 TEST(LostGpu, counts_as_one_restart_whether_or_not_its_container_has_started_again) {
   PodView pod = looping(0);
   pod.exit_why = api::kDeviceLost;
-  ASSERT_TRUE(lost_gpu(pod));
+  ASSERT_TRUE(lost_gpu(pod, nullptr));
   EXPECT_EQ(count_restarts({&pod}, nullptr, kRule, kNow).all, 1);
   pod.restarts = 1;
   EXPECT_EQ(count_restarts({&pod}, nullptr, kRule, kNow).all, 1);
   pod.ready = true;  // it was mended meanwhile
-  EXPECT_FALSE(lost_gpu(pod));
+  EXPECT_FALSE(lost_gpu(pod, nullptr));
   pod.ready = false;
   pod.deletion = kNow;
-  EXPECT_FALSE(lost_gpu(pod)) << "it goes already";
+  EXPECT_FALSE(lost_gpu(pod, nullptr)) << "it goes already";
   PodView other = looping(1);
   other.exit_why = api::kDeviceError;
-  EXPECT_FALSE(lost_gpu(other));
+  EXPECT_FALSE(lost_gpu(other, nullptr));
+}
+
+TEST(LostGpu, is_remembered_until_its_pod_goes_whatever_the_container_says_next) {
+  PodView pod = looping(0);
+  pod.name = "m-1-0";
+  pod.node = "n";
+  pod.exit_why = api::kDeviceLost;
+  pod.exit_message = "Xid 79";
+  api::GroupStatus before = said(1, 1);
+  before.reason = api::kDeviceLost;
+  // Where its restarts are spent, other words stand before these.
+  before.message = "it is replaced whole; " + lost_gpu_words(pod, nullptr);
+  EXPECT_EQ(lost_gpu_words(pod, &before),
+            "pod m-1-0 on node n is made again, to have another GPU: Xid 79");
+  PodView again = looping(3);
+  again.name = pod.name;
+  again.node = pod.node;
+  again.exit_why = api::kDeviceError;
+  again.exit_message = "no GPU";
+  ASSERT_TRUE(lost_gpu(again, &before));
+  EXPECT_EQ(lost_gpu_words(again, &before), lost_gpu_words(pod, nullptr));
+  EXPECT_EQ(count_restarts({&again}, &before, kRule, kNow).recent, 1) << "its tries do not count";
+  EXPECT_FALSE(lost_gpu(again, nullptr)) << "nothing is known";
+  again.restarts = 0;
+  EXPECT_FALSE(lost_gpu(again, &before)) << "it is another pod of this name";
+  again.restarts = 3;
+  again.name = "m-1-1";
+  EXPECT_FALSE(lost_gpu(again, &before)) << "another one of its group is";
+  before.reason = api::kPodLost;
+  again.name = pod.name;
+  EXPECT_FALSE(lost_gpu(again, &before));
 }
 
 TEST(Failed, pods_count_as_restarts_each_once) {
@@ -184,6 +215,7 @@ TEST(AvoidedNodes, are_remembered_for_an_hour_and_not_longer_for_being_seen_agai
 
 TEST(AvoidedNodes, are_no_more_than_a_pod_can_carry) {
   std::vector<std::string> many;
+  many.reserve(100);
   for (int i = 0; i < 100; ++i) many.push_back("n" + std::to_string(i));
   EXPECT_EQ(avoided_nodes({}, failed_on(many), kNow).size(), 32U);
 }

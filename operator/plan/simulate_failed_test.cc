@@ -37,6 +37,23 @@ TEST_F(History, a_pod_whose_gpu_is_lost_is_made_again_at_once_and_its_group_keep
   EXPECT_THAT(sim.events(), Contains("PodReplaced"));
 }
 
+TEST_F(History, a_pod_that_waits_for_another_gpu_is_not_forgotten_when_its_container_starts_again) {
+  ready();
+  sim.crash_pod("A0.1", kLostGpu);
+  sim.run(3);
+  sim.crash_pod("A0.1", kLostGpu);
+  sim.run(4);
+  EXPECT_EQ(made(sim, "A0.1"), 1) << "the second time it waits until 10 s after its making";
+  sim.crash_pod("A0.1", "DeviceError: GPU 3: no such device");
+  sim.run(1);
+  EXPECT_THAT(sim.message("Degraded"), HasSubstr("Xid 79"));
+  EXPECT_TRUE(sim.settle());
+  EXPECT_EQ(made(sim, "A0.1"), 2);
+  EXPECT_EQ(sim.condition("Ready"), "True/AllGroupsReady");
+  EXPECT_EQ(sim.status()["groups"][0]["recentRestarts"], 2);
+  EXPECT_THAT(sim.history(), Not(Contains(HasSubstr("-A0.0"))));
+}
+
 TEST_F(History, groups_whose_gpus_are_all_lost_are_made_anew_ever_more_seldom) {
   sim.edit({{"parallelism", {{"tensor", 2}, {"ranksPerPod", 2}}}});
   ready();
