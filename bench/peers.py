@@ -80,18 +80,16 @@ def running(name: str, command: list[str], environment: dict[str, str], health: 
                 time.sleep(0.2)
             yield process, port
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-                os.killpg(process.pid, signal.SIGCONT)
-            try:
+            tell_all(process.pid, signal.SIGTERM)
+            tell_all(process.pid, signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            tell_all(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def processes(session: int) -> list[pathlib.Path]:
-    """All of a server's, as folders of /proc."""
+    """All of a server's, as folders of /proc; its children may have groups of their own."""
     found = []
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -100,18 +98,20 @@ def processes(session: int) -> list[pathlib.Path]:
     return found
 
 
+def tell_all(session: int, what: signal.Signals) -> None:
+    for folder in processes(session):
+        with contextlib.suppress(OSError):
+            os.kill(int(folder.name), what)
+
+
 @contextlib.contextmanager
 def its_turn(session: int):
     """A server goes on, and is stopped afterwards."""
-    def tell_all(what: signal.Signals) -> None:
-        for folder in processes(session):
-            with contextlib.suppress(OSError):
-                os.kill(int(folder.name), what)
-    tell_all(signal.SIGCONT)
+    tell_all(session, signal.SIGCONT)
     try:
         yield
     finally:
-        tell_all(signal.SIGSTOP)
+        tell_all(session, signal.SIGSTOP)
 
 
 def of_all_processes(session: int, read) -> float:
