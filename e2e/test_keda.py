@@ -105,10 +105,10 @@ def test_keda_is_told_of_a_model_under_load(env, operator, make_model, scaler):
     assert (spec.metricName, spec.targetSizeFloat) == ("dsm_queue_depth", 2)
     until("an idle model", lambda: known(scaler.IsActive, queue).result is False and depth() == 0, 30)
     with Watch(scaler, queue) as watch:
-        until("a first word", lambda: watch.said == [False], 10)
+        until("a first word", lambda: watch.said == [False], 60)
         with Load(env, model, threads=6) as load:
             until("a queue", lambda: depth() > 2 and known(scaler.IsActive, queue).result, 60)
-            until("word of it", lambda: watch.said[-1], 10)
+            until("word of it", lambda: watch.said[-1], 60)
             # Not before more wait than that.
             assert known(scaler.IsActive, trigger(model, activation="1000")).result is False
             # Whichever replica is asked.
@@ -117,9 +117,9 @@ def test_keda_is_told_of_a_model_under_load(env, operator, make_model, scaler):
             assert len(pods) == 2
             for pod in pods:
                 with scaler_at(env, operator, f"pod/{pod.metadata.name}") as one:
-                    until(f"the same of {pod.metadata.name}", lambda s=one: known(s.IsActive, queue).result, 10)
+                    until(f"the same of {pod.metadata.name}", lambda s=one: known(s.IsActive, queue).result, 60)
         until("word of the end", lambda: not watch.said[-1], 30)
-        until("an idle model again", lambda: depth() == 0 and not known(scaler.IsActive, queue).result, 10)
+        until("an idle model again", lambda: depth() == 0 and not known(scaler.IsActive, queue).result, 60)
         # It speaks when something has changed, and only then.
         assert all(one != other for one, other in pairwise(watch.said)), watch.said
     load.assert_no_failures()

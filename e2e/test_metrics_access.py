@@ -87,7 +87,7 @@ def test_a_token_opens_what_its_account_may_see(env, namespace, idle):
         return env.k("create", "token", name, "-n", namespace, *options).strip()
 
     reader = token("reader")
-    until("a number for an account that may view", lambda: idle.with_token(reader)[0] == 200, 20)
+    until("a number for an account that may view", lambda: idle.with_token(reader)[0] == 200, 60)
     assert zero(idle.with_token(reader)[1])
     status, body = idle.with_token(token("stranger"))
     assert status == 403 and f"system:serviceaccount:{namespace}:stranger may not list dsm_queue_depth" in body, body
@@ -107,7 +107,7 @@ def test_a_client_certificate_opens_what_its_user_or_group_may_see(env, namespac
     may_view(env, namespace, "viewers", "--group=viewers")
     idle.make_certificate("jane", "viewers")
     idle.make_certificate("joe", "others")
-    until("a number for whose group may view", lambda: idle.with_certificate("jane")[0] == 200, 20)
+    until("a number for whose group may view", lambda: idle.with_certificate("jane")[0] == 200, 60)
     assert zero(idle.with_certificate("jane")[1])
     status, body = idle.with_certificate("joe")
     assert status == 403 and "joe may not list dsm_queue_depth" in body, body

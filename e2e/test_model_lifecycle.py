@@ -57,7 +57,7 @@ def test_nothing_is_written_while_nothing_changes(env, namespace, make_model):
     changed = [name for name in before if before[name] != after.get(name)]
     assert changed == ["DeepSeekModel/calm"]
     env.k("wait", "--for=condition=Ready", "dsm/calm", "-n", namespace, "--timeout=10s")
-    until("the same versions again", lambda: versions() == after, 20)
+    until("the same versions again", lambda: versions() == after, 60)
 
 
 def _steady(env, versions):

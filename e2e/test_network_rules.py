@@ -54,7 +54,7 @@ def test_connections_are_let_through_or_not_as_the_tenant_says(env, enforced, na
         for who, (visitor, allowed) in may.items():
             wanted = {target: target in allowed for target in everything}
             # Rules follow pods within a moment.
-            until(f"the right connections of {who}", lambda v=visitor, w=wanted: matching(v.reaches(everything), w), 20)
+            until(f"the right connections of {who}", lambda v=visitor, w=wanted: matching(v.reaches(everything), w), 60)
             passed += len(allowed)
         load.notes.append(f"{passed} connections of pods let through, {len(may) * len(everything) - passed} refused")
         # It is the tenant's rules that do it.

@@ -64,7 +64,7 @@ def test_a_tenant_walls_its_namespace_in_and_takes_the_walls_along(env, namespac
     assert tenant.get()["metadata"]["resourceVersion"] == before
 
     tenant.delete()
-    until("no labels", lambda: "deepseek-operator.io/tenant" not in labels_of(namespace), 15)
+    until("no labels", lambda: "deepseek-operator.io/tenant" not in labels_of(namespace), 60)
     assert "pod-security.kubernetes.io/enforce" not in labels_of(namespace)
     until("no walls", lambda: not env.k("get", "networkpolicy,resourcequota,limitrange,rolebinding", "-n", namespace,
                                         "-o", "name").split(), 60)
@@ -79,12 +79,12 @@ def test_a_tenant_says_what_stands_in_its_way(env, namespace, make_tenant):
     made = datetime.fromisoformat(first.get()["metadata"]["creationTimestamp"].replace("Z", "+00:00")).timestamp()
     until("a later second", lambda: time.time() > made + 1, 5, interval=0.1)
     second.apply()
-    condition = until("a reason", lambda: second.condition() if second.condition().get("status") == "False" else None, 15)
+    condition = until("a reason", lambda: second.condition() if second.condition().get("status") == "False" else None, 60)
     assert condition["reason"] == "NamespaceOwnedByOther"
     assert first.name in condition["message"]
     assert labels_of(namespace)["deepseek-operator.io/tenant"] == first.name
     first.delete()
-    until("the next in line", lambda: labels_of(namespace).get("deepseek-operator.io/tenant") == second.name, 15)
+    until("the next in line", lambda: labels_of(namespace).get("deepseek-operator.io/tenant") == second.name, 60)
     assert until("what is still missing", lambda: second.condition()
                  if second.condition()["reason"] == "NamespaceMissing" else None, 15)
     assert make_tenant({"namespaces": ["kube-system"]}).apply(check=False).returncode != 0
@@ -134,7 +134,7 @@ def test_a_budget_counts_over_the_namespaces_of_a_tenant(env, namespace, make_na
     condition = until("QuotaExceeded", lambda: second.condition("Ready")
                       if second.condition("Ready").get("reason") == "QuotaExceeded" else None, 20)
     assert "500m cpu" in condition["message"] and not second.pods()
-    assert until("what is used", lambda: tenant.get()["status"].get("used"), 10) == {"cpu": "400m"}
+    assert until("what is used", lambda: tenant.get()["status"].get("used"), 60) == {"cpu": "400m"}
     first.scale(1)
     second.wait_settled(1)
 

@@ -71,7 +71,7 @@ def test_a_tenants_prompts_are_not_in_the_cache_of_another(env, local_only, name
     second_at_its_own, second = Asker(env, own, keys[two.name]), Asker(env, model, keys[two.name])
     for what, asker in ((model, first), (own, second_at_its_own)):
         what.wait_settled(1)
-        until("an open model", lambda a=asker: a.status() == 200, 20)
+        until("an open model", lambda a=asker: a.status() == 200, 60)
     assert second.status() == 401, "keys of one tenant open nothing of the other's"
 
     of_first = first.twice()
@@ -85,7 +85,7 @@ def test_a_tenants_prompts_are_not_in_the_cache_of_another(env, local_only, name
         "deepseek-operator.io/tenant") == two.name, 15)
     two.wait_ready()
     two.set_keys(namespace, {"key": keys[two.name]})
-    until("the keys of the new tenant", lambda: (first.status(), second.status()) == (401, 200), 20)
+    until("the keys of the new tenant", lambda: (first.status(), second.status()) == (401, 200), 60)
     of_second = second.twice()
     same, = model.pods()
     assert same.metadata.uid == leader.metadata.uid and same.status.container_statuses[0].restart_count == 0
