@@ -267,6 +267,17 @@ TEST(Fit, absurd_numbers_stay_numbers) {
   }
 }
 
+TEST(Fit, counts_the_rows_that_a_cpu_makes_integers_of) {
+  const Shape shape = public_shape("r1-distill-qwen-7b");
+  const auto bytes = [&](int bits, std::int64_t tokens) {
+    return operator_bytes(shape, {.weight_bits = bits}, {.batch_tokens = tokens}, Device::kCpu);
+  };
+  EXPECT_EQ(bytes(0, 512), 0);
+  EXPECT_EQ(bytes(8, 512), 16 << 20) << "no more at a time";
+  // Pieces of 18,944 inputs, and two for each segment that may be cut short.
+  EXPECT_EQ(bytes(4, 1), std::int64_t{16} * (148 + 16) * (256 + 8));
+}
+
 TEST(Text, of_bytes) {
   EXPECT_EQ(bytes_text(0), "0 B");
   EXPECT_EQ(bytes_text(656), "656 B");

@@ -44,6 +44,13 @@ constexpr std::int64_t kCpuOperands = 16 * kMiB;
 constexpr std::int64_t kCpuItemRows = 512;
 constexpr std::int64_t kCpuTileRows = 16;
 
+// Of a CPU's products by weights in integers (worker/device/cpu_integer_products.cc): rows in
+// integers of 16 bits, so much at a time unless those of a block of rows are more. In each segment
+// of a sum two pieces of 128 inputs may be cut short; each has 8 bytes more.
+constexpr std::int64_t kCpuIntegers = 16 * kMiB;
+constexpr std::int64_t kCpuBlockRows = 64;
+constexpr std::int64_t kSegments = 8;
+
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
@@ -113,11 +120,19 @@ std::int64_t widest_input(const Shape& s, const WeightCut& cut) {
 }
 
 std::int64_t cpu_operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step) {
-  if (cut.deterministic) return 0;
-  const std::int64_t row = 2 * widest_input(s, cut);
   const std::int64_t rows = round_up(step.batch_tokens, kCpuTileRows);
-  return std::min(rows * row, std::max(kCpuOperands, kCpuItemRows * row)) +
-         std::min(kCpuOperands, rows * 2 * (s.mlp / cut.tensor));
+  std::int64_t bytes = 0;
+  if (cut.weight_bits != 0 || s.integers.bits != 0) {
+    const std::int64_t inputs = round_up(widest_input(s, cut), kScaleBlock);
+    const std::int64_t pieces = inputs / kScaleBlock + 2 * kSegments;
+    const std::int64_t slots = s.experts > 0 ? 1 + s.experts_per_token : 1;
+    const std::int64_t row = slots * pieces * (2 * kScaleBlock + 8);
+    bytes += std::min(rows * row, std::max(kCpuIntegers, kCpuBlockRows * row));
+  }
+  if (cut.deterministic) return bytes;
+  const std::int64_t row = 2 * widest_input(s, cut);
+  bytes += std::min(rows * row, std::max(kCpuOperands, kCpuItemRows * row));
+  return bytes + std::min(kCpuOperands, rows * 2 * (s.mlp / cut.tensor));
 }
 
 std::int64_t gpu_operator_bytes(const Shape& s, const WeightCut& cut, const StepSize& step) {

@@ -62,7 +62,7 @@ std::string digest(const Options& options, const engine::SchedulerConfig& schedu
         options.has_adapters() ? options.max_lora_rank : 0}) {
     all += "," + std::to_string(number);
   }
-  if (options.rounds_weights()) all += "," + options.weight_quantization + ",head int8";
+  if (options.rounds_weights()) all += "," + options.weight_quantization + ",head int8,rows int16";
   all += "," + options.kv_cache_dtype;
   return sha256_hex(all);
 }

@@ -8,9 +8,11 @@
 #include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/cpu/bf16_ops.h"
+#include "kernels/cpu/integer_ops.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/ops.h"
 
@@ -98,6 +100,19 @@ void by_bf16(const Bf16Ops& ops, const Product& p, std::uint16_t* memory) {
   }
 }
 
+// With the rows' way to integers.
+void by_integers(const IntegerOps& ops, const Product& p, IntegerRows to) {
+  const int rows = p.params.rows;
+  ops.make({.x = p.x.data(), .ldx = p.w.k, .rows = rows, .matrix = &p.w, .to = to}, 0, rows);
+  for (int panel = 0; panel < panels_of(p.w); panel += kItemPanels) {
+    for (int row = 0; row < rows; row += kRowBlock) {
+      for (int i = panel; i < std::min(panels_of(p.w), panel + kItemPanels); ++i) {
+        ops.linear(p.params, 0, to, row, std::min(rows, row + kRowBlock), i);
+      }
+    }
+  }
+}
+
 // The best of repeats within the budget, as a line of the table.
 template <class Work>
 void time(const char* name, const Shape& shape, DType dtype, double budget_s, const Work& work) {
@@ -124,8 +139,9 @@ int main(int argc, char** argv) {
        {DType::kInt4, DType::kInt8, DType::kF8E4M3, DType::kBF16, DType::kF32}) {
     // The default model's and a larger model's decode, then prefill.
     for (const Shape shape :
-         {Shape{1, 512, 128}, Shape{1, 1536, 256}, Shape{1, 8192, 4096}, Shape{8, 8192, 4096},
-          Shape{32, 1536, 256}, Shape{512, 1536, 256}, Shape{512, 4096, 4096}}) {
+         {Shape{1, 512, 128}, Shape{1, 1536, 256}, Shape{1, 8192, 4096}, Shape{4, 8192, 4096},
+          Shape{8, 8192, 4096}, Shape{16, 8192, 4096}, Shape{32, 1536, 256}, Shape{512, 1536, 256},
+          Shape{512, 4096, 4096}}) {
       const Product product(shape, dtype);
       for (const Ops* ops : available_ops()) {
         if (ops == available_ops().front() && available_ops().size() > 1)
@@ -141,6 +157,21 @@ int main(int argc, char** argv) {
           static_cast<std::uint16_t*>(std::align(64, space - 64, aligned, space));
       if (const Bf16Ops* ops = bf16_ops()) {
         time(ops->name, shape, dtype, budget_s, [&] { by_bf16(*ops, product, operands); });
+      }
+      if (!is_integer(dtype)) continue;
+      const int together = rows_together(shape.rows);
+      const int pieces = pieces_of(product.w);
+      std::vector<PieceFactor> factors(static_cast<std::size_t>(shape.rows * pieces));
+      const auto bytes =
+          static_cast<std::size_t>(round_up(shape.rows, together) * pieces) * kPieceBytes;
+      std::vector<std::byte> numbers(bytes + 64);
+      void* begin = numbers.data();
+      space = numbers.size();
+      const IntegerRows to{static_cast<std::byte*>(std::align(64, bytes, begin, space)),
+                           factors.data(), pieces, together};
+      for (const IntegerOps* ops : available_integer_ops().subspan(1)) {
+        time((std::string("by ") + ops->name).c_str(), shape, dtype, budget_s,
+             [&] { by_integers(*ops, product, to); });
       }
     }
   }

@@ -5,37 +5,11 @@
 
 #include <immintrin.h>
 
+#include "kernels/cpu/amx_session.h"
 #include "kernels/cpu/bf16_operands.h"
 
 namespace dsm::kernels {
 namespace {
-
-// All eight tiles whole, for as long as it is there; Intel's manual, volume 1, 18.2.
-class TileSession {
- public:
-  TileSession() {
-    Configuration configuration;
-    for (int tile = 0; tile < 8; ++tile) {
-      configuration.row_bytes[tile] = 64;
-      configuration.rows[tile] = kTileRows;
-    }
-    // Not _tile_loadconfig(), which in GCC 12 tells the compiler of 8 of the 64 bytes that are
-    // read, so that it may leave out what sets the others.
-    asm volatile("ldtilecfg %0" : : "m"(configuration));
-  }
-  TileSession(const TileSession&) = delete;
-  TileSession& operator=(const TileSession&) = delete;
-  ~TileSession() { _tile_release(); }
-
- private:
-  struct alignas(64) Configuration {
-    std::uint8_t palette = 1;
-    std::uint8_t start_row = 0;
-    std::uint8_t reserved[14] = {};
-    std::uint16_t row_bytes[16] = {};
-    std::uint8_t rows[16] = {};
-  };
-};
 
 // Lines that are wanted soon, from the third-level cache or memory, a few with each step of a
 // product: a tile that waits for them holds up all that come after it, and so do many at once.

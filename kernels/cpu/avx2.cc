@@ -12,7 +12,6 @@ struct Avx2 {
     __m256 lo;
     __m256 hi;
   };
-  static constexpr int short_rows(DType) { return 0; }
   static constexpr int kAccumulators = 4;  // 8 of the 16 registers
 
   static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -60,24 +59,35 @@ struct Avx2 {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
   }
+
+  // Lanes of 32 bits.
+  using I = Words;
+  static I set_int(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+  static I add_int(I a, I b) {
+    return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+  }
+  static F to_float(I x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
   template <DType kType>
-  static __m256 whole_numbers8(__m256i words, int place) {
+  static __m256i pairs8(__m256i words, int pair) {
     if constexpr (kType == DType::kInt8) {
-      return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 24 - 8 * place), 24));
+      return _mm256_srai_epi16(pair == 0 ? _mm256_slli_epi16(words, 8) : words, 8);
     } else {
-      const __m256i number =
-          _mm256_and_si256(_mm256_srli_epi32(words, 4 * place), _mm256_set1_epi32(15));
-      return _mm256_cvtepi32_ps(_mm256_sub_epi32(number, _mm256_set1_epi32(8)));
+      return _mm256_and_si256(_mm256_srli_epi32(words, 4 * pair), _mm256_set1_epi32(0x000f000f));
     }
   }
   template <DType kType>
-  static F whole_numbers(Words words, int place) {
-    return {whole_numbers8<kType>(words.lo, place), whole_numbers8<kType>(words.hi, place)};
+  static I pairs(Words words, int pair) {
+    return {pairs8<kType>(words.lo, pair), pairs8<kType>(words.hi, pair)};
   }
+  static I multiply_pairs(I a, I b, I sum) {
+    return add_int({_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)}, sum);
+  }
+  using Integers = PairIntegers<Avx2>;
 };
 
 }  // namespace
 
 constinit const Ops kAvx2Ops = Kernels<Avx2>::table("avx2");
+constinit const IntegerOps kAvx2IntegerOps = Kernels<Avx2>::integer_table("avx2");
 
 }  // namespace dsm::kernels

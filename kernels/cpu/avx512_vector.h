@@ -1,18 +1,16 @@
-// Vectors of 16 lanes as one register of AVX-512 (F), for the translation units that are compiled
-// for it. Internal linkage, as kernels.h says.
+// Vectors of 16 lanes as one register of AVX-512 (F and BW), for the translation units that are
+// compiled for it. Internal linkage, as kernels.h says.
 #pragma once
 
 #include <immintrin.h>
 
-#include "kernels/params.h"
+#include "kernels/cpu/integer_product.h"
 
 namespace dsm::kernels {
 namespace {
 
 struct Avx512 {
   using F = __m512;
-  // Up to so many rows at a time ShortWeights pay: with more, those of INT4 run out of registers.
-  static constexpr int short_rows(DType type) { return type == DType::kInt8 ? 4 : 2; }
   static constexpr int kAccumulators = 16;  // of 32 registers
 
   static F load(const float* p) { return _mm512_loadu_ps(p); }
@@ -55,71 +53,22 @@ struct Avx512 {
     }
   }
 
-  // Scales of up to 11 significant bits and no huge magnitude, as those of weights in BF16 and FP16
-  // are: with them ShortWeights are right.
-  template <int kVectors>
-  static bool short_scales(const F (&scale)[kVectors]) {
-    __mmask16 others = 0;
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512i bits = _mm512_castps_si512(scale[v]);
-      const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
-      others |= _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x1fff));
-      others |= _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x70000000));  // 2^97
-    }
-    return others == 0;
-  }
-
-  // Weights in fewer instructions: a number's bits are put into the fraction of a power of two, and
-  // what that adds to the number is taken off by the multiply-add that scales it. That is exact as
-  // long as the power and what is taken off have 24 bits together with the scale.
+  // Lanes of 32 bits.
+  using I = __m512i;
+  static I set_int(std::int32_t x) { return _mm512_set1_epi32(x); }
+  static I add_int(I a, I b) { return _mm512_add_epi32(a, b); }
+  static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
   template <DType kType>
-  struct ShortWeights {
-    static constexpr bool kBytes = kType == DType::kInt8;
-    static constexpr int kKinds = kBytes ? 1 : 3;  // of places in the fraction
-    F scale;
-    F off[kKinds];  // what is added to a scaled number of each kind
-
-    // Where kind's numbers stand, lowest bit, and the value of the power that they are added to.
-    static constexpr int bit(int kind) { return 8 + 4 * kind; }
-    static constexpr int power(int kind) { return 1 << (23 - bit(kind)); }
-    static constexpr int half() { return kBytes ? 128 : 8; }
-
-    ShortWeights() = default;
-    explicit ShortWeights(F of_block) : scale(of_block) {
-      for (int kind = 0; kind < kKinds; ++kind) {
-        off[kind] = mul(set(-static_cast<float>(power(kind) + half())), scale);
-      }
+  static I pairs(Words words, int pair) {
+    if constexpr (kType == DType::kInt8) {
+      const auto both = reinterpret_cast<__m512i>(words);
+      return _mm512_srai_epi16(pair == 0 ? _mm512_slli_epi16(both, 8) : both, 8);
+    } else {
+      return reinterpret_cast<__m512i>(words >> (4 * pair) & 0x000f000fU);
     }
-
-    template <int kKind>
-    F of_kind(Words words) const {
-      constexpr std::uint32_t kMask = (kBytes ? 0xffU : 0xfU) << bit(kKind);
-      constexpr std::uint32_t kPower = static_cast<std::uint32_t>(127 + 23 - bit(kKind)) << 23;
-      // A byte in two's complement plus 128 is the byte with its highest bit turned.
-      constexpr std::uint32_t kTurned = kPower ^ (kBytes ? 128U << bit(kKind) : 0U);
-      const __m512i number = _mm512_ternarylogic_epi32(
-          reinterpret_cast<__m512i>(words), _mm512_set1_epi32(static_cast<int>(kMask)),
-          _mm512_set1_epi32(static_cast<int>(kTurned)), 0x6a);  // (a & b) ^ c
-      return fma(_mm512_castsi512_ps(number), scale, off[kKind]);
-    }
-
-    // Places 2, 3 and 4 of INT4 stand where they are taken from, the others are moved there.
-    F at(Words words, int place) const {
-      if constexpr (kBytes) {
-        return of_kind<0>(place == 0 ? words << 8 : words >> (8 * place - 8));
-      } else {
-        const Words moved = place < 2 ? words << 8 : place < 5 ? words : words >> 12;
-        switch (place < 2 ? place : place < 5 ? place - 2 : place - 5) {
-          case 0:
-            return of_kind<0>(moved);
-          case 1:
-            return of_kind<1>(moved);
-          default:
-            return of_kind<2>(moved);
-        }
-      }
-    }
-  };
+  }
+  static I multiply_pairs(I a, I b, I sum) { return add_int(_mm512_madd_epi16(a, b), sum); }
+  using Integers = PairIntegers<Avx512>;
 };
 
 }  // namespace

@@ -10,9 +10,8 @@ struct Generic {
   // The vector extension lets the compiler use what the baseline has; every operation is per lane.
   typedef float F __attribute__((vector_size(64)));
   typedef std::uint32_t U __attribute__((vector_size(64)));
-  typedef std::int32_t I __attribute__((vector_size(64)));
+  typedef std::int32_t I __attribute__((vector_size(64)));  // also of 16 bits, in pairs
   using Words = U;
-  static constexpr int short_rows(DType) { return 0; }
   static constexpr int kAccumulators = 4;
 
   static F load(const float* p) {
@@ -57,19 +56,32 @@ struct Generic {
     __builtin_memcpy(&x, p, sizeof x);
     return x;
   }
-  // What stands at one place of 16 words (place_in_word).
+
+  static I set_int(std::int32_t x) { return I{} + x; }
+  static I add_int(I a, I b) { return a + b; }
+  static F to_float(I x) { return __builtin_convertvector(x, F); }
+  // Of 16 words the numbers of inputs 2 * pair and 2 * pair + 1 (place_in_word) as pairs of 16
+  // bits; of INT4 each plus 8.
   template <DType kType>
-  static F whole_numbers(Words words, int place) {
+  static I pairs(Words words, int pair) {
     if constexpr (kType == DType::kInt8) {
-      return __builtin_convertvector(reinterpret_cast<I>(words << (24 - 8 * place)) >> 24, F);
+      const U even = reinterpret_cast<U>(reinterpret_cast<I>(words << (24 - 8 * pair)) >> 24);
+      const U odd = reinterpret_cast<U>(reinterpret_cast<I>(words << (8 - 8 * pair)) >> 24);
+      return reinterpret_cast<I>((even & 0xffffU) | odd << 16);
     } else {
-      return __builtin_convertvector(reinterpret_cast<I>(words >> (4 * place) & 15U) - 8, F);
+      return reinterpret_cast<I>(words >> (4 * pair) & 0x000f000fU);
     }
   }
+  // sum + the products of both numbers of pairs.
+  static I multiply_pairs(I a, I b, I sum) {
+    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+  }
+  using Integers = PairIntegers<Generic>;
 };
 
 }  // namespace
 
 constinit const Ops kGenericOps = Kernels<Generic>::table("generic");
+constinit const IntegerOps kGenericIntegerOps = Kernels<Generic>::integer_table("generic");
 
 }  // namespace dsm::kernels

@@ -1,5 +1,5 @@
 // Weights rounded to INT8 and INT4 against the definition of rounding and of the layout, element by
-// element, and their products, by every table, against those of the same weights in FP32.
+// element.
 #include "kernels/cpu/integers.h"
 
 #include <gtest/gtest.h>
@@ -12,98 +12,13 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cpu/ops_fixture.h"
+#include "kernels/cpu/integers_fixture.h"
 #include "kernels/cpu/pack.h"
-#include "kernels/ops.h"
 
 namespace dsm::kernels {
 namespace {
 
 constexpr DType kIntegers[] = {DType::kInt8, DType::kInt4};
-
-// A tensor [rows, columns] in FP32 and what it becomes, by the definition.
-struct Tensor {
-  Tensor(int r, int c, unsigned seed) : rows(r), columns(c) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0.0F, 0.1F);
-    values.resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns));
-    for (float& value : values) value = normal(random);
-  }
-
-  float value(int row, int column) const {
-    return values[static_cast<std::size_t>(row) * static_cast<std::size_t>(columns) +
-                  static_cast<std::size_t>(column)];
-  }
-  // By the definition, and each value's step.
-  struct Rounded {
-    std::vector<float> values;
-    std::vector<float> steps;
-  };
-  Rounded rounded(DType dtype) const {
-    Rounded all;
-    const double lowest = dtype == DType::kInt4 ? -8 : -128;
-    for (int row = 0; row < rows; ++row) {
-      for (int first = 0; first < columns; first += 128) {
-        const int end = std::min(first + 128, columns);
-        float extreme = 0;
-        for (int i = first; i < end; ++i) {
-          if (std::abs(value(row, i)) > std::abs(extreme)) extreme = value(row, i);
-        }
-        const float step = extreme / static_cast<float>(lowest);
-        for (int i = first; i < end; ++i) {
-          const auto exact = static_cast<double>(value(row, i) / step);
-          const double integer = std::clamp(std::nearbyint(exact), lowest, -lowest - 1);
-          all.values.push_back(static_cast<float>(integer) * step);
-          all.steps.push_back(std::abs(step));
-        }
-      }
-    }
-    return all;
-  }
-  WeightPiece slice(int row, int n, int column, int k, std::optional<DType> dtype) const {
-    return {.data = reinterpret_cast<const std::byte*>(values.data()),
-            .dtype = DType::kF32,
-            .n_stride = columns,
-            .n = n,
-            .k = k,
-            .origin = std::int64_t{row} * columns + column,
-            .round_to = dtype};
-  }
-
-  int rows;
-  int columns;
-  std::vector<float> values;
-};
-
-struct Packed {
-  explicit Packed(const std::vector<WeightPiece>& pieces) {
-    const PackedMatrix shape = packed_matrix(pieces, nullptr);
-    storage.assign(packed_bytes(shape.dtype, shape.n, shape.k), std::byte{0x55});
-    matrix = packed_matrix(pieces, storage.data());
-    finite = pack_panels(pieces, matrix, 0, panels_of(matrix));
-  }
-  std::vector<std::byte> storage;
-  PackedMatrix matrix;
-  bool finite;
-};
-
-// Element (j, i) of a packed matrix, by the layout that kernels/params.h describes.
-float packed_at(const PackedMatrix& w, int j, int i) {
-  const int per_word = w.dtype == DType::kInt4 ? 8 : 4;
-  const int bits = 32 / per_word;
-  const int lead = w.scale_phase % per_word;
-  const int words = (lead + w.k + per_word - 1) / per_word;
-  const int number = (lead + i) % per_word;
-  const int place = number / 2 + (number % 2 != 0 ? per_word / 2 : 0);
-  const std::uint32_t word = static_cast<const std::uint32_t*>(
-      w.data)[(j / kPanel * words + (lead + i) / per_word) * kPanel + j % kPanel];
-  const auto code = static_cast<int>(word >> (place * bits) & ((1U << bits) - 1));
-  const int integer = bits == 4 ? code - 8 : code - (code >= 128 ? 256 : 0);
-  const int blocks = (w.scale_phase + w.k + 127) / 128;
-  const int block = (w.scale_phase + i) / 128;
-  return static_cast<float>(integer) *
-         w.scales[(j / kPanel * blocks + block) * kPanel + j % kPanel];
-}
 
 TEST(Integers, TheLargestValueIsExactAndTheOthersAreTheNearest) {
   const float values[] = {0.5F, -2.0F, 0.1F, 1.99F};
@@ -256,85 +171,6 @@ TEST(Integers, PanelsPackedApartAreTheMatrixPackedWhole) {
     EXPECT_EQ(storage, whole.storage);
   }
 }
-
-class IntegerOps : public OnEveryTable {};
-
-std::vector<float> product(const Ops& ops, const PackedMatrix& w, const std::vector<float>& x,
-                           int rows, bool accumulate) {
-  std::vector<float> y(static_cast<std::size_t>(rows) * static_cast<std::size_t>(w.n), 0.25F);
-  const LinearParams p{.x = x.data(),
-                       .ldx = w.k,
-                       .w = &w,
-                       .y = y.data(),
-                       .ldy = w.n,
-                       .rows = rows,
-                       .accumulate = accumulate};
-  for (int panel = 0; panel < panels_of(w); ++panel) ops.linear(p, 0, 0, rows, panel);
-  return y;
-}
-
-// Values as another type has them: with the leading bits of their significands.
-Tensor shortened(Tensor tensor, std::uint32_t kept) {
-  for (float& value : tensor.values) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &value, 4);
-    bits &= kept;
-    std::memcpy(&value, &bits, 4);
-  }
-  return tensor;
-}
-
-void expect_bits_of_fp32(const Ops& ops, const Tensor& tensor) {
-  std::mt19937 random(10);
-  std::normal_distribution<float> normal;
-  for (const DType dtype : kIntegers) {
-    Tensor rounded = tensor;
-    rounded.values = tensor.rounded(dtype).values;
-    for (const auto& [row, n, column, k] : {std::array{0, 170, 0, 500},
-                                            {100, 70, 77, 300},
-                                            {3, 5, 127, 1},
-                                            {120, 16, 126, 4},
-                                            {0, 64, 200, 184},
-                                            {9, 100, 256, 31}}) {
-      const Packed integers({tensor.slice(row, n, column, k, dtype)});
-      const Packed plain({rounded.slice(row, n, column, k, {})});
-      for (const int rows : {1, 2, 3, 7, 70}) {
-        std::vector<float> x(static_cast<std::size_t>(rows) * static_cast<std::size_t>(k));
-        for (float& value : x) value = normal(random);
-        for (const bool accumulate : {false, true}) {
-          const auto got = product(ops, integers.matrix, x, rows, accumulate);
-          const auto wanted = product(*available_ops()[0], plain.matrix, x, rows, accumulate);
-          ASSERT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0)
-              << n << " x " << k << ", " << rows << " rows";
-        }
-      }
-    }
-  }
-}
-
-TEST_P(IntegerOps, GiveTheBitsOfTheSameWeightsInFp32) {
-  expect_bits_of_fp32(*GetParam(), Tensor(170, 500, 9));
-}
-
-// Scales of 8, 11 and 12 bits: a table may have a quicker way where they are short.
-TEST_P(IntegerOps, GiveTheSameBitsWithShortScales) {
-  for (const std::uint32_t kept : {0xffff0000U, 0xffffe000U, 0xfffff000U}) {
-    expect_bits_of_fp32(*GetParam(), shortened(Tensor(170, 500, 11), kept));
-  }
-}
-
-// Of the scales that are there some are long, negative, subnormal or huge.
-TEST_P(IntegerOps, GiveTheSameBitsWithScalesOfAllMagnitudes) {
-  Tensor tensor = shortened(Tensor(170, 500, 12), 0xffff0000U);
-  const float factors[] = {1, -1, 0x1p-120F, 0x1p96F, 0x1p110F, 0x1.fffffep0F};
-  for (std::size_t i = 0; i < tensor.values.size(); ++i) {
-    // Neighbouring panels and blocks of inputs have others.
-    tensor.values[i] *= factors[(i / 500 / 20 + i % 500 / 128) % std::size(factors)];
-  }
-  expect_bits_of_fp32(*GetParam(), tensor);
-}
-
-INSTANTIATE_TEST_SUITE_P(Tables, IntegerOps, all_tables(), table_name);
 
 }  // namespace
 }  // namespace dsm::kernels

@@ -98,14 +98,26 @@ struct Kernels {
     }
   }
 
+  static MadeRows made_rows(const IntegerRows* made, int row, int piece) {
+    if (made == nullptr) return {};
+    return {made, row - made->first, piece};
+  }
+
   static void linear(const LinearParams& p, int which, int begin, int end, int panel) {
+    linear_of(p, which, nullptr, begin, end, panel);
+  }
+  // `made`: the rows as integers; null: they are not there.
+  static void linear_of(const LinearParams& p, int which, const IntegerRows* made, int begin,
+                        int end, int panel) {
     const float* x = p.x + which * p.x_step;
     float* y = p.y + which * p.y_step + panel * kPanel;
     const int width = p.w[which].n - panel * kPanel;
-    const bool whole = width >= kPanel || width % kLanes == 0;
-    alignas(64) float sums[kRowBlock][kPanel];  // where the last vector must not be stored whole
+    // Those by integers are added to for each piece of the inputs, so they stand side by side.
+    const bool whole = (width >= kPanel || width % kLanes == 0) && !is_integer(p.w[which].dtype);
+    alignas(64) float sums[kRowBlock][kPanel];  // or the last vector must not be stored whole
     for (int row = begin; row < end; row += kRowBlock) {
       ProductRows rows;
+      rows.made = made_rows(made, row, 0);
       for (int r = row; r < end && r < row + kRowBlock; ++r) {
         rows.add(x + r * p.ldx, whole ? y + r * p.ldy : sums[r - row]);
       }
@@ -114,7 +126,7 @@ struct Kernels {
       }
       panel_product<V>(p.w[which], panel, rows, p.accumulate);
       for (int r = 0; !whole && r < rows.count; ++r) {
-        for (int i = 0; i < width; ++i) y[(row + r) * p.ldy + i] = sums[r][i];
+        copy(sums[r], width < kPanel ? width : kPanel, y + (row + r) * p.ldy);
       }
       for (int r = 0; p.bias != nullptr && r < rows.count; ++r) {
         for (int i = 0; i < width && i < kPanel; ++i) {
@@ -125,11 +137,16 @@ struct Kernels {
   }
 
   static void gate_up(const GateUpParams& p, int group, int begin, int end, int panel) {
+    gate_up_of(p, group, nullptr, begin, end, panel);
+  }
+  static void gate_up_of(const GateUpParams& p, int group, const IntegerRows* made, int begin,
+                         int end, int panel) {
     constexpr int kHalf = kPanel / 2;
     const bool begun = group == 0 && p.start != nullptr;
     alignas(64) float sums[kRowBlock][kPanel];
     for (int slot = begin; slot < end; slot += kRowBlock) {
       ProductRows rows;
+      rows.made = made_rows(made, slot, 0);
       for (int s = slot; s < end && s < slot + kRowBlock; ++s) {
         rows.add(p.x + p.token[s] * p.ldx, sums[s - slot]);
         for (int i = 0; begun && i < kPanel; i += kLanes) {
@@ -169,15 +186,17 @@ struct Kernels {
     const std::int32_t* token;
     Group group;
     const SegmentedMatrix* w;
+    const IntegerRows* made = nullptr;
   };
-  // Continues the sums of tokens [begin, end) with segment s of a group; the sums begin when
-  // `go_on` is false.
-  static void add_group(const GroupInput& from, int s, int begin, int end, int panel,
+  // Continues the sums of tokens [begin, end) with segment s of a group, whose integers begin with
+  // `piece` of a row's; the sums begin when `go_on` is false.
+  static void add_group(const GroupInput& from, int s, int piece, int begin, int end, int panel,
                         float (*sums)[kPanel], bool go_on) {
     const int first = slot_of(from.token, from.group.begin, from.group.end, begin);
     const int last = slot_of(from.token, first, from.group.end, end);
     const float* h = from.h + from.w->offset[s];
     ProductRows rows;
+    rows.made = made_rows(from.made, first, piece);
     for (int slot = first; slot < last; ++slot) {
       rows.add(h + slot * from.ldh, sums[from.token[slot] - begin]);
     }
@@ -185,6 +204,10 @@ struct Kernels {
   }
 
   static void row_parallel(const RowParallelParams& p, int begin, int end, int panel) {
+    row_parallel_of(p, nullptr, begin, end, panel);
+  }
+  static void row_parallel_of(const RowParallelParams& p, const IntegerRows* made, int begin,
+                              int end, int panel) {
     // Partial sums on their way up the tree: a finished subtree waits for its sibling, so
     // log2(segments) + 1 suffice.
     constexpr int kDepth = 4;
@@ -197,12 +220,17 @@ struct Kernels {
     for (int s = 0; s < segments; ++s) {
       auto& sums = waiting[depth++];
       for (int g = 0; g < p.group_count; ++g) {
-        add_group({p.h, p.ldh, p.token, p.groups[g], &p.w[g]}, s, begin, end, panel, sums, g > 0);
+        int piece = 0;
+        for (int before = 0; made != nullptr && before < s; ++before) {
+          piece += pieces_of(p.w[g].part[before]);
+        }
+        add_group({p.h, p.ldh, p.token, p.groups[g], &p.w[g], made != nullptr ? made + g : nullptr},
+                  s, piece, begin, end, panel, sums, g > 0);
       }
       for (int a = 0; a < p.adapter_count; ++a) {
         add_group(
             {p.adapter_h, p.adapter_ldh, p.adapter_token, p.adapter_groups[a], &p.adapter_w[a]}, s,
-            begin, end, panel, sums, true);
+            0, begin, end, panel, sums, true);
       }
       for (int done = s + 1; done % 2 == 0; done /= 2, --depth) {
         for (int t = 0; t < end - begin; ++t) {
@@ -365,6 +393,23 @@ struct Kernels {
                p.query + row * p.query_dim + p.at, 1, p.rope, p.places[t].position);
       }
     }
+  }
+
+  static void linear_by(const LinearParams& p, int which, const IntegerRows& rows, int begin,
+                        int end, int panel) {
+    linear_of(p, which, &rows, begin, end, panel);
+  }
+  static void gate_up_by(const GateUpParams& p, int group, const IntegerRows& rows, int begin,
+                         int end, int panel) {
+    gate_up_of(p, group, &rows, begin, end, panel);
+  }
+
+  static constexpr IntegerOps integer_table(const char* name) {
+    return {.name = name,
+            .make = make_rows<V>,
+            .linear = linear_by,
+            .gate_up = gate_up_by,
+            .row_parallel = row_parallel_of};
   }
 
   static constexpr Ops table(const char* name) {

@@ -3,12 +3,12 @@
 // may be shared between instruction sets.
 #pragma once
 
+#include "kernels/cpu/integer_product.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/ops.h"
 
 namespace dsm::kernels {
 namespace {
-
-constexpr int kLanes = 16;
 
 // exp for x <= 88; below -86 it is exp(-86), about 4e-38. exp(0) is exactly 1. x = n ln 2 + r: a
 // polynomial in r (coefficients 1/i!, |r| <= 0.35, relative error below 1e-7), then n is added to
@@ -88,107 +88,6 @@ inline Columns panel_columns(const PackedMatrix& w, int panel) {
   return columns;
 }
 
-// So far ahead of their use weights are asked for: what processors fetch by themselves ends with
-// each page of 4 KiB. Past the end of all weights that does nothing.
-constexpr int kBytesAhead = 4096;
-
-// Weights of integers: number times scale. A fused sum with zero costs no more than the product.
-template <class V, DType kType>
-struct PlainWeights {
-  typename V::F scale;
-  PlainWeights() = default;
-  explicit PlainWeights(typename V::F of_block) : scale(of_block) {}
-  typename V::F at(typename V::Words words, int place) const {
-    return V::fma(V::template whole_numbers<kType>(words, place), scale, V::set(0.0F));
-  }
-};
-
-// What a vector type makes of words: its own weights where the block's scales are short (V says
-// which are).
-template <class V, DType kType, bool kShort>
-struct WeightsOf {
-  using Type = PlainWeights<V, kType>;
-};
-template <class V, DType kType>
-struct WeightsOf<V, kType, true> {
-  using Type = typename V::template ShortWeights<kType>;
-};
-
-// Inputs i up to `end`, all of one block of scales, of which the first stands at `place` of its
-// word, which is at w. Where the next block's words begin.
-template <class V, DType kType, bool kShort, int kRows, int kVectors>
-inline __attribute__((always_inline)) const char* integer_block(
-    const char* w, std::int64_t row_bytes, const typename V::F (&scale)[kVectors], int place, int i,
-    int end, const float* const* x, typename V::F (&acc)[kRows][kVectors]) {
-  using F = typename V::F;
-  constexpr int kInputs = inputs_per_word(kType);
-  using Weights = typename WeightsOf<V, kType, kShort>::Type;
-  Weights weights[kVectors];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) weights[v] = Weights(scale[v]);
-  for (; i < end; w += row_bytes, place = 0) {
-    typename V::Words words[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const char* at = w + v * kVectorBytes<kType>;
-      words[v] = V::load_words(at);
-      __builtin_prefetch(at + kBytesAhead);
-    }
-    const auto take = [&](int input, int number) __attribute__((always_inline)) {
-      F b[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v)
-        b[v] = weights[v].at(words[v], place_in_word(kType, number));
-#pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) {
-        const F a = V::set(x[m][input]);
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) acc[m][v] = V::fma(a, b[v], acc[m][v]);
-      }
-    };
-    // Blocks end where words do: only the first and the last word may be cut short.
-    if (place == 0 && i + kInputs <= end) {
-#pragma GCC unroll 8
-      for (int number = 0; number < kInputs; ++number) take(i + number, number);
-      i += kInputs;
-    } else {
-      for (; place < kInputs && i < end; ++place, ++i) take(i, place);
-    }
-  }
-  return w;
-}
-
-// chain() over integers. As with FP8 a weight is rounded to FP32 after it was multiplied by its
-// scale, as if it had been packed so; but a zero is never negative, whatever its scale's sign.
-template <class V, DType kType, int kRows, int kVectors>
-inline __attribute__((always_inline)) void integer_chain(const Columns& columns, int vector,
-                                                         const float* const* x,
-                                                         typename V::F (&acc)[kRows][kVectors]) {
-  const char* w = columns.data + vector * kVectorBytes<kType>;
-  const float* scales = columns.scales + vector * kLanes;
-  const int k = columns.k;
-  int place = columns.lead;  // in the word, of input i
-  for (int i = 0, end = columns.first_block; i < k; end += kScaleBlock, scales += kPanel) {
-    typename V::F scale[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) scale[v] = V::load(scales + v * kLanes);
-    const int last = end < k ? end : k;
-    if constexpr (kRows <= V::short_rows(kType)) {
-      if (V::short_scales(scale)) {
-        w = integer_block<V, kType, true, kRows, kVectors>(w, columns.row_bytes, scale, place, i,
-                                                           last, x, acc);
-        i = last;
-        place = 0;
-        continue;
-      }
-    }
-    w = integer_block<V, kType, false, kRows, kVectors>(w, columns.row_bytes, scale, place, i, last,
-                                                        x, acc);
-    i = last;
-    place = 0;
-  }
-}
-
 // acc[m][v] continues its chain over all k. kRows * kVectors accumulators live in registers.
 template <class V, DType kType, int kRows, int kVectors>
 inline __attribute__((always_inline)) void chain(const Columns& columns, int vector,
@@ -198,9 +97,7 @@ inline __attribute__((always_inline)) void chain(const Columns& columns, int vec
   const char* w = columns.data + vector * kVectorBytes<kType>;
   const std::int64_t row_bytes = columns.row_bytes;
   const int k = columns.k;
-  if constexpr (is_integer(kType)) {
-    integer_chain<V, kType, kRows, kVectors>(columns, vector, x, acc);
-  } else if constexpr (kType == DType::kF8E4M3) {
+  if constexpr (kType == DType::kF8E4M3) {
     // A weight is rounded to FP32 after it was multiplied by its scale, as if it had been packed
     // so.
     const float* scales = columns.scales + vector * kLanes;
@@ -267,11 +164,13 @@ inline __attribute__((always_inline)) void chain(const Columns& columns, int vec
   }
 }
 
-// Rows of a product: x[r] holds k inputs, y[r] receives `vectors` * 16 sums.
+// Rows of a product: x[r] holds k inputs, y[r] receives `vectors` * 16 sums. By weights in integers
+// x may have been made integers of already.
 struct ProductRows {
   const float* x[kRowBlock];
   float* y[kRowBlock];
   int count = 0;
+  MadeRows made = {};
 
   void add(const float* from, float* to) {
     x[count] = from;
@@ -325,10 +224,19 @@ inline void panel_product(const PackedMatrix& w, int panel, const ProductRows& r
     product<V, DType::kBF16>(panel_columns<DType::kBF16>(w, panel), rows, go_on);
   } else if (w.dtype == DType::kF8E4M3) {
     product<V, DType::kF8E4M3>(panel_columns<DType::kF8E4M3>(w, panel), rows, go_on);
-  } else if (w.dtype == DType::kInt8) {
-    product<V, DType::kInt8>(panel_columns<DType::kInt8>(w, panel), rows, go_on);
-  } else if (w.dtype == DType::kInt4) {
-    product<V, DType::kInt4>(panel_columns<DType::kInt4>(w, panel), rows, go_on);
+  } else if (is_integer(w.dtype)) {
+    if (rows.count == 0) return;
+    if (!go_on) {
+      const Columns columns = panel_columns<DType::kF32>(w, panel);
+      for (int r = 0; r < rows.count; ++r) {
+        for (int v = 0; v < columns.vectors; ++v) V::store(rows.y[r] + v * kLanes, V::set(0.0F));
+      }
+    }
+    if (w.dtype == DType::kInt8) {
+      integer_product<V, DType::kInt8>(w, panel, rows.x, rows.y, rows.count, rows.made);
+    } else {
+      integer_product<V, DType::kInt4>(w, panel, rows.x, rows.y, rows.count, rows.made);
+    }
   } else {
     product<V, DType::kF32>(panel_columns<DType::kF32>(w, panel), rows, go_on);
   }

@@ -225,7 +225,8 @@ TEST(ModelOnDevice, WeightsRoundedToIntegersAreNearTheCpu) {
   for (const kernels::DType dtype : {kernels::DType::kInt8, kernels::DType::kInt4}) {
     for (const char* dir : {kTinyModel, "tests/goldens/fp8-tiny", "tests/goldens/families/qwen2"}) {
       SCOPED_TRACE(dir);
-      expect_near_the_cpu(dir, {.round_weights = dtype});
+      // On the CPU rows are integers of 16 bits then.
+      expect_near_the_cpu(dir, {.round_weights = dtype}, 0.02);
     }
   }
 }

@@ -1,6 +1,6 @@
-// Checkpoints whose weights somebody else has rounded to integers: to the last bit the model whose
-// checkpoint holds these weights in FP32, in every table, on any number of ranks and whichever
-// matrices are integers.
+// Checkpoints whose weights somebody else has rounded to integers: near the model whose checkpoint
+// holds these weights in FP32, whichever matrices are integers, and the same bits in every table
+// and on any number of ranks.
 #include <gmock/gmock.h>
 
 #include <functional>
@@ -64,14 +64,15 @@ bool is_large(const std::string& checkpoint) {
   return checkpoint == kTinyModel;
 }
 
-TEST_P(PackedCheckpoint, GivesTheBitsOfItsWeightsInFp32) {
+TEST_P(PackedCheckpoint, IsNearItsWeightsInFp32AndTheSameInEveryTable) {
   const auto tables = kernels::available_ops();
   for (std::size_t at = 0; at < std::size(kPackedForms); ++at) {
     const PackedForm& form = kPackedForms[at];
     SCOPED_TRACE(form.name);
     const Pair pair(GetParam(), form, is_matrix);
     ASSERT_GT(pair.count, 5);
-    const auto wanted = logits_of(pair.dequantised.path(), {});
+    const auto wanted = logits_of(pair.packed.path(), {});
+    expect_near_fp32(wanted, logits_of(pair.dequantised.path(), {}));
     // By twos each of three tables has INT4 and INT8.
     const auto some = is_large(GetParam()) ? tables.subspan(at / 2 % tables.size(), 1) : tables;
     for (const kernels::Ops* ops : some) {
@@ -114,7 +115,7 @@ TEST_P(PackedCheckpoint, MayHaveAnyOfItsMatricesInIntegers) {
       const Chosen& chosen = choices[at];
       const int form = forms[other];
       const Pair pair(GetParam(), kPackedForms[form], chosen);
-      expect_same_bits(logits_of(pair.packed.path(), {}), logits_of(pair.dequantised.path(), {}));
+      expect_near_fp32(logits_of(pair.packed.path(), {}), logits_of(pair.dequantised.path(), {}));
     }
   }
 }
@@ -131,19 +132,18 @@ TEST(PackedCheckpointModes, TheLooseModeAndWholeExpertsTakeItAsWell) {
     const Pair pair(kTinyModel, kPackedForms[form], is_matrix);
     for (const bool whole : {false, true}) {
       const RankSpec spec{.size = 2, .deterministic = false, .expert_parallel = whole};
-      expect_same_bits(logits_of_ranks(pair.packed.path(), spec),
+      expect_near_fp32(logits_of_ranks(pair.packed.path(), spec),
                        logits_of_ranks(pair.dequantised.path(), spec));
     }
     const RankSpec own{.size = 2, .data_parallel_attention = true};
-    expect_same_bits(logits_of_ranks(pair.packed.path(), own),
-                     logits_of(pair.dequantised.path(), {}));
+    expect_same_bits(logits_of_ranks(pair.packed.path(), own), logits_of(pair.packed.path(), {}));
   }
 }
 
 TEST(PackedCheckpointModes, ItsDraftLayerIsLoadedAsWell) {
   const Pair pair(kTinyModel, kPackedForms[3], is_matrix);
   expect_same_bits(logits_of(pair.packed.path(), {.drafts = true}),
-                   logits_of(pair.dequantised.path(), {}));
+                   logits_of(pair.packed.path(), {}));
 }
 
 // Embedding and head as the loader rounds them.
@@ -171,13 +171,13 @@ TEST(PackedCheckpointRounding, IsOfTheMatricesThatAreNotIntegersYet) {
   }
   round_tokens(tensors);
   pair.dequantised.write("model.safetensors", safetensors_bytes(tensors));
-  expect_same_bits(logits_of(pair.packed.path(), {.round_weights = DType::kInt4}),
+  expect_near_fp32(logits_of(pair.packed.path(), {.round_weights = DType::kInt4}),
                    logits_of(pair.dequantised.path(), {}));
   const Pair all(kTinyModel, form, is_matrix);
   tensors = read_safetensors(all.dequantised.path() / "model.safetensors");
   round_tokens(tensors);
   all.dequantised.write("model.safetensors", safetensors_bytes(tensors));
-  expect_same_bits(logits_of(all.packed.path(), {.round_weights = DType::kInt4}),
+  expect_near_fp32(logits_of(all.packed.path(), {.round_weights = DType::kInt4}),
                    logits_of(all.dequantised.path(), {}));
   const auto config = load_model_config(pair.packed.path());
   ASSERT_TRUE(config);
@@ -196,7 +196,7 @@ TEST(PackedCheckpointRounding, BesideZeroPointsIsToInt8) {
   TestTensors tensors = read_safetensors(pair.dequantised.path() / "model.safetensors");
   round_tokens(tensors);
   pair.dequantised.write("model.safetensors", safetensors_bytes(tensors));
-  expect_same_bits(logits_of(pair.packed.path(), {.round_weights = DType::kInt8}),
+  expect_near_fp32(logits_of(pair.packed.path(), {.round_weights = DType::kInt8}),
                    logits_of(pair.dequantised.path(), {}));
   const auto config = load_model_config(pair.packed.path());
   ASSERT_TRUE(config);

@@ -1,6 +1,8 @@
 // A checkpoint read as a whole, to be written again with other weights, and the logits of it.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 #include <thread>
 #include <vector>
@@ -109,6 +111,24 @@ inline std::vector<float> logits_of_ranks(const std::filesystem::path& dir, Rank
   }
   for (auto& rank : ranks) rank.join();
   return got;
+}
+
+// Logits by weights in integers beside those of a checkpoint that holds the same weights in FP32: a
+// row's inputs are integers of 16 bits then (kernels/cpu/integer_ops.h), so that each is off by up
+// to 2^-15 of the largest of its 128. Where two experts or two positions are about as good for a
+// token another one may be taken, and then that token's logits are off by more than the others.
+inline void expect_near_fp32(const std::vector<float>& got, const std::vector<float>& wanted) {
+  ASSERT_EQ(got.size(), wanted.size());
+  double worst = 0;
+  double squares = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(got[i]) - wanted[i]);
+    ASSERT_FALSE(std::isnan(difference)) << i;
+    worst = std::max(worst, difference);
+    squares += difference * difference;
+  }
+  EXPECT_LE(worst, 0.1);
+  EXPECT_LE(std::sqrt(squares / static_cast<double>(got.size())), 0.003);
 }
 
 // The last folder of a path as the name of a test.

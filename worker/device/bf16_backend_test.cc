@@ -90,17 +90,19 @@ TEST_F(Bf16BackendTest, LinearIsNearForEveryType) {
       const Weight w = weight(100, k, dtype, ++seed);
       const PackedMatrix on_cpu = load(cpu_, w);
       const PackedMatrix on_device = load(device_, w);
-      for (const int rows : {16, 17, 70}) {
+      for (const int rows : {16, 17, 70, 200}) {
         const auto x = random_floats(size(rows) * size(k), ++seed);
         const auto got = linear(device_, on_device, x, {rows});
         const auto wanted = linear(cpu_, on_cpu, x, {rows});
         const std::string what = "k " + std::to_string(k) + " rows " + std::to_string(rows) +
                                  " type " + std::to_string(static_cast<int>(dtype));
-        // Of weights of about 0.1: activations are rounded by up to 2^-9 of themselves, and so are
+        // Of weights of about 0.1: activations are rounded by up to 2^-8 of themselves, and so are
         // weights that are not BF16.
-        expect_near(got, wanted, 3e-3 * std::sqrt(k), what);
+        expect_near(got, wanted, 3e-3 * std::sqrt(k) + 3e-3, what);
         if (HasFatalFailure()) return;
-        EXPECT_EQ(got == wanted, dtype == DType::kF32) << what << ": FP32 is the table's, or not";
+        // FP32 is the table's, and so are some rows by integers.
+        const bool others = dtype == DType::kF32 || (is_integer(dtype) && rows < 192);
+        EXPECT_EQ(got == wanted, others) << what;
       }
     }
   }

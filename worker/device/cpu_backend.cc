@@ -11,6 +11,7 @@
 
 #include "kernels/group_experts.h"
 #include "worker/device/cpu_bf16_products.h"
+#include "worker/device/cpu_integer_products.h"
 #include "worker/device/thread_pool.h"
 
 namespace dsm::device {
@@ -66,7 +67,10 @@ constexpr int kIndexBlocks = 16;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(int threads, const Ops& ops, const Bf16Ops* bf16)
-      : ops_(ops), name_(std::string("cpu/") + ops.name), pool_(threads) {
+      : ops_(ops),
+        name_(std::string("cpu/") + ops.name),
+        pool_(threads),
+        integers_(integer_ops(ops), pool_) {
     if (bf16 == nullptr) return;
     name_ += std::string("+") + bf16->name;
     bf16_.emplace(*bf16, pool_);
@@ -142,6 +146,7 @@ class CpuBackend final : public Backend {
 
   void linear(const LinearParams& p) override {
     if (bf16_ && bf16_->linear(p)) return;
+    if (integers_.linear(p)) return;
     const int blocks = blocks_of(p.rows);
     const int panels = panels_of(p.w[0]);
     const std::int64_t work = std::int64_t{p.rows} * p.batch * p.w[0].n * p.w[0].k;
@@ -156,6 +161,7 @@ class CpuBackend final : public Backend {
 
   void gate_up(const GateUpParams& p) override {
     if (bf16_ && bf16_->gate_up(p)) return;
+    if (integers_.gate_up(p)) return;
     int items = 0;
     std::int64_t work = 0;
     for (int g = 0; g < p.group_count; ++g) {
@@ -177,6 +183,7 @@ class CpuBackend final : public Backend {
 
   void row_parallel(const RowParallelParams& p) override {
     if (bf16_ && bf16_->row_parallel(p)) return;
+    if (integers_.row_parallel(p)) return;
     const int blocks = blocks_of(p.tokens);
     const int panels = panels_of(p.w[0].part[0]);
     std::int64_t work = 0;
@@ -340,6 +347,7 @@ class CpuBackend final : public Backend {
   Arena arena_;
   Arena caches_;
   ThreadPool pool_;
+  CpuIntegerProducts integers_;
   std::optional<CpuBf16Products> bf16_;
 };
 

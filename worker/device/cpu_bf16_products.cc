@@ -17,10 +17,11 @@ constexpr int kPackedTiles = 4;  // of a work item
 constexpr int kPackItems = kItemRows / kTileRows / kPackedTiles;
 
 // From how many rows of a group on average it pays. Weights that become BF16 on their way are more
-// work than few rows are: on a Xeon 8 rows by 8192 x 4096 took 7.2 ms in BF16 (the table 10.6), 8.4
-// in FP8 (9.3), 9.3 in INT8 (8.6) and 8.3 in INT4 (5.9), 32 rows of integers half of its time.
+// work than few rows are: on a Xeon 8 rows by 8192 x 4096 took 7.2 ms in BF16 (the table 10.6) and
+// 8.4 in FP8 (9.3). Fewer rows by integers are integers (cpu_integer_products.h): a step of 64 took
+// two thirds of the time, one of 512 half as much again.
 constexpr int from_rows(DType dtype) {
-  if (is_integer(dtype)) return 16;
+  if (is_integer(dtype)) return 192;
   return dtype == DType::kBF16 ? 4 : 8;
 }
 bool pays(const PackedMatrix& w, int rows, int groups) {
@@ -32,9 +33,8 @@ constexpr int attended_from(DType dtype) {
   return dtype == DType::kBF16 ? 4 : 12;
 }
 
-// From so many rows on row_parallel is taken, whatever its weights' type is.
-constexpr int kKeptRows =
-    std::max({from_rows(DType::kBF16), from_rows(DType::kF8E4M3), from_rows(DType::kInt8)});
+// From so many rows on what gate_up gives is kept.
+constexpr int kKeptRows = 16;
 
 int rows_of(const Group& group) {
   return group.end - group.begin;
@@ -124,7 +124,7 @@ void CpuBf16Products::multiply(const Work& work, std::span<const Chunk> chunks) 
 OperandRows CpuBf16Products::keep(const GateUpParams& p, int panels) {
   const int rows = p.group_count == 1 ? p.groups[0].end : 0;
   const std::int64_t count = operands_of(tiles_of(rows), panels);
-  // row_parallel takes so many rows by weights of any type that for_products stands for.
+  // row_parallel takes them by weights of any type that for_products stands for.
   const bool taken = rows >= kKeptRows && p.groups[0].begin == 0 && count <= kMostOperands;
   if (p.for_products != 1 || p.taken != RowsTaken::kAsTheyAre || !taken) return {};
   kept_ = {p.h, rows, {kept_memory_.take(count), panels}};
@@ -241,9 +241,11 @@ bool CpuBf16Products::row_parallel(const RowParallelParams& p) {
     return std::all_of(w.part, w.part + w.count,
                        [&](const PackedMatrix& part) { return pays(part, slots, groups); });
   });
-  if (!taken) return false;
+  // Kept rows are nowhere else.
+  const bool kept = kept_.of != nullptr && p.h == kept_.of;
+  if (!taken && !kept) return false;
   OperandRows made;
-  if (p.h == kept_.of) made = in_segments(kept_, p.w[0]);
+  if (kept) made = in_segments(kept_, p.w[0]);
   kept_ = {};
   run({.rows =
            [&](const Chunk& chunk) {
