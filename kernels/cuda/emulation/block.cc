@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <span>
@@ -143,6 +144,26 @@ Block& block() {
   return *running;
 }
 
+// Whether nobody has written the program's shared variables since they were filled.
+bool variables_are_unwritten = false;
+
+// Many bytes together: a program's shared variables are tens of KiB, and they are looked at after
+// each block.
+bool is_unwritten(std::span<const char> memory) {
+  static_assert(kUnwritten == 0xff);
+  constexpr std::size_t kTogether = 64;
+  std::size_t at = 0;
+  for (; at + kTogether <= memory.size(); at += kTogether) {
+    std::array<std::uint64_t, kTogether / sizeof(std::uint64_t)> words;
+    std::memcpy(words.data(), memory.data() + at, kTogether);
+    std::uint64_t all = ~std::uint64_t{0};
+    for (const std::uint64_t word : words) all &= word;
+    if (all != ~std::uint64_t{0}) return false;
+  }
+  return std::ranges::all_of(memory.subspan(at),
+                             [](char byte) { return byte == static_cast<char>(kUnwritten); });
+}
+
 std::string name_of(const void* function) {
   char name[512] = "";
   if (__sanitizer_symbolize_pc != nullptr) {
@@ -219,7 +240,9 @@ void Block::run_blocks(const uint3& first_block) {
   for (unsigned b = 0; b < call_->cluster; ++b) {
     raw_fill(shared_of(b), kUnwritten, call_->shared_bytes);
   }
-  raw_fill(shared_variables().data(), kUnwritten, shared_variables().size());
+  if (!std::exchange(variables_are_unwritten, false)) {
+    raw_fill(shared_variables().data(), kUnwritten, shared_variables().size());
+  }
   if (races_ != nullptr) {
     races_->begin_group(
         (first_block.z * (gridDim.y / call_->cluster) + first_block.y / call_->cluster) *
@@ -252,9 +275,10 @@ void Block::run_blocks(const uint3& first_block) {
 // Beside dynamic memory what a launch asks for would be less than what the kernel takes, and blocks
 // that run side by side would share them.
 void Block::check_shared_variables() const {
-  const bool untouched = std::ranges::all_of(
-      shared_variables(), [](char byte) { return byte == static_cast<char>(kUnwritten); });
-  if (!untouched) fail("it has shared variables beside dynamic shared memory, or in a cluster");
+  if (!is_unwritten(shared_variables())) {
+    fail("it has shared variables beside dynamic shared memory, or in a cluster");
+  }
+  variables_are_unwritten = true;
 }
 
 void Block::shuffle(std::size_t begin) {

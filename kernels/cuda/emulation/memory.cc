@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "kernels/cuda/emulation/graph.h"
 #include "kernels/cuda/emulation/raw_memory.h"
@@ -88,6 +89,17 @@ void check_kind(cudaMemcpyKind kind, Place to, Place from) {
   }
 }
 
+void end_access() {
+  Device& all = device();
+  const std::lock_guard lock(all.mutex);
+  if (--all.accesses > 0) return;
+  for (const auto& [memory, bytes] : all.allocations) poison(memory, bytes);
+}
+
+// Of this host thread.
+thread_local int works = 0;
+thread_local bool stays_open = false;
+
 }  // namespace
 
 DeviceAccess::DeviceAccess() {
@@ -98,10 +110,23 @@ DeviceAccess::DeviceAccess() {
 }
 
 DeviceAccess::~DeviceAccess() {
-  Device& all = device();
-  const std::lock_guard lock(all.mutex);
-  if (--all.accesses > 0) return;
-  for (const auto& [memory, bytes] : all.allocations) poison(memory, bytes);
+  if (works > 0 && !stays_open) {
+    stays_open = true;
+  } else {
+    end_access();
+  }
+}
+
+WorkOfStream::WorkOfStream() {
+  ++works;
+}
+
+WorkOfStream::~WorkOfStream() {
+  if (--works == 0) close_access();
+}
+
+void close_access() {
+  if (std::exchange(stays_open, false)) end_access();
 }
 
 bool take_room(std::size_t bytes) {

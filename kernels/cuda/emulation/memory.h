@@ -16,6 +16,18 @@ class DeviceAccess {
   ~DeviceAccess();
 };
 
+// A stream's work, by one host thread: once a kernel has had access it stays open for the next
+// ones, since opening and closing goes through all of the device's memory, until the host goes on.
+class WorkOfStream {
+ public:
+  WorkOfStream();
+  WorkOfStream(const WorkOfStream&) = delete;
+  WorkOfStream& operator=(const WorkOfStream&) = delete;
+  ~WorkOfStream();
+};
+// Before functions of the host that stand between kernels, and before the thread waits for another.
+void close_access();
+
 // Device memory that stands at an address of somebody else's choice (mapping.cc).
 bool take_room(std::size_t bytes);  // of the device's; false: there is not so much
 void give_room(std::size_t bytes);

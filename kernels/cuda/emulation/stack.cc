@@ -36,6 +36,14 @@ constexpr std::size_t kGuardBytes = 4096;
 constexpr std::size_t kBytes = kGuardBytes + (std::size_t{128} << 10);
 constexpr std::size_t kKeptRegisters = 6;
 
+// Stacks begin at different places of their pages: else the ends of all of them, which is what is
+// used, would share a few lines of a processor's caches.
+std::size_t bytes_before(std::size_t stack) {
+  constexpr std::size_t kLine = 64;
+  constexpr std::size_t kLines = 64;
+  return stack * 5 % kLines * kLine;
+}
+
 }  // namespace
 
 Stacks::Stacks(std::size_t count) : count_(count) {
@@ -54,7 +62,7 @@ Stacks::~Stacks() {
 
 void* Stacks::start(std::size_t i, void (*entry)()) const {
   // From the top: a return address that ends stack traces, entry, registers.
-  auto* top = reinterpret_cast<std::uintptr_t*>(memory_ + (i + 1) * kBytes);
+  auto* top = reinterpret_cast<std::uintptr_t*>(memory_ + (i + 1) * kBytes - bytes_before(i));
   *--top = 0;
   *--top = reinterpret_cast<std::uintptr_t>(entry);
   for (std::size_t r = 0; r < kKeptRegisters; ++r) *--top = 0;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/cuda/emulation/graph.h"
+#include "kernels/cuda/emulation/memory.h"
 #include "kernels/cuda/emulation/turns.h"
 
 namespace {
@@ -68,10 +69,12 @@ enum class Unready { kWait, kLeave };
 template <class Enough>
 bool work_until(const std::shared_ptr<Queue>& queue, const Enough& enough,
                 Unready unready = Unready::kWait) {
+  const dsm::emulation::WorkOfStream device_stays_open;
   State& all = state();
   std::unique_lock lock(all.mutex);
   while (!enough()) {
     if (queue->busy) {
+      dsm::emulation::close_access();
       all.changed.wait(lock);
       continue;
     }
@@ -79,6 +82,7 @@ bool work_until(const std::shared_ptr<Queue>& queue, const Enough& enough,
     if (const auto& ready = queue->work.front().ready; ready && !ready()) {
       if (unready == Unready::kLeave) return false;
       lock.unlock();
+      dsm::emulation::close_access();
       std::this_thread::yield();
       lock.lock();
       continue;
@@ -233,6 +237,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
-  dsm::emulation::enqueue(stream, [=] { function(argument); });
+  dsm::emulation::enqueue(stream, [=] {
+    dsm::emulation::close_access();
+    function(argument);
+  });
   return cudaSuccess;
 }

@@ -3,7 +3,6 @@
 #include <array>
 #include <atomic>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -23,56 +22,109 @@ float bf16(std::uint32_t bits) {
   return std::bit_cast<float>(bits << 16);
 }
 
-float e4m3(unsigned bits) {
+constexpr float e4m3(std::uint32_t bits) {
   const float sign = (bits & 0x80U) != 0 ? -1.0F : 1.0F;
-  const auto exponent = static_cast<int>(bits >> 3 & 15U);
-  const auto fraction = static_cast<float>(bits & 7U);
+  const std::uint32_t exponent = bits >> 3 & 15U;
+  const std::uint32_t fraction = bits & 7U;
   if ((bits & 0x7fU) == 0x7fU) return std::numeric_limits<float>::quiet_NaN();
-  return sign *
-         (exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8.0F + fraction, exponent - 10));
+  if (exponent == 0) return sign * static_cast<float>(fraction) * 0x1p-9F;
+  return sign * std::bit_cast<float>((exponent + 120) << 23 | fraction << 20);
 }
-const std::array<float, 256>& e4m3_values() {
-  static const auto values = [] {
-    std::array<float, 256> all;
-    for (unsigned i = 0; i < 256; ++i) all[i] = e4m3(i);
-    return all;
-  }();
-  return values;
+constexpr std::array<float, 256> kE4m3 = [] {
+  std::array<float, 256> all{};
+  for (std::uint32_t i = 0; i < 256; ++i) all[i] = e4m3(i);
+  return all;
+}();
+
+// Value i of a register's `kPacked`.
+template <int kPacked>
+float value(std::uint32_t bits, int i) {
+  if constexpr (kPacked == 2) {
+    return bf16(bits >> 16 * i & 0xffffU);
+  } else {
+    return kE4m3[bits >> 8 * i & 0xffU];
+  }
 }
 
-// kPacked values stand in a register. Lane 4g + q holds of a register's values the inputs from
+// A warp's 16 rows of D and of A, column by column; all sums of a column at once, each in its
+// order.
+constexpr int kTogether = 8;
+using Part [[gnu::vector_size(kTogether * sizeof(float))]] = float;
+using Column = Part[kRows / kTogether];
+
+}  // namespace
+
+// D += A B, with `inputs` values of each of B's columns one after the other.
+[[gnu::target_clones("avx2", "default")]]
+void add_products(Column* d, int columns, const Column* a, const float* b, int inputs,
+                  bool backwards) {
+  for (int column = 0; column < columns; ++column) {
+    Part low = d[column][0];
+    Part high = d[column][1];
+    for (int i = 0; i < inputs; ++i) {
+      const int input = backwards ? inputs - 1 - i : i;
+      const float factor = b[column * inputs + input];
+      low += a[input][0] * factor;
+      high += a[input][1] * factor;
+    }
+    d[column][0] = low;
+    d[column][1] = high;
+  }
+}
+
+namespace {
+
+// A as a warp's lanes hold it: of a register's kPacked values lane 4g + q has the inputs from
 // q kPacked on, or 4 kPacked further.
-template <int kPacked, class Value>
-void multiply(void* const (&lanes)[32], unsigned taking_part, const Value& value) {
-  if (taking_part != 0xffffffffU) fail("a tensor core's product without all lanes");
-  constexpr int kInputs = 8 * kPacked;
-  float a[kRows][kInputs];
-  float b[kInputs][kColumns];
+template <int kPacked, class Operands>
+void gather_rows(void* const (&lanes)[32], Column* a) {
   for (int lane = 0; lane < 32; ++lane) {
-    const auto& mine = *static_cast<const LaneOperands*>(lanes[lane]);
-    const int g = lane / 4;
+    const auto& mine = *static_cast<const Operands*>(lanes[lane]);
+    const int row = lane / 4;
     const int first = lane % 4 * kPacked;
     for (int i = 0; i < kPacked; ++i) {
       for (int r = 0; r < 4; ++r) {
-        a[g + r % 2 * 8][first + r / 2 * 4 * kPacked + i] = value(mine.a[r], i);
-      }
-      for (int r = 0; r < 2; ++r) b[first + r * 4 * kPacked + i][g] = value(mine.b[r], i);
-    }
-  }
-  for (int row = 0; row < kRows; ++row) {
-    const auto d = [&](int column) -> float& {
-      const auto& owner = *static_cast<const LaneOperands*>(lanes[row % 8 * 4 + column / 2]);
-      return owner.d[row / 8 * 2 + column % 2];
-    };
-    float sums[kColumns];
-    for (int column = 0; column < kColumns; ++column) sums[column] = d(column);
-    for (int input = 0; input < kInputs; ++input) {
-      for (int column = 0; column < kColumns; ++column) {
-        sums[column] += a[row][input] * b[input][column];
+        a[first + r / 2 * 4 * kPacked + i][r % 2][row] = value<kPacked>(mine.a[r], i);
       }
     }
-    for (int column = 0; column < kColumns; ++column) d(column) = sums[column];
   }
+}
+
+// Eight columns of D from lanes' sums `first` on, and back.
+template <class Operands>
+void gather_sums(void* const (&lanes)[32], int first, Column* d) {
+  for (int lane = 0; lane < 32; ++lane) {
+    const float* const sums = static_cast<const Operands*>(lanes[lane])->d + first;
+    for (int r = 0; r < 4; ++r) d[lane % 4 * 2 + r % 2][r / 2][lane / 4] = sums[r];
+  }
+}
+template <class Operands>
+void scatter_sums(void* const (&lanes)[32], int first, const Column* d) {
+  for (int lane = 0; lane < 32; ++lane) {
+    float* const sums = static_cast<const Operands*>(lanes[lane])->d + first;
+    for (int r = 0; r < 4; ++r) sums[r] = d[lane % 4 * 2 + r % 2][r / 2][lane / 4];
+  }
+}
+
+template <int kPacked>
+void multiply(void* const (&lanes)[32], unsigned taking_part) {
+  if (taking_part != 0xffffffffU) fail("a tensor core's product without all lanes");
+  constexpr int kInputs = 8 * kPacked;
+  Column a[kInputs];
+  Column d[kColumns];
+  float b[kColumns][kInputs];
+  gather_rows<kPacked, LaneOperands>(lanes, a);
+  gather_sums<LaneOperands>(lanes, 0, d);
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const LaneOperands*>(lanes[lane]);
+    for (int r = 0; r < 2; ++r) {
+      for (int i = 0; i < kPacked; ++i) {
+        b[lane / 4][(lane % 4 + r * 4) * kPacked + i] = value<kPacked>(mine.b[r], i);
+      }
+    }
+  }
+  add_products(d, kColumns, a, &b[0][0], kInputs, false);
+  scatter_sums<LaneOperands>(lanes, 0, d);
 }
 
 // Chunk i of a step's two in a row of 128 bytes.
@@ -90,68 +142,54 @@ void tell_of(const WarpgroupOperands& its) {
   watching->multiply(chunks, 16, its.place);
 }
 
-// A warp's lines of a warpgroup's product. kPacked values stand in a register, as in multiply().
-template <int kPacked, class Value>
-void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part, const Value& value) {
+// A warp's lines of a warpgroup's product, kColumns of whose rows are columns of B at a time.
+template <int kPacked>
+void multiply_by_shared(void* const (&lanes)[32], unsigned taking_part) {
   if (taking_part != 0xffffffffU) fail("a tensor core's product without all lanes");
   constexpr int kInputs = 8 * kPacked;
-  constexpr std::size_t kBytes = 4 / kPacked;
   const auto& first = *static_cast<const WarpgroupOperands*>(lanes[0]);
   if (reinterpret_cast<std::uintptr_t>(first.shared) % 1024 != 0) fail("rows that are not aligned");
-  float a[kRows][kInputs];
-  for (int lane = 0; lane < 32; ++lane) {
-    const auto& mine = *static_cast<const WarpgroupOperands*>(lanes[lane]);
+  for (const void* lane : lanes) {
+    const auto& mine = *static_cast<const WarpgroupOperands*>(lane);
     if (mine.shared != first.shared || mine.step != first.step) fail("lanes with other rows");
-    for (int r = 0; r < 4; ++r) {
-      for (int i = 0; i < kPacked; ++i) {
-        a[lane / 4 + r % 2 * 8][lane % 4 * kPacked + r / 2 * 4 * kPacked + i] = value(mine.a[r], i);
-      }
-    }
   }
   tell_of(first);
+  Column a[kInputs];
+  Column d[kColumns];
+  float b[kColumns][kInputs];
+  gather_rows<kPacked, WarpgroupOperands>(lanes, a);
   const bool backwards = falling.load(std::memory_order_relaxed);
-  for (int row = 0; row < first.rows; ++row) {
-    float b[kInputs];
-    for (int input = 0; input < kInputs; ++input) {
-      const int byte = input * static_cast<int>(kBytes);
-      std::uint32_t bits = 0;
-      std::memcpy(&bits, chunk_of(first, row, byte / 16) + byte % 16, kBytes);
-      b[input] = value(bits, 0);
-    }
-    for (int line = 0; line < kRows; ++line) {
-      const auto& owner = *static_cast<const WarpgroupOperands*>(lanes[line % 8 * 4 + row % 8 / 2]);
-      float& sum = owner.d[row / 8 * 4 + line / 8 * 2 + row % 2];
+  for (int row = 0; row < first.rows; row += kColumns) {
+    for (int column = 0; column < kColumns; ++column) {
+      std::uint32_t packed[kInputs / kPacked];
+      std::memcpy(packed, chunk_of(first, row + column, 0), 16);
+      std::memcpy(packed + 4, chunk_of(first, row + column, 1), 16);
       for (int i = 0; i < kInputs; ++i) {
-        const int input = backwards ? kInputs - 1 - i : i;
-        sum += a[line][input] * b[input];
+        b[column][i] = value<kPacked>(packed[i / kPacked], i % kPacked);
       }
     }
+    gather_sums<WarpgroupOperands>(lanes, row / 2, d);
+    add_products(d, kColumns, a, &b[0][0], kInputs, backwards);
+    scatter_sums<WarpgroupOperands>(lanes, row / 2, d);
   }
-}
-
-float value_of_bf16(std::uint32_t pair, int i) {
-  return bf16(pair >> 16 * i & 0xffffU);
-}
-float value_of_e4m3(std::uint32_t four, int i) {
-  return e4m3_values()[four >> 8 * i & 0xffU];
 }
 
 }  // namespace
 
 void multiply_bf16(void* const (&lanes)[32], unsigned taking_part) {
-  multiply<2>(lanes, taking_part, value_of_bf16);
+  multiply<2>(lanes, taking_part);
 }
 
 void multiply_e4m3(void* const (&lanes)[32], unsigned taking_part) {
-  multiply<4>(lanes, taking_part, value_of_e4m3);
+  multiply<4>(lanes, taking_part);
 }
 
 void multiply_shared_rows(void* const (&lanes)[32], unsigned taking_part) {
-  multiply_by_shared<2>(lanes, taking_part, value_of_bf16);
+  multiply_by_shared<2>(lanes, taking_part);
 }
 
 void multiply_shared_e4m3(void* const (&lanes)[32], unsigned taking_part) {
-  multiply_by_shared<4>(lanes, taking_part, value_of_e4m3);
+  multiply_by_shared<4>(lanes, taking_part);
 }
 
 OtherOrder::OtherOrder() {
