@@ -23,7 +23,8 @@ TEST_F(BackendTest, ExpertsAreNear) {
     for (const int tokens : {1, 5, 40, 130}) {
       const Experts experts(tokens, 6, dtype);
       const auto x = random_floats(size(tokens) * Experts::kHidden, 14);
-      expect_near(experts.run(device_, x), experts.run(cpu_, x), 3e-4,
+      // By integers the CPU's inputs have 16 bits for the largest of 128.
+      expect_near(experts.run(device_, x), experts.run(cpu_, x), is_integer(dtype) ? 1.5e-3 : 3e-4,
                   std::to_string(tokens) + " tokens");
     }
   }
