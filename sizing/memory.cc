@@ -69,11 +69,12 @@ std::int64_t attention_width(const Shape& s, const WeightCut& cut) {
   return 2 * s.q_lora + key + heads * (s.nope + s.rope + key + s.kv_lora + s.value) + index;
 }
 
+// Of a dense layer's tokens, or of slots of experts in the same memory.
 std::int64_t mlp_width(const Shape& s, const WeightCut& cut) {
-  const std::int64_t cut_ones =
-      std::max({s.mlp, s.shared_experts * s.expert, s.expert}) / cut.tensor;
-  const std::int64_t widest = cut.expert_parallel ? std::max(cut_ones, s.expert) : cut_ones;
-  return (1 + s.experts_per_token) * round_up(widest, 32);
+  const std::int64_t expert = cut.expert_parallel ? s.expert : s.expert / cut.tensor;
+  const std::int64_t experts = std::max(s.shared_experts * s.expert / cut.tensor, expert);
+  return std::max(round_up(s.mlp / cut.tensor, 32),
+                  (1 + s.experts_per_token) * round_up(experts, 32));
 }
 
 // Of scores and selections over a sequence's whole past.

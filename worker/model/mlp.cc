@@ -39,12 +39,19 @@ Mlp::Mlp(Step& step)
     on_device_ = make_routing(step, false);
     if (step.adapted.takes_any()) on_host_ = make_routing(step, true);
   }
+  const int dense = c.intermediate_size / step.ranks;
   const int expert =
       step.expert_parallel ? c.moe_intermediate_size : c.moe_intermediate_size / step.ranks;
-  const int widest = std::max(std::max(c.intermediate_size, c.shared_width()) / step.ranks, expert);
-  hidden_stride_ = kernels::round_up(widest, 32);
-  hidden_ = allocate<float>(step.backend, slots * static_cast<std::size_t>(hidden_stride_));
-  hidden_fp8_ = step.fp8_rows(slots, static_cast<std::size_t>(widest));
+  const int experts = std::max(c.shared_width() / step.ranks, expert);
+  of_dense_.stride = kernels::round_up(dense, 32);
+  of_experts_.stride = kernels::round_up(experts, 32);
+  of_dense_.rows = of_experts_.rows =
+      allocate<float>(step.backend, std::max(t * static_cast<std::size_t>(of_dense_.stride),
+                                             slots * static_cast<std::size_t>(of_experts_.stride)));
+  of_dense_.fp8 = step.fp8_rows(t, static_cast<std::size_t>(dense));
+  if (c.num_experts > 0) {
+    of_experts_.fp8 = step.fp8_rows(slots, static_cast<std::size_t>(experts));
+  }
   if (step.quantises && c.num_experts > 0) {
     const std::vector<float> ones(slots, 1.0F);
     ones_ = allocate<float>(step.backend, slots);
@@ -75,6 +82,7 @@ Mlp::Routing Mlp::make_routing(const Step& step, bool for_host) const {
 
 void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   const bool dense = w.router.n == 0 && w.gate_up.size() == 1;
+  const Hidden& hidden = w.router.n == 0 ? of_dense_ : of_experts_;
   step.norm(w.mlp_norm, dense ? step.next(w.gate_up[0]) : NextProducts{});
   everyone_ = {0, step.tokens};
   const bool on_device = groups_on_device(step);
@@ -89,8 +97,8 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
                                 .groups = &everyone_,
                                 .w = w.gate_up.data(),
                                 .group_count = count,
-                                .h = hidden_,
-                                .ldh = hidden_stride_,
+                                .h = hidden.rows,
+                                .ldh = hidden.stride,
                                 .x_fp8 = input.fp8};
   const NextProducts after = dense ? step.next(w.down[0].part[0]) : NextProducts{};
   gate_up.for_products = after.products;
@@ -104,25 +112,25 @@ void Mlp::run(Step& step, int layer, const LayerWeights& w) {
   }
   step.adapted.gate_up(layer, step.tokens, gate_up);
   step.backend.gate_up(gate_up);
-  if (step.quantises) round_hidden(step, w, routing, after);
-  kernels::RowParallelParams down{.h = hidden_,
-                                  .ldh = hidden_stride_,
+  if (step.quantises) round_hidden(step, w, hidden, routing, after);
+  kernels::RowParallelParams down{.h = hidden.rows,
+                                  .ldh = hidden.stride,
                                   .token = gate_up.token,
                                   .groups = gate_up.groups,
                                   .w = w.down.data(),
                                   .group_count = count,
-                                  .h_fp8 = hidden_fp8_,
+                                  .h_fp8 = hidden.fp8,
                                   .routing = gate_up.routing};
   step.adapted.row_parallel(layer, &AdapterLayer::down, down);
   step.add_row_parallel(down);
 }
 
-void Mlp::round_hidden(Step& step, const LayerWeights& w,
+void Mlp::round_hidden(Step& step, const LayerWeights& w, const Hidden& hidden,
                        const kernels::GroupExpertsParams* routing, const NextProducts& after) {
-  step.round_rows(hidden_, hidden_stride_, inputs_of(w.down[0]), hidden_fp8_, after);
+  step.round_rows(hidden.rows, hidden.stride, inputs_of(w.down[0]), hidden.fp8, after);
   if (routing == nullptr || routing->experts == 0) return;
   // Experts' slots stand one after the other, and experts are of one width.
-  step.round_slots(hidden_, hidden_stride_, inputs_of(w.down[1]), *routing, hidden_fp8_);
+  step.round_slots(hidden.rows, hidden.stride, inputs_of(w.down[1]), *routing, hidden.fp8);
 }
 
 const Mlp::Routing& Mlp::route(Step& step, const LayerWeights& w, bool on_device) {

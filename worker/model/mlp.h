@@ -26,14 +26,20 @@ class Mlp {
   };
   Routing make_routing(const Step& step, bool for_host) const;
   const Routing& route(Step& step, const LayerWeights& w, bool on_device);
+  // What gate_up gives to down, of one layer at a time.
+  struct Hidden {
+    float* rows = nullptr;  // [slots, stride], the tokens of a dense layer or slots of experts
+    std::int64_t stride = 0;
+    kernels::Fp8Rows fp8 = {};
+  };
   // Rounds the hidden parts to FP8 and multiplies them by the router's weights. `routing`: null
   // where there are no experts. `after`: what alone reads them.
-  void round_hidden(Step& step, const LayerWeights& w, const kernels::GroupExpertsParams* routing,
-                    const NextProducts& after);
+  void round_hidden(Step& step, const LayerWeights& w, const Hidden& hidden,
+                    const kernels::GroupExpertsParams* routing, const NextProducts& after);
 
-  float* hidden_;  // [T * (1 + top_k), widest MLP part]
-  std::int64_t hidden_stride_;
-  kernels::Fp8Rows hidden_fp8_;
+  // The same memory for both: a dense layer's rows are wide, those of experts are many.
+  Hidden of_dense_;
+  Hidden of_experts_;
   kernels::Group everyone_;
   // Where there are experts.
   Share experts_;                   // this rank's
