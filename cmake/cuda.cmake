@@ -69,7 +69,7 @@ function(dsm_gpu_test)
   cmake_parse_arguments(A "" "NAME" "SRCS;LIBS" ${ARGN})
   find_package(GTest REQUIRED)
   add_executable(${A_NAME} ${A_SRCS} ${PROJECT_SOURCE_DIR}/tests/gpu/main.cc)
-  target_link_libraries(${A_NAME} PRIVATE dsm_options dsm_cudart ${A_LIBS} dsm_random_floats GTest::gmock GTest::gtest)
+  target_link_libraries(${A_NAME} PRIVATE dsm_options dsm_cudart ${A_LIBS} ${DSM_TEST_LIBS} GTest::gmock GTest::gtest)
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/gpu-tests EXCLUDE_FROM_ALL ON
                         BUILD_RPATH "$ORIGIN/lib")
   add_dependencies(gpu_tests ${A_NAME})

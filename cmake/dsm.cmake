@@ -52,6 +52,7 @@ endfunction()
 # also run under ThreadSanitizer (target thread_tests, label threads).
 # races: kernels on the emulated GPU whose threads are watched (target race_tests).
 # LONG: among the longest, so it is started first, and no core waits for it at the end.
+# DSM_TEST_LIBS: what a room's tests link beside LIBS, all of them.
 add_custom_target(thread_tests)
 add_custom_target(race_tests)
 function(dsm_test)
@@ -64,7 +65,7 @@ function(dsm_test)
   endif()
   find_package(GTest REQUIRED)
   add_executable(${A_NAME} ${A_SRCS})
-  target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS} $<TARGET_NAME_IF_EXISTS:dsm_random_floats>
+  target_link_libraries(${A_NAME} PRIVATE dsm_options ${A_LIBS} ${DSM_TEST_LIBS}
     GTest::gmock GTest::gtest GTest::gmock_main)
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} ${A_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(A_LABEL STREQUAL "races")
