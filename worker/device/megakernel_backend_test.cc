@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "worker/device/backend_fixture.h"
@@ -40,6 +42,14 @@ struct Layer {
   KvLayer kv;
 };
 
+// Made once: decoders have the same ones.
+const Weight& weight_once(int n, int k, DType dtype, unsigned seed) {
+  static std::map<std::tuple<int, int, DType, unsigned>, Weight> made;
+  const auto [at, is_new] = made.try_emplace({n, k, dtype, seed});
+  if (is_new) at->second = weight(n, k, dtype, seed);
+  return at->second;
+}
+
 // What a rank does of a step, with sequences of their own lengths.
 class Decoder {
  public:
@@ -47,7 +57,7 @@ class Decoder {
       : side_(std::move(side)), tokens_(tokens) {
     for (int i = 0; i < 2; ++i) layers_.push_back(layer(kv_type, mlp_type, 100 * (i + 1)));
     final_norm_ = side_.put(random_floats(kHidden, 11));
-    head_ = load(side_, weight(kVocab, kHidden, DType::kBF16, 12));
+    head_ = load(side_, weight_once(kVocab, kHidden, DType::kBF16, 12));
     table_ = side_.put(random_floats(size(kVocab) * kHidden, 13));
     const std::size_t angles = size(kBlocksEach) * kKvBlock * (kDim / 2);
     rope_ = {side_.put(random_floats(angles, 14)), side_.put(random_floats(angles, 15)), kDim / 2,
@@ -105,12 +115,12 @@ class Decoder {
   Layer layer(DType kv_type, DType mlp_type, int seed) {
     const auto at = static_cast<unsigned>(seed);
     Layer l{.attention_norm = side_.put(random_floats(kHidden, at)),
-            .qkv = load(side_, weight(kQkv, kHidden, DType::kBF16, at + 1)),
+            .qkv = load(side_, weight_once(kQkv, kHidden, DType::kBF16, at + 1)),
             .bias = side_.put(random_floats(kQkv, at + 2)),
-            .output = load_whole(side_, weight(kHidden, kHeads * kDim, DType::kBF16, at + 3)),
+            .output = load_whole(side_, weight_once(kHidden, kHeads * kDim, DType::kBF16, at + 3)),
             .mlp_norm = side_.put(random_floats(kHidden, at + 4)),
-            .gate_up = load(side_, weight(2 * kMlp, kHidden, mlp_type, at + 5)),
-            .down = load_whole(side_, weight(kHidden, kMlp, mlp_type, at + 6)),
+            .gate_up = load(side_, weight_once(2 * kMlp, kHidden, mlp_type, at + 5)),
+            .down = load_whole(side_, weight_once(kHidden, kMlp, mlp_type, at + 6)),
             .kv = {.heads = kKvHeads, .key_dim = kDim, .value_dim = kDim, .dtype = kv_type}};
     const std::size_t heads = size(tokens_) * kBlocksEach * kKvHeads;
     Backend& backend = *side_.backend;
