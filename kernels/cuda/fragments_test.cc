@@ -94,6 +94,10 @@ void multiply_fp8(float (*sums)[4], const FragmentA* a, const FragmentB* b, int 
   }
 }
 
+std::size_t size(int count) {
+  return static_cast<std::size_t>(count);
+}
+
 // 16 rows [16, k] (from row `rows` on: none) times panel 0 of w, as a warp computes it.
 std::vector<float> warp_product(const std::vector<float>& x, int rows, const PackedMatrix& w) {
   std::vector<float> y(16 * kPanel, 0.0F);
@@ -128,8 +132,7 @@ std::vector<float> warp_product(const std::vector<float>& x, int rows, const Pac
           const int column = column_of(j, i, lane);
           float scale = has_scales(w) ? w.scales[split * kPanel + column] : 1.0F;
           if (w.dtype == DType::kF8E4M3) scale *= 0x1p-120F;
-          y[static_cast<std::size_t>(row_of(i, lane) * kPanel + column)] +=
-              sums[j][lane][i] * scale;
+          y[size(row_of(i, lane)) * kPanel + size(column)] += sums[j][lane][i] * scale;
         }
       }
     }
@@ -156,7 +159,7 @@ void expect_equal_products(const WeightPiece& piece, unsigned seed) {
   // By integers the CPU's inputs have 16 bits for the largest of 128.
   const float bound = (is_integer(w.dtype) ? 2.5e-4F : 6e-5F) * std::sqrt(static_cast<float>(w.k));
   for (const int rows : {1, 7, 16}) {
-    const auto x = random_floats(static_cast<std::size_t>(rows * w.k), seed);
+    const auto x = random_floats(size(rows) * size(w.k), seed);
     const auto got = warp_product(x, rows, w);
     const auto wanted = cpu_product(x, rows, w);
     for (std::size_t i = 0; i < got.size(); ++i) {
@@ -169,7 +172,7 @@ void expect_equal_products(const WeightPiece& piece, unsigned seed) {
 TEST(CudaFragmentsTest, LanesTakeBf16WeightsFromPanels) {
   for (const int n : {64, 40}) {
     for (const int k : {1, 2, 15, 16, 31, 128, 144, 300}) {
-      const auto values = random_floats(static_cast<std::size_t>(n * k), 5);
+      const auto values = random_floats(size(n) * size(k), 5);
       std::vector<std::byte> bytes(values.size() * 2);
       for (std::size_t i = 0; i < values.size(); ++i) {
         const auto half = static_cast<std::uint16_t>(as_bits(values[i]) >> 16);
